@@ -1,0 +1,114 @@
+// Package cmd_test keeps the shape of the tree: which packages there are and
+// what each may import. It walks the files itself, since an answer of "go
+// list" could come from a cache.
+package cmd_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keyvet/keyvet"
+
+// tree is every package and the keyvet packages that its own code, tests
+// apart, may import. A star: device knows nothing, tpm, mqtt and blocklist do
+// not know each other, and only device/agent and the commands see several.
+var tree = map[string][]string{
+	"cmd":                  nil, // this test alone
+	"cmd/keyvet":           {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/keyfile", "tpm", "tpm/advisory", "mqtt", "mqtt/awsiot", "blocklist"},
+	"cmd/keyvet-blocklist": {"blocklist", "blocklist/debian"},
+	"cmd/keyvet-lab":       {"device", "tpm/tpmtest", "mqtt/localiot"},
+	"device":               nil,
+	"device/agent":         {"device", "device/check", "device/durable", "device/gate"},
+	"device/check":         {"device"},
+	"device/durable":       nil,
+	"device/gate":          {"device", "device/durable"},
+	"device/keyfile":       {"device"},
+	"tpm":                  {"device", "tpm/ekcert", "tpm/evidence"},
+	"tpm/advisory":         {"device"},
+	"tpm/ekcert":           nil,
+	"tpm/evidence":         {"device"},
+	"tpm/tpmtest":          nil,
+	"mqtt":                 nil,
+	"mqtt/awsiot":          {"device", "mqtt"},
+	"mqtt/localiot":        nil,
+	"blocklist":            {"device", "blocklist/debian"},
+	"blocklist/debian":     nil,
+}
+
+// testsToo may be imported by any test besides what its package may import.
+var testsToo = []string{"tpm/tpmtest", "mqtt/localiot", "device/durable", "blocklist", "device"}
+
+func TestTree(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if base := d.Name(); base != ".." && (base[0] == '.' || base == "testdata") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		files++
+		rel, err := filepath.Rel("..", name)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(filepath.ToSlash(rel))
+		allowed, known := tree[pkg]
+		if !known {
+			t.Errorf("%s: package %s is not in the table of the tree", rel, pkg)
+			return nil
+		}
+		if strings.HasSuffix(name, "_test.go") {
+			allowed = append(append([]string{pkg}, allowed...), testsToo...)
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range f.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if !mayImport(allowed, imported) {
+				t.Errorf("%s: %s may not import %s", rel, pkg, imported)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 5 {
+		t.Fatalf("only %d Go files seen: the test looks in the wrong place", files)
+	}
+}
+
+// mayImport tells whether imported is from elsewhere or in allowed.
+func mayImport(allowed []string, imported string) bool {
+	rel, ours := strings.CutPrefix(imported, module+"/")
+	return !ours || slices.Contains(allowed, rel)
+}
+
+func TestMayImport(t *testing.T) {
+	if !mayImport(tree["tpm"], module+"/device") || !mayImport(nil, "fmt") {
+		t.Error("a good import is refused")
+	}
+	if mayImport(tree["tpm"], module+"/mqtt") || mayImport(tree["device"], module+"/device/check") {
+		t.Error("a bad import is let through")
+	}
+}

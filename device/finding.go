@@ -1,0 +1,57 @@
+package device
+
+// ReasonCode is the machine's word for why a check did not pass: AWS IoT
+// Device Defender's own where AWS has one (Audit checks in the AWS IoT
+// Developer Guide), else one that starts with KEYVET_.
+type ReasonCode = string
+
+// The reason codes of AWS.
+const (
+	ReasonROCA          ReasonCode = "CERTIFICATE_KEY_VULNERABILITY_CVE-2017-15361"
+	ReasonDebian        ReasonCode = "CERTIFICATE_KEY_VULNERABILITY_CVE-2008-0166"
+	ReasonExpiring      ReasonCode = "CERTIFICATE_APPROACHING_EXPIRATION"
+	ReasonExpired       ReasonCode = "CERTIFICATE_PAST_EXPIRATION"
+	ReasonRevoked       ReasonCode = "CERTIFICATE_REVOKED_BY_ISSUER"
+	ReasonIssuerRevoked ReasonCode = "INTERMEDIATE_CA_REVOKED_BY_ISSUER"
+	ReasonKeyvetPrefix             = "KEYVET_"
+)
+
+// Finding is the answer of one check on one key, or on the TPM.
+type Finding struct {
+	Check      string         `json:"check"`           // the id of the check: "roca"
+	Key        string         `json:"keyId,omitempty"` // [Key.ID]; "tpm" for the TPM itself
+	Status     Status         `json:"status"`
+	Severity   Severity       `json:"severity,omitempty"`
+	ReasonCode ReasonCode     `json:"reasonCode,omitempty"`
+	Message    string         `json:"message"`
+	Citation   string         `json:"citation,omitempty"` // a URL
+	Proof      map[string]any `json:"proof,omitempty"`    // what lets others see for themselves
+}
+
+// TPMKeyID stands in [Finding.Key] for a finding on the TPM itself.
+const TPMKeyID = "tpm"
+
+// Listing is what a blocklist says of one key.
+type Listing struct {
+	Covered bool   // some set covers keys of this algorithm and size
+	Set     string // the set that answered: "rsa2048"
+	Listed  bool   // the key is on the list, up to the set's false-positive rate unless Exact
+	Exact   bool   // there is no doubt about Listed
+	Reason  ReasonCode
+	Name    string         // the list's own name: "Debian weak keys"
+	Proof   map[string]any // pid, architecture, variant, factor …, where known
+}
+
+// Advisory is one published weakness of TPM firmware, held against one TPM.
+type Advisory struct {
+	ID       string // stable: "cve-2017-15361-ifx-7"
+	CVE      string
+	Part     string // "IFX TPM 2.0 SLB9670, 7.x"
+	Touches  string // "RSA key generation"
+	Affected bool   // the version read is affected now; else the family was, and this version is fixed
+	Range    string // "<= 7.61"
+	Fixed    string // first good version
+	Sure     string // P vendor source, C two secondary sources, S one secondary source
+	Source   string // URL
+	Severity Severity
+}

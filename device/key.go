@@ -1,0 +1,159 @@
+package device
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"time"
+)
+
+// Role is what a key is for on this device.
+type Role string
+
+const (
+	RoleEK         Role = "EK"         // endorsement key
+	RoleAK         Role = "AK"         // attestation key
+	RoleSRK        Role = "SRK"        // storage root key
+	RolePersistent Role = "PERSISTENT" // any other key at a persistent handle
+	RoleDevice     Role = "DEVICE"     // the key the device shows to AWS IoT
+	RoleClaim      Role = "CLAIM"      // the fleet's provisioning claim
+	RoleCA         Role = "CA"         // a certificate authority of a chain
+	RoleSSHHost    Role = "SSH_HOST"
+	RoleFile       Role = "FILE" // found in a file that was named
+)
+
+// Key is one public key that the device relies on.
+type Key struct {
+	ID     string // unique within an inventory: "tpm-ek-rsa2048", "device.pem#2"
+	Role   Role
+	Source string // "tpm:0x81010001", "file:/etc/ssl/device.pem"
+
+	// Public is one of *rsa.PublicKey, *ecdsa.PublicKey (whose point need not
+	// be on its curve), ed25519.PublicKey, *LargeRSA or *OtherKey.
+	Public crypto.PublicKey
+
+	// SPKI is the DER SubjectPublicKeyInfo (RFC 5280, section 4.1) as it was
+	// found, or as it was built where the key came in another form; nil if
+	// there is none for this algorithm.
+	SPKI []byte
+
+	// Chain is the certificate the key came in and those that follow it, leaf
+	// first; nil if the key came without one.
+	Chain []*x509.Certificate
+
+	// CertificateError says why a certificate this key came in could not be
+	// parsed; the key itself was found all the same.
+	CertificateError string
+
+	// Private is where the private half lies, if it is in a file.
+	Private *PrivateFile
+}
+
+// PrivateFile is a file that holds a private key.
+type PrivateFile struct {
+	Path string
+	Mode fs.FileMode
+}
+
+// LargeRSA is an RSA key whose exponent does not fit in 31 bits, which
+// crypto/rsa cannot represent.
+type LargeRSA struct{ N, E *big.Int }
+
+// OtherKey is a key of an algorithm that is named but not understood.
+type OtherKey struct {
+	Algorithm string // as in the report: "DSA-1024", "ECDSA-secp256k1", an OID
+}
+
+// RSA returns modulus and exponent of an RSA key of either representation.
+func (k Key) RSA() (n, e *big.Int, ok bool) {
+	switch p := k.Public.(type) {
+	case *rsa.PublicKey:
+		return p.N, big.NewInt(int64(p.E)), p.N != nil
+	case *LargeRSA:
+		return p.N, p.E, p.N != nil && p.E != nil
+	}
+	return nil, nil, false
+}
+
+// Algorithm names algorithm and size as reports do: "RSA-2048", "ECDSA-P256", "Ed25519".
+func (k Key) Algorithm() string {
+	if n, _, ok := k.RSA(); ok {
+		return fmt.Sprintf("RSA-%d", n.BitLen())
+	}
+	switch p := k.Public.(type) {
+	case *ecdsa.PublicKey:
+		if p.Curve == nil {
+			return "ECDSA"
+		}
+		name := p.Curve.Params().Name // "P-256"
+		if len(name) > 2 && name[:2] == "P-" {
+			name = "P" + name[2:]
+		}
+		return "ECDSA-" + name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	case *OtherKey:
+		return p.Algorithm
+	}
+	return "unknown"
+}
+
+// Leaf is the key's own certificate, or nil.
+func (k Key) Leaf() *x509.Certificate {
+	if len(k.Chain) == 0 {
+		return nil
+	}
+	return k.Chain[0]
+}
+
+// SPKISHA256 is the lower-case hex SHA-256 of SPKI, or "" without one.
+func (k Key) SPKISHA256() string {
+	if len(k.SPKI) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(k.SPKI)
+	return hex.EncodeToString(sum[:])
+}
+
+// Gap is something that was asked for and not received: never a silent zero.
+type Gap struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+	// Minor marks a gap that leaves the verdict as it is, such as an
+	// endorsement key of a curve that this TPM does not have.
+	Minor bool `json:"minor,omitempty"`
+}
+
+// TPMState is how a TPM was found.
+type TPMState string
+
+const (
+	TPMOK       TPMState = "ok"
+	TPMDegraded TPMState = "degraded" // in failure mode: what it says of itself cannot be trusted
+	TPMAbsent   TPMState = "absent"
+)
+
+// TPM is what a TPM says of itself.
+type TPM struct {
+	Family          string   `json:"family,omitempty"`          // "2.0", "1.2"
+	Manufacturer    string   `json:"manufacturer,omitempty"`    // TPM_PT_MANUFACTURER, trimmed: "IFX", "STM"
+	VendorString    string   `json:"vendorString,omitempty"`    // TPM_PT_VENDOR_STRING_1 to 4, trimmed
+	FirmwareVersion string   `json:"firmwareVersion,omitempty"` // decoded by the vendor's rule: "7.85.4555.0"
+	SpecRevision    string   `json:"specRevision,omitempty"`    // "1.38"
+	State           TPMState `json:"state"`
+}
+
+// Inventory is all that was found to be vetted.
+type Inventory struct {
+	TPM    *TPM // nil: this device is not meant to have one, or none was asked for
+	Keys   []Key
+	Gaps   []Gap
+	ReadAt time.Time
+}

@@ -1,0 +1,318 @@
+package device
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Schema is the schema of the reports of this version.
+const Schema = "keyvet.report/1"
+
+// MaxReportBytes bounds a report on the wire: AWS IoT Core takes payloads of 128 KB.
+const MaxReportBytes = 128 << 10
+
+// Trigger is what made the device check itself.
+type Trigger string
+
+const (
+	TriggerFirstBoot Trigger = "first-boot"
+	TriggerBoot      Trigger = "boot"
+	TriggerJob       Trigger = "job"
+	TriggerSchedule  Trigger = "schedule"
+	TriggerManual    Trigger = "manual"
+)
+
+// Agent is the program that made a report.
+type Agent struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+}
+
+// BlocklistInfo names the weak keys that were looked for.
+type BlocklistInfo struct {
+	Sets              []string `json:"sets"`
+	SHA256            string   `json:"sha256,omitempty"` // lower-case hex, of the first list where there are several
+	FalsePositiveRate float64  `json:"falsePositiveRate"`
+}
+
+// Certificate is what a report says of a key's certificate.
+type Certificate struct {
+	Subject  string    `json:"subject"`
+	Issuer   string    `json:"issuer"`
+	NotAfter time.Time `json:"notAfter"`
+	SHA256   string    `json:"sha256"` // lower-case hex, of the DER
+}
+
+// KeyReport is what a report says of one key.
+type KeyReport struct {
+	ID          string       `json:"id"`
+	Role        Role         `json:"role"`
+	Algorithm   string       `json:"algorithm"`
+	Source      string       `json:"source"`
+	SPKISHA256  string       `json:"spkiSha256,omitempty"`
+	SPKI        string       `json:"spki,omitempty"` // base64 DER
+	Certificate *Certificate `json:"certificate,omitempty"`
+	Status      Status       `json:"status"`
+}
+
+// Evidence is what the TPM signed over a report. Every value is base64 of the
+// TCG wire form (TPM 2.0 Library, Part 2) or of DER.
+type Evidence struct {
+	AKPublic      string `json:"akPublic"`                // TPMT_PUBLIC
+	Quote         string `json:"quote"`                   // TPMS_ATTEST; extraData is [Digest] of the report
+	Signature     string `json:"signature"`               // TPMT_SIGNATURE
+	EKCertificate string `json:"ekCertificate,omitempty"` // DER
+}
+
+// Report is the outcome of one self-check.
+type Report struct {
+	Schema    string         `json:"schema"`
+	ID        string         `json:"reportId"`
+	Time      time.Time      `json:"time"`
+	ThingName string         `json:"thingName,omitempty"`
+	Trigger   Trigger        `json:"trigger"`
+	Agent     Agent          `json:"agent"`
+	Blocklist *BlocklistInfo `json:"blocklist,omitempty"`
+	TPM       *TPM           `json:"tpm,omitempty"`
+	Keys      []KeyReport    `json:"keys"`
+	Findings  []Finding      `json:"findings"`
+	Gaps      []Gap          `json:"gaps"`
+	// Cut says what was left out to keep within [MaxReportBytes].
+	Cut      string    `json:"cut,omitempty"`
+	Evidence *Evidence `json:"evidence,omitempty"` // last, so that a digest of the rest is a cut away
+
+	// Verbose keeps the findings that passed when the report is marshalled.
+	Verbose bool `json:"-"`
+
+	read *readReport // set if the report was read from JSON
+}
+
+type readReport struct {
+	verdict Status
+	bytes   []byte
+}
+
+// NewReport makes the report of the findings on an inventory. A key on which
+// no check found anything to say is Undecided.
+func NewReport(inv Inventory, findings []Finding) *Report {
+	r := &Report{
+		Schema: Schema, ID: newID(), Time: inv.ReadAt.UTC().Truncate(time.Second),
+		TPM: inv.TPM, Findings: findings, Gaps: inv.Gaps,
+	}
+	byKey := make(map[string][]Status)
+	for _, f := range findings {
+		byKey[f.Key] = append(byKey[f.Key], f.Status)
+	}
+	for _, k := range inv.Keys {
+		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
+	}
+	return r
+}
+
+func reportKey(k Key, status Status) KeyReport {
+	kr := KeyReport{
+		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Status: status,
+		SPKISHA256: k.SPKISHA256(), SPKI: base64.StdEncoding.EncodeToString(k.SPKI),
+	}
+	if leaf := k.Leaf(); leaf != nil {
+		sum := sha256.Sum256(leaf.Raw)
+		kr.Certificate = &Certificate{
+			Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(),
+			NotAfter: leaf.NotAfter.UTC(), SHA256: hex.EncodeToString(sum[:]),
+		}
+	}
+	return kr
+}
+
+func newID() string {
+	b := make([]byte, 16)
+	rand.Read(b) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// Verdict is the status of the whole: Fail > Undecided > Warn > Pass. A gap
+// that is not minor, or nothing looked at, is Undecided.
+func (r *Report) Verdict() Status {
+	if r.read != nil {
+		return r.read.verdict
+	}
+	var all []Status
+	for _, f := range r.Findings {
+		all = append(all, f.Status)
+	}
+	for _, k := range r.Keys {
+		all = append(all, k.Status)
+	}
+	for _, g := range r.Gaps {
+		if !g.Minor {
+			all = append(all, Undecided)
+		}
+	}
+	return Worst(all...)
+}
+
+// ReasonCodes lists the distinct reason codes of findings that failed, were
+// undecided or warned, in the order of the findings.
+func (r *Report) ReasonCodes() []ReasonCode {
+	codes := []ReasonCode{}
+	seen := make(map[ReasonCode]bool)
+	for _, f := range r.Findings {
+		if f.ReasonCode != "" && f.Status != Pass && f.Status != NotApplicable && !seen[f.ReasonCode] {
+			seen[f.ReasonCode] = true
+			codes = append(codes, f.ReasonCode)
+		}
+	}
+	return codes
+}
+
+type plain Report // without methods
+
+// wire is Report with the verdict, and the evidence last.
+type wire struct {
+	*plain
+	Keys     []KeyReport `json:"keys"`
+	Findings []Finding   `json:"findings"`
+	Gaps     []Gap       `json:"gaps"`
+	Verdict  Status      `json:"verdict"`
+	Cut      string      `json:"cut,omitempty"`
+	Evidence *Evidence   `json:"evidence,omitempty"`
+}
+
+// MarshalJSON writes the report of the contract: findings that passed only if Verbose.
+func (r *Report) MarshalJSON() ([]byte, error) {
+	shown := func(f Finding) bool { return f.Status != NotApplicable && (r.Verbose || f.Status != Pass) }
+	return json.Marshal(wire{
+		plain: (*plain)(r), Keys: append([]KeyReport{}, r.Keys...), Findings: append([]Finding{}, keep(r.Findings, shown)...),
+		Gaps: append([]Gap{}, r.Gaps...), Verdict: r.Verdict(), Cut: r.Cut, Evidence: r.Evidence,
+	})
+}
+
+// UnmarshalJSON reads a report; its verdict is then the one it states, and
+// Encode gives back the very bytes that were read.
+func (r *Report) UnmarshalJSON(b []byte) error {
+	w := wire{plain: new(plain)}
+	if err := json.Unmarshal(b, &w); err != nil {
+		return fmt.Errorf("device: read report: %w", err)
+	}
+	if w.Schema != Schema {
+		return fmt.Errorf("device: read report: schema %q is not %q", w.Schema, Schema)
+	}
+	*r = Report(*w.plain)
+	r.Keys, r.Findings, r.Gaps, r.Cut, r.Evidence = w.Keys, w.Findings, w.Gaps, w.Cut, w.Evidence
+	r.read = &readReport{verdict: w.Verdict, bytes: bytes.Clone(b)}
+	return nil
+}
+
+// Encode is the report as it goes over the wire: compact JSON of at most
+// [MaxReportBytes]. A larger report loses, in this order and only as far as
+// needed, findings that passed, the keys' SPKI (the SHA-256 stays), keys that
+// passed, findings that warned, gaps, other keys, other findings; it says so
+// in Cut. A failing finding is never left out: if those alone are too large,
+// Encode fails. What is cut does not depend on Evidence, so that a digest
+// taken before there was any stays good.
+func (r *Report) Encode() ([]byte, error) {
+	if r.read != nil {
+		return bytes.Clone(r.read.bytes), nil
+	}
+	cut := *r
+	cut.Evidence = nil
+	cut.read = &readReport{verdict: r.Verdict()} // what is cut away must not change it
+	steps := []struct {
+		what string
+		do   func()
+	}{
+		{"", func() {}},
+		{"findings that passed", func() { cut.Verbose = false }},
+		{"spki", func() {
+			cut.Keys = append([]KeyReport{}, r.Keys...)
+			for i := range cut.Keys {
+				cut.Keys[i].SPKI = ""
+			}
+		}},
+		{"keys that passed", func() { cut.Keys = keep(cut.Keys, func(k KeyReport) bool { return k.Status != Pass }) }},
+		{"findings that warned", func() { cut.Findings = keep(cut.Findings, func(f Finding) bool { return f.Status != Warn }) }},
+		{"gaps", func() { cut.Gaps = nil }},
+		{"keys that did not fail", func() { cut.Keys = keep(cut.Keys, func(k KeyReport) bool { return k.Status == Fail }) }},
+		{"findings that did not fail", func() { cut.Findings = keep(cut.Findings, func(f Finding) bool { return f.Status == Fail }) }},
+		{"keys", func() { cut.Keys = nil }},
+	}
+	for i, step := range steps {
+		step.do()
+		if i > 1 {
+			cut.Cut += ", "
+		}
+		cut.Cut += step.what
+		b, err := json.Marshal(&cut)
+		if err != nil {
+			return nil, fmt.Errorf("device: encode report: %w", err)
+		}
+		if len(b) > MaxReportBytes-evidenceReserve {
+			continue
+		}
+		if r.Evidence == nil {
+			return b, nil
+		}
+		cut.Evidence = r.Evidence
+		if b, err = json.Marshal(&cut); err == nil && len(b) > MaxReportBytes {
+			err = errors.New("evidence is too large")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("device: encode report: %w", err)
+		}
+		return b, nil
+	}
+	return nil, errors.New("device: encode report: the failing findings alone are too large")
+}
+
+// evidenceReserve is kept free for evidence, which is about 4 KB with an EK certificate.
+const evidenceReserve = 8 << 10
+
+func keep[T any](all []T, want func(T) bool) []T {
+	var kept []T
+	for _, v := range all {
+		if want(v) {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// Digest is the SHA-256 that evidence signs: over the encoded report with its
+// "evidence" member, and the comma before it, cut out. It works on the bytes,
+// so a single changed one shows, and members that this version does not know
+// are covered too.
+func Digest(report []byte) ([sha256.Size]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(report))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return [32]byte{}, errors.New("device: digest report: not a JSON object")
+	}
+	rest := report
+	found := false
+	for dec.More() {
+		before := dec.InputOffset()
+		name, err := dec.Token()
+		if err != nil {
+			return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
+		}
+		if name == "evidence" {
+			if found {
+				return [32]byte{}, errors.New("device: digest report: two evidence members")
+			}
+			found = true
+			rest = append(append([]byte{}, report[:before]...), report[dec.InputOffset():]...)
+		}
+	}
+	return sha256.Sum256(rest), nil
+}

@@ -1,0 +1,70 @@
+package device
+
+import "fmt"
+
+// Status is the answer of one check, of one key and of a whole report. The
+// zero value is Undecided, so that whatever was forgotten opens nothing.
+type Status int
+
+// The order matters to [Worst] only through its own table: a failing key
+// outweighs one that could not be looked at.
+const (
+	Undecided     Status = iota // something that had to be looked at could not be
+	NotApplicable               // the question makes no sense for this key
+	Pass
+	Warn
+	Fail
+)
+
+var statusNames = [...]string{"UNDECIDED", "NOT_APPLICABLE", "PASS", "WARN", "FAIL"}
+
+// String is the word that reports carry: PASS, WARN, FAIL, UNDECIDED or NOT_APPLICABLE.
+func (s Status) String() string {
+	if s < 0 || int(s) >= len(statusNames) {
+		return statusNames[Undecided]
+	}
+	return statusNames[s]
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]; a word that it does not know is an error.
+func (s *Status) UnmarshalText(b []byte) error {
+	for i, name := range statusNames {
+		if name == string(b) {
+			*s = Status(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("device: unknown status %q", b)
+}
+
+// Opens tells whether a gate may open on s: it passed, if with warnings.
+func (s Status) Opens() bool { return s == Pass || s == Warn }
+
+// Worst combines statuses: Fail > Undecided > Warn > Pass. NotApplicable
+// counts for nothing, and nothing at all is Undecided.
+func Worst(all ...Status) Status {
+	weight := [...]int{Undecided: 3, NotApplicable: 0, Pass: 1, Warn: 2, Fail: 4}
+	worst, heaviest := Undecided, 0
+	for _, s := range all {
+		if s < 0 || int(s) >= len(weight) {
+			s = Undecided
+		}
+		if w := weight[s]; w > heaviest {
+			worst, heaviest = s, w
+		}
+	}
+	return worst
+}
+
+// Severity is how much a finding matters, in the words of AWS IoT Device Defender audits.
+type Severity string
+
+const (
+	Low      Severity = "LOW"
+	Medium   Severity = "MEDIUM"
+	High     Severity = "HIGH"
+	Critical Severity = "CRITICAL"
+)

@@ -1,0 +1,3 @@
+module github.com/keyvet/keyvet
+
+go 1.26
