@@ -60,6 +60,7 @@ type Key struct {
 type PrivateFile struct {
 	Path string
 	Mode fs.FileMode
+	SPKI []byte // DER, of the public key that belongs to the private one; other than [Key.SPKI] if they do not match
 }
 
 // LargeRSA is an RSA key whose exponent does not fit in 31 bits, which
