@@ -1,0 +1,169 @@
+package durable_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/keyvet/keyvet/device/durable"
+)
+
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state.json")
+	for _, content := range []string{"one", "two, longer", ""} {
+		if err := durable.WriteFile(path, []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(path); string(got) != content {
+			t.Errorf("read %q, want %q", got, content)
+		}
+	}
+	if fi, _ := os.Stat(path); fi.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v", fi.Mode())
+	}
+	if err := durable.WriteFile(filepath.Join(dir, "no", "x"), nil, 0o600); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing directory: %v", err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("files left behind: %v", left)
+	}
+	if err := durable.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Remove(path); err != nil {
+		t.Errorf("removing what is not there: %v", err)
+	}
+}
+
+func TestDirRemovesTornFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	if err := durable.Dir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if fi, _ := os.Stat(dir); fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v", fi.Mode())
+	}
+	torn, other := filepath.Join(dir, ".keyvet-tmp-123"), filepath.Join(dir, "other")
+	os.WriteFile(torn, []byte("half"), 0o600)
+	os.WriteFile(other, []byte("whole"), 0o600)
+	if err := durable.Dir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(torn); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the torn file is still there: %v", err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error(err)
+	}
+}
+
+func ids(t *testing.T, s *durable.Spool) string {
+	t.Helper()
+	entries, err := s.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.ID)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestSpool(t *testing.T) {
+	s := &durable.Spool{Dir: filepath.Join(t.TempDir(), "spool"), MaxBytes: 100}
+	if got := ids(t, s); got != "" {
+		t.Fatalf("a new spool holds %q", got)
+	}
+	put := func(id string, keep bool, size int) {
+		t.Helper()
+		if err := s.Put(id, keep, bytes.Repeat([]byte("x"), size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a", false, 40)
+	put("b", true, 40)
+	put("a", false, 40) // once is enough
+	if got := ids(t, s); got != "a b" {
+		t.Errorf("spool holds %q, want a b", got)
+	}
+	put("c-with-dashes", false, 40)
+	if got := ids(t, s); got != "b c-with-dashes" {
+		t.Errorf("over the bound it holds %q: the oldest passing report goes first", got)
+	}
+	put("d", true, 90)
+	if got := ids(t, s); got != "b d" {
+		t.Errorf("it holds %q: a failing report is kept past the bound", got)
+	}
+	entries, _ := s.List()
+	if b, err := s.Read(entries[0]); err != nil || len(b) != 40 {
+		t.Errorf("read %d bytes: %v", len(b), err)
+	}
+	if err := s.Remove(entries[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got := ids(t, s); got != "d" {
+		t.Errorf("after removing b it holds %q", got)
+	}
+	if err := s.Put("../evil", true, nil); err == nil {
+		t.Error("an id with a path in it was taken")
+	}
+}
+
+// TestFullDisk runs itself again in a mount namespace with a file system of 64 KiB.
+func TestFullDisk(t *testing.T) {
+	const inside = "KEYVET_TEST_FULL_DISK"
+	if dir := os.Getenv(inside); dir != "" {
+		fullDisk(t, dir)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
+	cmd.Env = append(os.Environ(), inside+"="+t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFullDisk") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func fullDisk(t *testing.T, dir string) {
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	s := &durable.Spool{Dir: filepath.Join(dir, "spool")}
+	big := bytes.Repeat([]byte("x"), 24<<10)
+	for _, id := range []string{"pass1", "pass2"} {
+		if err := s.Put(id, false, big); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Put("pass3", false, big); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a passing report on a full disk: %v", err)
+	}
+	if got := ids(t, s); got != "pass1 pass2" {
+		t.Errorf("the spool holds %q: what was there must stay", got)
+	}
+	if err := s.Put("fail", true, big); err != nil {
+		t.Errorf("a failing report must find room: %v", err)
+	}
+	if got := ids(t, s); got != "pass2 fail" {
+		t.Errorf("the spool holds %q", got)
+	}
+	state := filepath.Join(dir, "state")
+	if err := durable.WriteFile(state, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.WriteFile(state, bytes.Repeat(big, 3), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a write past the end of the disk: %v", err)
+	}
+	if got, _ := os.ReadFile(state); string(got) != "old" {
+		t.Errorf("the old content is gone: %q", got)
+	}
+}

@@ -1,0 +1,159 @@
+// Package gate keeps a device key shut until a report on that very key is
+// acknowledged. The order "report, then trust" is in its types: the gate holds
+// the key, does the publishing itself, and hands the key out only once open.
+package gate
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/durable"
+)
+
+// Policy says what a report needs for the gate to open.
+type Policy string
+
+const (
+	Acknowledged Policy = "acknowledged" // the verdict passes and the cloud has acknowledged the report
+	Local        Policy = "local"        // the verdict passes; the cloud is told when it can be
+)
+
+// Publisher carries a report to the cloud. A nil error means that the cloud has acknowledged it.
+type Publisher interface {
+	Publish(context.Context, *device.Report) error
+}
+
+var (
+	// ErrShut is wrapped by every error after which the gate is shut.
+	ErrShut = errors.New("gate is shut")
+	// ErrNotAcknowledged is wrapped by the error of a report that the cloud did not acknowledge.
+	ErrNotAcknowledged = errors.New("report is not acknowledged")
+)
+
+// Gate guards one key. It is not for concurrent use.
+type Gate struct {
+	policy Policy
+	path   string
+	key    crypto.Signer
+	spki   string // lower-case hex SHA-256
+	open   bool
+}
+
+// New makes a shut gate before key, whose SubjectPublicKeyInfo is spki (DER),
+// and removes the mark that an earlier gate left in runDir. The key may be
+// nil, if the device has none yet; such a gate never opens.
+func New(policy Policy, runDir string, key crypto.Signer, spki []byte) (*Gate, error) {
+	if policy != Acknowledged && policy != Local {
+		return nil, fmt.Errorf("gate: unknown policy %q", policy)
+	}
+	g := &Gate{policy: policy, path: Path(runDir), key: key}
+	if len(spki) > 0 {
+		sum := sha256.Sum256(spki)
+		g.spki = hex.EncodeToString(sum[:])
+	}
+	if err := durable.Dir(runDir, 0o755); err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	return g, g.shut()
+}
+
+// Path is the file that exists in runDir while a gate is open.
+func Path(runDir string) string { return filepath.Join(runDir, "trusted") }
+
+// Admit publishes r and opens the gate if r passes and the policy holds; else
+// it shuts it, and the error says why. A report that does not pass is published
+// too. Under policy [Acknowledged] a gate that is open stays open while a
+// further passing report waits for its acknowledgement, since it stands on an
+// acknowledged one; the error then wraps ErrNotAcknowledged alone.
+func (g *Gate) Admit(ctx context.Context, p Publisher, r *device.Report) error {
+	reason := g.refusal(r)
+	if reason != "" {
+		// Shut first: publishing may take long.
+		if err := g.shut(); err != nil {
+			return err
+		}
+		if err := p.Publish(ctx, r); err != nil {
+			return fmt.Errorf("gate: %s: %w: %w: %w", reason, ErrShut, ErrNotAcknowledged, err)
+		}
+		return fmt.Errorf("gate: %s: %w", reason, ErrShut)
+	}
+	if g.policy == Local {
+		if err := g.unlock(r); err != nil {
+			return err
+		}
+	}
+	if err := p.Publish(ctx, r); err != nil {
+		if g.open {
+			return fmt.Errorf("gate: %w: %w", ErrNotAcknowledged, err)
+		}
+		return fmt.Errorf("gate: %w: %w: %w", ErrShut, ErrNotAcknowledged, err)
+	}
+	return g.unlock(r)
+}
+
+// refusal says why r does not open the gate; "" if it does.
+func (g *Gate) refusal(r *device.Report) string {
+	if v := r.Verdict(); !v.Opens() {
+		return "the verdict is " + v.String()
+	}
+	if g.key == nil || g.spki == "" {
+		return "the device has no key yet"
+	}
+	for _, k := range r.Keys {
+		if k.Role == device.RoleDevice && k.SPKISHA256 == g.spki {
+			if k.Status.Opens() {
+				return ""
+			}
+			return "the device key is " + k.Status.String()
+		}
+	}
+	return "the report holds no finding on the device key"
+}
+
+// trusted is the content of the mark, for people and for units that want to
+// know on what the gate stands.
+type trusted struct {
+	ReportID   string    `json:"reportId"`
+	Time       time.Time `json:"time"`
+	SPKISHA256 string    `json:"spkiSha256"`
+}
+
+func (g *Gate) unlock(r *device.Report) error {
+	b, err := json.Marshal(trusted{r.ID, r.Time, g.spki})
+	if err == nil {
+		err = durable.WriteFile(g.path, append(b, '\n'), 0o644)
+	}
+	if err != nil {
+		g.open = false
+		return fmt.Errorf("gate: %w: %w", ErrShut, err)
+	}
+	g.open = true
+	return nil
+}
+
+func (g *Gate) shut() error {
+	g.open = false
+	if err := durable.Remove(g.path); err != nil {
+		return fmt.Errorf("gate: %w", err)
+	}
+	return nil
+}
+
+// Open tells whether the gate is open.
+func (g *Gate) Open() bool { return g.open }
+
+// Signer is the key, for any use, while the gate is open; else ErrShut.
+func (g *Gate) Signer() (crypto.Signer, error) {
+	if !g.open {
+		return nil, fmt.Errorf("gate: %w", ErrShut)
+	}
+	return g.key, nil
+}

@@ -1,0 +1,153 @@
+package gate_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/gate"
+)
+
+// cloud answers each publication by its error and counts them.
+type cloud struct {
+	err  error
+	seen int
+}
+
+func (c *cloud) Publish(context.Context, *device.Report) error { c.seen++; return c.err }
+
+type bench struct {
+	key  *ecdsa.PrivateKey
+	spki []byte
+	dir  string
+}
+
+func newBench(t *testing.T) bench {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bench{key, spki, t.TempDir()}
+}
+
+func (b bench) report(status device.Status) *device.Report {
+	inv := device.Inventory{ReadAt: time.Now(), Keys: []device.Key{{ID: "device", Role: device.RoleDevice, Public: b.key.Public(), SPKI: b.spki}}}
+	return device.NewReport(inv, []device.Finding{{Check: "debian", Key: "device", Status: status}})
+}
+
+func TestAdmit(t *testing.T) {
+	offline := errors.New("offline")
+	for _, tt := range []struct {
+		name   string
+		policy gate.Policy
+		status device.Status
+		cloud  error
+		other  bool // the report is on another key
+		open   bool
+		want   error
+	}{
+		{"pass", gate.Acknowledged, device.Pass, nil, false, true, nil},
+		{"warn", gate.Acknowledged, device.Warn, nil, false, true, nil},
+		{"fail", gate.Acknowledged, device.Fail, nil, false, false, gate.ErrShut},
+		{"undecided", gate.Acknowledged, device.Undecided, nil, false, false, gate.ErrShut},
+		{"not applicable", gate.Acknowledged, device.NotApplicable, nil, false, false, gate.ErrShut},
+		{"another key", gate.Acknowledged, device.Pass, nil, true, false, gate.ErrShut},
+		{"pass, offline", gate.Acknowledged, device.Pass, offline, false, false, gate.ErrNotAcknowledged},
+		{"fail, offline", gate.Acknowledged, device.Fail, offline, false, false, gate.ErrNotAcknowledged},
+		{"pass, offline, local", gate.Local, device.Pass, offline, false, true, gate.ErrNotAcknowledged},
+		{"fail, offline, local", gate.Local, device.Fail, offline, false, false, gate.ErrShut},
+		{"undecided, local", gate.Local, device.Undecided, nil, false, false, gate.ErrShut},
+		{"another key, local", gate.Local, device.Pass, nil, true, false, gate.ErrShut},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			g, err := gate.New(tt.policy, b.dir, b.key, b.spki)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := b.report(tt.status)
+			if tt.other {
+				r = newBench(t).report(tt.status)
+			}
+			c := &cloud{err: tt.cloud}
+			if err := g.Admit(t.Context(), c, r); !errors.Is(err, tt.want) {
+				t.Errorf("Admit: %v, want %v", err, tt.want)
+			}
+			if c.seen != 1 {
+				t.Errorf("published %d times: every report is told, and once", c.seen)
+			}
+			check(t, g, b, tt.open)
+		})
+	}
+}
+
+// check compares what the gate, its mark and its signer say.
+func check(t *testing.T, g *gate.Gate, b bench, open bool) {
+	t.Helper()
+	_, statErr := os.Stat(gate.Path(b.dir))
+	signer, err := g.Signer()
+	if g.Open() != open || (statErr == nil) != open || (err == nil) != open {
+		t.Errorf("open %v, mark %v, signer %v: want open %v", g.Open(), statErr, err, open)
+	}
+	if open && signer != b.key {
+		t.Error("another key was handed out")
+	}
+	if !open && !errors.Is(err, gate.ErrShut) {
+		t.Errorf("Signer: %v", err)
+	}
+}
+
+func TestLaterReports(t *testing.T) {
+	b := newBench(t)
+	g, err := gate.New(gate.Acknowledged, b.dir, b.key, b.spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, g, b, false)
+	if err := g.Admit(t.Context(), &cloud{}, b.report(device.Pass)); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Admit(t.Context(), &cloud{err: errors.New("offline")}, b.report(device.Pass)); !errors.Is(err, gate.ErrNotAcknowledged) || errors.Is(err, gate.ErrShut) {
+		t.Errorf("a passing report that waits: %v", err)
+	}
+	check(t, g, b, true) // it stands on the first
+	if err := g.Admit(t.Context(), &cloud{err: errors.New("offline")}, b.report(device.Fail)); !errors.Is(err, gate.ErrShut) {
+		t.Errorf("a failing report: %v", err)
+	}
+	check(t, g, b, false)
+
+	if err := g.Admit(t.Context(), &cloud{}, b.report(device.Pass)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := gate.New(gate.Acknowledged, b.dir, b.key, b.spki) // a restart
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, again, b, false)
+}
+
+func TestNew(t *testing.T) {
+	if _, err := gate.New("open", t.TempDir(), nil, nil); err == nil {
+		t.Error("an unknown policy was taken")
+	}
+	b := newBench(t)
+	g, err := gate.New(gate.Local, b.dir, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Admit(t.Context(), &cloud{}, b.report(device.Pass)); !errors.Is(err, gate.ErrShut) {
+		t.Errorf("a gate without a key: %v", err)
+	}
+	check(t, g, b, false)
+}
