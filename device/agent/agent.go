@@ -1,0 +1,231 @@
+// Package agent is the loop of the device: vet every key, keep the verdict,
+// tell the cloud, move the gate; at first boot, at every boot and on schedule.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
+)
+
+// Cloud is one session with AWS IoT, already proven by a round trip.
+type Cloud interface {
+	gate.Publisher
+	// ReportGate tells the cloud how the gate stands.
+	ReportGate(ctx context.Context, open bool) error
+	// Done is closed when the session is lost.
+	Done() <-chan struct{}
+	Close()
+}
+
+// Agent vets a device and reports on it.
+type Agent struct {
+	// Vet vets every key now and makes the report, with the TPM's evidence.
+	Vet func(context.Context, device.Trigger) *device.Report
+	// Connect makes a session, or gives up with an error that a person can act on.
+	Connect func(context.Context) (Cloud, error)
+
+	Gate     *gate.Gate
+	Spool    *durable.Spool
+	StateDir string
+	Every    time.Duration // between two self-checks; 0 means only once
+	Log      *slog.Logger
+}
+
+const (
+	deliverTimeout = time.Minute // for one report, from publication to acknowledgement
+	redialPause    = time.Minute // at most, after Connect gave up
+)
+
+// Once vets the device, tells the cloud and leaves the gate decided. The error
+// says why the gate is shut, or why the report could not be delivered.
+func (a *Agent) Once(ctx context.Context) (*device.Report, error) {
+	r := a.vet(ctx, a.bootTrigger())
+	cloud, err := a.Connect(ctx)
+	if err != nil {
+		return r, a.settle(r, a.Gate.Admit(ctx, offline{err}, r))
+	}
+	defer cloud.Close()
+	return r, a.deliver(ctx, cloud, r)
+}
+
+// Run vets the device now and then on schedule until ctx ends, and stays
+// connected in between. It only returns when ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	trigger := a.bootTrigger()
+	for {
+		r := a.vet(ctx, trigger)
+		until, cancel := ctx, context.CancelFunc(func() {})
+		if a.Every > 0 {
+			until, cancel = context.WithTimeout(ctx, jittered(a.Every))
+		}
+		a.stayConnected(until, r)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		trigger = device.TriggerSchedule
+	}
+}
+
+// stayConnected delivers r, and what waits in the spool after each
+// reconnection, until ctx ends.
+func (a *Agent) stayConnected(ctx context.Context, r *device.Report) {
+	delivered := false
+	for ctx.Err() == nil {
+		cloud, err := a.Connect(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			a.Log.Warn("no connection, the report waits", "error", err)
+			pause(ctx, rand.N(redialPause))
+			continue
+		}
+		if !delivered {
+			err := a.deliver(ctx, cloud, r)
+			delivered = !errors.Is(err, gate.ErrNotAcknowledged)
+		}
+		if delivered {
+			select {
+			case <-ctx.Done():
+			case <-cloud.Done():
+				a.Log.Warn("connection lost")
+			}
+		}
+		cloud.Close()
+		if !delivered {
+			pause(ctx, rand.N(redialPause))
+		}
+	}
+}
+
+// vet makes the report and sees to it that a power cut cannot lose the verdict.
+// A verdict that does not pass shuts the gate here, whatever comes after.
+func (a *Agent) vet(ctx context.Context, trigger device.Trigger) *device.Report {
+	r := a.Vet(ctx, trigger)
+	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
+	if b, err := r.Encode(); err != nil {
+		a.Log.Error("report cannot be kept", "error", err)
+	} else if err := a.Spool.Put(r.ID, r.Verdict() == device.Fail, b); err != nil {
+		a.Log.Error("report cannot be kept until it is delivered", "error", err)
+	}
+	a.settle(r, a.Gate.Admit(ctx, offline{errors.New("not connected yet")}, r))
+	return r
+}
+
+// deliver sends what waits, oldest first so that the shadow ends with the
+// newest, then r, and moves the gate.
+func (a *Agent) deliver(ctx context.Context, cloud Cloud, r *device.Report) error {
+	a.drain(ctx, cloud, r.ID)
+	admitCtx, cancel := context.WithTimeout(ctx, deliverTimeout)
+	defer cancel()
+	err := a.Gate.Admit(admitCtx, cloud, r)
+	acknowledged := !errors.Is(err, gate.ErrNotAcknowledged)
+	if acknowledged {
+		a.forget(r.ID)
+	}
+	err = a.settle(r, err)
+	if acknowledged {
+		if tellErr := cloud.ReportGate(admitCtx, a.Gate.Open()); tellErr != nil {
+			a.Log.Warn("the shadow does not show the gate", "error", tellErr)
+		}
+	}
+	return err
+}
+
+// drain delivers the reports that wait in the spool, apart from the one named.
+func (a *Agent) drain(ctx context.Context, cloud Cloud, except string) {
+	entries, err := a.Spool.List()
+	if err != nil {
+		a.Log.Error("spool cannot be read", "error", err)
+		return
+	}
+	for _, e := range entries {
+		if e.ID == except {
+			continue
+		}
+		if err := a.drainOne(ctx, cloud, e); err != nil {
+			a.Log.Warn("an earlier report waits on", "report", e.ID, "error", err)
+			return
+		}
+		a.Log.Info("earlier report delivered", "report", e.ID)
+	}
+}
+
+func (a *Agent) drainOne(ctx context.Context, cloud Cloud, e durable.Entry) error {
+	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
+	defer cancel()
+	b, err := a.Spool.Read(e)
+	if err != nil {
+		return err
+	}
+	old := new(device.Report)
+	if err := old.UnmarshalJSON(b); err != nil {
+		a.Log.Error("a report in the spool is damaged and is dropped", "report", e.ID, "error", err)
+		return a.Spool.Remove(e)
+	}
+	if err := cloud.Publish(ctx, old); err != nil {
+		return err
+	}
+	return a.Spool.Remove(e)
+}
+
+// forget takes the report out of the spool.
+func (a *Agent) forget(id string) {
+	entries, err := a.Spool.List()
+	for _, e := range entries {
+		if e.ID == id {
+			err = errors.Join(err, a.Spool.Remove(e))
+		}
+	}
+	if err != nil {
+		a.Log.Error("an acknowledged report stays in the spool", "error", err)
+	}
+}
+
+// settle keeps the outcome of an admission and gives it back.
+func (a *Agent) settle(r *device.Report, admission error) error {
+	s := State{Report: r, Acknowledged: !errors.Is(admission, gate.ErrNotAcknowledged), GateOpen: a.Gate.Open()}
+	if admission != nil {
+		s.Reason = admission.Error()
+	}
+	if err := s.save(a.StateDir); err != nil {
+		a.Log.Error("verdict cannot be kept", "error", err)
+		return errors.Join(admission, err)
+	}
+	return admission
+}
+
+func (a *Agent) bootTrigger() device.Trigger {
+	if _, err := LoadState(a.StateDir); errors.Is(err, ErrNoState) {
+		return device.TriggerFirstBoot
+	}
+	return device.TriggerBoot
+}
+
+// offline is the publisher of a device without a connection.
+type offline struct{ err error }
+
+func (o offline) Publish(context.Context, *device.Report) error {
+	return fmt.Errorf("agent: %w", o.err)
+}
+
+// jittered spreads a fleet that booted together: d, give or take a tenth.
+func jittered(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

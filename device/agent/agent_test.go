@@ -1,0 +1,263 @@
+package agent_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
+)
+
+// cloud acknowledges every report but those that it is told to refuse.
+type cloud struct {
+	refuse func(*device.Report) error
+	got    []string // "reportId verdict" of every acknowledged report, "gate open|shut"
+	done   chan struct{}
+}
+
+func (c *cloud) Publish(_ context.Context, r *device.Report) error {
+	if c.refuse != nil {
+		if err := c.refuse(r); err != nil {
+			return err
+		}
+	}
+	c.got = append(c.got, r.ID+" "+r.Verdict().String())
+	return nil
+}
+
+func (c *cloud) ReportGate(_ context.Context, open bool) error {
+	c.got = append(c.got, map[bool]string{true: "gate open", false: "gate shut"}[open])
+	return nil
+}
+func (c *cloud) Done() <-chan struct{} { return c.done }
+func (c *cloud) Close()                {}
+
+// desk is an agent on a directory of its own, with verdicts and a cloud to choose.
+type desk struct {
+	*agent.Agent
+	dir      string
+	mu       sync.Mutex // for TestRun, which changes the world under a running agent
+	status   device.Status
+	cloud    *cloud // nil: offline
+	triggers []device.Trigger
+	ids      []string
+}
+
+func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, _ := x509.MarshalPKIXPublicKey(key.Public())
+	g, err := gate.New(policy, filepath.Join(dir, "run"), key, spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{dir: dir, status: device.Pass, cloud: &cloud{done: make(chan struct{})}}
+	d.Agent = &agent.Agent{
+		Vet: func(_ context.Context, trigger device.Trigger) *device.Report {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			inv := device.Inventory{ReadAt: time.Now(), Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki}}}
+			r := device.NewReport(inv, []device.Finding{{Check: "roca", Key: "device", Status: d.status}})
+			r.Trigger = trigger
+			d.triggers, d.ids = append(d.triggers, trigger), append(d.ids, r.ID)
+			return r
+		},
+		Connect: func(context.Context) (agent.Cloud, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			if d.cloud == nil {
+				return nil, errors.New("no route")
+			}
+			return d.cloud, nil
+		},
+		Gate: g, Spool: &durable.Spool{Dir: filepath.Join(dir, "spool")}, StateDir: dir,
+		Log: slog.New(slog.DiscardHandler),
+	}
+	return d
+}
+
+func (d *desk) change(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+}
+
+func (d *desk) trusted() bool { _, err := os.Stat(gate.Path(filepath.Join(d.dir, "run"))); return err == nil }
+
+func (d *desk) spooled(t *testing.T) int {
+	t.Helper()
+	entries, err := d.Spool.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func TestOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		policy  gate.Policy
+		status  device.Status
+		offline bool
+		open    bool
+		want    error
+		spooled int
+	}{
+		{"healthy", gate.Acknowledged, device.Pass, false, true, nil, 0},
+		{"weak key", gate.Acknowledged, device.Fail, false, false, gate.ErrShut, 0},
+		{"undecided", gate.Acknowledged, device.Undecided, false, false, gate.ErrShut, 0},
+		{"healthy, offline", gate.Acknowledged, device.Pass, true, false, gate.ErrNotAcknowledged, 1},
+		{"weak key, offline", gate.Acknowledged, device.Fail, true, false, gate.ErrShut, 1},
+		{"healthy, offline, local", gate.Local, device.Pass, true, true, gate.ErrNotAcknowledged, 1},
+		{"weak key, offline, local", gate.Local, device.Fail, true, false, gate.ErrShut, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDesk(t, t.TempDir(), tt.policy)
+			d.status = tt.status
+			if tt.offline {
+				d.cloud = nil
+			}
+			r, err := d.Once(t.Context())
+			if !errors.Is(err, tt.want) {
+				t.Errorf("Once: %v, want %v", err, tt.want)
+			}
+			if d.trusted() != tt.open {
+				t.Errorf("trusted: %v, want %v", d.trusted(), tt.open)
+			}
+			if n := d.spooled(t); n != tt.spooled {
+				t.Errorf("%d reports in the spool, want %d", n, tt.spooled)
+			}
+			s, err := agent.LoadState(d.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Report.ID != r.ID || s.Acknowledged == tt.offline || s.GateOpen != tt.open || (s.Reason == "") != (tt.want == nil) {
+				t.Errorf("kept: %+v", s)
+			}
+		})
+	}
+}
+
+func TestSpoolIsDrainedInOrder(t *testing.T) {
+	dir := t.TempDir()
+	d := newDesk(t, dir, gate.Acknowledged)
+	online := d.cloud
+	d.cloud = nil
+	d.status = device.Fail
+	d.Once(t.Context())
+	d.status = device.Pass
+	d.Once(t.Context())
+	d.cloud = online
+	if _, err := d.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := d.ids[0] + " FAIL, " + d.ids[1] + " PASS, " + d.ids[2] + " PASS, gate open"
+	if got := strings.Join(online.got, ", "); got != want {
+		t.Errorf("the cloud got %s\nwant %s", got, want)
+	}
+	if n := d.spooled(t); n != 0 {
+		t.Errorf("%d reports left in the spool", n)
+	}
+	if d.triggers[0] != device.TriggerFirstBoot || d.triggers[1] != device.TriggerBoot {
+		t.Errorf("triggers %v", d.triggers)
+	}
+}
+
+func TestRefusedReportStays(t *testing.T) {
+	d := newDesk(t, t.TempDir(), gate.Acknowledged)
+	d.cloud.refuse = func(*device.Report) error { return errors.New("throttled") }
+	if _, err := d.Once(t.Context()); !errors.Is(err, gate.ErrNotAcknowledged) {
+		t.Errorf("Once: %v", err)
+	}
+	if d.trusted() || d.spooled(t) != 1 {
+		t.Errorf("trusted %v, %d in the spool", d.trusted(), d.spooled(t))
+	}
+}
+
+func TestDamagedSpool(t *testing.T) {
+	d := newDesk(t, t.TempDir(), gate.Acknowledged)
+	if err := d.Spool.Put("torn", true, []byte(`{"schema":`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.spooled(t); n != 0 {
+		t.Errorf("%d left", n)
+	}
+}
+
+// TestRun lets a day and a half pass: two self-checks, a cloud that comes late
+// and is lost once.
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		d.Every = 24 * time.Hour
+		online := d.cloud
+		d.cloud = nil
+		ctx, cancel := context.WithTimeout(t.Context(), 36*time.Hour)
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- d.Run(ctx) }()
+
+		time.Sleep(10 * time.Minute) // of the bubble's clock
+		synctest.Wait()
+		if d.trusted() || d.spooled(t) != 1 {
+			t.Errorf("offline: trusted %v, %d in the spool", d.trusted(), d.spooled(t))
+		}
+		d.change(func() { d.cloud = online })
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if !d.trusted() || len(online.got) != 2 {
+			t.Errorf("online: trusted %v, cloud got %v", d.trusted(), online.got)
+		}
+		d.change(func() { d.cloud = &cloud{done: make(chan struct{})} })
+		close(online.done) // lost; the report is not sent again
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !d.trusted() || len(d.cloud.got) != 0 {
+			t.Errorf("reconnected: trusted %v, cloud got %v", d.trusted(), d.cloud.got)
+		}
+		d.change(func() { d.status = device.Fail })
+		if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Run: %v", err)
+		}
+		if len(d.triggers) != 2 || d.triggers[1] != device.TriggerSchedule {
+			t.Errorf("self-checks: %v", d.triggers)
+		}
+		if d.trusted() || len(d.cloud.got) != 2 {
+			t.Errorf("after a failing self-check: trusted %v, cloud got %v", d.trusted(), d.cloud.got)
+		}
+	})
+}
+
+func TestLoadState(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := agent.LoadState(dir); !errors.Is(err, agent.ErrNoState) {
+		t.Errorf("nothing there: %v", err)
+	}
+	for _, bad := range []string{"", "{", "{}", `{"report":{"schema":"x"}}`} {
+		os.WriteFile(filepath.Join(dir, "last.json"), []byte(bad), 0o600)
+		if _, err := agent.LoadState(dir); err == nil || errors.Is(err, agent.ErrNoState) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
