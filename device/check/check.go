@@ -36,7 +36,8 @@ type Check struct {
 
 // All is every check, in the order of a report.
 var All = []Check{
-	debian, exponent, shared, permissions,
+	roca, debian, firmware, size, exponent, factors, point,
+	expiry, shared, permissions,
 }
 
 // Env is what the checks know besides the key.
