@@ -37,7 +37,7 @@ type Check struct {
 // All is every check, in the order of a report.
 var All = []Check{
 	roca, debian, firmware, size, exponent, factors, point,
-	expiry, shared, permissions,
+	expiry, chain, revoked, shared, permissions, ekcert,
 }
 
 // Env is what the checks know besides the key.

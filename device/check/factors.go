@@ -10,7 +10,7 @@ import (
 
 var factors = Check{
 	ID:      "factors",
-	Cite:    "https://fermatattack.secvuln.info/",
+	Cite:    "https://eprint.iacr.org/2023/026",
 	Applies: isRSA,
 	Run:     runFactors,
 }
@@ -19,8 +19,9 @@ const (
 	// factorsCeiling bounds the time that a modulus can take. It is the
 	// largest that OpenSSL works with (OPENSSL_RSA_MAX_MODULUS_BITS).
 	factorsCeiling = 16384
-	// fermatSteps is what crypto/x509's and boulder's authors and the paper
-	// cited hold for enough: flawed generators fall within a few steps.
+	// fermatSteps finds primes of one key that were searched for from the same
+	// start, which is what flawed generators did (Böck, Fermat Factorization in
+	// the Wild, 2023): their difference is tiny next to the root of their size.
 	fermatSteps = 100
 	// smallFactor is the bound of the small factors looked for.
 	smallFactor = 1 << 16
