@@ -1,0 +1,268 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+var chain = Check{
+	ID:   "chain",
+	Cite: "https://www.rfc-editor.org/rfc/rfc5280#section-6",
+	Applies: func(k device.Key) bool { // an EK's chain is the question of ekcert
+		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "")
+	},
+	Run: runChain,
+}
+
+func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
+	var found []device.Finding
+	if k.CertificateError != "" {
+		found = undecided("KEYVET_CERTIFICATE_UNPARSABLE", "a certificate could not be parsed: %s", k.CertificateError)
+	}
+	if len(k.Chain) == 0 {
+		return found
+	}
+	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
+		found = append(found, failed(device.High, "KEYVET_KEY_CERTIFICATE_MISMATCH", "the certificate is for another key")...)
+	}
+	if k.Private != nil && !sameKey(k.Private.SPKI, k.SPKI) {
+		found = append(found, failed(device.High, "KEYVET_PRIVATE_KEY_MISMATCH", "the private key in %s does not belong to the certificate", k.Private.Path)...)
+	}
+
+	p := trace(k.Chain, env.Roots)
+	found = append(found, p.problems...)
+	if p.problems == nil {
+		found = append(found, constraints(p.certificates)...)
+	}
+	if len(env.Roots) > 0 && !p.anchored && p.problems == nil {
+		found = append(found, unknownCA(k.Role, p)...)
+	}
+	for _, ca := range p.certificates[1:] {
+		found = append(found, issuerKey(ctx, ca, env)...)
+	}
+	switch {
+	case found != nil:
+		return found
+	case p.anchored:
+		return passed("leads to the given CA %s", p.certificates[len(p.certificates)-1].Subject)
+	case len(p.certificates) == 1 && !selfSigned(k.Leaf()):
+		return passed("the certificate is for this key; its issuer %s is not at hand, so its signature was not checked", p.top())
+	}
+	return passed("leads to %s; whether that is to be trusted was not asked", p.top())
+}
+
+// unknownCA is about a path that leads to none of the CAs given for the
+// device's own chain. Certificates in further files may be under other CAs on
+// purpose. Claims mostly are: AWS IoT issues them under a CA it does not
+// publish; and so are those of keys in the TPM, by the maker of the chip or of
+// the device, and CA certificates that are there for another chain.
+func unknownCA(role device.Role, p path) []device.Finding {
+	const code, message = "KEYVET_CHAIN_UNKNOWN_CA", "it leads to %s, which is none of the given CAs"
+	switch role {
+	case device.RoleDevice:
+		return failed(device.High, code, message, p.top())
+	case device.RoleFile:
+		return warned(device.Medium, code, message, p.top())
+	}
+	return nil
+}
+
+// sameKey compares the public keys in two SubjectPublicKeyInfos, leaving out
+// the algorithm identifiers: that of an RSA key may be rsaEncryption, with or
+// without parameters, or, in EK certificates, id-RSAES-OAEP.
+func sameKey(a, b []byte) bool {
+	ka, kb := subjectPublicKey(a), subjectPublicKey(b)
+	return len(ka) > 0 && bytes.Equal(ka, kb)
+}
+
+func subjectPublicKey(spki []byte) []byte {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		PublicKey asn1.BitString
+	}
+	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
+		return nil
+	}
+	return info.PublicKey.Bytes
+}
+
+// path is how far a chain leads. Validity in time is the question of expiry,
+// and plays no part in it.
+type path struct {
+	certificates []*x509.Certificate // the chain, and the given CA that issued its last
+	anchored     bool                // a given CA is among them
+	problems     []device.Finding
+}
+
+// top is the name of who stands at the end.
+func (p path) top() string {
+	last := p.certificates[len(p.certificates)-1]
+	return last.Issuer.String()
+}
+
+// trace follows a chain, leaf first, to one of the given CAs: each signature by
+// the certificate that follows. A given CA is trusted because it was given, so
+// it need not be self-signed.
+func trace(certs, given []*x509.Certificate) path {
+	p := path{certificates: slices.Clone(certs)}
+	for i, c := range certs {
+		p.problems = append(p.problems, signature(c)...)
+		if i+1 < len(certs) {
+			p.problems = append(p.problems, issuedBy(c, certs[i+1])...)
+		}
+		p.anchored = p.anchored || slices.ContainsFunc(given, c.Equal)
+	}
+	if p.anchored {
+		return p
+	}
+	last := certs[len(certs)-1]
+	var problems []device.Finding
+	for _, ca := range given {
+		if !bytes.Equal(ca.RawSubject, last.RawIssuer) {
+			continue
+		}
+		problem := issuedBy(last, ca)
+		if problem == nil { // another CA of that name need not be the one
+			p.certificates, p.anchored = append(p.certificates, ca), true
+			return p
+		}
+		problems = problem
+	}
+	p.problems = append(p.problems, problems...)
+	return p
+}
+
+// signature looks at what a certificate's signature says by itself: a hash that
+// can be forged, and the signature of a certificate by its own key. A root's
+// own signature may be by a weak hash: nothing relies on it.
+func signature(c *x509.Certificate) []device.Finding {
+	hash := weakHash(c)
+	switch {
+	case hash != "" && !selfSigned(c):
+		return failed(device.High, "KEYVET_SIGNATURE_"+hash, "%s is signed with %s, which can be forged", c.Subject, hash)
+	case hash == "" && selfSigned(c):
+		err := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
+		return signatureError(c, "itself", err)
+	}
+	return nil
+}
+
+// selfSigned tells whether c claims to be signed by its own key; one that has
+// its own name as issuer may be signed by an older key of the same CA.
+func selfSigned(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, c.RawSubject) &&
+		(len(c.AuthorityKeyId) == 0 || len(c.SubjectKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId))
+}
+
+var oidMD2WithRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 2} // RFC 3279, section 2.2.1
+
+// weakHash names the hash of c's signature if collisions of it can be made.
+func weakHash(c *x509.Certificate) string {
+	switch c.SignatureAlgorithm {
+	case x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.DSAWithSHA1:
+		return "SHA1"
+	case x509.MD5WithRSA:
+		return "MD5"
+	case x509.UnknownSignatureAlgorithm: // MD2 is among those crypto/x509 does not know
+		var outer struct {
+			TBS       asn1.RawValue
+			Algorithm pkix.AlgorithmIdentifier
+			Signature asn1.BitString
+		}
+		if _, err := asn1.Unmarshal(c.Raw, &outer); err == nil && outer.Algorithm.Algorithm.Equal(oidMD2WithRSA) {
+			return "MD2"
+		}
+	}
+	return ""
+}
+
+// issuedBy tells what is wrong with c as issued by ca.
+func issuedBy(c, ca *x509.Certificate) []device.Finding {
+	if !bytes.Equal(c.RawIssuer, ca.RawSubject) {
+		return failed(device.High, "KEYVET_CHAIN_BROKEN", "%s is issued by %s, but %s follows it", c.Subject, c.Issuer, ca.Subject)
+	}
+	return signatureError(c, ca.Subject.String(), c.CheckSignatureFrom(ca))
+}
+
+// signatureError is what an error of crypto/x509 on checking a signature means.
+func signatureError(c *x509.Certificate, signer string, err error) []device.Finding {
+	var weak x509.InsecureAlgorithmError
+	var notCA x509.ConstraintViolationError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &weak):
+		return nil // signature tells it
+	case errors.As(err, &notCA):
+		return failed(device.High, "KEYVET_ISSUER_NOT_CA", "%s signed %s but is not entitled to sign certificates", signer, c.Subject)
+	case errors.Is(err, x509.ErrUnsupportedAlgorithm):
+		return undecided("KEYVET_SIGNATURE_UNKNOWN", "the signature of %s by %s is of an algorithm that cannot be checked", c.Subject, signer)
+	}
+	return failed(device.Critical, "KEYVET_CERTIFICATE_SIGNATURE_INVALID", "the signature of %s by %s does not verify: %v", c.Subject, signer, err)
+}
+
+// constraints lets crypto/x509 look at what a path as a whole has to keep to:
+// name constraints, path length, policies, unknown critical extensions. The
+// last certificate counts as trusted, and the time is one at which all were
+// issued already.
+func constraints(certs []*x509.Certificate) []device.Finding {
+	if len(certs) == 1 {
+		return nil
+	}
+	options := x509.VerifyOptions{
+		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	}
+	options.Roots.AddCert(certs[len(certs)-1])
+	for i, c := range certs {
+		if i > 0 {
+			options.Intermediates.AddCert(c)
+		}
+		if c.NotBefore.After(options.CurrentTime) {
+			options.CurrentTime = c.NotBefore
+		}
+	}
+	_, err := certs[0].Verify(options)
+	var invalid x509.CertificateInvalidError
+	if err == nil || errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return nil
+	}
+	return failed(device.High, "KEYVET_CHAIN_CONSTRAINT", "the chain breaks a rule of its own CAs: %v", err)
+}
+
+// issuerKey puts the questions about a key to that of a CA, and passes on what
+// did not pass.
+func issuerKey(ctx context.Context, ca *x509.Certificate, env *Env) []device.Finding {
+	k := device.Key{Role: device.RoleCA, Public: ca.PublicKey, SPKI: ca.RawSubjectPublicKeyInfo}
+	switch ca.PublicKey.(type) {
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		k.Public = &device.OtherKey{Algorithm: ca.PublicKeyAlgorithm.String()}
+	}
+	var found []device.Finding
+	for _, c := range []Check{roca, debian, size, exponent, factors, point} {
+		if !c.Applies(k) {
+			continue
+		}
+		for _, f := range c.Run(ctx, k, env) {
+			if f.Status == device.Pass || f.Status == device.NotApplicable {
+				continue
+			}
+			f.Message = fmt.Sprintf("the key of the CA %s: %s", ca.Subject, f.Message)
+			f.Citation = c.Cite
+			found = append(found, f)
+		}
+	}
+	return found
+}

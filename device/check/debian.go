@@ -1,0 +1,40 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"crypto/ecdsa"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+var debian = Check{
+	ID:   "debian",
+	Cite: "https://www.debian.org/security/2008/dsa-1571",
+	Applies: func(k device.Key) bool {
+		_, ec := k.Public.(*ecdsa.PublicKey)
+		return ec || isRSA(k)
+	},
+	Run: runDebian,
+}
+
+func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
+	if env.Blocklist == nil {
+		return undecided("KEYVET_BLOCKLIST_UNAVAILABLE", "not looked up: %s", cmp.Or(env.BlocklistProblem, "no blocklist is loaded"))
+	}
+	l, err := env.Blocklist.Lookup(ctx, k.Public)
+	switch {
+	case err != nil:
+		return undecided("KEYVET_BLOCKLIST_UNAVAILABLE", "not looked up: %v", err)
+	case l.Listed:
+		found := failed(device.Critical, cmp.Or(l.Reason, device.ReasonDebian), "the key is on the list %q (set %s): its private half is public knowledge", l.Name, l.Set)
+		if !l.Exact {
+			found[0].Message += "; the list is a filter, so a good key can hit it by rare chance"
+		}
+		found[0].Proof = l.Proof
+		return found
+	case !l.Covered:
+		return warned(device.Low, "KEYVET_DEBIAN_SIZE_NOT_COVERED", "no loaded blocklist covers %s: nothing is known of this key", k.Algorithm())
+	}
+	return passed("not on the list %q (set %s)", l.Name, l.Set)
+}

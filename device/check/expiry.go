@@ -1,0 +1,51 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+var expiry = Check{
+	ID:      "expiry",
+	Cite:    "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-device-cert-approaching-expiration.html",
+	Applies: func(k device.Key) bool { return len(k.Chain) > 0 },
+	Run:     runExpiry,
+}
+
+// clockFloor is before any build of this program: a clock that shows less was
+// never set.
+var clockFloor = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// runExpiry looks at every certificate of the chain, since peers do. One that
+// is not valid yet fails as one that is past does (RFC 5280, section 6.1.3):
+// peers refuse it; if the reason is a clock that is behind, the next check
+// after the clock is set passes.
+func runExpiry(_ context.Context, k device.Key, env *Env) []device.Finding {
+	if env.Now.Before(clockFloor) {
+		return undecided("KEYVET_CLOCK_IMPLAUSIBLE", "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
+	}
+	warning := cmp.Or(env.ExpiryWarning, 720*time.Hour)
+	var found []device.Finding
+	for i, c := range k.Chain {
+		name := "the certificate"
+		if i > 0 {
+			name = "the CA certificate " + c.Subject.String()
+		}
+		from, to := c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339)
+		switch {
+		case env.Now.After(c.NotAfter):
+			found = append(found, failed(device.Medium, device.ReasonExpired, "%s expired on %s", name, to)...)
+		case env.Now.Before(c.NotBefore):
+			found = append(found, failed(device.Medium, "KEYVET_CERTIFICATE_NOT_YET_VALID", "%s is valid from %s on; the clock says %s", name, from, env.Now.UTC().Format(time.RFC3339))...)
+		case env.Now.Add(warning).After(c.NotAfter):
+			found = append(found, warned(device.Medium, device.ReasonExpiring, "%s expires on %s", name, to)...)
+		}
+	}
+	if found == nil {
+		return passed("valid until %s", k.Chain[0].NotAfter.UTC().Format(time.RFC3339))
+	}
+	return found
+}

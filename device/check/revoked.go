@@ -1,0 +1,115 @@
+package check
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/asn1"
+	"slices"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+var revoked = Check{
+	ID:      "revoked",
+	Cite:    "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-revoked-device-cert.html",
+	Applies: func(k device.Key) bool { return len(k.Chain) > 0 },
+	Run:     runRevoked,
+}
+
+// runRevoked looks every certificate of the chain up in the CRLs of its
+// issuer. A certificate on which no CRL speaks was not asked about.
+func runRevoked(_ context.Context, k device.Key, env *Env) []device.Finding {
+	var found []device.Finding
+	asked := false
+	given := env.Roots
+	if k.Role == device.RoleEK {
+		given = env.EKRoots
+	}
+	certs := trace(k.Chain, given).certificates
+	for i, c := range certs {
+		if selfSigned(c) {
+			continue // who distrusts a root takes it out of the roots
+		}
+		for _, crl := range env.CRLs {
+			if !speaksOf(crl, c) {
+				continue
+			}
+			asked = true
+			found = append(found, lookUp(crl, c, i, slices.Concat(certs, given), env.Now)...)
+		}
+	}
+	switch {
+	case found != nil:
+		return found
+	case !asked:
+		return notApplicable("no CRL is given of who issued this certificate")
+	}
+	return passed("not revoked by the CRLs given")
+}
+
+// speaksOf tells whether crl is by the CA that issued c, going by its name and,
+// where both state it, by its key.
+func speaksOf(crl *x509.RevocationList, c *x509.Certificate) bool {
+	return bytes.Equal(crl.RawIssuer, c.RawIssuer) &&
+		(len(crl.AuthorityKeyId) == 0 || len(c.AuthorityKeyId) == 0 || bytes.Equal(crl.AuthorityKeyId, c.AuthorityKeyId))
+}
+
+// lookUp is what crl, by one of issuers, says of the certificate c at place i of a chain. A CRL
+// whose time is up still revokes. For what is not in it, it warns instead of
+// being undecided: it is the CA's last word, and devices that are offline
+// for long would else shut themselves off.
+func lookUp(crl *x509.RevocationList, c *x509.Certificate, i int, issuers []*x509.Certificate, now time.Time) []device.Finding {
+	if !slices.ContainsFunc(issuers, func(ca *x509.Certificate) bool {
+		return bytes.Equal(ca.RawSubject, crl.RawIssuer) && crl.CheckSignatureFrom(ca) == nil
+	}) {
+		return undecided("KEYVET_CRL_UNVERIFIED", "the CRL of %s does not verify with a CA certificate at hand", crl.Issuer)
+	}
+	if !understood(crl) {
+		return undecided("KEYVET_CRL_UNVERIFIED", "the CRL of %s has critical extensions that keyvet does not know", crl.Issuer)
+	}
+	for _, entry := range crl.RevokedCertificateEntries {
+		if entry.SerialNumber.Cmp(c.SerialNumber) != 0 {
+			continue
+		}
+		at := entry.RevocationTime.UTC().Format(time.RFC3339)
+		if i > 0 {
+			return failed(device.Critical, device.ReasonIssuerRevoked, "the CA %s in its chain was revoked on %s", c.Subject, at)
+		}
+		return failed(device.Medium, device.ReasonRevoked, "its issuer revoked the certificate on %s", at)
+	}
+	if !crl.NextUpdate.IsZero() && now.After(crl.NextUpdate) {
+		return warned(device.Medium, "KEYVET_CRL_STALE", "not in the CRL of %s, but that was due to be replaced on %s", crl.Issuer, crl.NextUpdate.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+var oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
+
+// understood tells whether crl is a full list of its issuer's own certificates
+// (RFC 5280, section 5.2): not a delta, not indirect, nothing critical that is
+// unknown. That it may be for one distribution point does no harm: what is in
+// it is revoked.
+func understood(crl *x509.RevocationList) bool {
+	for _, e := range crl.Extensions {
+		if !e.Critical {
+			continue
+		}
+		var scope struct { // IssuingDistributionPoint, RFC 5280, section 5.2.5
+			DistributionPoint asn1.RawValue  `asn1:"optional,tag:0"`
+			OnlyUser          bool           `asn1:"optional,tag:1"`
+			OnlyCA            bool           `asn1:"optional,tag:2"`
+			OnlySomeReasons   asn1.BitString `asn1:"optional,tag:3"`
+			Indirect          bool           `asn1:"optional,tag:4"`
+			OnlyAttribute     bool           `asn1:"optional,tag:5"`
+		}
+		if !e.Id.Equal(oidIssuingDistributionPoint) {
+			return false
+		}
+		if rest, err := asn1.Unmarshal(e.Value, &scope); err != nil || len(rest) > 0 || scope.Indirect {
+			return false
+		}
+	}
+	return true
+}

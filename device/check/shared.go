@@ -1,0 +1,34 @@
+package check
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+var shared = Check{
+	ID:      "shared",
+	Cite:    "https://doi.org/10.6028/NIST.SP.800-57pt1r5", // section 5.2: one key, one purpose
+	Applies: func(k device.Key) bool { return k.Role == device.RoleDevice && len(k.SPKI) > 0 },
+	Run:     runShared,
+}
+
+// runShared compares with the roles that are purposes. FILE and PERSISTENT
+// are only ways in which the same key may be found a second time.
+func runShared(_ context.Context, k device.Key, env *Env) []device.Finding {
+	var found []device.Finding
+	for _, other := range env.Keys {
+		switch other.Role {
+		case device.RoleDevice, device.RoleFile, device.RolePersistent:
+			continue
+		}
+		if bytes.Equal(other.SPKI, k.SPKI) {
+			found = append(found, failed(device.High, "KEYVET_KEY_SHARED", "the device's key is also its %s key (%s): each role needs a key of its own", other.Role, other.ID)...)
+		}
+	}
+	if found == nil {
+		return passed("no other role uses this key")
+	}
+	return found
+}
