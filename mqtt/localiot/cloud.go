@@ -47,7 +47,7 @@ func (c *cloud) OnACLCheck(cl *mochi.Client, topic string, _ bool) bool {
 func (c *cloud) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	if err := c.allowed(cl, pk); err != nil {
 		c.server.log.Warn("disconnected", "client", cl.ID, "reason", err)
-		return pk, err
+		return pk, packets.ErrRejectPacket // the one error that the broker takes as a reason to close
 	}
 	return pk, nil
 }
@@ -123,7 +123,7 @@ func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 		if suffix == "accepted" && c.server.currentFaults().DropAccepted {
 			return
 		}
-		c.send(cl, pk.TopicName+"/"+suffix, payload)
+		c.send(cl, pk.TopicName, suffix, payload)
 	}
 	switch {
 	case strings.HasPrefix(operation, "jobs/"):
@@ -133,17 +133,20 @@ func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 	}
 }
 
-// send delivers a message of the cloud's to the client that asked, whether or
-// not it has subscribed, and to every other that has. It bypasses the broker's
+// send delivers a message of the cloud's to all who have subscribed to it, and
+// a reply to the client that asked even if it has not. It bypasses the broker's
 // own delivery, which keeps packet ids of both directions in one table and so
 // refuses a SUBSCRIBE whose id is that of a message not yet acknowledged.
-func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
+func (c *cloud) send(requester *mochi.Client, topic, suffix string, payload any) {
 	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
-		TopicName:   topic, Payload: encode(payload),
+		FixedHeader: packets.FixedHeader{Type: packets.Publish},
+		TopicName:   topic + "/" + suffix, Payload: encode(payload),
 	}
-	to := map[*mochi.Client]byte{requester: 1}
-	for id, sub := range c.server.broker.Topics.Subscribers(topic).Subscriptions {
+	to := make(map[*mochi.Client]byte)
+	if suffix == "accepted" || suffix == "rejected" {
+		to[requester] = 1
+	}
+	for id, sub := range c.server.broker.Topics.Subscribers(pk.TopicName).Subscriptions {
 		if cl, ok := c.server.broker.Clients.Get(id); ok {
 			to[cl] = min(1, sub.Qos)
 		}
