@@ -1,0 +1,114 @@
+// Package ekcert reads endorsement key certificates as manufacturers store
+// them: padded, wrapped, and with X.509 that not every parser takes.
+//
+// It does not verify certificate paths.
+package ekcert
+
+import (
+	"bytes"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// MaxBytes bounds what is looked at of one NV index: certificates are of one
+// to two KB.
+const MaxBytes = 16 << 10
+
+// ErrNotCertificate: the bytes do not hold a certificate, such as an NV index
+// that is empty, or of another content.
+var ErrNotCertificate = errors.New("no certificate in it")
+
+// Unwrap is the DER of the certificate that b, the content of an NV index,
+// holds, without padding and wrapper; rest is what follows it, without
+// padding. TPM 1.2 wraps it in a TCG_PCCLIENT_STORED_CERT of tag 0x1001 around
+// a TCG_FULL_CERT of tag 0x1002 (TCG PC Client Specific Implementation
+// Specification for Conventional BIOS, section 7.4.4). The error wraps
+// ErrNotCertificate.
+func Unwrap(b []byte) (der, rest []byte, err error) {
+	if len(b) > MaxBytes {
+		return nil, nil, fmt.Errorf("ekcert: %d bytes are too many: %w", len(b), ErrNotCertificate)
+	}
+	// 1001, type 0 (full certificate), length of what follows, 1002.
+	if len(b) >= 7 && b[0] == 0x10 && b[1] == 0x01 && b[2] == 0 && b[5] == 0x10 && b[6] == 0x02 {
+		n := int(binary.BigEndian.Uint16(b[3:]))
+		if n < 2 || 5+n > len(b) {
+			return nil, nil, fmt.Errorf("ekcert: wrapper of %d bytes around %d: %w", n, len(b)-5, ErrNotCertificate)
+		}
+		b = b[7 : 5+n]
+	}
+	var seq asn1.RawValue
+	rest, err = asn1.Unmarshal(b, &seq)
+	if err != nil || seq.Class != asn1.ClassUniversal || seq.Tag != asn1.TagSequence || !seq.IsCompound {
+		return nil, nil, fmt.Errorf("ekcert: %w", ErrNotCertificate)
+	}
+	return seq.FullBytes, bytes.Trim(rest, "\xff\x00"), nil
+}
+
+var (
+	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
+	oidRSAESOAEP      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7}
+)
+
+// Parse is the certificate in der, as Unwrap gives it. The subject alternative
+// name of an EK certificate is critical and holds a directory name with the
+// TPM's manufacturer, model and version (EK Profile, section 3.2.9), which
+// crypto/x509 leaves unhandled: it is parsed here, and then no longer listed
+// under UnhandledCriticalExtensions. An RSA key that is stated as one for
+// RSAES-OAEP, which crypto/x509 does not parse, is parsed too. An error says why the certificate is
+// unparsable; its bytes are to be kept even so.
+func Parse(der []byte) (*x509.Certificate, error) {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("ekcert: %w", err)
+	}
+	var unhandled []asn1.ObjectIdentifier
+	for _, id := range cert.UnhandledCriticalExtensions {
+		if !id.Equal(oidSubjectAltName) || checkAltName(cert) != nil {
+			unhandled = append(unhandled, id)
+		}
+	}
+	cert.UnhandledCriticalExtensions = unhandled
+	if cert.PublicKey == nil {
+		var info struct {
+			Algorithm pkix.AlgorithmIdentifier
+			Key       asn1.BitString
+		}
+		if _, err := asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &info); err == nil && info.Algorithm.Algorithm.Equal(oidRSAESOAEP) {
+			if key, err := x509.ParsePKCS1PublicKey(info.Key.Bytes); err == nil {
+				cert.PublicKey, cert.PublicKeyAlgorithm = key, x509.RSA
+			}
+		}
+	}
+	return cert, nil
+}
+
+// checkAltName tells whether the subject alternative name is well-formed: one
+// or more general names (RFC 5280, section 4.2.1.6).
+func checkAltName(cert *x509.Certificate) error {
+	for _, e := range cert.Extensions {
+		if !e.Id.Equal(oidSubjectAltName) {
+			continue
+		}
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) != 0 || len(names) == 0 {
+			return errors.New("ekcert: malformed subject alternative name")
+		}
+		const directoryName = 4
+		for _, n := range names {
+			if n.Class != asn1.ClassContextSpecific || n.Tag > 8 {
+				return errors.New("ekcert: malformed subject alternative name")
+			}
+			var rdns asn1.RawValue
+			if n.Tag == directoryName {
+				if rest, err := asn1.Unmarshal(n.Bytes, &rdns); err != nil || len(rest) != 0 || rdns.Tag != asn1.TagSequence {
+					return errors.New("ekcert: malformed directory name")
+				}
+			}
+		}
+	}
+	return nil
+}

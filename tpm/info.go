@@ -1,0 +1,153 @@
+package tpm
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+// Info is what the TPM says of itself (TPM2_GetCapability, Part 3, section
+// 30.2; properties in Part 2, section 6.13). A TPM in failure mode is
+// TPMDegraded and nothing more is said of it, since what it says then is not
+// to be trusted. A TPM 1.2 is told by its family and an error.
+func (t *TPM) Info() (device.TPM, error) {
+	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
+	// In failure mode TPM2_GetCapability still answers, so another command,
+	// which needs no authorization and changes nothing, has to ask.
+	switch _, err := (tpm2.ReadClock{}).Execute(t); {
+	case errors.Is(err, tpm2.TPMRCFailure):
+		return info, nil
+	case errors.Is(err, badTag):
+		return device.TPM{Family: "1.2", State: device.TPMDegraded}, errors.New("tpm: this is a TPM 1.2, which this version cannot read")
+	case errors.Is(err, tpm2.TPMRCInitialize):
+		return info, fmt.Errorf("tpm: the TPM was not started: load the kernel's TPM driver, or have the firmware send TPM2_Startup: %w", err)
+	case err != nil:
+		return info, fmt.Errorf("tpm: read clock: %w", err)
+	}
+	p, err := t.properties()
+	if err != nil {
+		return info, err
+	}
+	info.Manufacturer = words(p[tpm2.TPMPTManufacturer])
+	info.VendorString = words(p[tpm2.TPMPTVendorString1], p[tpm2.TPMPTVendorString2], p[tpm2.TPMPTVendorString3], p[tpm2.TPMPTVendorString4])
+	v1, has1 := p[tpm2.TPMPTFirmwareVersion1]
+	v2, has2 := p[tpm2.TPMPTFirmwareVersion2]
+	if !has1 || !has2 || info.Manufacturer == "" {
+		return info, errors.New("tpm: the TPM does not state its manufacturer and firmware version")
+	}
+	info.FirmwareVersion = firmwareVersion(info.Manufacturer, v1, v2)
+	if r, ok := p[tpm2.TPMPTRevision]; ok {
+		info.SpecRevision = fmt.Sprintf("%d.%02d", r/100, r%100)
+	}
+	if family := words(p[tpm2.TPMPTFamilyIndicator]); family != "" {
+		info.Family = family
+	}
+	info.State = device.TPMOK
+	return info, nil
+}
+
+// badTag is what a TPM 1.2 answers to any command of TPM 2.0 (Part 2, section
+// 6.6.3, TPM_RC_BAD_TAG).
+const badTag tpm2.TPMRC = 0x1e
+
+// firmwareVersion decodes TPM_PT_FIRMWARE_VERSION_1 and _2 by the rule of the
+// vendor. Without a known rule all four halves are given, so that nothing is lost.
+func firmwareVersion(manufacturer string, v1, v2 uint32) string {
+	switch manufacturer {
+	case "IFX":
+		return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>8, v2&0xff)
+	case "STM": // the second word is opaque
+		return fmt.Sprintf("%d.%d", v1>>16, v1&0xffff)
+	}
+	return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>16, v2&0xffff)
+}
+
+// words is the text in properties that each hold four characters, without
+// padding; what is not printable ASCII becomes a question mark.
+func words(values ...uint32) string {
+	var b strings.Builder
+	for _, v := range values {
+		for shift := 24; shift >= 0; shift -= 8 {
+			switch c := byte(v >> shift); {
+			case c == 0:
+			case c < ' ' || c > '~':
+				b.WriteByte('?')
+			default:
+				b.WriteByte(c)
+			}
+		}
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// properties are the fixed properties of the TPM, those of group PT_FIXED
+// (Part 2, section 6.13).
+func (t *TPM) properties() (map[tpm2.TPMPT]uint32, error) {
+	const next = 0x200 // the group after
+	all := make(map[tpm2.TPMPT]uint32)
+	err := t.capability(tpm2.TPMCapTPMProperties, uint32(tpm2.TPMPTFamilyIndicator), func(data *tpm2.TPMUCapabilities) (uint32, error) {
+		list, err := data.TPMProperties()
+		if err != nil {
+			return 0, err
+		}
+		last := uint32(0)
+		for _, p := range list.TPMProperty {
+			if last = uint32(p.Property); last >= next {
+				return 0, nil
+			}
+			all[p.Property] = p.Value
+		}
+		return last, nil
+	})
+	return all, err
+}
+
+// handles lists the handles from first up to last, which are of one type
+// (Part 2, section 7).
+func (t *TPM) handles(first, last uint32) ([]tpm2.TPMHandle, error) {
+	var all []tpm2.TPMHandle
+	err := t.capability(tpm2.TPMCapHandles, first, func(data *tpm2.TPMUCapabilities) (uint32, error) {
+		list, err := data.Handles()
+		if err != nil {
+			return 0, err
+		}
+		seen := uint32(0)
+		for _, h := range list.Handle {
+			if seen = uint32(h); seen > last {
+				return 0, nil
+			}
+			all = append(all, h)
+		}
+		return seen, nil
+	})
+	return all, err
+}
+
+// capability reads a list of values in ascending order, in as many commands as
+// it takes. add takes one part of it and returns the last value in it, or 0 to
+// end the list.
+func (t *TPM) capability(what tpm2.TPMCap, first uint32, add func(*tpm2.TPMUCapabilities) (last uint32, err error)) error {
+	const maxParts = 64
+	for range maxParts {
+		rsp, err := tpm2.GetCapability{Capability: what, Property: first, PropertyCount: 128}.Execute(t)
+		if err != nil {
+			return fmt.Errorf("tpm: get capability %v: %w", what, err)
+		}
+		last, err := add(&rsp.CapabilityData.Data)
+		if err != nil {
+			return fmt.Errorf("tpm: get capability %v: %w", what, err)
+		}
+		if !rsp.MoreData || last == 0 {
+			return nil
+		}
+		if last < first {
+			return fmt.Errorf("tpm: get capability %v: the list goes back from %#x to %#x", what, first, last)
+		}
+		first = last + 1
+	}
+	return fmt.Errorf("tpm: get capability %v: the list does not end", what)
+}

@@ -1,0 +1,229 @@
+package tpm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/ekcert"
+)
+
+// Inventory reads all that is to be vetted in the TPM: what it says of itself,
+// its endorsement keys (RSA-2048, P-256, P-384) with their certificates, the
+// storage root key, the attestation key of [TPM.Quote], and every other key at
+// a persistent handle. Sources tell the way each key came: "tpm:0x81010001"
+// for a persistent handle, "tpm:template:L-1" for a primary key made by that
+// template, "tpm:nv:0x01c00002" for a certificate alone.
+//
+// What could not be read is a gap, minor where the TPM has no such thing.
+func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
+	info, err := t.Info()
+	switch {
+	case err != nil:
+		return info, nil, []device.Gap{{What: "tpm", Why: err.Error()}}
+	case info.State == device.TPMDegraded:
+		return info, nil, []device.Gap{{What: "tpm", Why: "in failure mode: its keys cannot be read; reset the device, and replace the TPM if that does not help"}}
+	}
+	inv := inventory{t: t}
+	inv.readPersistent()
+	certs, issuers := inv.readCertificates()
+	for _, ek := range endorsementKeys {
+		inv.addEK(ek, certs)
+	}
+	inv.addPrimary(storageRootKey, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
+	inv.addPrimary(attestationKey, device.RoleAK, nil)
+	for _, o := range inv.persistent {
+		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), device.RolePersistent, o)
+	}
+	inv.addCertificates(certs, issuers)
+	return info, inv.keys, inv.gaps
+}
+
+// Handles of the TCG Registry of Reserved TPM 2.0 Handles and Localities, section 2.3.1.
+const (
+	srkHandle       = 0x81000001
+	firstEKHandle   = 0x81010000
+	lastEKHandle    = 0x8101ffff
+	firstPersistent = 0x81000000
+	lastPersistent  = 0x81ffffff
+)
+
+// inventory is one being read.
+type inventory struct {
+	t          *TPM
+	persistent []object // not yet given a place in keys
+	keys       []device.Key
+	gaps       []device.Gap
+}
+
+// object is a key in the TPM.
+type object struct {
+	handle tpm2.TPMHandle
+	source string
+	area   *tpm2.TPMTPublic
+}
+
+func (inv *inventory) gap(what string, why error) {
+	inv.gaps = append(inv.gaps, device.Gap{What: what, Why: why.Error(), Minor: isMinor(why)})
+}
+
+func (inv *inventory) readPersistent() {
+	handles, err := inv.t.handles(firstPersistent, lastPersistent)
+	if err != nil {
+		inv.gap("tpm: keys at persistent handles", err)
+		return
+	}
+	for _, h := range handles {
+		source := fmt.Sprintf("tpm:%#08x", uint32(h))
+		rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(inv.t)
+		var area *tpm2.TPMTPublic
+		if err == nil {
+			area, err = rsp.OutPublic.Contents()
+		}
+		if err != nil {
+			inv.gap(source, fmt.Errorf("tpm: read public area: %w", err))
+			continue
+		}
+		inv.persistent = append(inv.persistent, object{h, source, area})
+	}
+}
+
+// take removes and returns the first persistent object that is wanted, or nil.
+func (inv *inventory) take(wanted func(object) bool) *object {
+	for i, o := range inv.persistent {
+		if wanted(o) {
+			inv.persistent = append(inv.persistent[:i:i], inv.persistent[i+1:]...)
+			return &o
+		}
+	}
+	return nil
+}
+
+func (inv *inventory) addObject(id string, role device.Role, o object) {
+	public, spki, err := publicKey(o.area)
+	if err != nil {
+		inv.gap(o.source, err)
+		return
+	}
+	inv.addKey(device.Key{ID: id, Role: role, Source: o.source, Public: public, SPKI: spki})
+}
+
+func (inv *inventory) addKey(k device.Key) { inv.keys = append(inv.keys, k) }
+
+// addPrimary adds a primary key from its persistent handle, or else by its template.
+func (inv *inventory) addPrimary(p primary, role device.Role, persistent *object) {
+	if persistent != nil {
+		inv.addObject(p.id, role, *persistent)
+		return
+	}
+	o, err := inv.t.readPrimary(p)
+	if err != nil {
+		inv.gap(p.id, err)
+		return
+	}
+	inv.addObject(p.id, role, o)
+}
+
+// addEK adds an endorsement key from its persistent handle, else by its
+// template, else from its certificate alone, which is all there is where the
+// endorsement hierarchy has a password.
+func (inv *inventory) addEK(ek primary, certs []*certificate) {
+	before := len(inv.gaps)
+	inv.addPrimary(ek, device.RoleEK, inv.take(func(o object) bool {
+		return o.handle >= firstEKHandle && o.handle <= lastEKHandle && isEK(o.area, ek.algorithm)
+	}))
+	if len(inv.gaps) == before {
+		return
+	}
+	for _, c := range certs {
+		if k, err := c.key(ek.id); err == nil && k.Algorithm() == ek.algorithm {
+			inv.addKey(k)
+			gap := &inv.gaps[before]
+			gap.Why, gap.Minor = "read from its certificate alone: "+gap.Why, true
+			return
+		}
+	}
+}
+
+// isEK tells whether a key is a restricted decryption key that never leaves
+// the TPM, of that algorithm and size.
+func isEK(area *tpm2.TPMTPublic, algorithm string) bool {
+	public, _, err := publicKey(area)
+	a := area.ObjectAttributes
+	return err == nil && a.FixedTPM && a.Restricted && a.Decrypt && !a.SignEncrypt && device.Key{Public: public}.Algorithm() == algorithm
+}
+
+// readPrimary makes a primary key, reads its public area and flushes it.
+func (t *TPM) readPrimary(p primary) (object, error) {
+	o := object{source: "tpm:template:" + p.name}
+	err := t.withPrimary(p, func(_ tpm2.NamedHandle, public tpm2.TPM2BPublic) (err error) {
+		o.area, err = public.Contents()
+		return err
+	})
+	return o, err
+}
+
+// errUnsupported: this TPM does not have the algorithm, curve or size asked for.
+var errUnsupported = errors.New("this TPM has no such key")
+
+// isMinor tells whether what could not be read does not exist, or is no key.
+func isMinor(err error) bool {
+	return errors.Is(err, errUnsupported) || errors.Is(err, errNoPublicKey) || errors.Is(err, ekcert.ErrNotCertificate)
+}
+
+// withPrimary makes a primary key for as long as use runs. Whatever happens,
+// it is flushed afterwards, unless the connection broke.
+func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic) error) (err error) {
+	creator := &creator{t: t, timeout: t.timeout}
+	if p.area.Type == tpm2.TPMAlgRSA {
+		creator.timeout = max(t.timeout, rsaCreation)
+	}
+	defer func() {
+		if creator.handle == 0 {
+			return
+		}
+		if _, flushErr := (tpm2.FlushContext{FlushHandle: creator.handle}).Execute(t); err == nil && flushErr != nil {
+			err = fmt.Errorf("flush %s: %w", p.id, flushErr)
+		}
+	}()
+	rsp, err := tpm2.CreatePrimary{PrimaryHandle: p.hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
+	if err != nil {
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explain(err))
+	}
+	return use(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, rsp.OutPublic)
+}
+
+// explain tells apart why a TPM does not make a primary key.
+func explain(err error) error {
+	var format1 tpm2.TPMFmt1Error
+	if errors.As(err, &format1) {
+		if ok, n := format1.Parameter(); ok && n == 2 { // inPublic, the template
+			return fmt.Errorf("%w: %w", errUnsupported, err)
+		}
+	}
+	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
+		return fmt.Errorf("the hierarchy has a password: %w", err)
+	}
+	return err
+}
+
+// creator is the transport of a command that loads an object. It takes the
+// object's handle from the response itself, so that it can be flushed even if
+// the rest of the response makes no sense.
+type creator struct {
+	t       *TPM
+	timeout time.Duration
+	handle  tpm2.TPMHandle // 0 if nothing was loaded
+}
+
+func (c *creator) Send(command []byte) ([]byte, error) {
+	response, err := c.t.send(command, c.timeout)
+	if err == nil && len(response) >= headerLen+4 && binary.BigEndian.Uint32(response[6:]) == 0 {
+		c.handle = tpm2.TPMHandle(binary.BigEndian.Uint32(response[headerLen:]))
+	}
+	return response, err
+}

@@ -1,0 +1,232 @@
+// Package tpmtest puts up TPMs for tests and demonstrations: the software TPM
+// swtpm with endorsement certificates of a CA of its own, a proxy that rewrites
+// what a TPM says, and weak keys to put into one.
+//
+// It does not import testing, so that a program can be built with it. It needs
+// the programs swtpm, swtpm_setup and swtpm_localca (Debian: swtpm,
+// swtpm-tools), and touches nothing outside its directory.
+package tpmtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Options for [Start].
+type Options struct {
+	// Dir is where state, socket and CA are put; it is made if need be, and
+	// stays. Without one, a temporary directory is used and removed by Stop.
+	// The socket's path, Dir with "/tpm.sock", has at most 107 bytes.
+	Dir string
+	// NoEKCertificates leaves the endorsement keys without certificates.
+	NoEKCertificates bool
+	// FailureMode starts a TPM in failure mode: most commands fail with
+	// TPM_RC_FAILURE, and what TPM2_GetCapability says is wrong.
+	FailureMode bool
+}
+
+// SWTPM is a running swtpm with a TPM 2.0 of its own.
+type SWTPM struct {
+	dir     string
+	remove  bool
+	process *os.Process
+	stop    context.CancelFunc
+	exited  chan struct{} // closed when the process has ended
+	output  *bytes.Buffer // of the process, to be read when it has ended
+}
+
+// Start makes the state of a TPM, with persistent endorsement keys RSA-2048 at
+// 0x81010001 and P-384 at 0x81010016, and starts it. It runs until Stop, the
+// end of ctx or the end of this program, and serves one client at a time.
+func Start(ctx context.Context, opts Options) (_ *SWTPM, err error) {
+	s := &SWTPM{dir: opts.Dir, exited: make(chan struct{}), output: new(bytes.Buffer)}
+	if s.dir == "" {
+		if s.dir, err = os.MkdirTemp("", "swtpm"); err != nil {
+			return nil, fmt.Errorf("tpmtest: %w", err)
+		}
+		s.remove = true
+	}
+	defer func() {
+		if err != nil && s.remove {
+			os.RemoveAll(s.dir)
+		}
+	}()
+	if s.dir, err = filepath.Abs(s.dir); err != nil {
+		return nil, fmt.Errorf("tpmtest: %w", err)
+	}
+	if len(s.socket()) > 107 { // sun_path of unix(7), less the final NUL
+		return nil, fmt.Errorf("tpmtest: %s: too long for a socket", s.socket())
+	}
+	if err := s.manufacture(ctx, opts); err != nil {
+		return nil, err
+	}
+	ctx, s.stop = context.WithCancel(ctx)
+	if err := s.start(ctx, opts); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *SWTPM) socket() string { return filepath.Join(s.dir, "tpm.sock") }
+
+// Address is where the TPM is to be reached: "unix:" and a path.
+func (s *SWTPM) Address() string { return "unix:" + s.socket() }
+
+// CAFiles are the PEM files of the CA that issued the endorsement
+// certificates: the issuer, then the root.
+func (s *SWTPM) CAFiles() []string {
+	return []string{filepath.Join(s.dir, "ca", "issuercert.pem"), filepath.Join(s.dir, "ca", "swtpm-localca-rootca-cert.pem")}
+}
+
+// manufacture has swtpm_setup make the TPM's state, and the CA on first use.
+func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
+	ca := filepath.Join(s.dir, "ca")
+	for _, dir := range []string{ca, filepath.Join(s.dir, "state")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("tpmtest: %w", err)
+		}
+	}
+	localca, err := exec.LookPath("swtpm_localca")
+	if err != nil {
+		return fmt.Errorf("tpmtest: %w: install swtpm and swtpm-tools", err)
+	}
+	for name, lines := range map[string][]string{
+		"setup.conf": {
+			"create_certs_tool = " + localca,
+			"create_certs_tool_config = " + filepath.Join(s.dir, "localca.conf"),
+			"create_certs_tool_options = " + filepath.Join(s.dir, "localca.options"),
+			"active_pcr_banks = sha256",
+		},
+		"localca.conf": {
+			"statedir = " + ca,
+			"signingkey = " + filepath.Join(ca, "signkey.pem"),
+			"issuercert = " + filepath.Join(ca, "issuercert.pem"),
+			"certserial = " + filepath.Join(ca, "certserial"),
+		},
+		"localca.options": {"--platform-manufacturer keyvet", "--platform-version 1", "--platform-model swtpm"},
+	} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+			return fmt.Errorf("tpmtest: %w", err)
+		}
+	}
+	args := []string{"--tpm2", "--config", filepath.Join(s.dir, "setup.conf"), "--tpmstate", "dir://" + filepath.Join(s.dir, "state"), "--overwrite"}
+	if opts.NoEKCertificates {
+		args = append(args, "--createek")
+	} else {
+		args = append(args, "--create-ek-cert", "--create-platform-cert", "--lock-nvram")
+	}
+	cmd := exec.CommandContext(ctx, "swtpm_setup", args...)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+s.dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("tpmtest: swtpm_setup: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (s *SWTPM) start(ctx context.Context, opts Options) error {
+	state := filepath.Join(s.dir, "state")
+	if opts.FailureMode {
+		// A state that cannot be read back is what puts a TPM in failure mode.
+		if err := os.WriteFile(filepath.Join(state, "tpm2-00.permall"), []byte("not a state"), 0o600); err != nil {
+			return fmt.Errorf("tpmtest: %w", err)
+		}
+	}
+	os.Remove(s.socket()) // of an earlier run
+	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state,
+		"--server", "type=unixio,path="+s.socket(), "--flags", "not-need-init,startup-clear")
+	cmd.Stdout, cmd.Stderr = s.output, s.output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		// The death signal is sent when the thread ends that started the child.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+			close(s.exited)
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	s.process = cmd.Process
+	return s.await(ctx)
+}
+
+// await returns when the socket takes connections.
+func (s *SWTPM) await(ctx context.Context) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		conn, err := net.Dial("unix", s.socket())
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-s.exited:
+			return fmt.Errorf("tpmtest: swtpm ended: %s", s.output)
+		case <-ctx.Done():
+			return fmt.Errorf("tpmtest: swtpm: %w", ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Pause stops the TPM as it is: it takes connections and commands and does not answer.
+func (s *SWTPM) Pause() error { return s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused TPM go on.
+func (s *SWTPM) Resume() error { return s.signal(syscall.SIGCONT) }
+
+func (s *SWTPM) signal(sig os.Signal) error {
+	if err := s.process.Signal(sig); err != nil {
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	return nil
+}
+
+// Stop ends the TPM as a power cut would, and waits for its end.
+func (s *SWTPM) Stop() error {
+	s.stop()
+	<-s.exited
+	if s.remove {
+		if err := os.RemoveAll(s.dir); err != nil {
+			return fmt.Errorf("tpmtest: %w", err)
+		}
+	}
+	return nil
+}
+
+// TB is what of testing.TB is needed.
+type TB interface {
+	Helper()
+	Fatal(...any)
+	Cleanup(func())
+}
+
+// Run starts a TPM for the length of a test.
+func Run(t TB, opts Options) *SWTPM {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	s, err := Start(ctx, opts)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		defer cancel()
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return s
+}
