@@ -84,6 +84,10 @@ type Report struct {
 	Keys      []KeyReport    `json:"keys"`
 	Findings  []Finding      `json:"findings"`
 	Gaps      []Gap          `json:"gaps"`
+	// Credential is the role of the key that carries the report to the cloud:
+	// DEVICE means the key under test, which until the report is acknowledged
+	// is good for reporting alone.
+	Credential Role `json:"credential,omitempty"`
 	// Cut says what was left out to keep within [MaxReportBytes].
 	Cut      string    `json:"cut,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"` // last, so that a digest of the rest is a cut away

@@ -99,7 +99,10 @@ func (d *desk) change(f func()) {
 	f()
 }
 
-func (d *desk) trusted() bool { _, err := os.Stat(gate.Path(filepath.Join(d.dir, "run"))); return err == nil }
+func (d *desk) trusted() bool {
+	_, err := os.Stat(gate.Path(filepath.Join(d.dir, "run")))
+	return err == nil
+}
 
 func (d *desk) spooled(t *testing.T) int {
 	t.Helper()

@@ -1,0 +1,71 @@
+# keyvet. `make test` and `make demo` need Go and a Debian-like system; what
+# else they need they install, or say how to.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+
+# Packages that touch no hardware, no network and no other program: they run
+# on every word size and byte order that a device may have.
+PURE = ./device ./device/check ./device/keyfile ./device/durable ./device/gate ./device/agent \
+       ./tpm/ekcert ./tpm/evidence ./tpm/advisory ./blocklist
+# GOOS is linux everywhere. NAME/GOARCH/VARIANT
+TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
+
+.PHONY: build test lint go-test test-386 test-arm cross demo bench fuzz blocklist tools-test tools-demo clean
+
+build: ## the programs, for this machine, into bin/
+	$(BUILD) -o bin/ ./cmd/...
+
+test: tools-test lint go-test test-386 test-arm cross ## everything that CI runs
+
+lint:
+	@test -z "$$(gofmt -l cmd device tpm mqtt blocklist | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+go-test:
+	$(GO) test ./...
+
+test-386:
+	GOARCH=386 $(GO) test $(PURE)
+
+test-arm: # under emulation
+	GOARCH=arm GOARM=6 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static $(PURE)
+
+cross: ## the device binary for every architecture, into bin/
+	@set -e; for t in $(TARGETS); do \
+		name=$${t%%/*}; rest=$${t#*/}; arch=$${rest%%/*}; var=$${rest#*/}; \
+		env GOOS=linux GOARCH=$${arch:-$$name} $$var $(BUILD) -o bin/keyvet-linux-$$name ./cmd/keyvet; \
+		printf '%-28s %9d bytes\n' keyvet-linux-$$name $$(stat -c %s bin/keyvet-linux-$$name); \
+	done
+
+demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a local AWS IoT endpoint
+	@$(BUILD) -o bin/ ./cmd/keyvet ./cmd/keyvet-lab
+	@bin/keyvet-lab demo -keyvet bin/keyvet
+
+bench: tools-test ## every figure of the README, each beside its peer
+	$(GO) test -run '^$$' -bench . -benchmem ./device/check ./blocklist ./cmd/keyvet
+
+FUZZTIME ?= 60s
+fuzz: ## every parser of outside bytes, FUZZTIME each
+	@set -e; for f in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
+			echo "$$f $$name"; $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); \
+		done; \
+	done
+
+DATA ?= ../shared/data/debian/sets
+blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA
+	$(GO) run ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa2048,p256 -out blocklist/embedded.kvf
+
+tools-test: tools-demo
+	@.ci/need mosquitto=mosquitto qemu-arm-static=qemu-user-static openssl=openssl
+
+tools-demo:
+	@.ci/need swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+func checkCommand(ctx context.Context, s streams, args []string) int {
+	fs := flag.NewFlagSet("check", flag.ContinueOnError)
+	configPath := fs.String("config", "", "")
+	address := fs.String("tpm", "", "")
+	list := fs.String("blocklist", "", "")
+	asJSON := fs.Bool("json", false, "")
+	verbose := fs.Bool("v", false, "")
+	files, status, ok := s.parse(fs, args)
+	if !ok {
+		return status
+	}
+	cfg, err := loadConfig(*configPath)
+	if err != nil {
+		s.fail(err)
+		return exitUsage
+	}
+	tpmGiven := false
+	fs.Visit(func(f *flag.Flag) { tpmGiven = tpmGiven || f.Name == "tpm" })
+	if tpmGiven || len(files) > 0 {
+		cfg.TPM.Address = *address
+	}
+
+	v := &vetter{cfg: cfg, blocklist: *list, files: files, stdin: s.in, tell: s.progress}
+	r, _, t := v.vet(ctx, device.TriggerManual)
+	if t != nil {
+		t.Close()
+	}
+	r.Verbose = *verbose
+	s.gaps(r)
+	if *asJSON {
+		enc := json.NewEncoder(s.out)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		err = enc.Encode(r)
+	} else {
+		err = s.table(r)
+	}
+	if err != nil {
+		s.fail(fmt.Errorf("write the result: %w", err))
+		return exitUndecided
+	}
+	return exitStatus(r.Verdict())
+}

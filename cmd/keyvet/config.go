@@ -1,0 +1,261 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"github.com/agnivade/levenshtein"
+
+	"github.com/keyvet/keyvet/device/gate"
+)
+
+const (
+	defaultConfigPath = "/etc/keyvet/keyvet.toml"
+	maxConfigBytes    = 1 << 20
+)
+
+// config is keyvet.toml. Every key is optional, but for thing.name and
+// mqtt.endpoints, which `keyvet run` needs.
+type config struct {
+	StateDir string `toml:"state_dir"`
+	RunDir   string `toml:"run_dir"`
+	Thing    struct {
+		Name string `toml:"name"`
+	} `toml:"thing"`
+	TPM struct {
+		Address string   `toml:"address"`
+		Timeout duration `toml:"timeout"`
+	} `toml:"tpm"`
+	Identity struct {
+		Certificate string   `toml:"certificate"`
+		Key         string   `toml:"key"`
+		CA          []string `toml:"ca"`
+	} `toml:"identity"`
+	Check struct {
+		Files         []string `toml:"files"`
+		ExpiryWarning duration `toml:"expiry_warning"`
+		Blocklists    []string `toml:"blocklists"`
+		Advisories    []string `toml:"advisories"`
+		EKRoots       string   `toml:"ek_roots"`
+		CRLs          []string `toml:"crls"`
+	} `toml:"check"`
+	MQTT struct {
+		Endpoints   []string `toml:"endpoints"`
+		CAFile      string   `toml:"ca_file"`
+		Pins        []string `toml:"pins"`
+		ClientID    string   `toml:"client_id"`
+		KeepAlive   duration `toml:"keepalive"`
+		ReportTopic string   `toml:"report_topic"`
+	} `toml:"mqtt"`
+	Gate struct {
+		Open gate.Policy `toml:"open"`
+	} `toml:"gate"`
+	Provision struct {
+		ClaimCertificate string            `toml:"claim_certificate"`
+		ClaimKey         string            `toml:"claim_key"`
+		Template         string            `toml:"template"`
+		Parameters       map[string]string `toml:"parameters"`
+		DeleteClaim      bool              `toml:"delete_claim"`
+	} `toml:"provision"`
+	Rotate struct {
+		Issuer   string   `toml:"issuer"`
+		Template string   `toml:"template"`
+		Key      string   `toml:"key"`
+		Before   duration `toml:"before"`
+		Grace    duration `toml:"grace"`
+	} `toml:"rotate"`
+	Schedule struct {
+		Every duration `toml:"every"`
+	} `toml:"schedule"`
+	Defender struct {
+		Enabled bool `toml:"enabled"`
+	} `toml:"defender"`
+	Log struct {
+		Level string `toml:"level"`
+	} `toml:"log"`
+}
+
+// duration is a time.Duration in Go's notation; "" is zero.
+type duration struct{ time.Duration }
+
+func (d *duration) UnmarshalText(b []byte) (err error) {
+	if len(b) == 0 {
+		d.Duration = 0
+		return nil
+	}
+	d.Duration, err = time.ParseDuration(string(b))
+	if err == nil && d.Duration < 0 {
+		err = errors.New("a duration cannot be negative")
+	}
+	return err
+}
+
+func defaults() *config {
+	c := new(config)
+	c.StateDir = "/var/lib/keyvet"
+	c.RunDir = "/run/keyvet"
+	c.TPM.Address = "/dev/tpmrm0"
+	c.TPM.Timeout.Duration = 30 * time.Second
+	c.Check.ExpiryWarning.Duration = 720 * time.Hour
+	c.MQTT.KeepAlive.Duration = 5 * time.Minute
+	c.MQTT.ReportTopic = "keyvet/{thing}/report"
+	c.Gate.Open = gate.Acknowledged
+	c.Rotate.Issuer = "fleet-provisioning"
+	c.Rotate.Key = "ecdsa-p256"
+	c.Rotate.Grace.Duration = 24 * time.Hour
+	c.Schedule.Every.Duration = 24 * time.Hour
+	c.Defender.Enabled = true
+	c.Log.Level = "info"
+	return c
+}
+
+// loadConfig reads the file at path; "" means the default path, which need not
+// be there.
+func loadConfig(path string) (*config, error) {
+	name := path
+	if name == "" {
+		name = defaultConfigPath
+	}
+	c := defaults()
+	b, err := readBounded(name, maxConfigBytes)
+	switch {
+	case path == "" && errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("config: %w", err)
+	default:
+		if err := c.decode(string(b)); err != nil {
+			return nil, fmt.Errorf("config: %s: %w", name, err)
+		}
+	}
+	if c.Identity.Certificate == "" {
+		c.Identity.Certificate = filepath.Join(c.StateDir, "identity", "certificate.pem")
+	}
+	if c.Identity.Key == "" {
+		c.Identity.Key = filepath.Join(c.StateDir, "identity", "key.pem")
+	}
+	return c, nil
+}
+
+func (c *config) decode(text string) error {
+	md, err := toml.Decode(text, c)
+	if err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return fmt.Errorf("line %d: %s", pe.Position.Line, firstLine(pe.Message))
+		}
+		return errors.New(firstLine(strings.TrimPrefix(err.Error(), "toml: ")))
+	}
+	if unknown := md.Undecoded(); len(unknown) > 0 {
+		key := unknown[0].String()
+		return fmt.Errorf("unknown key %q, did you mean %q?", key, nearest(key, keyNames(reflect.TypeOf(*c), "")))
+	}
+	return c.validate()
+}
+
+func (c *config) validate() error {
+	for name, v := range map[string]struct{ value, allowed string }{
+		"gate.open":     {string(c.Gate.Open), "acknowledged local"},
+		"rotate.issuer": {c.Rotate.Issuer, "fleet-provisioning topics"},
+		"rotate.key":    {c.Rotate.Key, "ecdsa-p256 ecdsa-p384 rsa-2048 rsa-3072"},
+		"log.level":     {c.Log.Level, "debug info warn error"},
+	} {
+		if words := strings.Fields(v.allowed); !slices.Contains(words, v.value) {
+			return fmt.Errorf("%s = %q: must be one of %s", name, v.value, strings.Join(words, ", "))
+		}
+	}
+	for _, e := range c.MQTT.Endpoints {
+		host, port, err := net.SplitHostPort(e)
+		if n, portErr := strconv.Atoi(port); err != nil || host == "" || portErr != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("mqtt.endpoints: %q is not HOST:PORT, such as \"xxxx-ats.iot.eu-west-1.amazonaws.com:8883\"", e)
+		}
+	}
+	for _, pin := range c.MQTT.Pins {
+		if b, err := base64.StdEncoding.DecodeString(pin); err != nil || len(b) != 32 {
+			return fmt.Errorf("mqtt.pins: %q is not a base64 SHA-256", pin)
+		}
+	}
+	if k := c.MQTT.KeepAlive.Duration; k < 30*time.Second || k > 20*time.Minute {
+		return fmt.Errorf("mqtt.keepalive = %q: AWS IoT takes 30s to 20m", k)
+	}
+	if c.TPM.Timeout.Duration == 0 {
+		return errors.New("tpm.timeout must be more than zero")
+	}
+	if c.StateDir == "" || c.RunDir == "" {
+		return errors.New("state_dir and run_dir must not be empty")
+	}
+	return nil
+}
+
+// keyNames lists the keys of the configuration: "mqtt.ca_file".
+func keyNames(t reflect.Type, prefix string) []string {
+	var names []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name := prefix + f.Tag.Get("toml")
+		names = append(names, name)
+		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[duration]() {
+			names = append(names, keyNames(f.Type, name+".")...)
+		}
+	}
+	return names
+}
+
+// nearest is the name that takes the fewest changes; where the last part alone
+// is as near, its own table counts for nothing, since a key may stand in the
+// wrong table.
+func nearest(key string, names []string) string {
+	last := func(s string) string { return s[strings.LastIndexByte(s, '.')+1:] }
+	best, least := "", 1<<30
+	for _, name := range names {
+		d := min(2*levenshtein.ComputeDistance(key, name), 2*levenshtein.ComputeDistance(last(key), last(name))+1)
+		if d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+
+// checkThingName tells whether AWS IoT takes name for a thing.
+func checkThingName(name string) error {
+	if !thingName.MatchString(name) {
+		return fmt.Errorf("thing.name: %q is not a thing's name: 1 to 128 of a-z A-Z 0-9 : _ -", name)
+	}
+	return nil
+}
+
+// readBounded reads a regular file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, limit)
+	}
+	return b, nil
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}

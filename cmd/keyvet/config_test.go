@@ -1,0 +1,123 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// contractConfig is the configuration of the documentation, whole.
+const contractConfig = `
+state_dir = "/var/lib/keyvet"
+run_dir   = "/run/keyvet"
+[thing]
+name = "gateway-0042"
+[tpm]
+address = "/dev/tpmrm0"
+timeout = "30s"
+[identity]
+certificate = ""
+key = ""
+ca = []
+[check]
+files = []
+expiry_warning = "720h"
+blocklists = []
+advisories = []
+ek_roots = ""
+crls = []
+[mqtt]
+endpoints = ["xxxx-ats.iot.eu-west-1.amazonaws.com:8883"]
+ca_file = ""
+pins = []
+client_id = ""
+keepalive = "5m"
+report_topic = "keyvet/{thing}/report"
+[gate]
+open = "acknowledged"
+[provision]
+claim_certificate = ""
+claim_key = ""
+template = ""
+parameters = {}
+delete_claim = false
+[rotate]
+issuer = "fleet-provisioning"
+template = ""
+key = "ecdsa-p256"
+before = ""
+grace = "24h"
+[schedule]
+every = "24h"
+[defender]
+enabled = true
+[log]
+level = "info"
+`
+
+func TestConfig(t *testing.T) {
+	c := defaults()
+	if err := c.decode(contractConfig); err != nil {
+		t.Fatal(err)
+	}
+	if c.Thing.Name != "gateway-0042" || c.Rotate.Grace.Duration != 24*time.Hour || c.Rotate.Before.Duration != 0 || !c.Defender.Enabled {
+		t.Errorf("read as %+v", c)
+	}
+	for _, tt := range []struct{ text, want string }{
+		{"stat_dir = 'x'", `unknown key "stat_dir", did you mean "state_dir"?`},
+		{"[mqtt]\nca = 'x'", `did you mean "identity.ca"?`},
+		{"[mqtt]\nendpoint = ['x:1']", `did you mean "mqtt.endpoints"?`},
+		{"[gate]\nopn = 'local'", `did you mean "gate.open"?`},
+		{"[mqt]\nkeepalive = '5m'", `did you mean "mqtt`},
+		{"state_dir = 1", "state_dir"},
+		{"state_dir = ", "line 1"},
+		{"[gate]\nopen = 'always'", "gate.open"},
+		{"[rotate]\nkey = 'dsa'", "rotate.key"},
+		{"[tpm]\ntimeout = 'soon'", "soon"},
+		{"[tpm]\ntimeout = '-1s'", "negative"},
+		{"[tpm]\ntimeout = '0s'", "tpm.timeout"},
+		{"[mqtt]\nendpoints = ['host']", "HOST:PORT"},
+		{"[mqtt]\nendpoints = ['host:99999']", "HOST:PORT"},
+		{"[mqtt]\npins = ['abc']", "mqtt.pins"},
+		{"[mqtt]\nkeepalive = '1s'", "mqtt.keepalive"},
+		{"run_dir = ''", "run_dir"},
+		{"[log]\nlevel = 'loud'", "log.level"},
+	} {
+		err := defaults().decode(tt.text)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, want one line with %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := loadConfig(filepath.Join(dir, "none.toml")); err == nil {
+		t.Error("a configuration that was named and is not there is no error")
+	}
+	path := filepath.Join(dir, "keyvet.toml")
+	os.WriteFile(path, []byte("state_dir = '/data/keyvet'\n"), 0o600)
+	c, err := loadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Identity.Certificate != "/data/keyvet/identity/certificate.pem" || c.Identity.Key != "/data/keyvet/identity/key.pem" {
+		t.Errorf("identity: %+v", c.Identity)
+	}
+	os.WriteFile(path, make([]byte, maxConfigBytes+1), 0o600)
+	if _, err := loadConfig(path); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("a huge file: %v", err)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add(contractConfig)
+	f.Add("[mqtt]\nca = 1")
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := defaults().decode(text); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("more than one line: %q", err)
+		}
+	})
+}

@@ -1,0 +1,71 @@
+package main
+
+const usage = `keyvet vets a device's own keys before the device trusts them.
+
+usage:
+  keyvet check  [-config F] [-tpm ADDR] [-blocklist F] [-json] [-v] [FILE ...]
+  keyvet run    [-config F] [-once]
+  keyvet status [-config F] [-json]
+  keyvet version
+  keyvet help   [COMMAND]
+
+  check    tests keys here and now; changes nothing, needs no network
+  run      the service: check, report to AWS IoT, open the gate
+  status   the last verdict, the gate, the credential, the spool
+
+exit status of check and run -once:
+  0 pass (warnings included)   1 a key or the firmware fails
+  2 wrong usage or configuration   3 undecided: something could not be looked at
+
+examples:
+  keyvet check server.pem                  a certificate, chain, CSR or key
+  keyvet check -tpm /dev/tpmrm0            this device, its TPM included
+  ssh-keyscan host | cut -d' ' -f2- | keyvet check -    standard input
+`
+
+var helpTexts = map[string]string{
+	"check": `usage: keyvet check [-config F] [-tpm ADDR] [-blocklist F] [-json] [-v] [FILE ...]
+
+Tests keys here and now. It changes nothing, in the TPM neither, and needs no
+network. With FILEs it tests those alone, and the TPM if -tpm is given; without,
+all that the configuration names: the TPM, the device's certificate and key, its
+CA certificates and further files.
+
+FILE is a certificate, chain, CSR, public or private key in PEM or DER (PKCS#1,
+PKCS#8, SEC 1, SPKI), an OpenSSH key, a TPM2B_PUBLIC or TPMT_PUBLIC, or a TSS2
+PRIVATE KEY; "-" is standard input. Every object in a file is tested.
+
+  -config F      configuration (default /etc/keyvet/keyvet.toml, if it is there)
+  -tpm ADDR      /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm)
+  -blocklist F   look keys up in this list instead of the built-in one
+  -json          one JSON document on standard output
+  -v             tell what passed, too
+
+exit status: 0 pass (warnings included), 1 a key or the firmware fails,
+2 wrong usage or configuration, 3 undecided: something could not be looked at
+`,
+	"run": `usage: keyvet run [-config F] [-once]
+
+Vets every key of the device, reports to AWS IoT over MQTT with mutual TLS, and
+opens the gate (the file "trusted" in run_dir) once the report is acknowledged;
+then waits and repeats it on schedule. What cannot be delivered is spooled and
+sent later.
+
+  -config F   configuration (default /etc/keyvet/keyvet.toml); it has to name
+              thing.name and mqtt.endpoints
+  -once       end when the gate is decided
+
+exit status of -once: 0 the gate is open, 1 a key or the firmware fails,
+2 wrong usage or configuration, 3 undecided, or not acknowledged
+`,
+	"status": `usage: keyvet status [-config F] [-json]
+
+Tells the last verdict, how the gate stands and why, the credential, and what
+waits in the spool. It reads files only.
+
+  -config F   configuration (default /etc/keyvet/keyvet.toml, if it is there)
+  -json       one JSON document on standard output
+
+exit status: 0 told, 2 wrong usage or configuration, 3 the state cannot be read
+`,
+}

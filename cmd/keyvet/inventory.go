@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/check"
+	"github.com/keyvet/keyvet/device/keyfile"
+	"github.com/keyvet/keyvet/tpm"
+	"github.com/keyvet/keyvet/tpm/advisory"
+)
+
+const (
+	blocklistGlob = "/usr/share/keyvet/*.kvf"
+	maxCRLBytes   = 16 << 20
+	maxFiles      = 10_000 // of one glob or directory
+)
+
+// vetter vets what a configuration or a command line names.
+type vetter struct {
+	cfg       *config
+	blocklist string   // instead of the embedded one and those of the configuration
+	files     []string // on the command line: those alone
+	stdin     io.Reader
+	tell      func(what string) (done func()) // of what takes long
+}
+
+// vet reads all there is, puts every check to it and makes the report. The TPM
+// stays open for evidence; it is nil where there is none.
+func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Report, device.Inventory, *tpm.TPM) {
+	env := &check.Env{Now: time.Now(), ExpiryWarning: v.cfg.Check.ExpiryWarning.Duration}
+	inv := device.Inventory{ReadAt: env.Now}
+	info := v.loadEnv(env, &inv)
+	t := v.readTPM(&inv)
+	if len(v.files) > 0 {
+		for _, name := range v.files {
+			v.readFile(&inv, name)
+		}
+	} else {
+		v.readDevice(&inv, env)
+	}
+	uniqueIDs(inv.Keys)
+
+	done := v.tell("testing keys")
+	r := device.NewReport(inv, check.Run(ctx, inv, env))
+	done()
+	r.Trigger, r.Agent, r.Blocklist = trigger, device.Agent{Version: version, Commit: commitHash()}, info
+	return r, inv, t
+}
+
+// readTPM adds the TPM's keys to inv.
+func (v *vetter) readTPM(inv *device.Inventory) *tpm.TPM {
+	address := v.cfg.TPM.Address
+	if address == "" {
+		return nil
+	}
+	done := v.tell("reading the TPM at " + address)
+	defer done()
+	t, err := tpm.Open(address, tpm.Options{Timeout: v.cfg.TPM.Timeout.Duration})
+	if err != nil {
+		inv.TPM = &device.TPM{State: device.TPMAbsent}
+		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: err.Error()})
+		return nil
+	}
+	info, keys, gaps := t.Inventory()
+	inv.TPM = &info
+	inv.Keys = append(inv.Keys, keys...)
+	inv.Gaps = append(inv.Gaps, gaps...)
+	return t
+}
+
+// readFile adds the keys of one file of the command line.
+func (v *vetter) readFile(inv *device.Inventory, name string) {
+	keys, gaps := []device.Key(nil), []device.Gap(nil)
+	if name == "-" {
+		if isTerminal(v.stdin) {
+			defer v.tell("reading keys from the keyboard, end with Ctrl-D")()
+		}
+		keys, gaps = keyfile.ReadFrom(v.stdin, name)
+	} else {
+		keys, gaps = keyfile.Read(name)
+	}
+	inv.Keys = append(inv.Keys, keys...)
+	inv.Gaps = append(inv.Gaps, gaps...)
+}
+
+// readDevice adds what the configuration names: the device's own credential,
+// its CA certificates, the claim and further files.
+func (v *vetter) readDevice(inv *device.Inventory, env *check.Env) {
+	c := v.cfg
+	inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleDevice, c.Identity.Certificate, c.Identity.Key, c.ownIdentity())...)
+	if c.Provision.ClaimCertificate != "" {
+		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, true)...)
+	}
+	for _, root := range env.Roots {
+		inv.Keys = append(inv.Keys, device.Key{
+			ID: "ca-" + certificateID(root)[:16], Role: device.RoleCA, Source: "config:identity.ca",
+			Public: root.PublicKey, SPKI: root.RawSubjectPublicKeyInfo, Chain: []*x509.Certificate{root},
+		})
+	}
+	for _, pattern := range c.Check.Files {
+		names, err := glob(pattern)
+		if err != nil {
+			inv.Gaps = append(inv.Gaps, device.Gap{What: "check.files " + pattern, Why: err.Error()})
+		}
+		for _, name := range names {
+			v.readFile(inv, name)
+		}
+	}
+}
+
+// readCredential reads a certificate file and the key that belongs to it. The
+// first key is in the given role, the rest of the file are CA keys. That there
+// is no credential yet matters only if it was asked for by name.
+func (v *vetter) readCredential(inv *device.Inventory, role device.Role, certificate, key string, named bool) []device.Key {
+	name := strings.ToLower(string(role))
+	if _, err := os.Lstat(certificate); errors.Is(err, fs.ErrNotExist) && !named {
+		inv.Gaps = append(inv.Gaps, device.Gap{What: name + " certificate", Why: certificate + " is not there yet", Minor: true})
+		return nil
+	}
+	keys, gaps := keyfile.Read(certificate)
+	inv.Gaps = append(inv.Gaps, gaps...)
+	if len(keys) == 0 {
+		return nil
+	}
+	for i := range keys {
+		keys[i].Role = device.RoleCA
+	}
+	keys[0].Role, keys[0].ID = role, name
+	if key != "" && !strings.HasPrefix(key, "tpm:") {
+		private, gaps := keyfile.Read(key)
+		inv.Gaps = append(inv.Gaps, gaps...)
+		for _, k := range private {
+			if k.Private != nil {
+				keys[0].Private = k.Private
+				break
+			}
+		}
+		if keys[0].Private == nil && len(gaps) == 0 {
+			inv.Gaps = append(inv.Gaps, device.Gap{What: key, Why: "holds no private key"})
+		}
+	}
+	return keys
+}
+
+// loadEnv loads what the checks need to know; what cannot be loaded is a gap.
+func (v *vetter) loadEnv(env *check.Env, inv *device.Inventory) *device.BlocklistInfo {
+	c := v.cfg
+	gap := func(what string, err error) {
+		inv.Gaps = append(inv.Gaps, device.Gap{What: what, Why: err.Error()})
+	}
+	lists, err := v.loadBlocklists(gap)
+	if err != nil {
+		env.BlocklistProblem = err.Error()
+	}
+	var info *device.BlocklistInfo
+	if len(lists) > 0 {
+		env.Blocklist = lists
+		info = lists.Info()
+	}
+
+	advisories := advisory.Builtin()
+	for _, name := range c.Check.Advisories {
+		b, err := readBounded(name, maxConfigBytes)
+		if err == nil {
+			err = advisories.Load(b)
+		}
+		if err != nil {
+			gap("advisories "+name, err)
+		}
+	}
+	env.Advisories = advisories
+
+	env.Roots = certificates(c.Identity.CA, gap)
+	if dir := c.Check.EKRoots; dir != "" {
+		names, err := glob(filepath.Join(dir, "*"))
+		if err == nil && len(names) == 0 {
+			err = errors.New("no files there")
+		}
+		if err != nil {
+			gap("check.ek_roots "+dir, err)
+		}
+		env.EKRoots = certificates(names, gap)
+	}
+	for _, name := range c.Check.CRLs {
+		crl, err := readCRL(name)
+		if err != nil {
+			gap("CRL "+name, err)
+			continue
+		}
+		env.CRLs = append(env.CRLs, crl)
+	}
+	return info
+}
+
+// loadBlocklists loads the list of the command line, or else the embedded one,
+// those that the image installed and those of the configuration. The error
+// says why there is none.
+func (v *vetter) loadBlocklists(gap func(string, error)) (blocklist.Lists, error) {
+	if v.blocklist != "" {
+		l, err := blocklist.Open(v.blocklist)
+		if err != nil {
+			gap("blocklist "+v.blocklist, err)
+			return nil, err
+		}
+		return blocklist.Lists{l}, nil
+	}
+	var lists blocklist.Lists
+	embedded, err := blocklist.Embedded()
+	switch {
+	case err == nil:
+		lists = append(lists, embedded)
+	case !errors.Is(err, blocklist.ErrNotEmbedded):
+		gap("built-in blocklist", err)
+	}
+	installed, _ := filepath.Glob(blocklistGlob)
+	for _, name := range append(installed, v.cfg.Check.Blocklists...) {
+		l, err := blocklist.Open(name)
+		if err != nil {
+			gap("blocklist "+name, err)
+			continue
+		}
+		lists = append(lists, l)
+	}
+	if len(lists) == 0 {
+		return nil, errors.New("no blocklist: this keyvet was built without one, and none is installed (check.blocklists, -blocklist)")
+	}
+	return lists, nil
+}
+
+// certificates gives every certificate of the files.
+func certificates(names []string, gap func(string, error)) []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, name := range names {
+		keys, gaps := keyfile.Read(name)
+		for _, g := range gaps {
+			gap(g.What, errors.New(g.Why))
+		}
+		found := false
+		for _, k := range keys {
+			if leaf := k.Leaf(); leaf != nil {
+				all, found = append(all, leaf), true
+			}
+		}
+		if !found && len(gaps) == 0 {
+			gap(name, errors.New("holds no certificate"))
+		}
+	}
+	return all
+}
+
+func readCRL(name string) (*x509.RevocationList, error) {
+	b, err := readBounded(name, maxCRLBytes)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(b); block != nil {
+		b = block.Bytes
+	}
+	return x509.ParseRevocationList(b)
+}
+
+// glob gives the regular files of a pattern, which must fit some file if it is
+// a plain name.
+func glob(pattern string) ([]string, error) {
+	if !strings.ContainsAny(pattern, `*?[\`) {
+		return []string{pattern}, nil
+	}
+	matches, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, err
+	}
+	if len(matches) > maxFiles {
+		return nil, fmt.Errorf("%d files fit, more than %d", len(matches), maxFiles)
+	}
+	var files []string
+	for _, m := range matches {
+		if fi, err := os.Stat(m); err != nil || fi.Mode().IsRegular() {
+			files = append(files, m) // what cannot be looked at is told by whoever reads it
+		}
+	}
+	return files, nil
+}
+
+// uniqueIDs sees to it that no two keys answer to one id.
+func uniqueIDs(keys []device.Key) {
+	seen := make(map[string]int)
+	for i := range keys {
+		id := keys[i].ID
+		seen[id]++
+		if n := seen[id]; n > 1 {
+			keys[i].ID = fmt.Sprintf("%s (%d)", id, n)
+		}
+	}
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/mqtt"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
+)
+
+// onceAttempts is how often run -once tries every endpoint. The first refusal
+// is normal under just-in-time registration.
+const onceAttempts = 3
+
+func runCommand(ctx context.Context, s streams, args []string) int {
+	fs := flag.NewFlagSet("run", flag.ContinueOnError)
+	configPath := fs.String("config", "", "")
+	once := fs.Bool("once", false, "")
+	rest, status, ok := s.parse(fs, args)
+	if !ok {
+		return status
+	}
+	if len(rest) > 0 {
+		return s.usageError("run takes no arguments", "run")
+	}
+	cfg, err := loadConfig(*configPath)
+	if err == nil {
+		err = cfg.readyToRun()
+	}
+	if err != nil {
+		s.fail(err)
+		return exitUsage
+	}
+	unlock, err := lock(cfg.StateDir)
+	if err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	defer unlock()
+
+	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), attempts: 0}
+	if *once {
+		d.attempts = onceAttempts
+	}
+	d.loadCredential()
+	g, err := gate.New(cfg.Gate.Open, cfg.RunDir, d.signer(), d.spki())
+	if err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	a := &agent.Agent{
+		Vet: d.vet, Connect: d.connect, Gate: g, StateDir: cfg.StateDir, Every: cfg.Schedule.Every.Duration, Log: d.log,
+		Spool: &durable.Spool{Dir: filepath.Join(cfg.StateDir, "spool")},
+	}
+	if !*once {
+		if err := a.Run(ctx); err != nil && ctx.Err() == nil {
+			s.fail(err)
+			return exitUndecided
+		}
+		return exitPass
+	}
+	r, err := a.Once(ctx)
+	if tableErr := s.table(r); tableErr != nil {
+		s.fail(fmt.Errorf("write the result: %w", tableErr))
+	}
+	if err != nil {
+		s.fail(err)
+	}
+	if g.Open() {
+		fmt.Fprintf(s.err, "keyvet: gate open: %s\n", gate.Path(cfg.RunDir))
+		return exitPass
+	}
+	if r.Verdict() == device.Fail {
+		return exitFail
+	}
+	return exitUndecided
+}
+
+// readyToRun tells what else the configuration has to say for `keyvet run`.
+func (c *config) readyToRun() error {
+	switch {
+	case c.Thing.Name == "":
+		return errors.New("config: thing.name is missing: the name of this device in AWS IoT")
+	case len(c.MQTT.Endpoints) == 0:
+		return errors.New("config: mqtt.endpoints is missing, such as [\"xxxx-ats.iot.eu-west-1.amazonaws.com:8883\"]")
+	}
+	if kind, _, derived := strings.Cut(c.Thing.Name, ":"); derived {
+		switch {
+		case c.Thing.Name == "cert:CN", c.Thing.Name == "ek:sha256", kind == "file":
+			return nil
+		}
+	}
+	return checkThingName(c.Thing.Name)
+}
+
+// lock keeps a second keyvet off the state directory.
+func lock(dir string) (unlock func(), err error) {
+	if err := durable.Dir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another keyvet runs on %s: %w", dir, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func newLog(s streams, c *config) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		level = slog.LevelInfo // validate has let the four words through
+	}
+	return slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: level}))
+}
+
+// deviceRun is one run of the agent on this device.
+type deviceRun struct {
+	streams
+	cfg      *config
+	log      *slog.Logger
+	attempts int
+
+	credential    tls.Certificate
+	credentialErr error  // why there is none
+	thing         string // "" until a vet has found it out
+	thingErr      error
+}
+
+// loadCredential loads certificate and key of the device.
+func (d *deviceRun) loadCredential() {
+	c := d.cfg.Identity
+	if strings.HasPrefix(c.Key, "tpm:") {
+		d.credentialErr = fmt.Errorf("identity.key = %q: this version cannot use a key in the TPM for TLS, name a PEM file", c.Key)
+		return
+	}
+	certificate, err := readBounded(c.Certificate, maxConfigBytes)
+	if err != nil {
+		d.credentialErr = fmt.Errorf("no device certificate: %w", err)
+		return
+	}
+	key, err := readBounded(c.Key, maxConfigBytes)
+	if err != nil {
+		d.credentialErr = fmt.Errorf("no device key: %w", err)
+		return
+	}
+	d.credential, err = tls.X509KeyPair(certificate, key)
+	if err != nil {
+		d.credentialErr = fmt.Errorf("%s and %s: %w", c.Certificate, c.Key, err)
+	}
+}
+
+func (d *deviceRun) signer() crypto.Signer {
+	signer, _ := d.credential.PrivateKey.(crypto.Signer)
+	return signer
+}
+
+func (d *deviceRun) spki() []byte {
+	if d.credential.Leaf == nil {
+		return nil
+	}
+	return d.credential.Leaf.RawSubjectPublicKeyInfo
+}
+
+// vet makes the report, with the thing's name and the TPM's evidence.
+func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
+	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress}
+	r, inv, t := v.vet(ctx, trigger)
+	if t != nil {
+		defer t.Close()
+	}
+	d.thing, d.thingErr = d.thingName(inv)
+	r.ThingName = d.thing
+	if d.credentialErr == nil {
+		r.Credential = device.RoleDevice
+	}
+	if t == nil || inv.TPM.State != device.TPMOK {
+		return r
+	}
+	doc, err := r.Encode()
+	if err == nil {
+		var digest [sha256.Size]byte
+		if digest, err = device.Digest(doc); err == nil {
+			r.Evidence, err = t.Quote(digest)
+		}
+	}
+	if err != nil {
+		d.log.Warn("the report goes without evidence", "error", err)
+		r.Gaps = append(r.Gaps, device.Gap{What: "evidence", Why: err.Error(), Minor: true})
+	}
+	return r
+}
+
+// thingName is the thing's name, as the configuration says to find it.
+func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
+	name := d.cfg.Thing.Name
+	switch {
+	case name == "cert:CN":
+		if d.credential.Leaf == nil {
+			return "", fmt.Errorf("thing.name = %q: %w", name, d.credentialErr)
+		}
+		name = d.credential.Leaf.Subject.CommonName
+	case name == "ek:sha256":
+		name = ""
+		for _, k := range inv.Keys {
+			if k.Role == device.RoleEK && name == "" {
+				name = k.SPKISHA256()
+			}
+		}
+		if name == "" {
+			return "", errors.New(`thing.name = "ek:sha256": no endorsement key was read`)
+		}
+	case strings.HasPrefix(name, "file:"):
+		b, err := readBounded(strings.TrimPrefix(name, "file:"), 1<<10)
+		if err != nil {
+			return "", fmt.Errorf("thing.name: %w", err)
+		}
+		name = strings.TrimSpace(string(b))
+	}
+	return name, checkThingName(name)
+}
+
+// connect makes a session with AWS IoT and proves it.
+func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
+	if err := errors.Join(d.credentialErr, d.thingErr); err != nil {
+		return nil, err
+	}
+	c := d.cfg.MQTT
+	roots, err := mqttRoots(c.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	clientID := c.ClientID
+	if clientID == "" {
+		clientID = d.thing
+	}
+	var client *awsiot.Client
+	session, err := mqtt.Dial(ctx, mqtt.Config{
+		Endpoints: c.Endpoints, ClientID: clientID, Certificate: d.credential, Roots: roots, Pins: c.Pins,
+		KeepAlive: c.KeepAlive.Duration, Attempts: d.attempts, Log: d.log,
+	}, func(ctx context.Context, s *mqtt.Session) (err error) {
+		client, err = awsiot.New(s, d.thing, c.ReportTopic)
+		if err != nil {
+			return err
+		}
+		return client.Probe(ctx)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cloud{client, session}, nil
+}
+
+// mqttRoots are the certificates of the file; "" means the system's.
+func mqttRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := readBounded(file, maxConfigBytes)
+	if err != nil {
+		return nil, fmt.Errorf("mqtt.ca_file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("mqtt.ca_file: %s holds no certificate in PEM", file)
+	}
+	return pool, nil
+}
+
+// cloud is a proven session.
+type cloud struct {
+	*awsiot.Client
+	session *mqtt.Session
+}
+
+func (c cloud) Done() <-chan struct{} { return c.session.Done() }
+func (c cloud) Close()                { c.session.Close() }
+
+// certificateID is what AWS IoT calls a certificate: the lower-case hex
+// SHA-256 of its DER.
+func certificateID(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/device/keyfile"
+)
+
+// statusReport is what `keyvet status` tells.
+type statusReport struct {
+	Verdict      string              `json:"verdict,omitempty"` // "" before the first self-check
+	ReportID     string              `json:"reportId,omitempty"`
+	Time         *time.Time          `json:"time,omitempty"`
+	Acknowledged bool                `json:"acknowledged"`
+	Findings     []device.ReasonCode `json:"findings"`
+	Gate         string              `json:"gate"` // open, shut
+	Reason       string              `json:"reason,omitempty"`
+	Credential   *credentialStatus   `json:"credential,omitempty"`
+	Spool        spoolStatus         `json:"spool"`
+}
+
+type credentialStatus struct {
+	Source        string    `json:"source"`
+	Algorithm     string    `json:"algorithm"`
+	Subject       string    `json:"subject"`
+	NotAfter      time.Time `json:"notAfter"`
+	CertificateID string    `json:"certificateId"`
+}
+
+type spoolStatus struct {
+	Reports int   `json:"reports"`
+	Bytes   int64 `json:"bytes"`
+}
+
+func statusCommand(s streams, args []string) int {
+	fs := flag.NewFlagSet("status", flag.ContinueOnError)
+	configPath := fs.String("config", "", "")
+	asJSON := fs.Bool("json", false, "")
+	rest, status, ok := s.parse(fs, args)
+	if !ok {
+		return status
+	}
+	if len(rest) > 0 {
+		return s.usageError("status takes no arguments", "status")
+	}
+	cfg, err := loadConfig(*configPath)
+	if err != nil {
+		s.fail(err)
+		return exitUsage
+	}
+	st, err := readStatus(cfg)
+	if err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	if *asJSON {
+		enc := json.NewEncoder(s.out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(st)
+	} else {
+		err = s.statusTable(st)
+	}
+	if err != nil {
+		s.fail(fmt.Errorf("write the result: %w", err))
+		return exitUndecided
+	}
+	return exitPass
+}
+
+func readStatus(cfg *config) (*statusReport, error) {
+	st := &statusReport{Gate: "shut", Findings: []device.ReasonCode{}}
+	state, err := agent.LoadState(cfg.StateDir)
+	switch {
+	case errors.Is(err, agent.ErrNoState):
+		st.Reason = agent.ErrNoState.Error()
+	case err != nil:
+		return nil, err
+	default:
+		r := state.Report
+		st.Verdict, st.ReportID, st.Time = r.Verdict().String(), r.ID, &r.Time
+		st.Acknowledged, st.Reason, st.Findings = state.Acknowledged, state.Reason, r.ReasonCodes()
+	}
+	if _, err := os.Stat(gate.Path(cfg.RunDir)); err == nil {
+		st.Gate = "open"
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	keys, _ := keyfile.Read(cfg.Identity.Certificate)
+	if len(keys) > 0 && keys[0].Leaf() != nil {
+		leaf := keys[0].Leaf()
+		st.Credential = &credentialStatus{keys[0].Source, keys[0].Algorithm(), leaf.Subject.String(), leaf.NotAfter, certificateID(leaf)}
+	}
+	entries, err := (&durable.Spool{Dir: filepath.Join(cfg.StateDir, "spool")}).List()
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		st.Spool.Reports++
+		st.Spool.Bytes += e.Size
+	}
+	return st, nil
+}
+
+func (s streams) statusTable(st *statusReport) error {
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	verdict := "none yet"
+	if st.Verdict != "" {
+		verdict = fmt.Sprintf("%s  (%s, report %s)", st.Verdict, st.Time.Format(time.RFC3339), printable(st.ReportID))
+	}
+	fmt.Fprintf(w, "verdict\t%s\n", verdict)
+	for _, code := range st.Findings {
+		fmt.Fprintf(w, "\t%s\n", printable(code))
+	}
+	acknowledged := "no"
+	if st.Acknowledged {
+		acknowledged = "yes"
+	}
+	fmt.Fprintf(w, "acknowledged\t%s\n", acknowledged)
+	fmt.Fprintf(w, "gate\t%s\n", st.Gate)
+	if st.Reason != "" {
+		fmt.Fprintf(w, "reason\t%s\n", printable(st.Reason))
+	}
+	credential := "none"
+	if c := st.Credential; c != nil {
+		credential = fmt.Sprintf("%s %s, until %s, %s", c.Algorithm, printable(c.Subject), c.NotAfter.Format(time.DateOnly), printable(c.Source))
+	}
+	fmt.Fprintf(w, "credential\t%s\n", credential)
+	fmt.Fprintf(w, "spool\t%d reports, %d bytes\n", st.Spool.Reports, st.Spool.Bytes)
+	return w.Flush()
+}
