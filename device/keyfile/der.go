@@ -1,0 +1,365 @@
+package keyfile
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	tag "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+const encrypted = "encrypted private key: it is not decrypted here; give its certificate or public key"
+
+// outer returns the SEQUENCE that der begins with, and what follows it.
+func outer(der []byte) (element, rest []byte, err error) {
+	if len(der) < 2 || der[0] != 0x30 {
+		return nil, nil, errors.New("not DER: no SEQUENCE")
+	}
+	header, length := 2, int64(der[1])
+	if length == 0x80 {
+		return nil, nil, errors.New("BER of indefinite length, not DER")
+	}
+	if length > 0x80 {
+		n := int(length & 0x7f)
+		if n > 4 {
+			return nil, nil, errors.New("not DER: malformed length")
+		}
+		header += n
+		if len(der) < header {
+			return nil, nil, errors.New("truncated DER: it ends within its header")
+		}
+		length = 0
+		for _, b := range der[2:header] {
+			length = length<<8 | int64(b)
+		}
+	}
+	if total := int64(header) + length; int64(len(der)) < total {
+		return nil, nil, fmt.Errorf("truncated DER: %d bytes of %d", len(der), total)
+	}
+	end := header + int(length)
+	return der[:end], der[end:], nil
+}
+
+// parseDER tells the structures apart by the tags of their elements: S for a
+// SEQUENCE, I INTEGER, O OCTET STRING, B BIT STRING, D OID, 0 to 3 context tags.
+func parseDER(der []byte) (object, error) {
+	der, rest, err := outer(der)
+	if err != nil {
+		return object{}, err
+	}
+	if len(rest) > 0 {
+		return object{}, fmt.Errorf("DER with %d bytes after its end", len(rest))
+	}
+	body, tags, err := elements(der)
+	if err != nil {
+		return object{}, err
+	}
+	switch {
+	case tags == "SSB":
+		return parseSigned(der, body)
+	case tags == "SB":
+		return parseSPKI(der)
+	case tags == "II":
+		a, err := rsaAlgorithm()
+		if err != nil {
+			return object{}, err
+		}
+		return buildSPKI(a, der)
+	case tags == "IIIIII": // DSA's traditional form: version, p, q, g, y, x
+		return parseDSAPrivate(body)
+	case strings.HasPrefix(tags, "III"):
+		return parsePKCS1Private(body)
+	case strings.HasPrefix(tags, "ISO"):
+		return parsePKCS8(body)
+	case strings.HasPrefix(tags, "IO"):
+		return parseSEC1(body, nil)
+	case tags == "SO":
+		return object{}, errors.New(encrypted)
+	case tags == "IS" || tags == "ISS":
+		return object{}, errors.New("PKCS#12: export certificates and key as PEM")
+	case strings.HasPrefix(tags, "D"):
+		return parseTyped(body)
+	}
+	return object{}, errors.New("DER that is no certificate, request or key")
+}
+
+// elements lists the tags of the first elements of the SEQUENCE der; body is
+// what is in it.
+func elements(der []byte) (body cryptobyte.String, tags string, err error) {
+	s := cryptobyte.String(der)
+	if !s.ReadASN1(&body, tag.SEQUENCE) {
+		return nil, "", errors.New("not DER: malformed length")
+	}
+	letters := map[tag.Tag]byte{tag.SEQUENCE: 'S', tag.INTEGER: 'I', tag.OCTET_STRING: 'O', tag.BIT_STRING: 'B', tag.OBJECT_IDENTIFIER: 'D'}
+	var list []byte
+	for s := body; !s.Empty() && len(list) < 16; {
+		var element cryptobyte.String
+		var t tag.Tag
+		if !s.ReadAnyASN1(&element, &t) {
+			return nil, "", fmt.Errorf("damaged DER: element %d is cut short or malformed", len(list)+1)
+		}
+		letter, ok := letters[t]
+		if !ok {
+			letter = '?'
+			if n := t &^ tag.Tag(0xe0); t&0x80 != 0 && n < 10 {
+				letter = '0' + byte(n)
+			}
+		}
+		list = append(list, letter)
+	}
+	return body, string(list), nil
+}
+
+// parseSigned reads a Certificate (RFC 5280, section 4.1) or a
+// CertificationRequest (RFC 2986, section 4). The key is taken out by hand,
+// since crypto/x509 refuses bad keys together with what they came in.
+func parseSigned(der []byte, body cryptobyte.String) (object, error) {
+	var tbs cryptobyte.String
+	body.ReadASN1(&tbs, tag.SEQUENCE)
+	if !tbs.PeekASN1Tag(tag.INTEGER) && !tbs.PeekASN1Tag(tag.Tag(0).Constructed().ContextSpecific()) {
+		return object{}, errors.New("DER that is no certificate, request or key")
+	}
+	request := tbs
+	if spki, ok := requestKey(request); ok {
+		o, err := parseSPKI(spki)
+		if err != nil {
+			return object{}, fmt.Errorf("certificate request: %w", err)
+		}
+		if _, err := x509.ParseCertificateRequest(der); err != nil {
+			o.x509Error = oneLine(err.Error())
+		}
+		return o, nil
+	}
+	spki, ok := certificateKey(tbs)
+	if !ok {
+		return object{}, errors.New("damaged certificate, or a revocation list: no public key where a certificate has it")
+	}
+	o, err := parseSPKI(spki)
+	if err != nil {
+		return object{}, fmt.Errorf("certificate: %w", err)
+	}
+	o.certificate = true
+	if o.x509, err = x509.ParseCertificate(der); err != nil {
+		o.x509, o.x509Error = nil, oneLine(err.Error())
+	}
+	return o, nil
+}
+
+// requestKey returns the SPKI of a CertificationRequestInfo: version, subject, SPKI.
+func requestKey(s cryptobyte.String) (spki []byte, ok bool) {
+	var element cryptobyte.String
+	ok = s.SkipASN1(tag.INTEGER) && s.SkipASN1(tag.SEQUENCE) && s.ReadASN1Element(&element, tag.SEQUENCE) && isSPKI(element)
+	return element, ok
+}
+
+// certificateKey returns the SPKI of a TBSCertificate.
+func certificateKey(s cryptobyte.String) (spki []byte, ok bool) {
+	var element cryptobyte.String
+	ok = s.SkipOptionalASN1(tag.Tag(0).Constructed().ContextSpecific()) && // version
+		s.SkipASN1(tag.INTEGER) && // serial number
+		s.SkipASN1(tag.SEQUENCE) && // signature
+		s.SkipASN1(tag.SEQUENCE) && // issuer
+		s.SkipASN1(tag.SEQUENCE) && // validity
+		s.SkipASN1(tag.SEQUENCE) && // subject
+		s.ReadASN1Element(&element, tag.SEQUENCE) && isSPKI(element)
+	return element, ok
+}
+
+func isSPKI(der []byte) bool {
+	_, tags, err := elements(der)
+	return err == nil && tags == "SB"
+}
+
+// parsePKCS1Private takes modulus and exponent out of an RSAPrivateKey
+// (RFC 8017, appendix A.1.2). The rest may be damaged.
+func parsePKCS1Private(body cryptobyte.String) (object, error) {
+	var n, e cryptobyte.String
+	if !body.SkipASN1(tag.INTEGER) || !body.ReadASN1Element(&n, tag.INTEGER) || !body.ReadASN1Element(&e, tag.INTEGER) {
+		return object{}, errors.New("malformed RSA private key")
+	}
+	a, err := rsaAlgorithm()
+	if err != nil {
+		return object{}, err
+	}
+	return rsaPrivate(a, n, e)
+}
+
+func rsaPrivate(a algorithm, n, e []byte) (object, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(n)
+		b.AddBytes(e)
+	})
+	key, err := b.Bytes()
+	if err != nil {
+		return object{}, err
+	}
+	o, err := buildSPKI(a, key)
+	o.private, o.privateSPKI = true, o.spki
+	return o, err
+}
+
+func parseDSAPrivate(body cryptobyte.String) (object, error) {
+	body.SkipASN1(tag.INTEGER)
+	p, err := readInteger(&body)
+	if err != nil {
+		return object{}, err
+	}
+	return object{public: &device.OtherKey{Algorithm: fmt.Sprintf("DSA-%d", p.BitLen())}, private: true}, nil
+}
+
+// parsePKCS8 reads a PrivateKeyInfo (RFC 5208) or OneAsymmetricKey (RFC 5958).
+func parsePKCS8(body cryptobyte.String) (object, error) {
+	malformed := errors.New("malformed PKCS#8 private key")
+	if !body.SkipASN1(tag.INTEGER) {
+		return object{}, malformed
+	}
+	a, err := readAlgorithm(&body)
+	if err != nil {
+		return object{}, err
+	}
+	var key cryptobyte.String
+	if !body.ReadASN1(&key, tag.OCTET_STRING) {
+		return object{}, malformed
+	}
+	switch a.name {
+	case "RSA":
+		inner, tags, err := elements(key)
+		var n, e cryptobyte.String
+		if err != nil || !strings.HasPrefix(tags, "III") || !inner.SkipASN1(tag.INTEGER) ||
+			!inner.ReadASN1Element(&n, tag.INTEGER) || !inner.ReadASN1Element(&e, tag.INTEGER) {
+			return object{}, malformed
+		}
+		return rsaPrivate(a, n, e)
+	case "EC":
+		inner, tags, err := elements(key)
+		if err != nil || !strings.HasPrefix(tags, "IO") {
+			return object{}, malformed
+		}
+		return parseSEC1(inner, &a)
+	case "Ed25519":
+		var seed []byte
+		if !key.ReadASN1Bytes(&seed, tag.OCTET_STRING) || len(seed) != ed25519.SeedSize {
+			return object{}, malformed
+		}
+		o, err := buildSPKI(a, ed25519.NewKeyFromSeed(seed)[ed25519.SeedSize:])
+		o.private, o.privateSPKI = true, o.spki
+		return o, err
+	}
+	return object{public: otherPublic(a), private: true}, nil
+}
+
+// parseSEC1 reads an ECPrivateKey (RFC 5915, section 3); outerAlgorithm names the
+// curve where it is within PKCS#8. The public key is the one that the file
+// states, if it does; the private key may make another.
+func parseSEC1(body cryptobyte.String, outerAlgorithm *algorithm) (object, error) {
+	malformed := errors.New("malformed EC private key")
+	var scalar, params, public cryptobyte.String
+	var hasParams, hasPublic bool
+	if !body.SkipASN1(tag.INTEGER) || !body.ReadASN1(&scalar, tag.OCTET_STRING) ||
+		!body.ReadOptionalASN1(&params, &hasParams, tag.Tag(0).Constructed().ContextSpecific()) ||
+		!body.ReadOptionalASN1(&public, &hasPublic, tag.Tag(1).Constructed().ContextSpecific()) {
+		return object{}, malformed
+	}
+	var a algorithm
+	switch {
+	case outerAlgorithm != nil:
+		a = *outerAlgorithm
+	case !hasParams:
+		return object{}, errors.New("EC private key without a curve")
+	default:
+		var oid asn1.ObjectIdentifier
+		if !readOID(&params, &oid) {
+			return object{public: &device.OtherKey{Algorithm: "ECDSA-explicit-parameters"}, private: true}, nil
+		}
+		var err error
+		if a, err = ecAlgorithm(oid); err != nil {
+			return object{}, err
+		}
+	}
+	made := pointOf(a, scalar)
+	point := made
+	if hasPublic && !public.ReadASN1BitStringAsBytes(&point) {
+		return object{}, malformed
+	}
+	if point == nil {
+		if k, err := ecPublic(a.params, nil); err == nil { // of another curve, named but not understood
+			return object{public: k, private: true}, nil
+		}
+		return object{}, errors.New("damaged EC private key: out of range, and no public key beside it")
+	}
+	o, err := buildSPKI(a, point)
+	if err != nil {
+		return object{}, err
+	}
+	o.private = true
+	if made == nil {
+		if _, other := o.public.(*device.OtherKey); other {
+			o.privateSPKI = o.spki // not known to be another
+		}
+		return o, nil
+	}
+	own, err := buildSPKI(a, made)
+	if err != nil {
+		return object{}, err
+	}
+	o.privateSPKI = own.spki
+	if own.fits(o) {
+		o.privateSPKI = o.spki
+	}
+	return o, nil
+}
+
+// pointOf is the uncompressed point that a private scalar makes; nil if it is
+// out of range or the curve is not one of crypto/elliptic.
+func pointOf(a algorithm, scalar []byte) []byte {
+	params := a.params
+	var oid asn1.ObjectIdentifier
+	if !readOID(&params, &oid) {
+		return nil
+	}
+	c := curveOf(oid)
+	if c.std == nil {
+		return nil
+	}
+	size := (c.std.Params().BitSize + 7) / 8
+	scalar = bytes.TrimLeft(scalar, "\x00")
+	if len(scalar) > size {
+		return nil
+	}
+	fixed := make([]byte, size)
+	copy(fixed[size-len(scalar):], scalar)
+	private, err := ecdsa.ParseRawPrivateKey(c.std, fixed)
+	if err != nil {
+		return nil
+	}
+	point, err := private.PublicKey.Bytes()
+	if err != nil {
+		return nil
+	}
+	return point
+}
+
+// parseTyped reads what begins with an OID: PKCS#7 is told by name, the keys of
+// TSS2 PRIVATE KEY are read.
+func parseTyped(body cryptobyte.String) (object, error) {
+	var oid asn1.ObjectIdentifier
+	if !readOID(&body, &oid) {
+		return object{}, errors.New("DER that is no certificate, request or key")
+	}
+	switch name := oid.String(); {
+	case strings.HasPrefix(name, "1.2.840.113549.1.7."):
+		return object{}, errors.New("PKCS#7: extract its certificates with openssl pkcs7 -print_certs")
+	case strings.HasPrefix(name, "2.23.133.10.1."):
+		return parseTSS2(body)
+	}
+	return object{}, errors.New("DER that is no certificate, request or key")
+}

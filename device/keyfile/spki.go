@@ -1,0 +1,322 @@
+package keyfile
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	tag "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+// maxRSABits bounds modulus and exponent: what crypto/rsa and OpenSSL take at most.
+const maxRSABits = 16384
+
+var (
+	oidRSA     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1} // RFC 8017
+	oidEC      = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // RFC 5480
+	oidEd25519 = asn1.ObjectIdentifier{1, 3, 101, 112}             // RFC 8410
+)
+
+// algorithms names key algorithms by OID.
+var algorithms = map[string]string{
+	"1.2.840.113549.1.1.1":    "RSA",
+	"1.2.840.113549.1.1.7":    "RSA", // for OAEP alone, RFC 4055
+	"1.2.840.113549.1.1.10":   "RSA", // for PSS alone, RFC 4055
+	"2.5.8.1.1":               "RSA", // X.509 of 1988
+	"1.2.840.10045.2.1":       "EC",
+	"1.3.132.1.12":            "EC", // for ECDH alone, RFC 5480
+	"1.3.101.112":             "Ed25519",
+	"1.3.101.110":             "X25519",
+	"1.3.101.111":             "X448",
+	"1.3.101.113":             "Ed448",
+	"1.2.840.10040.4.1":       "DSA",
+	"1.2.840.10046.2.1":       "DH",
+	"1.2.840.113549.1.3.1":    "DH",
+	"2.16.840.1.101.3.4.3.17": "ML-DSA-44",
+	"2.16.840.1.101.3.4.3.18": "ML-DSA-65",
+	"2.16.840.1.101.3.4.3.19": "ML-DSA-87",
+}
+
+// curve is a named curve; std is nil where crypto/elliptic does not have it.
+type curve struct {
+	name string
+	oid  asn1.ObjectIdentifier
+	std  elliptic.Curve
+}
+
+var curves = []curve{
+	{"P-224", asn1.ObjectIdentifier{1, 3, 132, 0, 33}, elliptic.P224()},
+	{"P-256", asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, elliptic.P256()},
+	{"P-384", asn1.ObjectIdentifier{1, 3, 132, 0, 34}, elliptic.P384()},
+	{"P-521", asn1.ObjectIdentifier{1, 3, 132, 0, 35}, elliptic.P521()},
+	{"P192", asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 1}, nil},
+	{"secp160r1", asn1.ObjectIdentifier{1, 3, 132, 0, 8}, nil},
+	{"secp256k1", asn1.ObjectIdentifier{1, 3, 132, 0, 10}, nil},
+	{"brainpoolP160r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 1}, nil},
+	{"brainpoolP192r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 3}, nil},
+	{"brainpoolP224r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 5}, nil},
+	{"brainpoolP256r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 7}, nil},
+	{"brainpoolP320r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 9}, nil},
+	{"brainpoolP384r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 11}, nil},
+	{"brainpoolP512r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 13}, nil},
+	{"SM2", asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 301}, nil},
+}
+
+func curveNamed(name string) (curve, bool) {
+	for _, c := range curves {
+		if c.name == name {
+			return c, true
+		}
+	}
+	return curve{}, false
+}
+
+func curveOf(oid asn1.ObjectIdentifier) curve {
+	for _, c := range curves {
+		if c.oid.Equal(oid) {
+			return c
+		}
+	}
+	return curve{name: oid.String(), oid: oid}
+}
+
+// algorithm is an AlgorithmIdentifier (RFC 5280, section 4.1.1.2).
+type algorithm struct {
+	der    []byte // the whole of it, to be put into an SPKI
+	oid    asn1.ObjectIdentifier
+	name   string // of algorithms, else the OID
+	params cryptobyte.String
+}
+
+func readAlgorithm(s *cryptobyte.String) (algorithm, error) {
+	var a algorithm
+	var element cryptobyte.String
+	if !s.ReadASN1Element(&element, tag.SEQUENCE) {
+		return a, errors.New("malformed algorithm identifier")
+	}
+	a.der = element
+	var body cryptobyte.String
+	if !element.ReadASN1(&body, tag.SEQUENCE) || !readOID(&body, &a.oid) {
+		return a, errors.New("malformed algorithm identifier")
+	}
+	a.params = body
+	a.name = algorithms[a.oid.String()]
+	if a.name == "" {
+		a.name = a.oid.String()
+	}
+	return a, nil
+}
+
+// readOID reads an OID of at most 64 bytes, so that its text is bounded.
+func readOID(s *cryptobyte.String, oid *asn1.ObjectIdentifier) bool {
+	var element cryptobyte.String
+	return s.ReadASN1Element(&element, tag.OBJECT_IDENTIFIER) && len(element) <= 64 && element.ReadASN1ObjectIdentifier(oid)
+}
+
+// ecAlgorithm is the algorithm of a key on a named curve.
+func ecAlgorithm(oid asn1.ObjectIdentifier) (algorithm, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oidEC)
+		b.AddASN1ObjectIdentifier(oid)
+	})
+	return builtAlgorithm(b)
+}
+
+func rsaAlgorithm() (algorithm, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oidRSA)
+		b.AddASN1NULL()
+	})
+	return builtAlgorithm(b)
+}
+
+func ed25519Algorithm() (algorithm, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidEd25519) })
+	return builtAlgorithm(b)
+}
+
+func builtAlgorithm(b cryptobyte.Builder) (algorithm, error) {
+	der, err := b.Bytes()
+	if err != nil {
+		return algorithm{}, err
+	}
+	s := cryptobyte.String(der)
+	return readAlgorithm(&s)
+}
+
+// parseSPKI parses a SubjectPublicKeyInfo (RFC 5280, section 4.1); spki is kept as it is.
+func parseSPKI(spki []byte) (object, error) {
+	s := cryptobyte.String(spki)
+	var body cryptobyte.String
+	if !s.ReadASN1(&body, tag.SEQUENCE) || !s.Empty() {
+		return object{}, errors.New("malformed public key")
+	}
+	a, err := readAlgorithm(&body)
+	if err != nil {
+		return object{}, err
+	}
+	var key []byte
+	if !body.ReadASN1BitStringAsBytes(&key) || !body.Empty() {
+		return object{}, errors.New("malformed public key")
+	}
+	public, err := publicKey(a, key)
+	return object{public: public, spki: spki}, err
+}
+
+// buildSPKI is the object of a public key that came in another form.
+func buildSPKI(a algorithm, key []byte) (object, error) {
+	public, err := publicKey(a, key)
+	if err != nil {
+		return object{}, err
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(a.der)
+		b.AddASN1BitString(key)
+	})
+	spki, err := b.Bytes()
+	return object{public: public, spki: spki}, err
+}
+
+// publicKey reads the content of the BIT STRING of an SPKI.
+func publicKey(a algorithm, key []byte) (crypto.PublicKey, error) {
+	switch a.name {
+	case "RSA":
+		return rsaPublic(key)
+	case "EC":
+		return ecPublic(a.params, key)
+	case "Ed25519":
+		if len(key) != ed25519.PublicKeySize {
+			return nil, fmt.Errorf("Ed25519 key of %d bytes, not %d", len(key), ed25519.PublicKeySize)
+		}
+		return ed25519.PublicKey(key), nil
+	}
+	return otherPublic(a), nil
+}
+
+// otherPublic names a key that is not understood, with the size of DSA's and
+// DH's modulus, the first of their parameters (RFC 3279, section 2.3).
+func otherPublic(a algorithm) *device.OtherKey {
+	name := a.name
+	if name == "DSA" || name == "DH" {
+		params := a.params
+		var body cryptobyte.String
+		if params.ReadASN1(&body, tag.SEQUENCE) {
+			if p, err := readInteger(&body); err == nil {
+				name = fmt.Sprintf("%s-%d", name, p.BitLen())
+			}
+		}
+	}
+	return &device.OtherKey{Algorithm: name}
+}
+
+// rsaPublic reads an RSAPublicKey (RFC 8017, appendix A.1.1).
+func rsaPublic(der []byte) (crypto.PublicKey, error) {
+	s := cryptobyte.String(der)
+	var body cryptobyte.String
+	if !s.ReadASN1(&body, tag.SEQUENCE) || !s.Empty() {
+		return nil, errors.New("malformed RSA key")
+	}
+	n, err := readInteger(&body)
+	if err != nil {
+		return nil, err
+	}
+	e, err := readInteger(&body)
+	if err != nil {
+		return nil, err
+	}
+	if !body.Empty() {
+		return nil, errors.New("malformed RSA key")
+	}
+	return newRSA(n, e)
+}
+
+// newRSA takes any positive modulus and any exponent.
+func newRSA(n, e *big.Int) (crypto.PublicKey, error) {
+	if n.Sign() <= 0 {
+		return nil, errors.New("RSA modulus is zero or negative")
+	}
+	if !e.IsInt64() || e.Int64() > math.MaxInt32 || e.Int64() < math.MinInt32 {
+		return &device.LargeRSA{N: n, E: e}, nil
+	}
+	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
+}
+
+// readInteger reads an INTEGER of bounded size, also one that is padded with
+// needless bytes as DER forbids.
+func readInteger(s *cryptobyte.String) (*big.Int, error) {
+	var b cryptobyte.String
+	if !s.ReadASN1(&b, tag.INTEGER) || len(b) == 0 {
+		return nil, errors.New("malformed integer in the key")
+	}
+	return signedInteger(b)
+}
+
+// signedInteger reads a big-endian two's complement number, as of DER and of
+// SSH's mpint (RFC 4251, section 5).
+func signedInteger(b []byte) (*big.Int, error) {
+	for len(b) > 1 && b[0] == 0 && b[1] < 0x80 {
+		b = b[1:]
+	}
+	if len(b) > maxRSABits/8+1 {
+		return nil, fmt.Errorf("number of %d bits in the key, more than %d", 8*len(b), maxRSABits)
+	}
+	n := new(big.Int).SetBytes(b)
+	if len(b) > 0 && b[0] >= 0x80 {
+		n.Sub(n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
+	}
+	if n.BitLen() > maxRSABits {
+		return nil, fmt.Errorf("number of %d bits in the key, more than %d", n.BitLen(), maxRSABits)
+	}
+	return n, nil
+}
+
+// ecPublic reads a point (SEC 1, section 2.3.4) on the curve of params
+// (RFC 5480, section 2.1.1). The coordinates are kept as they stand, also if
+// they make no point of the curve; infinity is (0, 0).
+func ecPublic(params cryptobyte.String, point []byte) (crypto.PublicKey, error) {
+	var oid asn1.ObjectIdentifier
+	if !readOID(&params, &oid) {
+		return &device.OtherKey{Algorithm: "ECDSA-explicit-parameters"}, nil
+	}
+	c := curveOf(oid)
+	if c.std == nil {
+		return &device.OtherKey{Algorithm: "ECDSA-" + c.name}, nil
+	}
+	size := (c.std.Params().BitSize + 7) / 8
+	if len(point) == 0 {
+		return nil, errors.New("EC key without a point")
+	}
+	xy := point[1:]
+	switch form := point[0]; {
+	case form == 0 && len(xy) == 0:
+		return newEC(c.std, new(big.Int), new(big.Int)), nil
+	case (form == 4 || form == 6 || form == 7) && len(xy) == 2*size:
+		return newEC(c.std, new(big.Int).SetBytes(xy[:size]), new(big.Int).SetBytes(xy[size:])), nil
+	case (form == 2 || form == 3) && len(xy) == size:
+		x, y := elliptic.UnmarshalCompressed(c.std, point)
+		if x == nil { // no point has this x; (x, 0) is none either
+			x, y = new(big.Int).SetBytes(xy), new(big.Int)
+		}
+		return newEC(c.std, x, y), nil
+	}
+	return nil, fmt.Errorf("malformed EC point: form %d of %d bytes on %s", point[0], len(point), c.name)
+}
+
+func newEC(c elliptic.Curve, x, y *big.Int) *ecdsa.PublicKey {
+	//lint:ignore SA1019 only the raw coordinates can hold a point that is not on its curve
+	return &ecdsa.PublicKey{Curve: c, X: x, Y: y}
+}
