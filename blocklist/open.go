@@ -1,0 +1,85 @@
+package blocklist
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime/debug"
+	"syscall"
+)
+
+// Open maps a list file for reading and checks all of it once: magic,
+// version, SHA-256 and every size. An error that is an [*fs.PathError] says
+// that the file could not be read; any other, that it is not a whole list.
+//
+// A list file is replaced by renaming another over it, as keyvet-blocklist
+// does; the mapping then keeps the old one. If it is written in place instead,
+// look-ups see the new bytes unchecked, so it must be root's alone to write.
+// If it is cut short, a page that is gone raises SIGBUS, which look-ups turn
+// into an error.
+func Open(path string) (l *List, err error) {
+	// Not blocking, so that a FIFO is refused and not waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("blocklist: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("blocklist: %w", err)
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("blocklist: %s: not a regular file", path)
+	case info.Size() == 0:
+		return nil, fmt.Errorf("blocklist: %s: empty file", path)
+	case info.Size() > maxFileBytes:
+		return nil, fmt.Errorf("blocklist: %s: %d bytes are more than a list may have, %d MB", path, info.Size(), maxFileBytes>>20)
+	}
+	b, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("blocklist: %w", &fs.PathError{Op: "mmap", Path: path, Err: err})
+	}
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if fault := asFault(recover()); fault != nil {
+			err = fault
+		}
+		if err != nil {
+			l = nil
+			_ = syscall.Munmap(b) // what went wrong is told already
+		}
+	}()
+	if l, err = parse(b); err != nil {
+		return nil, fmt.Errorf("blocklist: %s: %w", path, err)
+	}
+	l.mapped = b
+	return l, nil
+}
+
+// Close gives a mapped list's memory back; the list must not be in use, and
+// covers nothing afterwards.
+func (l *List) Close() error {
+	b := l.mapped
+	l.sets, l.mapped = nil, nil
+	if b == nil {
+		return nil
+	}
+	if err := syscall.Munmap(b); err != nil {
+		return fmt.Errorf("blocklist: unmap list: %w", err)
+	}
+	return nil
+}
+
+// asFault is the error for a recovered memory fault. Any other panic goes on.
+func asFault(recovered any) error {
+	if recovered == nil {
+		return nil
+	}
+	if _, ok := recovered.(interface{ Addr() uintptr }); ok { // as debug.SetPanicOnFault says
+		return errors.New("blocklist: the list's file was cut short while in use; put a whole one in its place and start again")
+	}
+	panic(recovered)
+}
