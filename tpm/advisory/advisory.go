@@ -14,8 +14,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -37,10 +39,10 @@ type Entry struct {
 	Touches      string          `json:"touches"`          // "RSA key generation"
 	Manufacturer string          `json:"manufacturer"`     // TPM_PT_MANUFACTURER: "IFX"
 	Family       string          `json:"family,omitempty"` // "1.2" or "2.0"; either if empty
-	Line         Range           `json:"line"`             // the firmware that this weakness was ever in, and its successors
-	Affected     []Range         `json:"affected"`
-	Fixed        string          `json:"fixed"` // first good version of the line
-	Sure         string          `json:"sure"`  // P vendor source, C two secondary sources, S one secondary source
+	Line         []Range         `json:"line"`             // the firmware that this weakness was ever in, and its successors
+	Affected     []Range         `json:"affected"`         // of Line
+	Fixed        string          `json:"fixed"`            // first good version of the line
+	Sure         string          `json:"sure"`             // P vendor source, C two secondary sources, S one secondary source
 	Severity     device.Severity `json:"severity"`
 	Source       string          `json:"source"` // URL
 }
@@ -56,14 +58,14 @@ type Range struct {
 //go:embed advisories.json
 var embedded []byte
 
-// Builtin is the list of this version of keyvet.
-func Builtin() List {
+// builtin is the list of this version of keyvet.
+var builtin = sync.OnceValue(func() List {
 	list, err := Load(bytes.NewReader(embedded))
 	if err != nil {
 		panic(err) // a test loads it
 	}
 	return list
-}
+})
 
 // Match holds a TPM against the built-in advisories and further ones. It
 // returns those whose line of firmware is the TPM's: with Affected set if its
@@ -71,7 +73,7 @@ func Builtin() List {
 // where one secondary source is all there is (Sure "S"). A TPM that is not in
 // working order, or of an unknown make, matches nothing.
 func Match(t device.TPM, further ...List) []device.Advisory {
-	matched := Builtin().match(t)
+	matched := builtin().match(t)
 	for _, l := range further {
 		matched = append(matched, l.match(t)...)
 	}
@@ -85,10 +87,10 @@ func (l List) match(t device.TPM) []device.Advisory {
 	}
 	var matched []device.Advisory
 	for _, e := range l {
-		if e.Manufacturer != t.Manufacturer || e.Family != "" && e.Family != t.Family || !e.Line.holds(v) {
+		if e.Manufacturer != t.Manufacturer || e.Family != "" && e.Family != t.Family || !holds(e.Line, v) {
 			continue
 		}
-		affected := e.affects(v)
+		affected := holds(e.Affected, v)
 		if !affected && (Range{Before: e.Fixed}).holds(v) {
 			continue // between the affected versions and the fix: nothing is known of it
 		}
@@ -100,8 +102,8 @@ func (l List) match(t device.TPM) []device.Advisory {
 	return matched
 }
 
-func (e Entry) affects(v version) bool {
-	for _, r := range e.Affected {
+func holds(ranges []Range, v version) bool {
+	for _, r := range ranges {
 		if r.holds(v) {
 			return true
 		}
@@ -282,10 +284,10 @@ func (e Entry) check() error {
 	if u, err := url.Parse(e.Source); err != nil || u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("source %.60q is not an https URL", e.Source)
 	}
-	if len(e.Affected) == 0 {
-		return errors.New("affected is missing")
+	if len(e.Line) == 0 || len(e.Affected) == 0 {
+		return errors.New("line or affected is missing")
 	}
-	for _, r := range append([]Range{e.Line}, e.Affected...) {
+	for _, r := range slices.Concat(e.Line, e.Affected) {
 		if err := r.check(); err != nil {
 			return err
 		}
@@ -294,8 +296,11 @@ func (e Entry) check() error {
 	if err != nil {
 		return err
 	}
-	if e.affects(fixed) {
+	if holds(e.Affected, fixed) {
 		return fmt.Errorf("the fixed version %s is among the affected", e.Fixed)
+	}
+	if !holds(e.Line, fixed) {
+		return fmt.Errorf("the fixed version %s is not of the line", e.Fixed)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ package tpmtest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -135,12 +136,6 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 
 func (s *SWTPM) start(ctx context.Context, opts Options) error {
 	state := filepath.Join(s.dir, "state")
-	if opts.FailureMode {
-		// A state that cannot be read back is what puts a TPM in failure mode.
-		if err := os.WriteFile(filepath.Join(state, "tpm2-00.permall"), []byte("not a state"), 0o600); err != nil {
-			return fmt.Errorf("tpmtest: %w", err)
-		}
-	}
 	os.Remove(s.socket()) // of an earlier run
 	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state,
 		"--server", "type=unixio,path="+s.socket(), "--flags", "not-need-init,startup-clear")
@@ -161,7 +156,37 @@ func (s *SWTPM) start(ctx context.Context, opts Options) error {
 		return fmt.Errorf("tpmtest: swtpm: %w", err)
 	}
 	s.process = cmd.Process
-	return s.await(ctx)
+	if err := s.await(ctx); err != nil {
+		return err
+	}
+	if opts.FailureMode {
+		return s.fail(state)
+	}
+	return nil
+}
+
+// fail puts the TPM in failure mode: it has to store something and cannot.
+func (s *SWTPM) fail(state string) error {
+	if err := os.RemoveAll(state); err != nil {
+		return fmt.Errorf("tpmtest: %w", err)
+	}
+	conn, err := dial(s.Address())
+	if err != nil {
+		return fmt.Errorf("tpmtest: %w", err)
+	}
+	defer conn.Close()
+	// TPM2_DictionaryAttackLockReset by the empty lockout password.
+	response, err := client{conn}.Send([]byte{
+		0x80, 0x02, 0, 0, 0, 27, 0, 0, 0x01, 0x39, 0x40, 0, 0, 0x0a,
+		0, 0, 0, 9, 0x40, 0, 0, 0x09, 0, 0, 0, 0, 0,
+	})
+	if err != nil {
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	if code := binary.BigEndian.Uint32(response[6:]); code != 0x101 { // TPM_RC_FAILURE
+		return fmt.Errorf("tpmtest: swtpm is not in failure mode: it answers %#x", code)
+	}
+	return nil
 }
 
 // await returns when the socket takes connections.
