@@ -140,13 +140,19 @@ func loadConfig(path string) (*config, error) {
 			return nil, fmt.Errorf("config: %s: %w", name, err)
 		}
 	}
-	if c.Identity.Certificate == "" {
-		c.Identity.Certificate = filepath.Join(c.StateDir, "identity", "certificate.pem")
-	}
-	if c.Identity.Key == "" {
-		c.Identity.Key = filepath.Join(c.StateDir, "identity", "key.pem")
-	}
 	return c, nil
+}
+
+// identity is where the device's certificate and key are, or will be.
+func (c *config) identity() (certificate, key string) {
+	certificate, key = c.Identity.Certificate, c.Identity.Key
+	if certificate == "" {
+		certificate = filepath.Join(c.StateDir, "identity", "certificate.pem")
+	}
+	if key == "" {
+		key = filepath.Join(c.StateDir, "identity", "key.pem")
+	}
+	return certificate, key
 }
 
 func (c *config) decode(text string) error {

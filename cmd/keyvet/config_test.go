@@ -103,8 +103,8 @@ func TestLoadConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Identity.Certificate != "/data/keyvet/identity/certificate.pem" || c.Identity.Key != "/data/keyvet/identity/key.pem" {
-		t.Errorf("identity: %+v", c.Identity)
+	if certificate, key := c.identity(); certificate != "/data/keyvet/identity/certificate.pem" || key != "/data/keyvet/identity/key.pem" {
+		t.Errorf("identity: %s, %s", certificate, key)
 	}
 	os.WriteFile(path, make([]byte, maxConfigBytes+1), 0o600)
 	if _, err := loadConfig(path); err == nil || !strings.Contains(err.Error(), "larger than") {

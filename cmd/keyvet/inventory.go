@@ -99,7 +99,8 @@ func (v *vetter) readFile(inv *device.Inventory, name string) {
 // its CA certificates, the claim and further files.
 func (v *vetter) readDevice(inv *device.Inventory, env *check.Env) {
 	c := v.cfg
-	inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleDevice, c.Identity.Certificate, c.Identity.Key, c.ownIdentity())...)
+	certificate, key := c.identity()
+	inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleDevice, certificate, key, c.Identity.Certificate != "")...)
 	if c.Provision.ClaimCertificate != "" {
 		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, true)...)
 	}
@@ -167,20 +168,20 @@ func (v *vetter) loadEnv(env *check.Env, inv *device.Inventory) *device.Blocklis
 	var info *device.BlocklistInfo
 	if len(lists) > 0 {
 		env.Blocklist = lists
-		info = lists.Info()
+		all := lists.Info()
+		info = &all
 	}
 
-	advisories := advisory.Builtin()
+	var further advisories
 	for _, name := range c.Check.Advisories {
-		b, err := readBounded(name, maxConfigBytes)
-		if err == nil {
-			err = advisories.Load(b)
-		}
+		list, err := loadAdvisories(name)
 		if err != nil {
 			gap("advisories "+name, err)
+			continue
 		}
+		further = append(further, list)
 	}
-	env.Advisories = advisories
+	env.Advisories = further
 
 	env.Roots = certificates(c.Identity.CA, gap)
 	if dir := c.Check.EKRoots; dir != "" {
@@ -237,6 +238,22 @@ func (v *vetter) loadBlocklists(gap func(string, error)) (blocklist.Lists, error
 		return nil, errors.New("no blocklist: this keyvet was built without one, and none is installed (check.blocklists, -blocklist)")
 	}
 	return lists, nil
+}
+
+// advisories are those of further files; the built-in ones always count.
+type advisories []advisory.List
+
+func (further advisories) Match(t device.TPM) []device.Advisory {
+	return advisory.Match(t, further...)
+}
+
+func loadAdvisories(name string) (advisory.List, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return advisory.Load(f)
 }
 
 // certificates gives every certificate of the files.

@@ -148,24 +148,24 @@ type deviceRun struct {
 
 // loadCredential loads certificate and key of the device.
 func (d *deviceRun) loadCredential() {
-	c := d.cfg.Identity
-	if strings.HasPrefix(c.Key, "tpm:") {
-		d.credentialErr = fmt.Errorf("identity.key = %q: this version cannot use a key in the TPM for TLS, name a PEM file", c.Key)
+	certificatePath, keyPath := d.cfg.identity()
+	if strings.HasPrefix(keyPath, "tpm:") {
+		d.credentialErr = fmt.Errorf("identity.key = %q: this version cannot use a key in the TPM for TLS, name a PEM file", keyPath)
 		return
 	}
-	certificate, err := readBounded(c.Certificate, maxConfigBytes)
+	certificate, err := readBounded(certificatePath, maxConfigBytes)
 	if err != nil {
 		d.credentialErr = fmt.Errorf("no device certificate: %w", err)
 		return
 	}
-	key, err := readBounded(c.Key, maxConfigBytes)
+	key, err := readBounded(keyPath, maxConfigBytes)
 	if err != nil {
 		d.credentialErr = fmt.Errorf("no device key: %w", err)
 		return
 	}
 	d.credential, err = tls.X509KeyPair(certificate, key)
 	if err != nil {
-		d.credentialErr = fmt.Errorf("%s and %s: %w", c.Certificate, c.Key, err)
+		d.credentialErr = fmt.Errorf("%s and %s: %w", certificatePath, keyPath, err)
 	}
 }
 

@@ -97,7 +97,8 @@ func readStatus(cfg *config) (*statusReport, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	keys, _ := keyfile.Read(cfg.Identity.Certificate)
+	certificate, _ := cfg.identity()
+	keys, _ := keyfile.Read(certificate)
 	if len(keys) > 0 && keys[0].Leaf() != nil {
 		leaf := keys[0].Leaf()
 		st.Credential = &credentialStatus{keys[0].Source, keys[0].Algorithm(), leaf.Subject.String(), leaf.NotAfter, certificateID(leaf)}
