@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -234,11 +233,10 @@ func nearest(key string, names []string) string {
 	return best
 }
 
-var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
-
 // checkThingName tells whether AWS IoT takes name for a thing.
 func checkThingName(name string) error {
-	if !thingName.MatchString(name) {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-"
+	if name == "" || len(name) > 128 || strings.Trim(name, allowed) != "" {
 		return fmt.Errorf("thing.name: %q is not a thing's name: 1 to 128 of a-z A-Z 0-9 : _ -", name)
 	}
 	return nil
