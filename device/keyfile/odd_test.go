@@ -153,6 +153,7 @@ func TestRefused(t *testing.T) {
 		"OID of 70 bytes":        spki(t, sequence(append([]byte{6, 70}, bytes.Repeat([]byte{1}, 70)...)), []byte{1}),
 		"TPM template":           {0, 1, 0, 0xb, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0x10, 8, 0, 0, 0, 0, 0, 0, 0},
 		"TPM HMAC key":           {0, 8, 0, 0xb, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0},
+		"OpenSSH key and more":   []byte(ssh([]byte("ssh-ed25519"), make([]byte, 32), []byte("more"))),
 		"OpenSSH blob too short": []byte("ssh-rsa AAAAB3NzaC1yc2E="),
 	} {
 		keys, gaps := keyfile.ReadFrom(bytes.NewReader(data), "-")
