@@ -114,6 +114,9 @@ func TestAgainstOpenSSL(t *testing.T) {
 			t.Errorf("%s: %d keys, gaps %v", name, len(keys), gaps)
 			continue
 		}
+		if _, other := keys[0].Public.(*device.OtherKey); other && keys[0].Private != nil && keys[0].SPKI == nil {
+			continue // the public key would have to be computed
+		}
 		if got := keys[0].SPKISHA256(); got != want {
 			t.Errorf("%s: SPKI %s, openssl has %s", name, got, want)
 		}

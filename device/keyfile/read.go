@@ -238,7 +238,9 @@ func (c *contents) mergePrivate() (merged map[int]bool) {
 	}
 	if len(private) == 1 && len(merged) == 0 {
 		key := c.objects[private[0]]
-		c.objects[first].private, c.objects[first].privateSPKI = true, key.privateSPKI
+		if key.spki != nil { // else it is not known what public key it has
+			c.objects[first].private, c.objects[first].privateSPKI = true, key.privateSPKI
+		}
 	}
 	return merged
 }

@@ -11,6 +11,7 @@ import (
 const (
 	notAKey      = "neither PEM, DER, an OpenSSH key nor a TPM public area"
 	brokenMarker = "damaged PEM: BEGIN is not on a line of its own"
+	tooMany      = "not read: there are too many objects in one file"
 )
 
 // noKey are the PEM types that are passed over: no key can be in them.
@@ -44,12 +45,11 @@ func (c *contents) read(data []byte) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	text := isText(data)
 	_, _, headerErr := outer(data)
+	longForm := len(data) > 1 && data[0] == 0x30 && data[1] >= 0x80 // of a length; no text begins so
 	switch {
-	case headerErr == nil && !text:
+	case longForm, headerErr == nil && !text:
 		o, err := parseDER(data)
 		c.add("", o, err)
-	case bytes.HasPrefix(data, []byte{0x30}) && len(data) > 1 && data[1] >= 0x80: // a long length, cut short
-		c.gap("", headerErr.Error())
 	case text, bytes.Contains(data, []byte("-----BEGIN ")):
 		c.readText(string(data))
 	case bytes.HasPrefix(data, []byte(opensshMagic)):
@@ -90,7 +90,7 @@ func (c *contents) readText(text string) {
 	for line := range strings.Lines(text) {
 		number++
 		if c.full() {
-			c.gap("", fmt.Sprintf("more than %d objects: line %d and what follows were not read", maxObjects, number))
+			c.gap(fmt.Sprintf("from line %d", number), tooMany)
 			return
 		}
 		line = strings.TrimSpace(line)
@@ -124,12 +124,14 @@ func (c *contents) readText(text string) {
 			label = end
 			c.gap(where(), "damaged PEM: no BEGIN line")
 		case line == "" || line[0] == '#':
-		case strings.HasPrefix(line, "-----BEGIN "):
+		case strings.Contains(line, "-----BEGIN "):
 			c.gap(fmt.Sprintf("line %d", number), brokenMarker)
 		default:
 			o, isKey, err := parseAuthorizedKey(line)
 			if !isKey {
-				strays = append(strays, number)
+				if len(strays) <= maxObjects {
+					strays = append(strays, number)
+				}
 				continue
 			}
 			sshKeys++
@@ -144,7 +146,8 @@ func (c *contents) readText(text string) {
 	case blocks == 0 && sshKeys > 0:
 		for _, n := range strays {
 			if c.full() {
-				break
+				c.gap(fmt.Sprintf("line %d and others", n), "not OpenSSH public keys")
+				return
 			}
 			c.gap(fmt.Sprintf("line %d", n), "not an OpenSSH public key")
 		}
@@ -191,8 +194,6 @@ func whyNoKey(text string) string {
 	switch {
 	case text == "":
 		return "empty file: nothing but white space"
-	case strings.Contains(text, "-----BEGIN "):
-		return brokenMarker
 	case strings.Trim(hex, "0123456789abcdefABCDEF") == "":
 		return "a bare number: a modulus alone is not a key"
 	case strings.HasPrefix(text, "MI") && !strings.ContainsAny(text, " ,:{}"):

@@ -154,7 +154,7 @@ cd ../bad
 : > empty
 printf '  \n\n' > blank.pem
 head -c 4096 /dev/urandom > random.bin
-head -c 300 ../good/rsa-spki.der | head -c 200 > truncated.der
+head -c 200 ../good/rsa-spki.der > truncated.der
 head -c 2 ../good/leaf.der > header-alone.der
 { cat ../good/leaf.der; echo; } > trailing.der
 head -n 8 ../good/leaf.pem > truncated.pem
