@@ -21,6 +21,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -135,7 +136,8 @@ func samples(t *testing.T) []sample {
 
 	// size
 	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSHHost, ed),
-		bare(device.RoleEK, &ecdsa.PublicKey{Curve: elliptic.P224(), X: new(big.Int), Y: new(big.Int)}), rsaKey(randomOdd(random(4), 8192), 65537)}
+		bare(device.RoleEK, &ecdsa.PublicKey{Curve: elliptic.P224(), X: new(big.Int), Y: new(big.Int)}), rsaKey(randomOdd(random(4), 8192), 65537),
+		bare(device.RoleAK, &rsa.PublicKey{N: randomOdd(random(4), 8193), E: 65537})}
 	for _, c := range []elliptic.Curve{elliptic.P384(), elliptic.P521()} {
 		ok = append(ok, bare(device.RoleDevice, &ecdsa.PublicKey{Curve: c, X: c.Params().Gx, Y: c.Params().Gy}))
 	}
@@ -258,6 +260,7 @@ func samples(t *testing.T) []sample {
 	inside := issue(t, "device", narrow, func(c *x509.Certificate, _ *crypto.Signer) { c.DNSNames = []string{"a.example.com"} })
 	short := issue(t, "Short", root, asCA, func(c *x509.Certificate, _ *crypto.Signer) { c.MaxPathLenZero = true })
 	below := issue(t, "Below", short, asCA)
+	rollover := issue(t, "Root", root, asCA, func(c *x509.Certificate, _ *crypto.Signer) { c.AuthorityKeyId = root.cert.SubjectKeyId })
 	edCA := issue(t, "Ed25519 CA", nil, asCA, func(_ *x509.Certificate, k *crypto.Signer) { _, *k, _ = ed25519.GenerateKey(rand.Reader) })
 	selfMade := issue(t, "self", nil)
 	list = weakList{}
@@ -275,11 +278,14 @@ func samples(t *testing.T) []sample {
 		{"with its root", whole, Env{Roots: roots}, device.Pass, ""},
 		{"to a root, same name beside", certified(device.RoleDevice, leaf.cert, issuing.cert), Env{Roots: roots}, device.Pass, ""},
 		{"given intermediate", certified(device.RoleDevice, leaf.cert), Env{Roots: []*x509.Certificate{issuing.cert}}, device.Pass, ""},
+		{"given intermediate in the chain", whole, Env{Roots: []*x509.Certificate{issuing.cert}}, device.Pass, ""},
 		{"no roots given", whole, Env{}, device.Pass, ""},
 		{"leaf alone", certified(device.RoleDevice, leaf.cert), Env{}, device.Pass, ""},
 		{"self-signed", certified(device.RoleDevice, selfMade.cert), Env{}, device.Pass, ""},
 		{"claim of another CA", certified(device.RoleClaim, leaf.cert), Env{Roots: other}, device.Pass, ""},
 		{"expired CA is for expiry", certified(device.RoleDevice, issue(t, "device", oldCA).cert, oldCA.cert), Env{Roots: roots}, device.Pass, ""},
+		{"CA expired before it was issued", certified(device.RoleDevice, issue(t, "device", oldCA, valid(now, now.Add(time.Hour))).cert, oldCA.cert), Env{}, device.Pass, ""},
+		{"new key of the same CA", certified(device.RoleDevice, issue(t, "device", rollover).cert, rollover.cert), Env{}, device.Pass, ""},
 		{"root by SHA-1", certified(device.RoleDevice, rsaLeaf, signedWith(t, rsaRoot.cert, sha1WithRSA)), Env{}, device.Pass, ""},
 		{"name allowed", certified(device.RoleDevice, inside.cert, narrow.cert, root.cert), Env{}, device.Pass, ""},
 		{"private key fits", with(whole, func(k *device.Key) { k.Private = &device.PrivateFile{SPKI: k.SPKI} }), Env{}, device.Pass, ""},
@@ -550,6 +556,9 @@ func allFindings(t *testing.T, inv device.Inventory, env *Env) []device.Finding 
 		if f.Check == "" || f.Key == "" || f.Citation == "" || f.Message == "" || f.ReasonCode == "KEYVET_NOT_CHECKED" {
 			t.Errorf("incomplete: %+v", f)
 		}
+		if len([]rune(f.Message)) > 501 || strings.ContainsFunc(f.Message, unicode.IsControl) {
+			t.Errorf("message %q", f.Message)
+		}
 		asked[f.Check+" "+f.Key] = true
 	}
 	for _, c := range All {
@@ -604,6 +613,20 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestRunOnForeignNames has names in a certificate that would deface a
+// terminal or fill up a report.
+func TestRunOnForeignNames(t *testing.T) {
+	for _, name := range []string{"a\nPASS\x1b[2J", strings.Repeat("x", 100000), "\u202e"} {
+		edit := func(c *x509.Certificate, _ *crypto.Signer) { c.NotAfter = now.Add(-time.Minute) }
+		ca := issue(t, name, nil, asCA, edit)
+		leaf := issue(t, name+"2", ca, edit)
+		found := allFindings(t, device.Inventory{Keys: []device.Key{certified(device.RoleDevice, leaf.cert, ca.cert)}}, &Env{Now: now})
+		if !slices.ContainsFunc(found, func(f device.Finding) bool { return strings.Contains(f.Message, "the CA certificate CN=") }) {
+			t.Errorf("%.20q: no message has the name", name)
+		}
+	}
+}
+
 // TestProof looks at what lets others see for themselves.
 func TestProof(t *testing.T) {
 	p := nextPrime(randomOdd(random(7), 512))
@@ -624,6 +647,36 @@ func TestProof(t *testing.T) {
 		if strings.Contains(f.Message, "filter") == exact {
 			t.Errorf("exact %v: %s", exact, f.Message)
 		}
+	}
+}
+
+func TestSameKey(t *testing.T) {
+	a, b := issue(t, "a", nil).cert, issue(t, "b", nil).cert
+	if !sameKey(a.RawSubjectPublicKeyInfo, bytes.Clone(a.RawSubjectPublicKeyInfo)) {
+		t.Error("a key is not the same as itself")
+	}
+	for _, other := range [][]byte{nil, {}, b.RawSubjectPublicKeyInfo, a.RawSubjectPublicKeyInfo[1:], append(bytes.Clone(a.RawSubjectPublicKeyInfo), 0)} {
+		if sameKey(a.RawSubjectPublicKeyInfo, other) || sameKey(other, a.RawSubjectPublicKeyInfo) {
+			t.Errorf("%x is the same key", other)
+		}
+	}
+	if sameKey(nil, nil) {
+		t.Error("nothing is the same key as nothing")
+	}
+}
+
+func TestMaybeSquare(t *testing.T) {
+	passed := 0
+	for i := range int64(64) {
+		if !maybeSquare(big.NewInt(i * i)) {
+			t.Errorf("%d² is not taken for a square", i)
+		}
+		if maybeSquare(big.NewInt(i)) {
+			passed++
+		}
+	}
+	if passed != 12 {
+		t.Errorf("%d residues pass, squares have 12", passed)
 	}
 }
 
