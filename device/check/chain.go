@@ -36,7 +36,11 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
 		found = append(found, failed(device.High, "KEYVET_KEY_CERTIFICATE_MISMATCH", "the certificate is for another key")...)
 	}
-	if k.Private != nil && !sameKey(k.Private.SPKI, k.SPKI) {
+	switch {
+	case k.Private == nil:
+	case len(k.Private.SPKI) == 0:
+		found = append(found, undecided("KEYVET_KEY_UNREADABLE", "whether the private key in %s belongs to the certificate could not be told", k.Private.Path)...)
+	case !sameKey(k.Private.SPKI, k.SPKI):
 		found = append(found, failed(device.High, "KEYVET_PRIVATE_KEY_MISMATCH", "the private key in %s does not belong to the certificate", k.Private.Path)...)
 	}
 

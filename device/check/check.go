@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"time"
+	"unicode"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -86,6 +87,7 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 		}
 		for _, f := range found {
 			f.Check, f.Key, f.Citation = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key), cmp.Or(f.Citation, c.Cite)
+			f.Message = oneLine(f.Message)
 			all = append(all, f)
 		}
 	}
@@ -102,6 +104,22 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 		}
 	}
 	return all
+}
+
+// oneLine makes a message fit to be shown: names in certificates are by
+// strangers, of any length and with any characters.
+func oneLine(message string) string {
+	const most = 500 // characters
+	line := []rune(message)
+	for i, r := range line {
+		if !unicode.IsPrint(r) {
+			line[i] = '?'
+		}
+	}
+	if len(line) > most {
+		line = append(line[:most], '…')
+	}
+	return string(line)
 }
 
 func passed(format string, args ...any) []device.Finding {

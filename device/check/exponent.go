@@ -19,7 +19,7 @@ func runExponent(_ context.Context, k device.Key, _ *Env) []device.Finding {
 	switch {
 	case e.Sign() <= 0 || e.Bit(0) == 0:
 		// An even e has no inverse modulo the even φ(n): there is no private key to it.
-		return failed(device.High, "KEYVET_EXPONENT_INVALID", "the public exponent %s is not odd and positive", e.Text(10))
+		return failed(device.High, "KEYVET_EXPONENT_INVALID", "the public exponent, of %d bits, is not odd and positive", e.BitLen())
 	case e.Cmp(big.NewInt(1)) == 0:
 		return failed(device.Critical, "KEYVET_EXPONENT_ONE", "the public exponent is 1: anyone can sign for this key")
 	case e.Cmp(big.NewInt(65537)) < 0:

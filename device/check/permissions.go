@@ -8,7 +8,7 @@ import (
 
 var permissions = Check{
 	ID:   "permissions",
-	Cite: "https://docs.aws.amazon.com/iot/latest/developerguide/iot-dc-install-configure.html", // AWS IoT Device Client: private key 600
+	Cite: "https://github.com/awslabs/aws-iot-device-client/blob/main/docs/PERMISSIONS.md", // private keys: 600
 	Applies: func(k device.Key) bool {
 		return k.Private != nil && k.Private.Path != "-"
 	},

@@ -199,6 +199,12 @@ func TestROCAPublished(t *testing.T) {
 
 func TestROCASynthetic(t *testing.T) {
 	r := random(1)
+	// onlyThree is divisible by 3, and 1 modulo each of the selective primes.
+	onlyThree := big.NewInt(1)
+	for _, s := range subgroups[:selective] {
+		onlyThree.Mul(onlyThree, new(big.Int).SetUint64(uint64(s.prime)))
+	}
+	onlyThree.Mul(onlyThree, onlyThree).Mul(onlyThree, big.NewInt(2)).Add(onlyThree, big.NewInt(1))
 	for bits := 512; bits <= 4096; bits += 31 {
 		n := syntheticWeak(r, bits)
 		if n.BitLen() != bits {
@@ -210,6 +216,9 @@ func TestROCASynthetic(t *testing.T) {
 		// One more factor of 3 or 97 takes it out of the subgroup; one of 65537 does not.
 		if ROCA(new(big.Int).Mul(n, big.NewInt(3))) || ROCA(new(big.Int).Mul(n, big.NewInt(97))) {
 			t.Errorf("%d bits: a multiple of 3 or 97 is taken for weak", bits)
+		}
+		if three := new(big.Int).Mul(n, onlyThree); !fingerprint(three) || ROCA(three) {
+			t.Errorf("%d bits: the fingerprint goes by 3, which says nothing, or the exact test does not", bits)
 		}
 		if !ROCA(new(big.Int).Mul(n, big.NewInt(65537))) {
 			t.Errorf("%d bits: 65537·n was not recognised", bits)
