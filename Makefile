@@ -59,7 +59,7 @@ fuzz: ## every parser of outside bytes, FUZZTIME each
 
 DATA ?= ../shared/data/debian/sets
 blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA
-	$(GO) run ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa2048,p256 -out blocklist/embedded.kvf
+	$(GO) run ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa2048,rsa2048-ssh,p256 -out blocklist/embedded.kvf
 
 tools-test: tools-demo
 	@.ci/need mosquitto=mosquitto qemu-arm-static=qemu-user-static openssl=openssl

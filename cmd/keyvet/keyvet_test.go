@@ -59,7 +59,7 @@ func failed(r *device.Report, check string) []device.Finding {
 // TestPublishedModuli holds keyvet against the verdict that the authors of the
 // ROCA paper gave each modulus.
 func TestPublishedModuli(t *testing.T) {
-	f, err := os.Open("../../device/check/testdata/moduli.csv")
+	f, err := os.Open("../../device/check/testdata/roca/moduli.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"check", "--json", "--", good}, 0, `"verdict": "PASS"`},
 		{[]string{"check", "--", "-json"}, 3, "-json"},
 		{[]string{"check", good}, 0, "PASS"},
-		{[]string{"check", "-v", good}, 0, "roca"},
+		{[]string{"check", "-v", good}, 0, "PASS  point"},
 		{[]string{"check", "-config", filepath.Join(dir, "none.toml"), good}, 2, "none.toml"},
 		{[]string{"check", "-tpm", "unix:" + filepath.Join(dir, "none"), good}, 3, "TPM"},
 		{[]string{"run", "x"}, 2, "no arguments"},
