@@ -85,7 +85,7 @@ func (inv *inventory) readPersistent() {
 			area, err = rsp.OutPublic.Contents()
 		}
 		if err != nil {
-			inv.gap(source, fmt.Errorf("tpm: read public area: %w", err))
+			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
 			continue
 		}
 		inv.persistent = append(inv.persistent, object{h, source, area})
@@ -197,7 +197,7 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 	return use(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, rsp.OutPublic)
 }
 
-// explain tells apart why a TPM does not make a primary key.
+// explain tells apart why a TPM does not load or make a key.
 func explain(err error) error {
 	var format1 tpm2.TPMFmt1Error
 	if errors.As(err, &format1) {
@@ -207,6 +207,9 @@ func explain(err error) error {
 	}
 	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
 		return fmt.Errorf("the hierarchy has a password: %w", err)
+	}
+	if errors.Is(err, tpm2.TPMRCObjectMemory) {
+		return fmt.Errorf("other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0: %w", err)
 	}
 	return err
 }

@@ -85,7 +85,12 @@ func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
 	case scheme != "unix" && scheme != "tcp":
 		return nil, fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
 	}
+	deadline := time.Now().Add(timeout)
 	conn, err := net.DialTimeout(scheme, rest, timeout)
+	for pause := time.Millisecond; errors.Is(err, syscall.EAGAIN) && time.Until(deadline) > pause; pause = min(2*pause, 100*time.Millisecond) {
+		time.Sleep(pause) // the queue of a unix socket is full, and connect(2) does not wait for it
+		conn, err = net.DialTimeout(scheme, rest, time.Until(deadline))
+	}
 	if err == nil {
 		return conn, nil
 	}
@@ -148,7 +153,7 @@ func (t *TPM) Close() error {
 	if t.broken != nil {
 		return nil // closed when it broke, or before
 	}
-	t.broken = fmt.Errorf("tpm: %s: closed", t.address)
+	t.broken = fmt.Errorf("%s: closed", t.address)
 	return t.conn.Close()
 }
 
@@ -212,9 +217,9 @@ func (t *TPM) exchange(command []byte, deadline time.Time, timeout time.Duration
 		if r.err == nil {
 			return r.response, nil
 		}
-		t.broken = fmt.Errorf("tpm: %s: %w", t.address, r.err)
+		t.broken = fmt.Errorf("%s: %w", t.address, r.err)
 	case <-timer.C:
-		t.broken = fmt.Errorf("tpm: %s: no answer after %v: %w (hung, or serving another client: an emulator serves one at a time)", t.address, timeout, ErrTimeout)
+		t.broken = fmt.Errorf("%s: %w: no answer within %v (hung, or serving another client: an emulator serves one at a time)", t.address, ErrTimeout, timeout)
 	}
 	t.conn.Close()
 	return nil, t.broken

@@ -23,9 +23,9 @@ const MaxBytes = 16 << 10
 var ErrNotCertificate = errors.New("no certificate in it")
 
 // Unwrap is the DER of the certificate that b, the content of an NV index,
-// holds, without padding and wrapper; rest is what follows it, without
-// padding. TPM 1.2 wraps it in a TCG_PCCLIENT_STORED_CERT of tag 0x1001 around
-// a TCG_FULL_CERT of tag 0x1002 (TCG PC Client Specific Implementation
+// holds, without wrapper; rest is what follows it and the padding after it.
+// TPM 1.2 wraps it in a TCG_PCCLIENT_STORED_CERT of tag 0x1001 around a
+// TCG_FULL_CERT of tag 0x1002 (TCG PC Client Specific Implementation
 // Specification for Conventional BIOS, section 7.4.4). The error wraps
 // ErrNotCertificate.
 func Unwrap(b []byte) (der, rest []byte, err error) {
@@ -45,7 +45,7 @@ func Unwrap(b []byte) (der, rest []byte, err error) {
 	if err != nil || seq.Class != asn1.ClassUniversal || seq.Tag != asn1.TagSequence || !seq.IsCompound {
 		return nil, nil, fmt.Errorf("ekcert: %w", ErrNotCertificate)
 	}
-	return seq.FullBytes, bytes.Trim(rest, "\xff\x00"), nil
+	return seq.FullBytes, bytes.TrimLeft(rest, "\xff\x00"), nil
 }
 
 var (

@@ -2,6 +2,7 @@ package tpmtest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 )
 
 // Rewrite gives the answer to a command. response is the TPM's own, a whole
@@ -143,7 +146,12 @@ func dial(address string) (net.Conn, error) {
 	if !ok {
 		return nil, fmt.Errorf("tpmtest: %s is not a unix: address", address)
 	}
-	return net.Dial("unix", path)
+	conn, err := net.Dial("unix", path)
+	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EAGAIN) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond) // swtpm's queue is full: it takes two connections
+		conn, err = net.Dial("unix", path)
+	}
+	return conn, err
 }
 
 // readFrame reads a command or response by the length in its header (TPM 2.0

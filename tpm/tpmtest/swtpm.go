@@ -167,7 +167,7 @@ func (s *SWTPM) start(ctx context.Context, opts Options) error {
 
 // fail puts the TPM in failure mode: it has to store something and cannot.
 func (s *SWTPM) fail(state string) error {
-	if err := os.RemoveAll(state); err != nil {
+	if err := os.Rename(state, state+".away"); err != nil {
 		return fmt.Errorf("tpmtest: %w", err)
 	}
 	conn, err := dial(s.Address())

@@ -1,0 +1,144 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/tpm/ekcert"
+	"github.com/keyvet/keyvet/tpm/tpmtest"
+)
+
+// store defines an NV index of those attributes and writes content to it, as an owner may.
+func store(t *testing.T, c *TPM, index tpm2.TPMHandle, attributes tpm2.TPMANV, content []byte) {
+	t.Helper()
+	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	attributes.OwnerWrite = true
+	if _, err := (tpm2.NVDefineSpace{
+		AuthHandle: owner,
+		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: attributes, DataSize: uint16(max(len(content), 8))}),
+	}).Execute(c); err != nil {
+		t.Fatal(err)
+	}
+	for offset := 0; offset < len(content); {
+		public, err := tpm2.NVReadPublic{NVIndex: index}.Execute(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part := content[offset:min(offset+512, len(content))]
+		if _, err := (tpm2.NVWrite{
+			AuthHandle: owner, NVIndex: tpm2.NamedHandle{Handle: index, Name: public.NVName},
+			Data: tpm2.TPM2BMaxNVBuffer{Buffer: part}, Offset: uint16(offset),
+		}).Execute(c); err != nil {
+			t.Fatal(err)
+		}
+		offset += len(part)
+	}
+}
+
+// issue makes a certificate for a key. The issuer signs with its own name.
+func issue(t *testing.T, name string, public crypto.PublicKey, issuer string, signer *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(0x4711), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	parent := &x509.Certificate{Subject: pkix.Name{CommonName: issuer}}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func TestCertificatesInNV(t *testing.T) {
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	_, keys, _ := c.Inventory()
+	rsaEK, p384EK := keyByID(t, keys, "tpm-ek-rsa2048"), keyByID(t, keys, "tpm-ek-p384")
+
+	// As manufacturers do: padded with 0xFF, with intermediate certificates.
+	byAuth := tpm2.TPMANV{AuthRead: true, OwnerRead: true, NoDA: true}
+	leaf := issue(t, "EK", rsaEK.Public, "intermediate", signer)
+	store(t, c, 0x01c00002, byAuth, append(leaf, bytes.Repeat([]byte{0xff}, 1600-len(leaf))...))
+	intermediate := issue(t, "intermediate", &signer.PublicKey, "root", signer)
+	root := issue(t, "root", &signer.PublicKey, "root", signer)
+	store(t, c, 0x01c00100, byAuth, append(bytes.Clone(root), intermediate...))
+	store(t, c, 0x01c00101, byAuth, append(issue(t, "other", &signer.PublicKey, "root", signer), 1, 2, 3))
+	// One that cannot be parsed: the serial number's length is damaged.
+	damaged := issue(t, "EK", p384EK.Public, "intermediate", signer)
+	damaged = bytes.Replace(damaged, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)
+	store(t, c, 0x01c00016, byAuth, damaged)
+	// One for a key that was not asked for, readable by the owner alone.
+	store(t, c, 0x01c0001c, tpm2.TPMANV{OwnerRead: true}, issue(t, "EK", &signer.PublicKey, "elsewhere", signer))
+	// A damaged one for a key that was not asked for.
+	store(t, c, 0x01c0001e, byAuth, damaged)
+	// No certificates: a nonce, a template, rubbish, nothing, and what counts towards lockout.
+	store(t, c, 0x01c00003, byAuth, make([]byte, 64))
+	store(t, c, 0x01c00017, byAuth, tpm2.Marshal(tpm2.ECCEKTemplate))
+	store(t, c, 0x01c00014, byAuth, []byte("rubbish!"))
+	store(t, c, 0x01c00018, byAuth, nil)
+	store(t, c, 0x01c0000a, tpm2.TPMANV{AuthRead: true}, issue(t, "EK", &signer.PublicKey, "elsewhere", signer))
+
+	_, keys, gaps := c.Inventory()
+	expect(t, brief(keys, gaps),
+		"tpm-ek-rsa2048 EK RSA-2048 tpm:0x81010001 3",
+		"tpm-ek-p256 EK ECDSA-P256 tpm:template:L-2 0",
+		"tpm-ek-p384 EK ECDSA-P384 tpm:0x81010016 0",
+		"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+		"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
+		"tpm-ek-nv-0x01c0001c EK ECDSA-P256 tpm:nv:0x01c0001c 1",
+		"gap tpm:nv:0x01c0000a minor=false",
+		"gap tpm:nv:0x01c00014 minor=true",
+		"gap tpm:nv:0x01c00018 minor=true",
+		"gap tpm:nv:0x01c00101 minor=true",
+		"gap EK certificate minor=true",
+	)
+	ek := keyByID(t, keys, "tpm-ek-rsa2048")
+	for i, want := range [][]byte{leaf, intermediate, root} {
+		if i < len(ek.Chain) && !bytes.Equal(ek.Chain[i].Raw, want) {
+			t.Errorf("certificate %d of the chain is another", i)
+		}
+	}
+	if why := keyByID(t, keys, "tpm-ek-p384").CertificateError; !strings.HasPrefix(why, "tpm:nv:0x01c00016: ekcert: ") {
+		t.Errorf("certificate error %q", why)
+	}
+	e, err := c.Quote([32]byte{})
+	if err != nil || e.EKCertificate == "" {
+		t.Errorf("quote: %+v, %v", e, err)
+	}
+	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapTPMProperties, Property: uint32(tpm2.TPMPTLockoutCounter), PropertyCount: 1}.Execute(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := rsp.CapabilityData.Data.TPMProperties(); err != nil || list.TPMProperty[0].Value != 0 {
+		t.Errorf("the lockout counter went up: %v, %v", list, err)
+	}
+}
+
+func TestHoldsCertificate(t *testing.T) {
+	for index, want := range map[uint32]bool{
+		0x01c00002: true, 0x01c00003: false, 0x01c00004: false, 0x01c0000a: true, 0x01c0000b: false, 0x01c0000c: false,
+		0x01c00012: true, 0x01c00013: false, 0x01c00016: true, 0x01c00017: false, 0x01c00100: true, 0x01c00101: true, 0x01c07fff: true,
+	} {
+		if holdsCertificate(index) != want {
+			t.Errorf("%#x: %v", index, !want)
+		}
+	}
+	if _, _, err := ekcert.Unwrap(tpm2.Marshal(tpm2.RSAEKTemplate)); err == nil {
+		t.Error("a template was taken for a certificate")
+	}
+}

@@ -1,0 +1,143 @@
+package tpm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyvet/keyvet/tpm/tpmtest"
+)
+
+// blockingFile is a file that blocks, as that of a TPM does, and the other end of it.
+func blockingFile(t *testing.T) (device, chip *os.File) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, chip = os.NewFile(uintptr(fds[0]), "device"), os.NewFile(uintptr(fds[1]), "chip")
+	t.Cleanup(func() { device.Close(); chip.Close() })
+	return device, chip
+}
+
+func TestBlockingFile(t *testing.T) {
+	device, chip := blockingFile(t)
+	if err := device.SetDeadline(time.Now()); err == nil {
+		t.Fatal("the file takes deadlines: it is not as a device is")
+	}
+	go func() {
+		command := make([]byte, maxFrame)
+		n, _ := chip.Read(command)
+		binary.BigEndian.PutUint32(command[6:], 0) // success
+		chip.Write(command[:n])
+	}()
+	c := &TPM{address: "device", timeout: time.Minute, conn: device}
+	command := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 1, 2, 3, 4}
+	response, err := c.Send(command)
+	if want := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0, 0, 3, 4}; err != nil || !bytes.Equal(response, want) {
+		t.Errorf("%x, %v", response, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Send(command); err == nil {
+		t.Error("a closed TPM answered")
+	}
+}
+
+// A read that nothing can interrupt is left behind.
+func TestBlockingFileTimeout(t *testing.T) {
+	device, chip := blockingFile(t)
+	c := &TPM{address: "device", timeout: 20 * time.Millisecond, conn: device}
+	command := []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 1, 2}
+	if _, err := c.Send(command); !errors.Is(err, ErrTimeout) {
+		t.Errorf("%v", err)
+	}
+	if _, err := chip.Write(command); err != nil { // the late answer
+		t.Fatal(err)
+	}
+	if _, err := c.Send(command); !errors.Is(err, ErrTimeout) {
+		t.Errorf("%v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCommandBounds(t *testing.T) {
+	for _, n := range []int{0, 9, 4097} {
+		if _, err := roundTrip(&transcript{}, make([]byte, n)); err == nil {
+			t.Errorf("a command of %d bytes was sent", n)
+		}
+	}
+}
+
+// transcript answers each command with the next response of a recording.
+type transcript struct {
+	responses []byte
+	current   []byte
+}
+
+func (t *transcript) Write(b []byte) (int, error) {
+	n := len(t.responses)
+	if n >= headerLen {
+		n = min(n, max(headerLen, int(binary.BigEndian.Uint16(t.responses[4:]))))
+	}
+	t.current, t.responses = t.responses[:n], t.responses[n:]
+	return len(b), nil
+}
+
+func (t *transcript) Read(b []byte) (int, error) {
+	if len(t.current) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, t.current)
+	t.current = t.current[n:]
+	return n, nil
+}
+
+func (t *transcript) Close() error { return nil }
+
+// recorder records the responses of a TPM.
+type recorder struct {
+	io.ReadWriteCloser
+	responses []byte
+}
+
+func (r *recorder) Read(b []byte) (int, error) {
+	n, err := r.ReadWriteCloser.Read(b)
+	r.responses = append(r.responses, b[:n]...)
+	return n, err
+}
+
+// FuzzInventory has a TPM answer anything, from a recording of a real inventory on.
+func FuzzInventory(f *testing.F) {
+	emulator := tpmtest.Run(f, tpmtest.Options{})
+	c := connect(f, emulator.Address())
+	r := &recorder{ReadWriteCloser: c.conn}
+	c.conn = r
+	_, keys, gaps := c.Inventory()
+	if _, err := c.Quote([32]byte{}); err != nil || len(keys) != 5 || len(gaps) != 0 {
+		f.Fatalf("%v %v %v", keys, gaps, err)
+	}
+	f.Add(r.responses)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := &TPM{address: "fuzz", timeout: time.Minute, conn: &transcript{responses: b}}
+		info, keys, gaps := c.Inventory()
+		if info.State == "" || len(keys)+len(gaps) == 0 {
+			t.Fatalf("%+v, no keys and no gaps", info)
+		}
+		for _, k := range keys {
+			if k.ID == "" || k.Public == nil {
+				t.Fatalf("%+v", k)
+			}
+		}
+		c.Quote([32]byte{})
+	})
+}

@@ -1,0 +1,169 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+func rsaArea(n []byte, exponent uint32) *tpm2.TPMTPublic {
+	return &tpm2.TPMTPublic{
+		Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256,
+		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: tpm2.TPMKeyBits(8 * len(n)), Exponent: exponent}),
+		Unique:     tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: n}),
+	}
+}
+
+func eccArea(curve tpm2.TPMECCCurve, x, y []byte) *tpm2.TPMTPublic {
+	return &tpm2.TPMTPublic{
+		Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
+		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: curve}),
+		Unique:     tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: x}, Y: tpm2.TPM2BECCParameter{Buffer: y}}),
+	}
+}
+
+func TestRSAPublicKey(t *testing.T) {
+	n := bytes.Repeat([]byte{0xc5}, 256)
+	for _, c := range []struct {
+		exponent uint32
+		want     uint64
+	}{{0, 65537}, {1, 1}, {2, 2}, {3, 3}, {65537, 65537}, {1<<31 - 1, 1<<31 - 1}, {1 << 31, 1 << 31}, {1<<32 - 1, 1<<32 - 1}} {
+		public, spki, err := publicKey(rsaArea(n, c.exponent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		gotN, gotE, ok := device.Key{Public: public}.RSA()
+		if !ok || gotE.Uint64() != c.want || !bytes.Equal(gotN.Bytes(), n) {
+			t.Errorf("exponent %d: %v", c.exponent, public)
+		}
+		if _, small := public.(*rsa.PublicKey); small != (c.want < 1<<31) {
+			t.Errorf("exponent %d: a %T", c.exponent, public)
+		}
+		if key, ok := public.(*rsa.PublicKey); ok {
+			if want, err := x509.MarshalPKIXPublicKey(key); err != nil || !bytes.Equal(want, spki) {
+				t.Errorf("exponent %d: SPKI %x, %v", c.exponent, spki, err)
+			}
+		}
+		if !bytes.Contains(spki, n) {
+			t.Errorf("exponent %d: SPKI %x", c.exponent, spki)
+		}
+	}
+}
+
+func TestECCPublicKey(t *testing.T) {
+	for id, known := range curves {
+		p := known.curve.Params()
+		// The base point, and one that is off the curve.
+		for _, y := range []*big.Int{p.Gy, new(big.Int).Add(p.Gy, big.NewInt(1))} {
+			public, spki, err := publicKey(eccArea(id, p.Gx.Bytes(), y.Bytes()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := public.(*ecdsa.PublicKey)
+			if key.X.Cmp(p.Gx) != 0 || key.Y.Cmp(y) != 0 || key.Curve != known.curve {
+				t.Errorf("%s: another point", p.Name)
+			}
+			point := append(p.Gx.FillBytes(make([]byte, (p.BitSize+7)/8)), y.FillBytes(make([]byte, (p.BitSize+7)/8))...)
+			if !bytes.HasSuffix(spki, append([]byte{4}, point...)) {
+				t.Errorf("%s: SPKI %x", p.Name, spki)
+			}
+			if y == p.Gy {
+				if want, err := x509.MarshalPKIXPublicKey(key); err != nil || !bytes.Equal(want, spki) {
+					t.Errorf("%s: SPKI %x, want %x, %v", p.Name, spki, want, err)
+				}
+			}
+		}
+	}
+	// Neither point nor coordinate of that curve, and nothing at all.
+	large := bytes.Repeat([]byte{0xff}, 33)
+	if public, spki, err := publicKey(eccArea(tpm2.TPMECCNistP256, large, large)); err != nil || spki != nil || public.(*ecdsa.PublicKey).X.BitLen() != 264 {
+		t.Errorf("oversize point: %v %x %v", public, spki, err)
+	}
+	if public, spki, err := publicKey(eccArea(tpm2.TPMECCNistP256, nil, nil)); err != nil || len(spki) != 91 || public.(*ecdsa.PublicKey).Curve != elliptic.P256() {
+		t.Errorf("point at infinity: %v %x %v", public, spki, err)
+	}
+	for id, want := range map[tpm2.TPMECCCurve]string{tpm2.TPMECCBNP256: "ECDSA-BN256", tpm2.TPMECCSM2P256: "ECDSA-SM2", 0x7777: "ECDSA-curve 0x7777"} {
+		if public, spki, err := publicKey(eccArea(id, nil, nil)); err != nil || spki != nil || public.(*device.OtherKey).Algorithm != want {
+			t.Errorf("curve %#x: %v, %v", id, public, err)
+		}
+	}
+}
+
+func TestNoPublicKey(t *testing.T) {
+	for _, kind := range []tpm2.TPMAlgID{tpm2.TPMAlgKeyedHash, tpm2.TPMAlgSymCipher} {
+		if _, _, err := publicKey(&tpm2.TPMTPublic{Type: kind}); !errors.Is(err, errNoPublicKey) {
+			t.Errorf("%#x: %v", kind, err)
+		}
+	}
+	for _, area := range []*tpm2.TPMTPublic{{}, {Type: 0x7fff}, {Type: tpm2.TPMAlgRSA}, {Type: tpm2.TPMAlgECC}} {
+		if _, _, err := publicKey(area); err == nil || errors.Is(err, errNoPublicKey) {
+			t.Errorf("type %#x: %v", area.Type, err)
+		}
+	}
+}
+
+func FuzzPublicKey(f *testing.F) {
+	f.Add(tpm2.Marshal(tpm2.RSAEKTemplate))
+	f.Add(tpm2.Marshal(tpm2.ECCSRKTemplate))
+	f.Add(tpm2.Marshal(*rsaArea(bytes.Repeat([]byte{0xff}, 256), 3)))
+	f.Add(tpm2.Marshal(*eccArea(tpm2.TPMECCNistP384, []byte{1}, []byte{2})))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		area, err := tpm2.Unmarshal[tpm2.TPMTPublic](b)
+		if err != nil {
+			return
+		}
+		public, spki, err := publicKey(area)
+		if (err == nil) != (public != nil) {
+			t.Fatalf("%v, %v", public, err)
+		}
+		k := device.Key{Public: public}
+		if name := k.Algorithm(); err == nil && (name == "" || name == "unknown") {
+			t.Fatalf("%T has the name %q", public, name)
+		}
+		if len(spki) > 0 && keyBits(spki) == nil {
+			t.Fatalf("SPKI %x holds no key", spki)
+		}
+	})
+}
+
+func TestFirmwareVersion(t *testing.T) {
+	for _, c := range []struct {
+		manufacturer string
+		v1, v2       uint32
+		want         string
+	}{
+		{"IFX", 0x0007003d, 0x000ae100, "7.61.2785.0"},
+		{"IFX", 0x00070055, 0x0011cb02, "7.85.4555.2"},
+		{"STM", 0x0047000c, 0x12345678, "71.12"},
+		{"NTC", 0x00070002, 0x00000002, "7.2.0.2"},
+		{"INTC", 0x000b0008, 0x00320d62, "11.8.50.3426"},
+		{"AMD", 0x00030037, 0x00000005, "3.55.0.5"},
+		{"XXXX", 0xffffffff, 0xffffffff, "65535.65535.65535.65535"},
+		{"", 0, 0, "0.0.0.0"},
+	} {
+		if got := firmwareVersion(c.manufacturer, c.v1, c.v2); got != c.want {
+			t.Errorf("%s %#x %#x: %s, want %s", c.manufacturer, c.v1, c.v2, got, c.want)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for want, values := range map[string][]uint32{
+		"IFX": {0x49465800}, "STM": {0x53544d20}, "SLB9670": {0x534c4239, 0x36373000, 0, 0}, "": {0},
+		"SW   TPM": {0x53572020, 0x2054504d}, "a?b?": {0x610a62ff},
+	} {
+		if got := words(values...); got != want {
+			t.Errorf("%x: %q, want %q", values, got, want)
+		}
+	}
+}
