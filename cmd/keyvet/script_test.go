@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/tpm/tpmtest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"keyvet": main})
+}
+
+// TestScripts runs the real program against a real TPM emulator and a real
+// broker, as testdata/script tells.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Values["desk"] = &desk{}
+			list, err := filepath.Abs("../../blocklist/embedded.kvf")
+			env.Setenv("KVF", list)
+			env.Defer(func() { env.Values["desk"].(*desk).close() })
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exit":   exitCommand,
+			"tpm":    tpmCommand,
+			"cloud":  cloudCommand,
+			"device": deviceCommand,
+			"flip":   flipCommand,
+			"big":    bigCommand,
+		},
+	})
+}
+
+// desk is what one script has put up.
+type desk struct {
+	tpm   *tpmtest.SWTPM
+	proxy *tpmtest.Proxy
+	cloud *localiot.Server
+	addr  string // of the cloud
+}
+
+func (d *desk) close() {
+	if d.proxy != nil {
+		d.proxy.Close()
+	}
+	if d.tpm != nil {
+		d.tpm.Stop()
+	}
+	if d.cloud != nil {
+		d.cloud.Close()
+	}
+}
+
+func deskOf(ts *testscript.TestScript) *desk { return ts.Value("desk").(*desk) }
+
+// exitCommand runs a command and holds it to its exit status: exit N COMMAND
+// ARGS... Of keyvet check, one line on standard error is asked where it is
+// undecided, or wrong usage.
+func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+	if lines := strings.Count(ts.ReadFile("stderr"), "\n"); args[2] == "check" && want >= exitUsage && lines != 1 {
+		ts.Fatalf("%d lines on standard error, want one", lines)
+	}
+}
+
+// tpmCommand: tpm start | pause | resume | stop | import-roca HANDLE | pretend-infineon.
+// The address is in $TPM.
+func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
+	d := deskOf(ts)
+	var err error
+	switch args[0] {
+	case "start":
+		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{})
+		ts.Check(err)
+		ts.Setenv("TPM", d.tpm.Address())
+	case "pause":
+		err = d.tpm.Pause()
+	case "resume":
+		err = d.tpm.Resume()
+	case "stop":
+		err = d.tpm.Stop()
+	case "import-roca":
+		handle, parseErr := strconv.ParseUint(args[1], 0, 32)
+		ts.Check(parseErr)
+		err = tpmtest.ImportRSA(d.tpm.Address(), tpmtest.ROCAKey("script"), uint32(handle))
+	case "pretend-infineon":
+		pretend := tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}
+		d.proxy, err = tpmtest.NewProxy(d.tpm.Address(), pretend.Rewrite)
+		ts.Check(err)
+		ts.Setenv("TPM", d.proxy.Address())
+	default:
+		ts.Fatalf("tpm %s?", args[0])
+	}
+	ts.Check(err)
+}
+
+// cloudCommand: cloud start | stop | drop-accepted | answer | deactivate DIR |
+// reports THING [VERDICT ...] | shadow THING NAME=VALUE ... Endpoint and CA
+// file are in $ENDPOINT and $CLOUD_CA; a stopped cloud starts again where it was.
+func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
+	d := deskOf(ts)
+	switch args[0] {
+	case "start":
+		var err error
+		d.cloud, err = localiot.Start(localiot.Options{Dir: ts.MkAbs("cloud"), Addr: d.addr})
+		ts.Check(err)
+		_, port, _ := strings.Cut(d.cloud.Endpoint(), ":")
+		d.addr = "127.0.0.1:" + port
+		ts.Setenv("ENDPOINT", d.cloud.Endpoint())
+		ts.Setenv("CLOUD_CA", d.cloud.CAFile())
+	case "stop":
+		ts.Check(d.cloud.Close())
+		d.cloud = nil
+	case "drop-accepted":
+		d.cloud.SetFaults(localiot.Faults{DropAccepted: true})
+	case "answer":
+		d.cloud.SetFaults(localiot.Faults{})
+	case "deactivate":
+		block, _ := pem.Decode([]byte(ts.ReadFile(args[1] + "/state/identity/certificate.pem")))
+		ts.Check(d.cloud.Deactivate(localiot.CertificateID(block.Bytes)))
+	case "reports":
+		var got []string
+		for _, m := range d.cloud.Messages("keyvet/" + args[1] + "/report") {
+			r := new(device.Report)
+			ts.Check(json.Unmarshal(m.Payload, r))
+			got = append(got, r.Verdict().String())
+		}
+		if want := strings.Join(args[2:], " "); strings.Join(got, " ") != want {
+			ts.Fatalf("the cloud got reports %v, want %s", got, want)
+		}
+	case "shadow":
+		var shadow struct{ Reported map[string]any }
+		ts.Check(json.Unmarshal(d.cloud.Shadow(args[1], "keyvet"), &shadow))
+		for _, pair := range args[2:] {
+			name, want, _ := strings.Cut(pair, "=")
+			if got := fmt.Sprint(shadow.Reported[name]); got != want {
+				ts.Fatalf("the shadow reports %s %q, want %q", name, got, want)
+			}
+		}
+	default:
+		ts.Fatalf("cloud %s?", args[0])
+	}
+}
+
+// deviceCommand enrols a device in the directory of its name: device THING
+// [KEYFILE]. Its configuration is THING/keyvet.toml, to which more may be added.
+func deviceCommand(ts *testscript.TestScript, _ bool, args []string) {
+	d, thing := deskOf(ts), args[0]
+	dir := ts.MkAbs(thing)
+	identity := filepath.Join(dir, "state", "identity")
+	ts.Check(os.MkdirAll(identity, 0o700))
+	var key crypto.Signer
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if len(args) > 1 {
+		block, _ := pem.Decode([]byte(ts.ReadFile(args[1])))
+		var weak *rsa.PrivateKey
+		weak, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		key = weak
+	}
+	ts.Check(err)
+	chain, err := d.cloud.IssueCertificate(thing, key.Public())
+	ts.Check(err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600))
+	ts.Check(os.WriteFile(filepath.Join(identity, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	ts.Check(os.WriteFile(filepath.Join(dir, "keyvet.toml"), fmt.Appendf(nil, `state_dir = %q
+run_dir = %q
+thing.name = %q
+tpm.address = %q
+tpm.timeout = "1s"
+identity.ca = [%q]
+mqtt.endpoints = [%q]
+mqtt.ca_file = %q
+`, filepath.Join(dir, "state"), filepath.Join(dir, "run"), thing, ts.Getenv("TPM"), d.cloud.CAFile(), d.cloud.Endpoint(), d.cloud.CAFile()), 0o600))
+}
+
+// flipCommand inverts a bit of the byte in the middle: flip FROM TO
+func flipCommand(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	b[len(b)/2] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
+}
+
+// bigCommand writes a file of so many bytes: big FILE BYTES
+func bigCommand(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b := make([]byte, n)
+	rand.Read(b)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
