@@ -49,7 +49,7 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if p.problems == nil {
 		found = append(found, constraints(p.certificates)...)
 	}
-	if len(env.Roots) > 0 && !p.anchored && p.problems == nil {
+	if len(env.Roots) > 0 && p.anchor == nil && p.problems == nil {
 		found = append(found, unknownCA(k.Role, p)...)
 	}
 	for _, ca := range p.certificates[1:] {
@@ -58,8 +58,8 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	switch {
 	case found != nil:
 		return found
-	case p.anchored:
-		return passed("leads to the given CA %s", p.certificates[len(p.certificates)-1].Subject)
+	case p.anchor != nil:
+		return passed("leads to the given CA %s", p.anchor.Subject)
 	case len(p.certificates) == 1 && !selfSigned(k.Leaf()):
 		return passed("the certificate is for this key; its issuer %s is not at hand, so its signature was not checked", p.top())
 	}
@@ -105,7 +105,7 @@ func subjectPublicKey(spki []byte) []byte {
 // and plays no part in it.
 type path struct {
 	certificates []*x509.Certificate // the chain, and the given CA that issued its last
-	anchored     bool                // a given CA is among them
+	anchor       *x509.Certificate   // the first of them that is a given CA, or nil
 	problems     []device.Finding
 }
 
@@ -125,9 +125,11 @@ func trace(certs, given []*x509.Certificate) path {
 		if i+1 < len(certs) {
 			p.problems = append(p.problems, issuedBy(c, certs[i+1])...)
 		}
-		p.anchored = p.anchored || slices.ContainsFunc(given, c.Equal)
+		if p.anchor == nil && slices.ContainsFunc(given, c.Equal) {
+			p.anchor = c
+		}
 	}
-	if p.anchored {
+	if p.anchor != nil {
 		return p
 	}
 	last := certs[len(certs)-1]
@@ -138,7 +140,7 @@ func trace(certs, given []*x509.Certificate) path {
 		}
 		problem := issuedBy(last, ca)
 		if problem == nil { // another CA of that name need not be the one
-			p.certificates, p.anchored = append(p.certificates, ca), true
+			p.certificates, p.anchor = append(p.certificates, ca), ca
 			return p
 		}
 		problems = problem

@@ -75,6 +75,11 @@ func nextPrime(n *big.Int) *big.Int {
 	return n
 }
 
+// ecKey need not be a point of its curve, which [ecdsa.ParseUncompressedPublicKey] would refuse.
+func ecKey(c elliptic.Curve, x, y *big.Int) *ecdsa.PublicKey {
+	return &ecdsa.PublicKey{Curve: c, X: x, Y: y} //nolint:staticcheck // see above
+}
+
 func debianP256(tb testing.TB) *ecdsa.PublicKey {
 	tb.Helper()
 	line, err := os.ReadFile("testdata/debian/p256.txt")
@@ -90,7 +95,7 @@ func debianP256(tb testing.TB) *ecdsa.PublicKey {
 			y, _ = new(big.Int).SetString(hex, 16)
 		}
 	}
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}
+	return ecKey(elliptic.P256(), x, y)
 }
 
 // samples are passing and failing samples of every check.
@@ -136,10 +141,10 @@ func samples(t *testing.T) []sample {
 
 	// size
 	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSHHost, ed),
-		bare(device.RoleEK, &ecdsa.PublicKey{Curve: elliptic.P224(), X: new(big.Int), Y: new(big.Int)}), rsaKey(randomOdd(random(4), 8192), 65537),
+		bare(device.RoleEK, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), rsaKey(randomOdd(random(4), 8192), 65537),
 		bare(device.RoleAK, &rsa.PublicKey{N: randomOdd(random(4), 8193), E: 65537})}
 	for _, c := range []elliptic.Curve{elliptic.P384(), elliptic.P521()} {
-		ok = append(ok, bare(device.RoleDevice, &ecdsa.PublicKey{Curve: c, X: c.Params().Gx, Y: c.Params().Gy}))
+		ok = append(ok, bare(device.RoleDevice, ecKey(c, c.Params().Gx, c.Params().Gy)))
 	}
 	for _, k := range ok {
 		add("size", string(k.Role)+" "+k.Algorithm(), k, Env{}, device.Pass, "")
@@ -156,7 +161,7 @@ func samples(t *testing.T) []sample {
 		{rsaKey(randomOdd(random(4), 8193), 65537), device.Warn, "KEYVET_RSA_TOO_LONG"},
 		{bare(device.RoleDevice, ed), device.Fail, "KEYVET_ED25519_NOT_ACCEPTED"},
 		{bare(device.RoleFile, ed), device.Fail, "KEYVET_ED25519_NOT_ACCEPTED"},
-		{bare(device.RoleClaim, &ecdsa.PublicKey{Curve: elliptic.P224(), X: new(big.Int), Y: new(big.Int)}), device.Fail, "KEYVET_P224_NOT_ACCEPTED"},
+		{bare(device.RoleClaim, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), device.Fail, "KEYVET_P224_NOT_ACCEPTED"},
 		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "ECDSA-secp256k1"}), device.Fail, "KEYVET_SECP256K1_NOT_ACCEPTED"},
 		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
 		{bare(device.RoleSSHHost, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
@@ -213,7 +218,7 @@ func samples(t *testing.T) []sample {
 	// point
 	for _, c := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		on := func(x, y *big.Int) device.Key {
-			return device.Key{Role: device.RoleDevice, Public: &ecdsa.PublicKey{Curve: c, X: x, Y: y}}
+			return device.Key{Role: device.RoleDevice, Public: ecKey(c, x, y)}
 		}
 		name, gx, gy, one := c.Params().Name, c.Params().Gx, c.Params().Gy, big.NewInt(1)
 		add("point", name, on(gx, gy), Env{}, device.Pass, "")
@@ -223,7 +228,7 @@ func samples(t *testing.T) []sample {
 		add("point", name+" plus p", on(new(big.Int).Add(gx, c.Params().P), gy), Env{}, device.Fail, "KEYVET_POINT_OUT_OF_RANGE")
 		add("point", name+" negative", on(gx, new(big.Int).Neg(gy)), Env{}, device.Fail, "KEYVET_POINT_OUT_OF_RANGE")
 	}
-	add("point", "no curve", bare(device.RoleDevice, &ecdsa.PublicKey{X: big.NewInt(1), Y: big.NewInt(1)}), Env{}, device.Undecided, "KEYVET_CURVE_UNKNOWN")
+	add("point", "no curve", bare(device.RoleDevice, ecKey(nil, big.NewInt(1), big.NewInt(1))), Env{}, device.Undecided, "KEYVET_CURVE_UNKNOWN")
 
 	// expiry
 	root := issue(t, "Root", nil, asCA)

@@ -27,12 +27,12 @@ func runEKCert(_ context.Context, k device.Key, env *Env) []device.Finding {
 	}
 	p := trace(k.Chain, env.EKRoots)
 	switch {
-	case len(env.EKRoots) > 0 && p.problems == nil && !p.anchored:
+	case len(env.EKRoots) > 0 && p.problems == nil && p.anchor == nil:
 		return failed(device.High, "KEYVET_EK_CERTIFICATE_UNKNOWN_CA", "the EK certificate does not lead to a given root: it is issued by %s", p.top())
 	case p.problems != nil && (len(env.EKRoots) > 0 || len(k.Chain) > 1):
 		return p.problems
-	case p.anchored:
-		return passed("the EK certificate leads to the given root %s", p.certificates[len(p.certificates)-1].Subject)
+	case p.anchor != nil:
+		return passed("the EK certificate leads to the given root %s", p.anchor.Subject)
 	}
 	return passed("the EK certificate is for this EK; no roots were given to hold it against")
 }
