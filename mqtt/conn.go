@@ -154,16 +154,24 @@ func noEOF(err error) error {
 
 // open dials endpoint and does the TLS handshake.
 func open(ctx context.Context, cfg *Config, endpoint string) (*conn, error) {
-	host, port, err := net.SplitHostPort(endpoint)
-	if err != nil {
-		return nil, err
-	}
 	dialer := net.Dialer{Timeout: cfg.Timeout}
 	tcp, err := dialer.DialContext(ctx, "tcp", endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%w: check network and endpoint: %w", ErrUnreachable, err)
 	}
-	tlsConfig := &tls.Config{
+	secured := tls.Client(tcp, tlsConfig(cfg, endpoint))
+	shaking, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	defer cancel()
+	if err := secured.HandshakeContext(shaking); err != nil {
+		tcp.Close()
+		return nil, handshakeError(err)
+	}
+	return newConn(secured, cfg.Timeout), nil
+}
+
+func tlsConfig(cfg *Config, endpoint string) *tls.Config {
+	host, port, _ := net.SplitHostPort(endpoint) // seen by Config.complete
+	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ServerName: host, // for an IP address crypto/tls sends no SNI and verifies the address
 		RootCAs:    cfg.Roots,
@@ -175,16 +183,9 @@ func open(ctx context.Context, cfg *Config, endpoint string) (*conn, error) {
 		},
 	}
 	if port == "443" {
-		tlsConfig.NextProtos = []string{"x-amzn-mqtt-ca"}
+		config.NextProtos = []string{"x-amzn-mqtt-ca"}
 	}
-	secured := tls.Client(tcp, tlsConfig)
-	shaking, cancel := context.WithTimeout(ctx, cfg.Timeout)
-	defer cancel()
-	if err := secured.HandshakeContext(shaking); err != nil {
-		tcp.Close()
-		return nil, handshakeError(err)
-	}
-	return newConn(secured, cfg.Timeout), nil
+	return config
 }
 
 func checkPins(pins []string, chains [][]*x509.Certificate) error {

@@ -41,20 +41,23 @@ func connect(ctx context.Context, cfg *Config, endpoint string, probe func(conte
 	if err != nil {
 		return nil, err
 	}
+	return establish(ctx, cfg, endpoint, c, probe)
+}
+
+// establish makes a session of an open connection, which it closes if it fails.
+func establish(ctx context.Context, cfg *Config, endpoint string, c *conn, probe func(context.Context, *Session) error) (*Session, error) {
 	s := &Session{
 		conn: c, timeout: cfg.Timeout, log: cfg.Log, subscribing: make(chan struct{}, 1),
 		handlers: make(map[string][]Handler), waiting: make(map[string][]*waiter),
 	}
 	s.client = paho.NewClient(s.options(cfg, endpoint))
-	if err := s.start(ctx); err != nil {
+	err := s.start(ctx)
+	if err == nil && probe != nil {
+		err = s.probe(ctx, probe)
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
-	}
-	if probe != nil {
-		if err := s.probe(ctx, probe); err != nil {
-			s.Close()
-			return nil, err
-		}
 	}
 	s.log.Info("connected", "endpoint", endpoint)
 	return s, nil
