@@ -102,7 +102,7 @@ func (s *Session) start(ctx context.Context) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: no CONNACK within %v", ErrUnreachable, s.timeout)
 	case err != nil && isAlert(err):
-		return fmt.Errorf("%w: check the client certificate: %w", ErrRefused, err)
+		return fmt.Errorf("%w: TLS alert, most often over the client certificate: %w", ErrRefused, err)
 	case err != nil && !errors.Is(err, net.ErrClosed):
 		return fmt.Errorf("%w: closed before the CONNACK: check that the client certificate is registered, active and has a policy: %w", ErrRefused, err)
 	}
