@@ -86,10 +86,10 @@ func (c *conn) inspect(packet []byte) error {
 // Write implements [io.Writer] with a deadline of its own; paho sets one for
 // PUBLISH alone. A server that cut us off may show here first, by a reset.
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
-		return 0, err
+	n, err := 0, c.Conn.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+	if err == nil {
+		n, err = c.Conn.Write(p)
 	}
-	n, err := c.Conn.Write(p)
 	if err != nil {
 		c.end(err)
 	}

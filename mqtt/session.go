@@ -217,6 +217,11 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 
 // await bounds one exchange with the broker.
 func (s *Session) await(ctx context.Context, what string, begin func() paho.Token) (paho.Token, error) {
+	select {
+	case <-s.conn.done: // paho would only find out by its write timeout
+		return nil, s.lost()
+	default:
+	}
 	timer := time.NewTimer(s.timeout)
 	defer timer.Stop()
 	begun := make(chan paho.Token, 1)

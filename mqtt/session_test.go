@@ -169,6 +169,19 @@ func TestOneConnect(t *testing.T) {
 	})
 }
 
+// A reset may show first to who writes.
+func TestCutBeforeConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		far.Close()
+		cfg := complete(t, Config{})
+		_, err := establish(t.Context(), &cfg, "a:8883", newConn(near, cfg.Timeout), nil)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "closed before the CONNACK") {
+			t.Error(err)
+		}
+	})
+}
+
 func TestConnectEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -395,6 +408,7 @@ func TestWritesAreBounded(t *testing.T) {
 		s.Close()
 		<-s.Done()
 		close(stop)
+		<-time.After(cfg.Timeout) // paho's own write timeout ends the last of its goroutines
 	})
 }
 
