@@ -45,10 +45,10 @@ func TestDialWaits(t *testing.T) {
 		}
 	})
 	for n, all := range waits {
-		longest := min(128, 1<<n) * int(time.Second)
+		longest := time.Duration(min(128, 1<<n)) * time.Second
 		slices.Sort(all)
-		if all[0] > time.Duration(longest/8) || all[devices-1] > time.Duration(longest) || all[devices-1] < time.Duration(longest/8*7) {
-			t.Errorf("round %d: waits of %v to %v, want 0 to %v", n, all[0], all[devices-1], time.Duration(longest))
+		if all[0] > longest/8 || all[devices-1] > longest || all[devices-1] < longest/8*7 {
+			t.Errorf("round %d: waits of %v to %v, want 0 to %v", n, all[0], all[devices-1], longest)
 		}
 		if len(slices.Compact(all)) < devices-2 {
 			t.Errorf("round %d: devices wait alike", n)
