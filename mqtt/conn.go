@@ -26,7 +26,7 @@ const (
 )
 
 // conn is a TLS connection that hands whole packets of bounded length to paho,
-// remembers what the server said and why reading ended, and bounds each write.
+// remembers what the server said and why it ended, and bounds each write.
 type conn struct {
 	net.Conn
 	writeTimeout time.Duration
@@ -35,7 +35,7 @@ type conn struct {
 
 	mu      sync.Mutex
 	connack int   // return code; -1 until there was one
-	err     error // why reading ended
+	err     error // why it ended
 	done    chan struct{}
 }
 
@@ -84,12 +84,16 @@ func (c *conn) inspect(packet []byte) error {
 }
 
 // Write implements [io.Writer] with a deadline of its own; paho sets one for
-// PUBLISH alone.
+// PUBLISH alone. A server that cut us off may show here first, by a reset.
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.writeTimeout)); err != nil {
-		return 0, err
+	n, err := 0, c.Conn.SetWriteDeadline(time.Now().Add(c.writeTimeout))
+	if err == nil {
+		n, err = c.Conn.Write(p)
 	}
-	return c.Conn.Write(p)
+	if err != nil {
+		c.end(err)
+	}
+	return n, err
 }
 
 // Close ends the connection, and every wait on it.
@@ -107,7 +111,7 @@ func (c *conn) end(err error) {
 	}
 }
 
-// state is the CONNACK's return code, or -1, and why reading ended, if it did.
+// state is the CONNACK's return code, or -1, and why the connection ended, if it did.
 func (c *conn) state() (connack int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,16 +158,24 @@ func noEOF(err error) error {
 
 // open dials endpoint and does the TLS handshake.
 func open(ctx context.Context, cfg *Config, endpoint string) (*conn, error) {
-	host, port, err := net.SplitHostPort(endpoint)
-	if err != nil {
-		return nil, err
-	}
 	dialer := net.Dialer{Timeout: cfg.Timeout}
 	tcp, err := dialer.DialContext(ctx, "tcp", endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%w: check network and endpoint: %w", ErrUnreachable, err)
 	}
-	tlsConfig := &tls.Config{
+	secured := tls.Client(tcp, tlsConfig(cfg, endpoint))
+	shaking, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	defer cancel()
+	if err := secured.HandshakeContext(shaking); err != nil {
+		tcp.Close()
+		return nil, handshakeError(err)
+	}
+	return newConn(secured, cfg.Timeout), nil
+}
+
+func tlsConfig(cfg *Config, endpoint string) *tls.Config {
+	host, port, _ := net.SplitHostPort(endpoint) // seen by Config.complete
+	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ServerName: host, // for an IP address crypto/tls sends no SNI and verifies the address
 		RootCAs:    cfg.Roots,
@@ -175,16 +187,9 @@ func open(ctx context.Context, cfg *Config, endpoint string) (*conn, error) {
 		},
 	}
 	if port == "443" {
-		tlsConfig.NextProtos = []string{"x-amzn-mqtt-ca"}
+		config.NextProtos = []string{"x-amzn-mqtt-ca"}
 	}
-	secured := tls.Client(tcp, tlsConfig)
-	shaking, cancel := context.WithTimeout(ctx, cfg.Timeout)
-	defer cancel()
-	if err := secured.HandshakeContext(shaking); err != nil {
-		tcp.Close()
-		return nil, handshakeError(err)
-	}
-	return newConn(secured, cfg.Timeout), nil
+	return config
 }
 
 func checkPins(pins []string, chains [][]*x509.Certificate) error {
@@ -217,7 +222,7 @@ func handshakeError(err error) error {
 	case errors.As(err, &unverified):
 		return fmt.Errorf("%w: check the CA file: %w", ErrServerUntrusted, err)
 	case isAlert(err):
-		return fmt.Errorf("%w: check the client certificate: %w", ErrRefused, err)
+		return fmt.Errorf("%w: TLS alert, most often over the client certificate: %w", ErrRefused, err)
 	case errors.As(err, &foreign):
 		return fmt.Errorf("%w: it does not speak TLS: check the port: %w", ErrUnreachable, err)
 	}

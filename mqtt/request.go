@@ -18,7 +18,10 @@ type Rejected struct {
 }
 
 func (e *Rejected) Error() string {
-	return fmt.Sprintf("rejected: %s: %s", e.Code, e.Message)
+	if e.Code == "" {
+		return "rejected: " + e.Message
+	}
+	return "rejected: " + e.Code + ": " + e.Message
 }
 
 // waiter is a request that waits for its reply.

@@ -41,20 +41,23 @@ func connect(ctx context.Context, cfg *Config, endpoint string, probe func(conte
 	if err != nil {
 		return nil, err
 	}
+	return establish(ctx, cfg, endpoint, c, probe)
+}
+
+// establish makes a session of an open connection, which it closes if it fails.
+func establish(ctx context.Context, cfg *Config, endpoint string, c *conn, probe func(context.Context, *Session) error) (*Session, error) {
 	s := &Session{
 		conn: c, timeout: cfg.Timeout, log: cfg.Log, subscribing: make(chan struct{}, 1),
 		handlers: make(map[string][]Handler), waiting: make(map[string][]*waiter),
 	}
 	s.client = paho.NewClient(s.options(cfg, endpoint))
-	if err := s.start(ctx); err != nil {
+	err := s.start(ctx)
+	if err == nil && probe != nil {
+		err = s.probe(ctx, probe)
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
-	}
-	if probe != nil {
-		if err := s.probe(ctx, probe); err != nil {
-			s.Close()
-			return nil, err
-		}
 	}
 	s.log.Info("connected", "endpoint", endpoint)
 	return s, nil
@@ -99,7 +102,7 @@ func (s *Session) start(ctx context.Context) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: no CONNACK within %v", ErrUnreachable, s.timeout)
 	case err != nil && isAlert(err):
-		return fmt.Errorf("%w: check the client certificate: %w", ErrRefused, err)
+		return fmt.Errorf("%w: TLS alert, most often over the client certificate: %w", ErrRefused, err)
 	case err != nil && !errors.Is(err, net.ErrClosed):
 		return fmt.Errorf("%w: closed before the CONNACK: check that the client certificate is registered, active and has a policy: %w", ErrRefused, err)
 	}
@@ -214,6 +217,11 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 
 // await bounds one exchange with the broker.
 func (s *Session) await(ctx context.Context, what string, begin func() paho.Token) (paho.Token, error) {
+	select {
+	case <-s.conn.done: // paho would only find out by its write timeout
+		return nil, s.lost()
+	default:
+	}
 	timer := time.NewTimer(s.timeout)
 	defer timer.Stop()
 	begun := make(chan paho.Token, 1)

@@ -1,0 +1,193 @@
+package mqtt
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/keyvet/keyvet/mqtt/localiot"
+)
+
+func writePEM(t *testing.T, path, kind string, der []byte) string {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// mosquitto starts the broker, which asks for client certificates of ours, and
+// returns its endpoint.
+func mosquitto(t *testing.T, ours authority) string {
+	t.Helper()
+	binary, err := exec.LookPath("mosquitto")
+	if err != nil {
+		if binary, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
+			t.Fatalf("install mosquitto (Debian package mosquitto): %v", err)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint := fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port)
+	_, port, _ := net.SplitHostPort(endpoint)
+	l.Close()
+	dir := t.TempDir()
+	cert := ours.issue(t, time.Now().Add(time.Hour), "localhost")
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "mosquitto.conf")
+	if err := os.WriteFile(config, fmt.Appendf(nil, `listener %s 127.0.0.1
+cafile %s
+certfile %s
+keyfile %s
+require_certificate true
+use_identity_as_username true
+user root
+`, port, writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", ours.cert.Raw),
+		writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", cert.Certificate[0]),
+		writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", key)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(binary, "-c", config)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("mosquitto: %s", said.Bytes())
+		}
+	})
+	return endpoint
+}
+
+// The session works with a broker that is not AWS's and not ours.
+func TestMosquitto(t *testing.T) {
+	ours, other := newAuthority(t), newAuthority(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cfg := Config{
+		Endpoints: []string{mosquitto(t, ours)}, ClientID: "gw", Roots: ours.pool(),
+		Certificate: ours.issue(t, time.Now().Add(time.Hour)),
+	}
+	// The broker needs a moment to listen; the back-off waits for it.
+	s, err := Dial(ctx, cfg, func(ctx context.Context, s *Session) error { return s.Publish(ctx, "keyvet/gw/probe", nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+
+	// A responder stands in for AWS IoT.
+	cfg.ClientID = "cloud"
+	cloud, err := Dial(ctx, cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cloud.Close()
+	update := "$aws/things/gw/shadow/name/keyvet/update"
+	if err := cloud.Subscribe(ctx, update, func(topic string, payload []byte) {
+		if err := cloud.Publish(ctx, topic+"/accepted", payload); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	request := `{"clientToken":"t","state":{"reported":{"gate":"open"}}}`
+	if reply, err := s.Request(ctx, update, []byte(request)); err != nil || string(reply) != request {
+		t.Errorf("%q, %v", reply, err)
+	}
+	large := bytes.Repeat([]byte("x"), MaxPayload)
+	got := make(chan int, 1)
+	if err := cloud.Subscribe(ctx, "keyvet/+/report", func(_ string, payload []byte) { got <- len(payload) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Publish(ctx, "keyvet/gw/report", large); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-got; n != len(large) {
+		t.Errorf("%d bytes arrived", n)
+	}
+
+	cfg.Attempts = 1
+	cfg.Certificate = other.issue(t, time.Now().Add(time.Hour))
+	if _, err := Dial(ctx, cfg, nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("with a foreign certificate: %v", err)
+	}
+	cfg.Certificate, cfg.Roots = ours.issue(t, time.Now().Add(time.Hour)), other.pool()
+	if _, err := Dial(ctx, cfg, nil); !errors.Is(err, ErrServerUntrusted) {
+		t.Errorf("with a foreign CA: %v", err)
+	}
+}
+
+// What is refused, and how, at an endpoint that behaves as AWS IoT.
+func TestLocalIoT(t *testing.T) {
+	cloud, err := localiot.Start(localiot.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cloud.Close()
+	cert := newCertificate(t) // for its key
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := cloud.IssueCertificate("gw", leaf.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(chain)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cloud.CAPEM())
+	cfg := Config{
+		Endpoints: []string{cloud.Endpoint()}, ClientID: "gw", Roots: roots, Attempts: 1,
+		Certificate: tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: cert.PrivateKey},
+	}
+	s, err := Dial(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Request(t.Context(), "$aws/things/gw/jobs/$next/get", []byte(`{"clientToken":"t"}`)); err != nil {
+		t.Error(err)
+	}
+	var rejected *Rejected
+	if _, err := s.Request(t.Context(), "$aws/things/gw/shadow/get", nil); !errors.As(err, &rejected) || rejected.Code != "404" {
+		t.Error(err)
+	}
+	if err := s.Publish(t.Context(), "keyvet/another/report", nil); !errors.Is(err, ErrLost) {
+		t.Errorf("against the policy: %v", err)
+	}
+	seen := cloud.Connections()[0]
+	if seen.ServerName != "localhost" || seen.ALPN != "" {
+		t.Errorf("seen as %+v", seen)
+	}
+
+	cloud.SetFaults(localiot.Faults{RefuseConnects: true})
+	if _, err := Dial(t.Context(), cfg, nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("refused connects: %v", err)
+	}
+	cloud.SetFaults(localiot.Faults{})
+	if err := cloud.Deactivate(localiot.CertificateID(block.Bytes)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Dial(t.Context(), cfg, nil); !errors.Is(err, ErrRefused) {
+		t.Errorf("inactive certificate: %v", err)
+	}
+}

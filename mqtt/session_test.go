@@ -1,0 +1,493 @@
+package mqtt
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+func newCertificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// server is the far end of a connection inside a synctest bubble, where a
+// deadline of minutes passes at once. It answers as a broker, but for the types
+// of packets that it has an own answer to: nil is silence, "close" the end.
+type server map[byte]func(packets.ControlPacket) []byte
+
+func (srv server) serve(conn net.Conn) {
+	defer conn.Close()
+	for {
+		p, err := packets.ReadPacket(conn)
+		if err != nil {
+			return
+		}
+		var answer []byte
+		var kind byte
+		switch p := p.(type) {
+		case *packets.ConnectPacket:
+			kind, answer = packets.Connect, []byte{0x20, 2, 0, 0}
+		case *packets.PublishPacket:
+			kind, answer = packets.Publish, []byte{0x40, 2, byte(p.MessageID >> 8), byte(p.MessageID)}
+		case *packets.SubscribePacket:
+			kind, answer = packets.Subscribe, []byte{0x90, 3, byte(p.MessageID >> 8), byte(p.MessageID), 1}
+		case *packets.PingreqPacket:
+			kind, answer = packets.Pingreq, []byte{0xd0, 0}
+		case *packets.DisconnectPacket:
+			return
+		}
+		if own, ok := srv[kind]; ok {
+			if answer = own(p); string(answer) == "close" {
+				return
+			}
+		}
+		if _, err := conn.Write(answer); err != nil {
+			return
+		}
+	}
+}
+
+func says(b ...byte) func(packets.ControlPacket) []byte {
+	return func(packets.ControlPacket) []byte { return b }
+}
+
+func closes(packets.ControlPacket) []byte { return []byte("close") }
+
+// message is a PUBLISH of QoS 0.
+func message(topic, payload string) []byte {
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.TopicName, p.Payload = topic, []byte(payload)
+	var b bytes.Buffer
+	p.Write(&b)
+	return b.Bytes()
+}
+
+// connectTo makes a session with srv.
+func connectTo(t *testing.T, srv server, probe func(context.Context, *Session) error) (*Session, error) {
+	t.Helper()
+	near, far := net.Pipe()
+	go srv.serve(far)
+	cfg := complete(t, Config{})
+	s, err := establish(t.Context(), &cfg, "a:8883", newConn(near, cfg.Timeout), probe)
+	if err == nil {
+		t.Cleanup(func() { s.Close() })
+	}
+	return s, err
+}
+
+// up makes a session that must come up.
+func up(t *testing.T, srv server) *Session {
+	t.Helper()
+	s, err := connectTo(t, srv, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// What paho would take for a connection, hang on, or retry in MQTT 3.1.
+func TestConnect(t *testing.T) {
+	asks := func(ctx context.Context, s *Session) error {
+		_, err := s.Request(ctx, "ask", nil)
+		return err
+	}
+	for what, tt := range map[string]struct {
+		srv   server
+		probe func(context.Context, *Session) error
+		want  error
+		says  string
+	}{
+		"up":                     {server{}, nil, nil, ""},
+		"up, with a probe":       {server{packets.Publish: says(append([]byte{0x40, 2, 0, 3}, message("ask/accepted", "{}")...)...)}, asks, nil, ""},
+		"CONNACK 1":              {server{packets.Connect: says(0x20, 2, 0, 1)}, nil, ErrRefused, "protocol version"},
+		"CONNACK 2":              {server{packets.Connect: says(0x20, 2, 0, 2)}, nil, ErrRefused, "client id"},
+		"CONNACK 3":              {server{packets.Connect: says(0x20, 2, 0, 3)}, nil, ErrUnreachable, "unavailable"},
+		"CONNACK 4":              {server{packets.Connect: says(0x20, 2, 0, 4)}, nil, ErrRefused, "policy"},
+		"CONNACK 5":              {server{packets.Connect: says(0x20, 2, 0, 5)}, nil, ErrRefused, "policy"},
+		"CONNACK 7":              {server{packets.Connect: says(0x20, 2, 0, 7)}, nil, ErrRefused, "policy"},
+		"CONNACK 255":            {server{packets.Connect: says(0x20, 2, 0, 255)}, nil, ErrRefused, "CONNACK 255"},
+		"no CONNACK":             {server{packets.Connect: says()}, nil, ErrUnreachable, "no CONNACK within 30s"},
+		"half a CONNACK":         {server{packets.Connect: says(0x20, 2, 0)}, nil, ErrUnreachable, "no CONNACK within 30s"},
+		"long CONNACK":           {server{packets.Connect: says(0x20, 3, 0, 0, 0)}, nil, ErrRefused, "wrong length"},
+		"PINGRESP for a CONNACK": {server{packets.Connect: says(0xd0, 0)}, nil, ErrUnreachable, ""},
+		"EOF after CONNECT":      {server{packets.Connect: closes}, nil, ErrRefused, "registered"},
+		"CONNACK, then EOF":      {server{packets.Subscribe: closes}, asks, ErrRefused, "policy"},
+		"CONNACK, no SUBACK":     {server{packets.Subscribe: says()}, asks, ErrUnreachable, "within 30s"},
+		"no PUBACK":              {server{packets.Publish: says()}, asks, ErrUnreachable, ""},
+		"PUBACK, no reply":       {server{}, asks, ErrUnreachable, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, err := connectTo(t, tt.srv, tt.probe)
+				if !errors.Is(err, tt.want) || err != nil && !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("got %v, want %v with %q", err, tt.want, tt.says)
+				}
+			})
+		})
+	}
+}
+
+// One CONNECT, of MQTT 3.1.1, whatever the answer: a second within a second
+// would be thrown out by AWS IoT.
+func TestOneConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		connects := 0
+		_, err := connectTo(t, server{packets.Connect: func(p packets.ControlPacket) []byte {
+			connects++
+			c := p.(*packets.ConnectPacket)
+			if c.ProtocolVersion != 4 || c.Keepalive != 300 || c.ClientIdentifier != "gw" || !c.CleanSession {
+				t.Errorf("CONNECT %v", c)
+			}
+			return []byte{0x20, 2, 0, 5}
+		}}, nil)
+		if connects != 1 || err == nil {
+			t.Errorf("%d CONNECTs, %v", connects, err)
+		}
+	})
+}
+
+// A reset may show first to who writes.
+func TestCutBeforeConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		far.Close()
+		cfg := complete(t, Config{})
+		_, err := establish(t.Context(), &cfg, "a:8883", newConn(near, cfg.Timeout), nil)
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "closed before the CONNACK") {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConnectEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		go server{packets.Connect: says()}.serve(far)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		cfg := complete(t, Config{})
+		_, err := establish(ctx, &cfg, "a:8883", newConn(near, cfg.Timeout), nil)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestPublish(t *testing.T) {
+	for what, tt := range map[string]struct {
+		srv     server
+		topic   string
+		payload string
+		says    string // "" for success
+	}{
+		"acknowledged":    {server{}, "a/b", "x", ""},
+		"empty":           {server{}, "a/b", "", ""},
+		"largest":         {server{}, strings.Repeat("t", MaxTopic), strings.Repeat("x", MaxPayload), ""},
+		"never a PUBACK":  {server{packets.Publish: says()}, "a/b", "x", "no PUBACK within 30s"},
+		"another's":       {server{packets.Publish: says(0x40, 2, 0x77, 0x77)}, "a/b", "x", "no PUBACK within 30s"},
+		"closed":          {server{packets.Publish: closes}, "a/b", "x", "connection is lost"},
+		"too large":       {server{}, "a/b", strings.Repeat("x", MaxPayload+1), "over"},
+		"topic too long":  {server{}, strings.Repeat("t", MaxTopic+1), "x", "over"},
+		"no topic":        {server{}, "", "x", "empty"},
+		"wildcard":        {server{}, "a/+", "x", "wildcard"},
+		"not text":        {server{}, "a\xff", "x", "not text"},
+		"NUL":             {server{}, "a\x00", "x", "not text"},
+		"flood for reply": {server{packets.Publish: says(0x30, 0xff, 0xff, 0xff, 0x7f)}, "a/b", "x", "too large"},
+		"endless length":  {server{packets.Publish: says(0x30, 0xff, 0xff, 0xff, 0xff, 0x7f)}, "a/b", "x", "malformed"},
+		"no such packet":  {server{packets.Publish: says(0x00, 0)}, "a/b", "x", "lost"},
+		"second CONNACK":  {server{packets.Publish: says(0x20, 2, 0, 0)}, "a/b", "x", "second CONNACK"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				err := up(t, tt.srv).Publish(t.Context(), tt.topic, []byte(tt.payload))
+				if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("got %v, want %q", err, tt.says)
+				}
+			})
+		})
+	}
+}
+
+func TestSubscribe(t *testing.T) {
+	for what, tt := range map[string]struct {
+		answer func(packets.ControlPacket) []byte
+		says   string
+	}{
+		"granted":           {says(0x90, 3, 0, 1, 1), ""},
+		"granted QoS 0":     {says(0x90, 3, 0, 1, 0), ""},
+		"refused":           {says(0x90, 3, 0, 1, 0x80), "refused"},
+		"never a SUBACK":    {says(), "no SUBACK within 30s"},
+		"two return codes":  {says(0x90, 4, 0, 1, 1, 1), "wrong length"},
+		"no return code":    {says(0x90, 2, 0, 1), "wrong length"},
+		"PUBACK for SUBACK": {says(0x40, 2, 0, 1), "refused"},
+		"closed":            {closes, "lost"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := up(t, server{packets.Subscribe: tt.answer})
+				err := s.Subscribe(t.Context(), "a/#", func(string, []byte) {})
+				if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("got %v, want %q", err, tt.says)
+				}
+			})
+		})
+	}
+}
+
+// Handlers get what matches, may publish, and a second one costs no SUBSCRIBE.
+func TestHandlers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		subscribes := 0
+		s := up(t, server{
+			packets.Subscribe: func(p packets.ControlPacket) []byte {
+				subscribes++
+				id := p.(*packets.SubscribePacket).MessageID
+				return []byte{0x90, 3, byte(id >> 8), byte(id), 1}
+			},
+			packets.Publish: func(p packets.ControlPacket) []byte {
+				id := p.(*packets.PublishPacket).MessageID
+				return append([]byte{0x40, 2, byte(id >> 8), byte(id)}, message("a/b", "news")...)
+			},
+		})
+		got := make(chan string, 10)
+		for range 2 {
+			if err := s.Subscribe(t.Context(), "a/+", func(topic string, payload []byte) {
+				got <- topic + " " + string(payload)
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Subscribe(t.Context(), "c", func(topic string, _ []byte) { t.Errorf("c got %s", topic) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Publish(t.Context(), "x", nil); err != nil {
+			t.Fatal(err)
+		}
+		if a, b := <-got, <-got; a != "a/b news" || b != "a/b news" || subscribes != 2 {
+			t.Errorf("%q, %q, %d SUBSCRIBEs", a, b, subscribes)
+		}
+	})
+}
+
+func TestRequest(t *testing.T) {
+	for what, tt := range map[string]struct {
+		request string
+		replies []byte
+		want    string // the reply, or in the error
+	}{
+		"accepted":                 {`{}`, message("r/accepted", `{"a":1}`), `{"a":1}`},
+		"by the token":             {`{"clientToken":"t"}`, append(message("r/accepted", `{"clientToken":"u"}`), message("r/accepted", `{"clientToken":"t","n":1}`)...), `{"clientToken":"t","n":1}`},
+		"another's token":          {`{"clientToken":"t"}`, message("r/accepted", `{"clientToken":"u"}`), "no reply within 30s"},
+		"accepted without a token": {`{"clientToken":"t"}`, message("r/accepted", `{}`), "no reply within 30s"},
+		"another's, ours has none": {`{}`, message("r/accepted", `{"clientToken":"u"}`), "no reply within 30s"},
+		"another's request":        {`{}`, message("q/accepted", `{}`), "no reply within 30s"},
+		"no reply":                 {`{}`, nil, "no reply within 30s"},
+		"not JSON":                 {`{"clientToken":"t"}`, message("r/accepted", `{"clientToken":"t"`), "no reply within 30s"},
+		"rejected by the shadow":   {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"t","code":409,"message":"Version conflict"}`), "rejected: 409: Version conflict"},
+		"rejected by Jobs":         {`{"clientToken":"t"}`, message("r/rejected", `{"code":"InvalidJson","message":"x"}`), "rejected: InvalidJson: x"},
+		"rejected by provisioning": {`{}`, message("r/rejected", `{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"y"}`), "rejected: InvalidCSR: y"},
+		"another's rejection":      {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"u","code":409}`), "no reply within 30s"},
+		"rejected in no JSON":      {`{"clientToken":"t"}`, message("r/rejected", `nonsense`), "could not be read"},
+		"rejected in lines":        {`{}`, message("r/rejected", `{"code":1,"message":"a\nb\u001b[2J"}`), "rejected: 1: a b [2J"},
+		"large":                    {`{}`, message("r/accepted", strings.Repeat(" ", MaxPayload)), strings.Repeat(" ", MaxPayload)},
+		"too large":                {`{}`, message("r/accepted", strings.Repeat(" ", 2*MaxPayload)), "too large"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := up(t, server{packets.Publish: func(p packets.ControlPacket) []byte {
+					id := p.(*packets.PublishPacket).MessageID
+					return append([]byte{0x40, 2, byte(id >> 8), byte(id)}, tt.replies...)
+				}})
+				reply, err := s.Request(t.Context(), "r", []byte(tt.request))
+				if err == nil && string(reply) != tt.want || err != nil && !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %.100q, %v, want %.100q", reply, err, tt.want)
+				}
+				var rejected *Rejected
+				if errors.As(err, &rejected) != strings.HasPrefix(what, "rejected") {
+					t.Errorf("%T: %v", err, err)
+				}
+				if len(s.waiting) != 0 {
+					t.Errorf("still waiting: %v", s.waiting)
+				}
+			})
+		})
+	}
+}
+
+// A loss ends every wait, and Done tells.
+func TestLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := up(t, server{packets.Publish: closes})
+		began := time.Now()
+		if _, err := s.Request(t.Context(), "r", nil); !errors.Is(err, ErrLost) {
+			t.Error(err)
+		}
+		<-s.Done()
+		if err := s.Publish(t.Context(), "a", nil); !errors.Is(err, ErrLost) {
+			t.Error(err)
+		}
+		if err := s.Subscribe(t.Context(), "a", nil); !errors.Is(err, ErrLost) {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > time.Second {
+			t.Errorf("told after %v", waited)
+		}
+	})
+}
+
+// A server that answers no PINGREQ is gone.
+func TestNoPingresp(t *testing.T) {
+	for what, alive := range map[string]bool{"PINGRESP": true, "no PINGRESP": false} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := server{}
+			if !alive {
+				srv[packets.Pingreq] = says()
+			}
+			s := up(t, srv)
+			select {
+			case <-s.Done():
+				if alive {
+					t.Errorf("%s: the session was lost", what)
+				}
+			case <-time.After(time.Hour):
+				if !alive {
+					t.Errorf("%s: the session is still up", what)
+				}
+			}
+		})
+	}
+}
+
+// A server that reads nothing blocks no one for good.
+func TestWritesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		stop := make(chan struct{})
+		go func() {
+			defer far.Close()
+			if _, err := packets.ReadPacket(far); err != nil {
+				t.Error(err)
+			}
+			far.Write([]byte{0x20, 2, 0, 0})
+			<-stop
+		}()
+		cfg := complete(t, Config{})
+		s, err := establish(t.Context(), &cfg, "a:8883", newConn(near, cfg.Timeout), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Subscribe(t.Context(), "a", nil); err == nil {
+			t.Error("subscribed")
+		}
+		if err := s.Publish(t.Context(), "a", nil); err == nil {
+			t.Error("published")
+		}
+		s.Close()
+		<-s.Done()
+		close(stop)
+		<-time.After(cfg.Timeout) // paho's own write timeout ends the last of its goroutines
+	})
+}
+
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := up(t, server{packets.Publish: says()})
+		published := make(chan error)
+		go func() { published <- s.Publish(t.Context(), "a", nil) }()
+		synctest.Wait()
+		s.Close()
+		s.Close()
+		<-s.Done()
+		if err := <-published; !errors.Is(err, ErrLost) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCallerGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := up(t, server{packets.Publish: says()})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Publish(ctx, "a", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if _, err := s.Request(ctx, "a", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMatches(t *testing.T) {
+	for _, tt := range []struct {
+		filter, topic string
+		want          bool
+	}{
+		{"a/b", "a/b", true}, {"a/b", "a", false}, {"a", "a/b", false}, {"a/b", "a/c", false},
+		{"a/+", "a/b", true}, {"a/+", "a", false}, {"a/+", "a/b/c", false}, {"+/b", "a/b", true}, {"+", "a/b", false},
+		{"a/#", "a", true}, {"a/#", "a/b/c", true}, {"#", "a/b", true}, {"a/#", "b", false}, {"a/b/#", "a", false},
+		{"#", "$aws/x", false}, {"+/x", "$aws/x", false}, {"$aws/#", "$aws/x", true}, {"/+", "/a", true}, {"+/+", "/a", true}, {"+", "/a", false},
+	} {
+		if got := matches(tt.filter, tt.topic); got != tt.want {
+			t.Errorf("matches(%q, %q) = %v", tt.filter, tt.topic, got)
+		}
+	}
+}
+
+func FuzzReadPacket(f *testing.F) {
+	f.Add([]byte{0x20, 2, 0, 0})
+	f.Add([]byte{0x90, 3, 0, 1, 0x80})
+	f.Add(message("a/accepted", "{}"))
+	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0x7f})
+	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x80, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		packet, err := readPacket(r)
+		if err != nil {
+			return
+		}
+		if len(packet) > maxPacket+5 || !bytes.Equal(packet, b[:len(packet)]) || len(packet)+r.Len() != len(b) {
+			t.Fatalf("%d bytes of %d", len(packet), len(b))
+		}
+		// What gets through does not bring paho down.
+		if newConn(nil, 0).inspect(packet) == nil {
+			packets.ReadPacket(bytes.NewReader(packet))
+		}
+	})
+}
+
+func FuzzReply(f *testing.F) {
+	f.Add([]byte(`{"clientToken":"t","code":409,"message":"Version conflict"}`))
+	f.Add([]byte(`{"code":"InvalidJson","message":"x"}`))
+	f.Add([]byte(`{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"y"}`))
+	f.Add([]byte(`{"code":1e400,"message":["a"]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		clientToken(b)
+		if r := parseRejected("t", b); len(r.Code) > 256 || len(r.Message) > 256 || strings.ContainsAny(r.Error(), "\n\r\x1b") {
+			t.Fatalf("%q", r.Error())
+		}
+	})
+}

@@ -1,0 +1,235 @@
+package mqtt
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"errors"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority is a CA of the tests.
+type authority struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{cert, key}
+}
+
+func (a authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+func (a authority) pin() string {
+	sum := sha256.Sum256(a.cert.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// issue makes a certificate for names, host names or IP addresses.
+func (a authority) issue(t *testing.T, notAfter time.Time, names ...string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "gw"},
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: notAfter,
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// listen serves each TCP connection and returns the port.
+func listen(t *testing.T, serve func(net.Conn)) (port string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// What a server may be that is not ours, or that does not want us.
+func TestTLS(t *testing.T) {
+	ours, other := newAuthority(t), newAuthority(t)
+	day := time.Now().Add(24 * time.Hour)
+	good := &tls.Config{Certificates: []tls.Certificate{ours.issue(t, day, "localhost", "127.0.0.1")}}
+	mutual := func(clients authority, version uint16) *tls.Config {
+		return &tls.Config{
+			Certificates: good.Certificates, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients.pool(), MaxVersion: version,
+		}
+	}
+	for what, tt := range map[string]struct {
+		server *tls.Config
+		host   string
+		pins   []string
+		want   error
+		says   string
+	}{
+		"good":                         {good, "localhost", nil, nil, ""},
+		"mutual, TLS 1.3":              {mutual(ours, 0), "localhost", nil, nil, ""},
+		"mutual, TLS 1.2":              {mutual(ours, tls.VersionTLS12), "localhost", nil, nil, ""},
+		"IP address":                   {good, "127.0.0.1", nil, nil, ""},
+		"CA is pinned":                 {good, "localhost", []string{other.pin(), ours.pin()}, nil, ""},
+		"another CA is pinned":         {good, "localhost", []string{other.pin()}, ErrServerUntrusted, "pins"},
+		"another CA":                   {&tls.Config{Certificates: []tls.Certificate{other.issue(t, day, "localhost")}}, "localhost", nil, ErrServerUntrusted, "CA file"},
+		"another CA, though pinned":    {&tls.Config{Certificates: []tls.Certificate{other.issue(t, day, "localhost")}}, "localhost", []string{other.pin()}, ErrServerUntrusted, "CA file"},
+		"another name":                 {&tls.Config{Certificates: []tls.Certificate{ours.issue(t, day, "example.com")}}, "localhost", nil, ErrServerUntrusted, "check the endpoint"},
+		"another address":              {&tls.Config{Certificates: []tls.Certificate{ours.issue(t, day, "localhost")}}, "127.0.0.1", nil, ErrServerUntrusted, "check the endpoint"},
+		"expired":                      {&tls.Config{Certificates: []tls.Certificate{ours.issue(t, time.Now().Add(-time.Hour), "localhost")}}, "localhost", nil, ErrServerUntrusted, "clock"},
+		"refuses ours in TLS 1.3":      {mutual(other, 0), "localhost", nil, ErrRefused, "client certificate"},
+		"refuses ours in TLS 1.2":      {mutual(other, tls.VersionTLS12), "localhost", nil, ErrRefused, "client certificate"},
+		"speaks TLS 1.1 at most":       {&tls.Config{Certificates: good.Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "localhost", nil, ErrRefused, "version"},
+		"large certificate, fragments": {&tls.Config{Certificates: []tls.Certificate{ours.issue(t, day, append(manyNames(), "localhost")...)}}, "localhost", nil, nil, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			port := listen(t, func(conn net.Conn) { server{}.serve(tls.Server(conn, tt.server)) })
+			cfg := Config{
+				Endpoints: []string{net.JoinHostPort(tt.host, port)}, ClientID: "gw", Roots: ours.pool(), Pins: tt.pins,
+				Certificate: ours.issue(t, day), Attempts: 1,
+			}
+			if tt.want == ErrServerUntrusted {
+				cfg.Attempts = 0 // it does not wait for better times
+			}
+			s, err := Dial(t.Context(), cfg, func(ctx context.Context, s *Session) error { return s.Publish(ctx, "a", nil) })
+			if err == nil {
+				s.Close()
+			}
+			if !errors.Is(err, tt.want) || err != nil && (!strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("got %v, want %v with %q", err, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+func manyNames() []string {
+	var names []string
+	for range 1000 {
+		names = append(names, rand.Text()+".example.com") // more than one TLS record
+	}
+	return names
+}
+
+func TestNoTLS(t *testing.T) {
+	ours := newAuthority(t)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, closedPort, _ := net.SplitHostPort(closed.Addr().String())
+	closed.Close()
+	for what, tt := range map[string]struct {
+		port string
+		want error
+		says string
+	}{
+		"nobody listens": {closedPort, ErrUnreachable, "network"},
+		"speaks HTTP":    {listen(t, func(c net.Conn) { c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")); c.Close() }), ErrUnreachable, "TLS"},
+		"hangs up":       {listen(t, func(c net.Conn) { c.Close() }), ErrUnreachable, "TLS handshake"},
+		"says nothing":   {listen(t, func(net.Conn) {}), ErrUnreachable, "TLS handshake"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			_, err := Dial(t.Context(), Config{
+				Endpoints: []string{"localhost:" + tt.port}, ClientID: "gw", Roots: ours.pool(),
+				Certificate: ours.issue(t, time.Now().Add(time.Hour)), Attempts: 1, Timeout: time.Second,
+			}, nil)
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// EOF after the handshake is the first answer of just-in-time registration;
+// the next attempt comes through.
+func TestSecondAttempt(t *testing.T) {
+	ours := newAuthority(t)
+	config := &tls.Config{Certificates: []tls.Certificate{ours.issue(t, time.Now().Add(time.Hour), "localhost")}}
+	first := make(chan bool, 1)
+	first <- true
+	port := listen(t, func(conn net.Conn) {
+		secured := tls.Server(conn, config)
+		select {
+		case <-first:
+			secured.Handshake()
+			secured.Close()
+		default:
+			server{}.serve(secured)
+		}
+	})
+	s, err := Dial(t.Context(), Config{
+		Endpoints: []string{"localhost:" + port}, ClientID: "gw", Roots: ours.pool(),
+		Certificate: ours.issue(t, time.Now().Add(time.Hour)), Attempts: 2,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+}
+
+func TestTLSConfig(t *testing.T) {
+	for endpoint, want := range map[string]struct{ name, alpn string }{
+		"x-ats.iot.eu-west-1.amazonaws.com:8883": {"x-ats.iot.eu-west-1.amazonaws.com", ""},
+		"x-ats.iot.eu-west-1.amazonaws.com:443":  {"x-ats.iot.eu-west-1.amazonaws.com", "x-amzn-mqtt-ca"},
+		"[::1]:443":                              {"::1", "x-amzn-mqtt-ca"},
+	} {
+		c := tlsConfig(&Config{}, endpoint)
+		if c.ServerName != want.name || strings.Join(c.NextProtos, " ") != want.alpn || c.InsecureSkipVerify || c.MinVersion != tls.VersionTLS12 {
+			t.Errorf("%s: %+v", endpoint, c)
+		}
+	}
+}
