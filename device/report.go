@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 )
 
@@ -128,11 +130,19 @@ func reportKey(k Key, status Status) KeyReport {
 	if leaf := k.Leaf(); leaf != nil {
 		sum := sha256.Sum256(leaf.Raw)
 		kr.Certificate = &Certificate{
-			Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(),
+			Subject: bounded(leaf.Subject.String()), Issuer: bounded(leaf.Issuer.String()),
 			NotAfter: leaf.NotAfter.UTC(), SHA256: hex.EncodeToString(sum[:]),
 		}
 	}
 	return kr
+}
+
+// bounded cuts a name that somebody else chose to 256 bytes.
+func bounded(name string) string {
+	if len(name) > 256 {
+		name = strings.ToValidUTF8(name[:256], "") + "…"
+	}
+	return name
 }
 
 func newID() string {
@@ -317,6 +327,12 @@ func Digest(report []byte) ([sha256.Size]byte, error) {
 			found = true
 			rest = append(append([]byte{}, report[:before]...), report[dec.InputOffset():]...)
 		}
+	}
+	if _, err := dec.Token(); err != nil { // the closing brace
+		return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return [32]byte{}, errors.New("device: digest report: something follows the object")
 	}
 	return sha256.Sum256(rest), nil
 }

@@ -125,7 +125,7 @@ func TestDigestLeavesOutEvidence(t *testing.T) {
 			t.Fatalf("byte %d flipped, digest unchanged", i)
 		}
 	}
-	for _, bad := range []string{``, `[]`, `{"a":`, `{"evidence":1,"evidence":2}`} {
+	for _, bad := range []string{``, `[]`, `{`, `{"a":`, `{"a":1`, `{} {}`, `{"evidence":1,"evidence":2}`} {
 		if _, err := Digest([]byte(bad)); err == nil {
 			t.Errorf("digest of %q", bad)
 		}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -11,115 +12,43 @@ import (
 	"io"
 	"net"
 	"slices"
-	"sync"
-	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-// maxPacket bounds an inbound packet: payload, topic and headers. paho would
-// take 256 MB at the server's word.
+// maxPacket bounds an inbound packet: payload, topic and headers. MQTT allows
+// 256 MB at the server's word.
 const maxPacket = MaxPayload + 1<<10
 
-// The types of control packets that are looked at (MQTT 3.1.1, section 2.2.1).
-const (
-	typeConnack = 2
-	typeSuback  = 9
-)
-
-// conn is a TLS connection that hands whole packets of bounded length to paho,
-// remembers what the server said and why it ended, and bounds each write.
-type conn struct {
-	net.Conn
-	writeTimeout time.Duration
-
-	packet []byte // what is left of the packet being handed on; of the reader alone
-
-	mu      sync.Mutex
-	connack int   // return code; -1 until there was one
-	err     error // why it ended
-	done    chan struct{}
-}
-
-func newConn(c net.Conn, writeTimeout time.Duration) *conn {
-	return &conn{Conn: c, writeTimeout: writeTimeout, connack: -1, done: make(chan struct{})}
-}
-
-// Read implements [io.Reader] over whole packets.
-func (c *conn) Read(p []byte) (int, error) {
-	if len(c.packet) == 0 {
-		packet, err := readPacket(c.Conn)
-		if err == nil {
-			err = c.inspect(packet)
-		}
-		if err != nil {
-			c.end(err)
-			return 0, err
-		}
-		c.packet = packet
-	}
-	n := copy(p, c.packet)
-	c.packet = c.packet[n:]
-	return n, nil
-}
-
-// inspect notes the CONNACK and refuses what paho would fall over: a SUBACK
-// with more return codes than the one filter that was asked for.
-func (c *conn) inspect(packet []byte) error {
-	switch packet[0] >> 4 {
-	case typeConnack:
-		if len(packet) != 4 {
-			return errors.New("CONNACK of a wrong length")
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.connack >= 0 {
-			return errors.New("second CONNACK")
-		}
-		c.connack = int(packet[3])
-	case typeSuback:
-		if len(packet) != 5 {
-			return errors.New("SUBACK of a wrong length")
-		}
-	}
-	return nil
-}
-
-// Write implements [io.Writer] with a deadline of its own; paho sets one for
-// PUBLISH alone. A server that cut us off may show here first, by a reset.
-func (c *conn) Write(p []byte) (int, error) {
-	n, err := 0, c.Conn.SetWriteDeadline(time.Now().Add(c.writeTimeout))
-	if err == nil {
-		n, err = c.Conn.Write(p)
-	}
+// readPacket reads one control packet of bounded length that makes sense on its own.
+func readPacket(r io.Reader) (packets.ControlPacket, error) {
+	raw, err := readFrame(r)
 	if err != nil {
-		c.end(err)
+		return nil, err
 	}
-	return n, err
-}
-
-// Close ends the connection, and every wait on it.
-func (c *conn) Close() error {
-	c.end(net.ErrClosed)
-	return c.Conn.Close()
-}
-
-func (c *conn) end(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err == nil {
-		c.err = err
-		close(c.done)
+	p, err := packets.ReadPacket(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("malformed packet: %w", err)
 	}
+	switch p := p.(type) {
+	case *packets.ConnackPacket:
+		if len(raw) != 4 {
+			return nil, errors.New("CONNACK of a wrong length")
+		}
+	case *packets.SubackPacket:
+		if len(p.ReturnCodes) != 1 { // a SUBSCRIBE of ours has one filter
+			return nil, errors.New("SUBACK of a wrong length")
+		}
+	case *packets.PublishPacket:
+		if p.Qos > 1 {
+			return nil, errors.New("PUBLISH of a QoS that was not asked for")
+		}
+	}
+	return p, nil
 }
 
-// state is the CONNACK's return code, or -1, and why the connection ended, if it did.
-func (c *conn) state() (connack int, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.connack, c.err
-}
-
-// readPacket reads one control packet (MQTT 3.1.1, section 2.2), header and all.
-func readPacket(r io.Reader) ([]byte, error) {
+// readFrame reads the bytes of one control packet (MQTT 3.1.1, section 2.2), header and all.
+func readFrame(r io.Reader) ([]byte, error) {
 	packet := make([]byte, 1, 8)
 	if _, err := io.ReadFull(r, packet); err != nil {
 		return nil, err
@@ -157,7 +86,7 @@ func noEOF(err error) error {
 }
 
 // open dials endpoint and does the TLS handshake.
-func open(ctx context.Context, cfg *Config, endpoint string) (*conn, error) {
+func open(ctx context.Context, cfg *Config, endpoint string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: cfg.Timeout}
 	tcp, err := dialer.DialContext(ctx, "tcp", endpoint)
 	if err != nil {
@@ -170,7 +99,7 @@ func open(ctx context.Context, cfg *Config, endpoint string) (*conn, error) {
 		tcp.Close()
 		return nil, handshakeError(err)
 	}
-	return newConn(secured, cfg.Timeout), nil
+	return secured, nil
 }
 
 func tlsConfig(cfg *Config, endpoint string) *tls.Config {

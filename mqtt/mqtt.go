@@ -1,6 +1,13 @@
-// Package mqtt is one MQTT 3.1.1 session over mutual TLS: keyvet's own connect
-// loop around paho.mqtt.golang, requests that wait for AWS IoT's accepted and
-// rejected replies, and a deadline on every step.
+// Package mqtt is one MQTT 3.1.1 session over mutual TLS: a connect loop with
+// jitter, requests that wait for AWS IoT's accepted and rejected replies, and a
+// deadline on every step.
+//
+// The packets are those of paho.mqtt.golang/packets. paho's client on top of
+// them is not used: it takes CONNACK 7 for success, may say that a message went
+// out when nobody knows, and brings net/http and a WebSocket library along,
+// which are 1.0 MB of the device binary.
+//
+// QoS 0 and 1 only, as AWS IoT has them; always a clean session.
 //
 // It does not reconnect: a session that is lost is closed, [Session.Done]
 // tells, and the owner dials anew.
@@ -114,8 +121,7 @@ func (cfg *Config) complete() error {
 
 // Dial connects to the first endpoint that will have us. A session counts as
 // up only once probe, a round trip through the application behind the broker,
-// returned nil: a CONNACK is no proof (AWS sends return code 7, which paho
-// takes for success). probe has Config.Timeout for the whole of it; nil probes
+// returned nil: a CONNACK is no proof. probe has Config.Timeout for the whole of it; nil probes
 // nothing, for brokers that have no application behind them.
 //
 // Between rounds over the endpoints Dial waits a random time of 0 to

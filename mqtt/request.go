@@ -71,7 +71,7 @@ func (s *Session) request(ctx context.Context, topic string, payload []byte) ([]
 			return nil, r.rejected
 		}
 		return r.payload, nil
-	case <-s.conn.done:
+	case <-s.done:
 		return nil, s.lost()
 	case <-timer.C:
 		return nil, fmt.Errorf("no reply within %v", s.timeout)

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // Handler takes one message. Handlers run beside each other, in no order;
@@ -23,17 +22,27 @@ type Handler func(topic string, payload []byte)
 // Session is one connection to a broker. Its methods may be called from
 // several goroutines.
 type Session struct {
-	client  paho.Client
-	conn    *conn
-	timeout time.Duration
+	conn    net.Conn
+	timeout time.Duration // of each step
 	log     *slog.Logger
 
 	subscribing chan struct{} // one SUBSCRIBE at a time; holds one token
+	writing     sync.Mutex    // one packet at a time
+	pong        chan struct{} // holds one token once a PINGRESP came
+	inbound     chan struct{} // holds a token for each message that is being handled
 
 	mu       sync.Mutex
-	handlers map[string][]Handler // by filter; a nil list is a filter of Request
-	waiting  map[string][]*waiter // by topic of the request
+	err      error // why the connection ended
+	done     chan struct{}
+	lastID   uint16
+	replies  map[uint16]chan packets.ControlPacket // by packet id
+	handlers map[string][]Handler                  // by filter; a nil list is a filter of Request
+	waiting  map[string][]*waiter                  // by topic of the request
 }
+
+// maxInbound bounds the messages that are handled at once. AWS IoT sends what
+// a device asked for; a broker that sends more is not one to stay with.
+const maxInbound = 64
 
 // connect makes one attempt at one endpoint.
 func connect(ctx context.Context, cfg *Config, endpoint string, probe func(context.Context, *Session) error) (*Session, error) {
@@ -45,13 +54,14 @@ func connect(ctx context.Context, cfg *Config, endpoint string, probe func(conte
 }
 
 // establish makes a session of an open connection, which it closes if it fails.
-func establish(ctx context.Context, cfg *Config, endpoint string, c *conn, probe func(context.Context, *Session) error) (*Session, error) {
+func establish(ctx context.Context, cfg *Config, endpoint string, c net.Conn, probe func(context.Context, *Session) error) (*Session, error) {
 	s := &Session{
-		conn: c, timeout: cfg.Timeout, log: cfg.Log, subscribing: make(chan struct{}, 1),
+		conn: c, timeout: cfg.Timeout, log: cfg.Log,
+		subscribing: make(chan struct{}, 1), pong: make(chan struct{}, 1), inbound: make(chan struct{}, maxInbound),
+		done: make(chan struct{}), replies: make(map[uint16]chan packets.ControlPacket),
 		handlers: make(map[string][]Handler), waiting: make(map[string][]*waiter),
 	}
-	s.client = paho.NewClient(s.options(cfg, endpoint))
-	err := s.start(ctx)
+	err := s.start(ctx, cfg)
 	if err == nil && probe != nil {
 		err = s.probe(ctx, probe)
 	}
@@ -63,54 +73,66 @@ func establish(ctx context.Context, cfg *Config, endpoint string, c *conn, probe
 	return s, nil
 }
 
-func (s *Session) options(cfg *Config, endpoint string) *paho.ClientOptions {
-	opts := paho.NewClientOptions()
-	opts.AddBroker("ssl://" + endpoint)
-	opts.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return s.conn, nil })
-	opts.SetClientID(cfg.ClientID)
-	opts.SetProtocolVersion(4) // else a refusal is followed by a try of MQTT 3.1
-	opts.SetCleanSession(true)
-	opts.SetStore(paho.NewMemoryStore())
-	opts.SetAutoReconnect(false)
-	opts.SetConnectRetry(false)
-	opts.SetConnectTimeout(cfg.Timeout)
-	opts.SetWriteTimeout(cfg.Timeout)
-	opts.SetPingTimeout(cfg.Timeout)
-	opts.SetKeepAlive(cfg.KeepAlive)
-	opts.SetOrderMatters(false) // a handler may publish
-	opts.SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { s.deliver(m.Topic(), m.Payload()) })
-	opts.SetConnectionLostHandler(func(_ paho.Client, err error) { s.conn.Close() })
-	return opts
-}
-
 // start sends the CONNECT and waits for the CONNACK.
-func (s *Session) start(ctx context.Context) error {
+func (s *Session) start(ctx context.Context, cfg *Config) error {
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	defer stop()
-	token := s.client.Connect() // ends by the connect timeout
-	<-token.Done()
-	code, err := s.conn.state()
-	switch {
-	case ctx.Err() != nil:
+	connect := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	connect.ProtocolName, connect.ProtocolVersion = "MQTT", 4 // 3.1.1
+	connect.CleanSession = true
+	connect.ClientIdentifier = cfg.ClientID
+	connect.Keepalive = uint16(cfg.KeepAlive / time.Second) // at most 1200
+
+	err := s.write(connect)
+	// Read even if the CONNECT could not be written: the server's reason, a TLS
+	// alert, may lie there.
+	answer, readErr := s.readWithin(s.timeout)
+	if err == nil || isAlert(readErr) {
+		err = readErr
+	}
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	case code == 0 && token.Error() == nil:
-		return nil
-	case code == 3:
+	}
+	if err != nil {
+		return s.connectError(err)
+	}
+	connack, ok := answer.(*packets.ConnackPacket)
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: the answer to CONNECT is no CONNACK: is it an MQTT broker?", ErrUnreachable)
+	case connack.ReturnCode == packets.ErrRefusedServerUnavailable:
 		return fmt.Errorf("%w: CONNACK 3, server unavailable", ErrUnreachable)
-	case code > 0:
-		return fmt.Errorf("%w: CONNACK %d, %s", ErrRefused, code, connackReason(code))
+	case connack.ReturnCode != packets.Accepted:
+		return fmt.Errorf("%w: CONNACK %d, %s", ErrRefused, connack.ReturnCode, connackReason(connack.ReturnCode))
+	}
+	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	go s.read()
+	go s.keepAlive(cfg.KeepAlive * 3 / 4)
+	return nil
+}
+
+func (s *Session) readWithin(d time.Duration) (packets.ControlPacket, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return nil, err
+	}
+	return readPacket(s.conn)
+}
+
+// connectError is why there was no CONNACK.
+func (s *Session) connectError(err error) error {
+	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: no CONNACK within %v", ErrUnreachable, s.timeout)
-	case err != nil && isAlert(err):
+	case isAlert(err):
 		return fmt.Errorf("%w: TLS alert, most often over the client certificate: %w", ErrRefused, err)
-	case err != nil && !errors.Is(err, net.ErrClosed):
-		return fmt.Errorf("%w: closed before the CONNACK: check that the client certificate is registered, active and has a policy: %w", ErrRefused, err)
 	}
-	return fmt.Errorf("%w: no CONNACK: %w", ErrUnreachable, token.Error())
+	return fmt.Errorf("%w: closed before the CONNACK: check that the client certificate is registered, active and has a policy: %w", ErrRefused, err)
 }
 
 // connackReason is the meaning of a return code (MQTT 3.1.1, section 3.2.2.3).
-func connackReason(code int) string {
+func connackReason(code byte) string {
 	switch code {
 	case 1:
 		return "protocol version not accepted"
@@ -137,14 +159,140 @@ func (s *Session) probe(ctx context.Context, probe func(context.Context, *Sessio
 	return fmt.Errorf("%w: connected, but the first request failed: %w", ErrUnreachable, err)
 }
 
-// Done is closed when the connection has ended, by whatever side.
-func (s *Session) Done() <-chan struct{} { return s.conn.done }
+// read takes every packet until the connection ends.
+func (s *Session) read() {
+	for {
+		p, err := readPacket(s.conn)
+		if err == nil {
+			err = s.receive(p)
+		}
+		if err != nil {
+			s.end(err)
+			return
+		}
+	}
+}
 
-// Close ends the session. What is on its way may be lost; it takes no longer
-// than half a second.
+func (s *Session) receive(p packets.ControlPacket) error {
+	switch p := p.(type) {
+	case *packets.PubackPacket, *packets.SubackPacket:
+		s.mu.Lock()
+		reply := s.replies[p.Details().MessageID]
+		delete(s.replies, p.Details().MessageID)
+		s.mu.Unlock()
+		if reply != nil {
+			reply <- p // has room for one
+		}
+	case *packets.PublishPacket:
+		select {
+		case s.inbound <- struct{}{}:
+		default:
+			return fmt.Errorf("more than %d messages at once", maxInbound)
+		}
+		go func() {
+			defer func() { <-s.inbound }()
+			s.deliver(p.TopicName, p.Payload)
+			if p.Qos == 1 {
+				ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
+				ack.MessageID = p.MessageID
+				s.write(ack) // an error has ended the session
+			}
+		}()
+	case *packets.PingrespPacket:
+		select {
+		case s.pong <- struct{}{}:
+		default:
+		}
+	case *packets.ConnackPacket:
+		return errors.New("second CONNACK")
+	default:
+		return fmt.Errorf("unexpected packet: %s", p)
+	}
+	return nil
+}
+
+// keepAlive asks for a sign of life every so often (MQTT 3.1.1, section 3.12).
+func (s *Session) keepAlive(every time.Duration) {
+	for {
+		if !s.wait(every, nil) {
+			return
+		}
+		select {
+		case <-s.pong: // of nobody's asking
+		default:
+		}
+		if s.write(packets.NewControlPacket(packets.Pingreq)) != nil {
+			return
+		}
+		if s.wait(s.timeout, s.pong) {
+			s.end(fmt.Errorf("no PINGRESP within %v", s.timeout))
+			return
+		}
+	}
+}
+
+// wait tells whether d passed before the connection ended or something came.
+func (s *Session) wait(d time.Duration, came <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-came:
+		return false
+	case <-s.done:
+		return false
+	}
+}
+
+// write sends one packet; an error ends the session.
+func (s *Session) write(p packets.ControlPacket) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	err := s.conn.SetWriteDeadline(time.Now().Add(s.timeout))
+	if err == nil {
+		err = p.Write(s.conn)
+	}
+	if err != nil {
+		s.end(err)
+	}
+	return err
+}
+
+// end closes the connection and ends every wait on it.
+func (s *Session) end(err error) {
+	s.mu.Lock()
+	first := s.err == nil
+	if first {
+		s.err = err
+		close(s.done)
+	}
+	s.mu.Unlock()
+	if first {
+		s.conn.Close()
+	}
+}
+
+func (s *Session) lost() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Errorf("%w: %w", ErrLost, s.err)
+}
+
+// Done is closed when the connection has ended, by whatever side.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Close ends the session. What is on its way may be lost.
 func (s *Session) Close() error {
-	s.client.Disconnect(250)
-	s.conn.Close()
+	select {
+	case <-s.done:
+		return nil
+	default:
+	}
+	polite := time.AfterFunc(250*time.Millisecond, func() { s.end(net.ErrClosed) })
+	defer polite.Stop()
+	s.write(packets.NewControlPacket(packets.Disconnect))
+	s.end(net.ErrClosed)
 	return nil
 }
 
@@ -165,7 +313,9 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 	if len(payload) > MaxPayload {
 		return fmt.Errorf("payload of %d bytes is over %d", len(payload), MaxPayload)
 	}
-	_, err := s.await(ctx, "PUBACK", func() paho.Token { return s.client.Publish(topic, 1, false, payload) })
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.Qos, p.TopicName, p.Payload = 1, topic, payload
+	_, err := s.exchange(ctx, "PUBACK", p, &p.MessageID)
 	return err
 }
 
@@ -185,7 +335,7 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	select {
 	case s.subscribing <- struct{}{}:
 		defer func() { <-s.subscribing }()
-	case <-s.conn.done:
+	case <-s.done:
 		return s.lost()
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -199,9 +349,11 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	if known {
 		return nil
 	}
-	token, err := s.await(ctx, "SUBACK", func() paho.Token { return s.client.Subscribe(filter, 1, nil) })
+	p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
+	p.Topics, p.Qoss = []string{filter}, []byte{1}
+	reply, err := s.exchange(ctx, "SUBACK", p, &p.MessageID)
 	if err == nil {
-		if granted, ok := token.(*paho.SubscribeToken).Result()[filter]; !ok || granted > 1 {
+		if suback, ok := reply.(*packets.SubackPacket); !ok || suback.ReturnCodes[0] > 1 {
 			err = errors.New("the broker refused: check the policy of the client certificate")
 		}
 	}
@@ -215,41 +367,35 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	return err
 }
 
-// await bounds one exchange with the broker.
-func (s *Session) await(ctx context.Context, what string, begin func() paho.Token) (paho.Token, error) {
-	select {
-	case <-s.conn.done: // paho would only find out by its write timeout
-		return nil, s.lost()
-	default:
+// exchange sends a packet under a free id and waits for the broker's reply to it.
+func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, id *uint16) (packets.ControlPacket, error) {
+	reply := make(chan packets.ControlPacket, 1)
+	s.mu.Lock()
+	for s.lastID++; s.lastID == 0 || s.replies[s.lastID] != nil; s.lastID++ {
 	}
+	*id = s.lastID
+	s.replies[*id] = reply
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.replies, *id)
+		s.mu.Unlock()
+	}()
 	timer := time.NewTimer(s.timeout)
 	defer timer.Stop()
-	begun := make(chan paho.Token, 1)
-	go func() { begun <- begin() }() // paho may block for its write timeout
-	var token paho.Token
-	var answered <-chan struct{}
-	for {
-		select {
-		case token = <-begun:
-			answered = token.Done()
-		case <-answered:
-			if err := token.Error(); err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrLost, err)
-			}
-			return token, nil
-		case <-s.conn.done:
-			return nil, s.lost()
-		case <-timer.C:
-			return nil, fmt.Errorf("no %s within %v", what, s.timeout)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
+	if s.write(p) != nil {
+		return nil, s.lost()
 	}
-}
-
-func (s *Session) lost() error {
-	_, err := s.conn.state()
-	return fmt.Errorf("%w: %w", ErrLost, err)
+	select {
+	case p := <-reply:
+		return p, nil
+	case <-s.done:
+		return nil, s.lost()
+	case <-timer.C:
+		return nil, fmt.Errorf("no %s within %v", what, s.timeout)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // deliver hands a message to whoever waits for it.

@@ -233,15 +233,6 @@ func nearest(key string, names []string) string {
 	return best
 }
 
-// checkThingName tells whether AWS IoT takes name for a thing.
-func checkThingName(name string) error {
-	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-"
-	if name == "" || len(name) > 128 || strings.Trim(name, allowed) != "" {
-		return fmt.Errorf("thing.name: %q is not a thing's name: 1 to 128 of a-z A-Z 0-9 : _ -", name)
-	}
-	return nil
-}
-
 // readBounded reads a regular file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)

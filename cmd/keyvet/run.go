@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -27,6 +28,10 @@ import (
 // onceAttempts is how often run -once tries every endpoint. The first refusal
 // is normal under just-in-time registration.
 const onceAttempts = 3
+
+// stepTimeout bounds one step of a connection: reaching the endpoint, the TLS
+// handshake, each answer.
+const stepTimeout = 10 * time.Second
 
 func runCommand(ctx context.Context, s streams, args []string) int {
 	fs := flag.NewFlagSet("run", flag.ContinueOnError)
@@ -106,7 +111,7 @@ func (c *config) readyToRun() error {
 			return nil
 		}
 	}
-	return checkThingName(c.Thing.Name)
+	return awsiot.CheckThingName(c.Thing.Name)
 }
 
 // lock keeps a second keyvet off the state directory.
@@ -236,7 +241,7 @@ func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
 		}
 		name = strings.TrimSpace(string(b))
 	}
-	return name, checkThingName(name)
+	return name, awsiot.CheckThingName(name)
 }
 
 // connect makes a session with AWS IoT and proves it.
@@ -256,7 +261,7 @@ func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 	var client *awsiot.Client
 	session, err := mqtt.Dial(ctx, mqtt.Config{
 		Endpoints: c.Endpoints, ClientID: clientID, Certificate: d.credential, Roots: roots, Pins: c.Pins,
-		KeepAlive: c.KeepAlive.Duration, Attempts: d.attempts, Log: d.log,
+		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
 	}, func(ctx context.Context, s *mqtt.Session) (err error) {
 		client, err = awsiot.New(s, d.thing, c.ReportTopic)
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"sync/atomic"
 
@@ -24,13 +23,20 @@ type Client struct {
 	gateOpen    atomic.Bool
 }
 
-// thingName is what AWS IoT takes for one (CreateThing in the API reference).
-var thingName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+// CheckThingName tells whether AWS IoT takes name for a thing (CreateThing in
+// the API reference).
+func CheckThingName(name string) error {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-"
+	if name == "" || len(name) > 128 || strings.Trim(name, allowed) != "" {
+		return fmt.Errorf("awsiot: thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", name)
+	}
+	return nil
+}
 
 // New makes the client of a thing. {thing} in reportTopic stands for its name.
 func New(s *mqtt.Session, thing, reportTopic string) (*Client, error) {
-	if !thingName.MatchString(thing) {
-		return nil, fmt.Errorf("awsiot: thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", thing)
+	if err := CheckThingName(thing); err != nil {
+		return nil, err
 	}
 	topic := strings.ReplaceAll(reportTopic, "{thing}", thing)
 	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(topic, "+#{}") || len(topic) > mqtt.MaxTopic {
