@@ -95,6 +95,7 @@ func eccKey(area *tpm2.TPMTPublic) (crypto.PublicKey, []byte, error) {
 		}
 		return &device.OtherKey{Algorithm: "ECDSA-" + name}, nil, nil
 	}
+	// X and Y are deprecated for what may hold a point that is off the curve, which is just what is wanted here.
 	key := &ecdsa.PublicKey{Curve: known.curve, X: new(big.Int).SetBytes(point.X.Buffer), Y: new(big.Int).SetBytes(point.Y.Buffer)}
 	size := (known.curve.Params().BitSize + 7) / 8
 	if max(key.X.BitLen(), key.Y.BitLen()) > 8*size {

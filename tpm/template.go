@@ -3,7 +3,7 @@ package tpm
 import "github.com/google/go-tpm/tpm2"
 
 // primary is a key that the TPM makes of a seed and a template: the same key
-// each time (Part 1, section 27.6.2), so making it is reading it.
+// each time (Part 1, on primary objects), so making it is reading it.
 type primary struct {
 	id        string // of device.Key
 	algorithm string // as device.Key names it
@@ -12,8 +12,7 @@ type primary struct {
 	area      tpm2.TPMTPublic
 }
 
-// endorsementKeys are the templates L-1, L-2 and H-3 of the EK Profile, section
-// B.3 and B.4.
+// endorsementKeys are the templates L-1, L-2 and H-3 of the EK Profile, annex B.
 var endorsementKeys = []primary{
 	{"tpm-ek-rsa2048", "RSA-2048", "L-1", tpm2.TPMRHEndorsement, tpm2.RSAEKTemplate},
 	{"tpm-ek-p256", "ECDSA-P256", "L-2", tpm2.TPMRHEndorsement, tpm2.ECCEKTemplate},
@@ -24,7 +23,7 @@ var endorsementKeys = []primary{
 			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
 			UserWithAuth: true, AdminWithPolicy: true, Restricted: true, Decrypt: true,
 		},
-		// PolicyB of the EK Profile, section B.6.3: PolicySecret of the
+		// PolicyB of the EK Profile, annex B: PolicySecret of the
 		// endorsement hierarchy, or a policy in NV.
 		AuthPolicy: tpm2.TPM2BDigest{Buffer: []byte{
 			0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a,
@@ -50,7 +49,7 @@ var storageRootKey = primary{"tpm-srk", "ECDSA-P256", "SRK-P256", tpm2.TPMRHOwne
 // attestationKey signs quotes. It is a restricted P-256 signing key, so it
 // signs nothing that the TPM did not make itself, in the endorsement
 // hierarchy, outside of which the TPM obscures its firmware version and reset
-// counts in what it signs (Part 1, section 36.7). Its use counts towards no lockout.
+// counts in what it signs (Part 1, on attestation). Its use counts towards no lockout.
 var attestationKey = primary{"tpm-ak", "ECDSA-P256", "AK-P256", tpm2.TPMRHEndorsement, tpm2.TPMTPublic{
 	Type:    tpm2.TPMAlgECC,
 	NameAlg: tpm2.TPMAlgSHA256,

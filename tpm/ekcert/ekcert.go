@@ -26,7 +26,7 @@ var ErrNotCertificate = errors.New("no certificate in it")
 // holds, without wrapper; rest is what follows it and the padding after it.
 // TPM 1.2 wraps it in a TCG_PCCLIENT_STORED_CERT of tag 0x1001 around a
 // TCG_FULL_CERT of tag 0x1002 (TCG PC Client Specific Implementation
-// Specification for Conventional BIOS, section 7.4.4). The error wraps
+// Specification for Conventional BIOS). The error wraps
 // ErrNotCertificate.
 func Unwrap(b []byte) (der, rest []byte, err error) {
 	if len(b) > MaxBytes {
@@ -55,11 +55,12 @@ var (
 
 // Parse is the certificate in der, as Unwrap gives it. The subject alternative
 // name of an EK certificate is critical and holds a directory name with the
-// TPM's manufacturer, model and version (EK Profile, section 3.2.9), which
-// crypto/x509 leaves unhandled: it is parsed here, and then no longer listed
-// under UnhandledCriticalExtensions. An RSA key that is stated as one for
-// RSAES-OAEP, which crypto/x509 does not parse, is parsed too. An error says why the certificate is
-// unparsable; its bytes are to be kept even so.
+// TPM's manufacturer, model and version (TCG EK Credential Profile for TPM
+// Family 2.0, section 3.2.9), which crypto/x509 leaves unhandled: it is parsed
+// here, and then no longer listed under UnhandledCriticalExtensions. An RSA key
+// that is stated as one for RSAES-OAEP, which crypto/x509 does not parse, is
+// parsed too. An error says why the certificate is unparsable; its bytes are to
+// be kept even so.
 func Parse(der []byte) (*x509.Certificate, error) {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {

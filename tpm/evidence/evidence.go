@@ -109,7 +109,7 @@ func decode(what, text string) ([]byte, error) {
 }
 
 // attestationKey is the key in a TPMT_PUBLIC, if it can sign nothing but what
-// a TPM made (Part 1, section 27.2.3.1, "restricted").
+// a TPM made (Part 2, section 8.3, restricted).
 func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
 	if err != nil {
@@ -200,7 +200,7 @@ func nameOf(public []byte) []byte {
 }
 
 // qualifiedName is that of a primary key in the endorsement hierarchy, whose
-// own name is its handle (Part 1, section 26.5).
+// own name is its handle (Part 1, on qualified names).
 func qualifiedName(name []byte) []byte {
 	sum := sha256.Sum256(append([]byte{0x40, 0x00, 0x00, 0x0b}, name...))
 	return append([]byte{0x00, 0x0b}, sum[:]...)

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -167,7 +168,8 @@ func (s *SWTPM) start(ctx context.Context, opts Options) error {
 
 // fail puts the TPM in failure mode: it has to store something and cannot.
 func (s *SWTPM) fail(state string) error {
-	if err := os.Rename(state, state+".away"); err != nil {
+	away := state + ".away"
+	if err := errors.Join(os.RemoveAll(away), os.Rename(state, away)); err != nil {
 		return fmt.Errorf("tpmtest: %w", err)
 	}
 	conn, err := dial(s.Address())
