@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,8 +70,12 @@ func (v *vetter) readTPM(inv *device.Inventory) *tpm.TPM {
 	defer done()
 	t, err := tpm.Open(address, tpm.Options{Timeout: v.cfg.TPM.Timeout.Duration})
 	if err != nil {
+		why := err.Error()
+		if errors.Is(err, tpm.ErrAbsent) && address == defaults().TPM.Address {
+			why += ` (a device without a TPM says tpm.address = "" in its configuration; to test files, name them)`
+		}
 		inv.TPM = &device.TPM{State: device.TPMAbsent}
-		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: err.Error()})
+		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: why})
 		return nil
 	}
 	info, keys, gaps := t.Inventory()
@@ -105,6 +110,9 @@ func (v *vetter) readDevice(inv *device.Inventory, env *check.Env) {
 		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, true)...)
 	}
 	for _, root := range env.Roots {
+		if slices.ContainsFunc(inv.Keys, func(k device.Key) bool { return k.Leaf() != nil && k.Leaf().Equal(root) }) {
+			continue // it came along with the device's certificate
+		}
 		inv.Keys = append(inv.Keys, device.Key{
 			ID: "ca-" + certificateID(root)[:16], Role: device.RoleCA, Source: "config:identity.ca",
 			Public: root.PublicKey, SPKI: root.RawSubjectPublicKeyInfo, Chain: []*x509.Certificate{root},
@@ -136,7 +144,7 @@ func (v *vetter) readCredential(inv *device.Inventory, role device.Role, certifi
 		return nil
 	}
 	for i := range keys {
-		keys[i].Role = device.RoleCA
+		keys[i].Role, keys[i].ID = device.RoleCA, fmt.Sprintf("%s#%d", name, i+1)
 	}
 	keys[0].Role, keys[0].ID = role, name
 	if key != "" && !strings.HasPrefix(key, "tpm:") {
