@@ -14,7 +14,7 @@ PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
-.PHONY: build test lint go-test test-386 test-arm cross demo bench fuzz blocklist tools-test tools-demo clean
+.PHONY: build test lint golangci go-test test-386 test-arm cross demo bench fuzz blocklist tools-test tools-demo clean
 
 build: ## the programs, for this machine, into bin/
 	$(BUILD) -o bin/ ./cmd/...
@@ -25,6 +25,9 @@ lint:
 	@test -z "$$(gofmt -l cmd device tpm mqtt blocklist | tee /dev/stderr)"
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
+
+golangci: ## the linters of .golangci.yml; building them takes minutes
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2 run ./...
 
 go-test:
 	$(GO) test ./...

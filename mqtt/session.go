@@ -195,7 +195,7 @@ func (s *Session) receive(p packets.ControlPacket) error {
 			if p.Qos == 1 {
 				ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 				ack.MessageID = p.MessageID
-				s.write(ack) // an error has ended the session
+				_ = s.write(ack) // an error has ended the session
 			}
 		}()
 	case *packets.PingrespPacket:
@@ -291,7 +291,7 @@ func (s *Session) Close() error {
 	}
 	polite := time.AfterFunc(250*time.Millisecond, func() { s.end(net.ErrClosed) })
 	defer polite.Stop()
-	s.write(packets.NewControlPacket(packets.Disconnect))
+	_ = s.write(packets.NewControlPacket(packets.Disconnect))
 	s.end(net.ErrClosed)
 	return nil
 }

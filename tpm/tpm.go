@@ -243,7 +243,7 @@ func roundTrip(conn io.ReadWriter, command []byte) ([]byte, error) {
 		m, err := conn.Read(buf[n:])
 		n += m
 		if n < want && err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, fmt.Errorf("read response: %w after %d bytes", err, n)

@@ -117,7 +117,7 @@ func (a *Agent) vet(ctx context.Context, trigger device.Trigger) *device.Report 
 	} else if err := a.Spool.Put(r.ID, r.Verdict() == device.Fail, b); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
-	a.settle(r, a.Gate.Admit(ctx, offline{errors.New("not connected yet")}, r))
+	_ = a.settle(r, a.Gate.Admit(ctx, offline{errors.New("not connected yet")}, r)) // delivering tells
 	return r
 }
 

@@ -286,7 +286,7 @@ func TestUnparsableCertificate(t *testing.T) {
 	i := bytes.Index(broken, good.SPKI) + len(good.SPKI) - 1
 	broken[i] ^= 1
 	k = only(t, broken)
-	if public, ok := k.Public.(*ecdsa.PublicKey); !ok || k.CertificateError == "" || public.Curve.IsOnCurve(public.X, public.Y) {
+	if public, ok := k.Public.(*ecdsa.PublicKey); !ok || k.CertificateError == "" || public.IsOnCurve(public.X, public.Y) {
 		t.Errorf("point off the curve: %+v", k)
 	}
 }

@@ -64,7 +64,7 @@ func (l *listener) shake(tcp net.Conn) *peer {
 			l.server.log.Info("connection refused", "remote", c.Remote, "certificate", c.CertificateID, "reason", c.Refused)
 		}
 	}()
-	tcp.SetDeadline(time.Now().Add(handshakeTime)) // the broker sets its own after CONNECT
+	_ = tcp.SetDeadline(time.Now().Add(handshakeTime)) // the broker sets its own after CONNECT
 	p := &peer{Conn: tls.Server(tcp, l.config)}
 	err := p.HandshakeContext(context.Background())
 	state := p.ConnectionState()

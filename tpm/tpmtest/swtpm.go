@@ -149,7 +149,7 @@ func (s *SWTPM) start(ctx context.Context, opts Options) error {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			cmd.Wait()
+			_ = cmd.Wait()
 			close(s.exited)
 		}
 	}()
