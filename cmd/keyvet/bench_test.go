@@ -29,7 +29,7 @@ func BenchmarkCheckFile(b *testing.B) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			b.Fatalf("%v\n%s", err, out)
 		}
-		peak = max(peak, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
+		peak = max(peak, int64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)) // 32 bits wide on some
 	}
 	b.ReportMetric(float64(peak)*1024/1e6, "peak-MB")
 }
