@@ -36,8 +36,8 @@ test-386:
 	GOARCH=386 $(GO) test $(PURE) ./device/durable
 	GOARCH=386 $(GO) test -run 'Published|Debian|Config|CommandLine' ./cmd/keyvet
 
-test-arm: # under emulation
-	GOARCH=arm GOARM=6 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static $(PURE)
+test-arm: # under emulation, which loses the address of a SIGBUS
+	GOARCH=arm GOARM=6 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -skip TestShrunkFile $(PURE)
 
 cross: ## the device binary for every architecture, into bin/
 	@set -e; for t in $(TARGETS); do \
