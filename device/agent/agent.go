@@ -199,7 +199,10 @@ func (a *Agent) settle(r *device.Report, admission error) error {
 	}
 	if err := s.save(a.StateDir); err != nil {
 		a.Log.Error("verdict cannot be kept", "error", err)
-		return errors.Join(admission, err)
+		if admission != nil {
+			err = fmt.Errorf("%w; %w", admission, err)
+		}
+		return err
 	}
 	return admission
 }

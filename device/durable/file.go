@@ -24,13 +24,13 @@ func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, tempPrefix+"*") // 0600
 	if err != nil {
-		return fmt.Errorf("durable: write %s: %w", path, err)
+		return fmt.Errorf("durable: write %s: %w", path, cause(err))
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
 			os.Remove(f.Name())
-			err = fmt.Errorf("durable: write %s: %w", path, err)
+			err = fmt.Errorf("durable: write %s: %w", path, cause(err))
 		}
 	}()
 	if _, err := f.Write(data); err != nil {
@@ -84,6 +84,15 @@ func Dir(path string, mode fs.FileMode) error {
 		}
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// cause is err without the operation and the temporary path.
+func cause(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
 }
 
 func syncDir(path string) error {
