@@ -133,6 +133,11 @@ func (a *Agent) deliver(ctx context.Context, cloud Cloud, r *device.Report) erro
 		a.forget(r.ID)
 	}
 	err = a.settle(r, err)
+	if err != nil {
+		a.Log.Warn("gate", "open", a.Gate.Open(), "reason", err)
+	} else {
+		a.Log.Info("gate", "open", true)
+	}
 	if acknowledged {
 		if tellErr := cloud.ReportGate(admitCtx, a.Gate.Open()); tellErr != nil {
 			a.Log.Warn("the shadow does not show the gate", "error", tellErr)
