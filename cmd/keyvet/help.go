@@ -20,7 +20,7 @@ exit status of check and run -once:
 examples:
   keyvet check server.pem                  a certificate, chain, CSR or key
   keyvet check -tpm /dev/tpmrm0            this device, its TPM included
-  ssh-keyscan host | cut -d' ' -f2- | keyvet check -    standard input
+  ssh-keyscan host | keyvet check -        standard input
 `
 
 var helpTexts = map[string]string{
