@@ -34,9 +34,18 @@ type Options struct {
 	// FailureMode starts a TPM in failure mode: most commands fail with
 	// TPM_RC_FAILURE, and what TPM2_GetCapability says is wrong.
 	FailureMode bool
+	// TPM12 starts a TPM 1.2 with an endorsement key, and its certificate in
+	// NV that anybody may read. FailureMode is not for it.
+	TPM12 bool
+	// Owned gives a TPM 1.2 an owner, and a storage root key, whose passwords
+	// are 20 zero bytes.
+	Owned bool
+	// RSA3072 makes the RSA endorsement key one of 3,072 bits, by the template
+	// H-6 at 0x8101001c, in place of that of 2,048.
+	RSA3072 bool
 }
 
-// SWTPM is a running swtpm with a TPM 2.0 of its own.
+// SWTPM is a running swtpm with a TPM of its own.
 type SWTPM struct {
 	dir     string
 	remove  bool
@@ -121,11 +130,23 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 			return fmt.Errorf("tpmtest: %w", err)
 		}
 	}
-	args := []string{"--tpm2", "--config", filepath.Join(s.dir, "setup.conf"), "--tpmstate", "dir://" + filepath.Join(s.dir, "state"), "--overwrite"}
+	args := []string{"--config", filepath.Join(s.dir, "setup.conf"), "--tpmstate", "dir://" + filepath.Join(s.dir, "state"), "--overwrite"}
 	if opts.NoEKCertificates {
 		args = append(args, "--createek")
 	} else {
-		args = append(args, "--create-ek-cert", "--create-platform-cert", "--lock-nvram")
+		args = append(args, "--create-ek-cert", "--create-platform-cert")
+	}
+	if !opts.TPM12 {
+		args = append(args, "--tpm2")
+		if !opts.NoEKCertificates {
+			args = append(args, "--lock-nvram")
+		}
+	}
+	if opts.Owned {
+		args = append(args, "--take-ownership", "--owner-well-known", "--srk-well-known")
+	}
+	if opts.RSA3072 {
+		args = append(args, "--rsa-keysize", "3072")
 	}
 	cmd := exec.CommandContext(ctx, "swtpm_setup", args...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+s.dir)
@@ -138,8 +159,11 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 func (s *SWTPM) start(ctx context.Context, opts Options) error {
 	state := filepath.Join(s.dir, "state")
 	os.Remove(s.socket()) // of an earlier run
-	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state,
+	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpmstate", "dir="+state,
 		"--server", "type=unixio,path="+s.socket(), "--flags", "not-need-init,startup-clear")
+	if !opts.TPM12 {
+		cmd.Args = append(cmd.Args, "--tpm2")
+	}
 	cmd.Stdout, cmd.Stderr = s.output, s.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
