@@ -83,9 +83,9 @@ func TestCertificatesInNV(t *testing.T) {
 	damaged = bytes.Replace(damaged, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)
 	store(t, c, 0x01c00016, byAuth, damaged)
 	// One for a key that was not asked for, readable by the owner alone.
-	store(t, c, 0x01c0001c, tpm2.TPMANV{OwnerRead: true}, issue(t, "EK", &signer.PublicKey, "elsewhere", signer))
+	store(t, c, 0x01c00020, tpm2.TPMANV{OwnerRead: true}, issue(t, "EK", &signer.PublicKey, "elsewhere", signer))
 	// A damaged one for a key that was not asked for.
-	store(t, c, 0x01c0001e, byAuth, damaged)
+	store(t, c, 0x01c00022, byAuth, damaged)
 	// No certificates: a nonce, a template, rubbish, nothing, and what counts towards lockout.
 	store(t, c, 0x01c00003, byAuth, make([]byte, 64))
 	store(t, c, 0x01c00017, byAuth, tpm2.Marshal(tpm2.ECCEKTemplate))
@@ -100,12 +100,12 @@ func TestCertificatesInNV(t *testing.T) {
 		"tpm-ek-p384 EK ECDSA-P384 tpm:0x81010016 0",
 		"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
 		"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
-		"tpm-ek-nv-0x01c0001c EK ECDSA-P256 tpm:nv:0x01c0001c 1",
+		"tpm-ek-nv-0x01c00020 EK ECDSA-P256 tpm:nv:0x01c00020 1",
+		"tpm-ek-nv-0x01c00022 EK ECDSA-P384 tpm:nv:0x01c00022 0",
 		"gap tpm:nv:0x01c0000a minor=false",
 		"gap tpm:nv:0x01c00014 minor=true",
 		"gap tpm:nv:0x01c00018 minor=true",
 		"gap tpm:nv:0x01c00101 minor=true",
-		"gap EK certificate minor=true",
 	)
 	ek := keyByID(t, keys, "tpm-ek-rsa2048")
 	for i, want := range [][]byte{leaf, intermediate, root} {

@@ -1,11 +1,12 @@
 // Package tpm reads one TPM 2.0: what it says of itself, its keys and their
 // certificates, and a quote over a report. It changes nothing in the TPM: what
-// it loads it flushes, on errors too, and it makes nothing persistent.
+// it loads it flushes, on errors too, and it makes nothing persistent. Of a TPM
+// 1.2 it reads what there is to be read without a password, see [tpm12].
 //
 // A TPM is reached through the kernel's character devices, or over a socket
 // that carries plain TPM commands and responses, as swtpm's data channel does.
 // Not spoken: the Microsoft simulator's protocol, TPMs on a bare SPI or I2C
-// bus, TPM 1.2.
+// bus.
 //
 // "Part 1" to "Part 4" are those of the TCG's Trusted Platform Module Library
 // Specification, Family "2.0", revision 1.59; "EK Profile" is the TCG EK
@@ -20,6 +21,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -128,15 +130,8 @@ func openDevice(path string) (io.ReadWriteCloser, error) {
 			break
 		}
 	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
-		return nil, fmt.Errorf("%w: %v", ErrAbsent, err)
-	case errors.Is(err, syscall.EBUSY):
-		return nil, fmt.Errorf("%w: another program holds it; use the kernel's resource manager, /dev/tpmrm0", err)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: run as root or as a member of the device's group", err)
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, explainOpen(path, err)
 	}
 	f := os.NewFile(uintptr(fd), path)
 	if info, err := f.Stat(); err != nil || info.Mode()&fs.ModeCharDevice == 0 {
@@ -144,6 +139,30 @@ func openDevice(path string) (io.ReadWriteCloser, error) {
 		return nil, errors.New("not a character device")
 	}
 	return f, nil
+}
+
+// explainOpen says why a device cannot be opened, and what to do next.
+func explainOpen(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
+		dir, name := filepath.Split(path)
+		if number, ok := strings.CutPrefix(name, "tpmrm"); ok {
+			if bare := dir + "tpm" + number; exists(bare) {
+				return fmt.Errorf("%w: %v, but there is %s: the kernel has no resource manager for this TPM (before Linux 4.12, or a TPM 1.2): give %s, and let no other program use it", ErrAbsent, err, bare, bare)
+			}
+		}
+		return fmt.Errorf("%w: %v", ErrAbsent, err)
+	case errors.Is(err, syscall.EBUSY):
+		return fmt.Errorf("%w: another program holds it; use the kernel's resource manager, /dev/tpmrm0", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: run as root or as a member of the device's group", err)
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Close ends the connection; no command can be sent after it.
@@ -184,10 +203,13 @@ func (t *TPM) send(command []byte, timeout time.Duration) ([]byte, error) {
 }
 
 // asksAgain tells whether the TPM could not start the command now: it
-// yielded, is testing itself, or says so (Part 2, section 6.6.3).
+// yielded, is testing itself, or says so (Part 2, section 6.6.3; for TPM 1.2,
+// TPM Main Specification, Part 2, section 16).
 func asksAgain(response []byte) bool {
 	switch binary.BigEndian.Uint32(response[6:]) {
 	case 0x908, 0x90a, 0x922: // TPM_RC_YIELDED, TPM_RC_TESTING, TPM_RC_RETRY
+		return true
+	case 0x800, 0x802: // TPM_RETRY, TPM_DOING_SELFTEST
 		return true
 	}
 	return false
