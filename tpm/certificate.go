@@ -178,7 +178,7 @@ func (inv *inventory) readRange(what string, first, last uint32) []*certificate 
 func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(t)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: read public area of NV index: %w", err)
+		return nil, fmt.Errorf("tpm: read public area of NV index: %w", explain(err))
 	}
 	public, err := rsp.NVPublic.Contents()
 	if err != nil {
@@ -211,7 +211,7 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		size := min(chunk, public.DataSize-offset)
 		rsp, err := tpm2.NVRead{AuthHandle: auth, NVIndex: nv, Size: size, Offset: offset}.Execute(t)
 		if err != nil {
-			return nil, fmt.Errorf("tpm: read NV index: %w", err)
+			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
 		}
 		if len(rsp.Data.Buffer) != int(size) {
 			return nil, fmt.Errorf("tpm: read NV index: %d bytes instead of %d", len(rsp.Data.Buffer), size)

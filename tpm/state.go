@@ -93,6 +93,7 @@ var refusals = []struct {
 	{tpm2.TPMRCBadAuth, "the hierarchy has a password, which keyvet does not ask for"},
 	{tpm2.TPMRCAuthFail, "the hierarchy has a password, which keyvet does not ask for"},
 	{tpm2.TPMRCHierarchy, "the hierarchy is disabled until the TPM is reset"},
+	{tpm2.TPMRCHandle, "the TPM lists it and does not give it, so its hierarchy is disabled until the TPM is reset"},
 	{tpm2.TPMRCLockout, "the TPM is in dictionary-attack lockout: wait, or clear it by its lockout password (tpm2_dictionarylockout -c)"},
 	{tpm2.TPMRCObjectMemory, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
 	{tpm2.TPMRCObjectHandles, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
