@@ -84,6 +84,8 @@ func explain(err error) error {
 	return err
 }
 
+const busy = "the TPM stayed busy for as long as a command may take: let it finish its self-test, look for another program that uses it, or raise the timeout"
+
 // refusals are the codes that tell of the TPM's state, not of the command
 // (Part 2, section 6.6.3).
 var refusals = []struct {
@@ -100,6 +102,7 @@ var refusals = []struct {
 	{tpm2.TPMRCSessionMemory, "other programs' sessions fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
 	{tpm2.TPMRCSessionHandles, "other programs' sessions fill the TPM; flush them (tpm2_flushcontext --saved-session)"},
 	{tpm2.TPMRCMemory, "the TPM is out of memory; use the kernel's resource manager, /dev/tpmrm0"},
+	{tpm2.TPMRCYielded, busy}, {tpm2.TPMRCTesting, busy}, {tpm2.TPMRCNVRate, busy}, {tpm2.TPMRCRetry, busy},
 	{tpm2.TPMRCInitialize, "the TPM was not started: load the kernel's TPM driver, or have the firmware send TPM2_Startup"},
 	{tpm2.TPMRCUpgrade, "the TPM is in the middle of a firmware update: finish it"},
 	{tpm2.TPMRCReboot, "the TPM wants a reset: restart the device"},

@@ -141,7 +141,8 @@ func TestExplain(t *testing.T) {
 		tpm2.TPMRCLockout: "tpm2_dictionarylockout", tpm2.TPMRCObjectMemory: "/dev/tpmrm0", tpm2.TPMRCObjectHandles: "/dev/tpmrm0",
 		tpm2.TPMRCSessionMemory: "/dev/tpmrm0", tpm2.TPMRCSessionHandles: "tpm2_flushcontext", tpm2.TPMRCMemory: "/dev/tpmrm0",
 		tpm2.TPMRCInitialize: "was not started", tpm2.TPMRCUpgrade: "finish it", tpm2.TPMRCReboot: "restart the device",
-		tpm2.TPMRCFailure: "failure mode", 0x0a: "a TPM 1.2", 0x1e: "a TPM 1.2",
+		tpm2.TPMRCYielded: "stayed busy", tpm2.TPMRCTesting: "stayed busy", tpm2.TPMRCNVRate: "stayed busy", tpm2.TPMRCRetry: "stayed busy",
+		tpm2.TPMRCHandle | 0x100: "is disabled", tpm2.TPMRCFailure: "failure mode", 0x0a: "a TPM 1.2", 0x1e: "a TPM 1.2",
 	} {
 		err := explain(code)
 		if !strings.Contains(err.Error(), want) || !errors.Is(err, code) && !errors.Is(err, code&^0xf00) {

@@ -202,12 +202,12 @@ func (t *TPM) send(command []byte, timeout time.Duration) ([]byte, error) {
 	}
 }
 
-// asksAgain tells whether the TPM could not start the command now: it
-// yielded, is testing itself, or says so (Part 2, section 6.6.3; for TPM 1.2,
+// asksAgain tells whether the TPM could not start the command now: it yielded,
+// is testing itself, spares its NV, or says so (Part 2, section 6.6.3; for TPM 1.2,
 // TPM Main Specification, Part 2, section 16).
 func asksAgain(response []byte) bool {
 	switch binary.BigEndian.Uint32(response[6:]) {
-	case 0x908, 0x90a, 0x922: // TPM_RC_YIELDED, TPM_RC_TESTING, TPM_RC_RETRY
+	case 0x908, 0x90a, 0x920, 0x922: // TPM_RC_YIELDED, TPM_RC_TESTING, TPM_RC_NV_RATE, TPM_RC_RETRY
 		return true
 	case 0x800, 0x802: // TPM_RETRY, TPM_DOING_SELFTEST
 		return true
