@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -127,5 +129,51 @@ func TestTPM12Disabled(t *testing.T) {
 		if !strings.Contains(g.Why, "in the firmware's setup") {
 			t.Errorf("%+v", g)
 		}
+	}
+}
+
+func TestKernelSaysTPM12(t *testing.T) {
+	sysfs := t.TempDir()
+	for name, major := range map[string]string{"tpm0": "1\n", "tpm1": "2\n", "tpm2": "", "tpm.sock": "1\n"} {
+		if err := os.Mkdir(filepath.Join(sysfs, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sysfs, name, "tpm_version_major"), []byte(major), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for address, want := range map[string]bool{
+		"/dev/tpm0": true, "/dev/tpmrm0": true, "/dev/tpm1": false, "/dev/tpm2": false, "/dev/tpm3": false, "unix:/tpm.sock": false, "tcp:tpm0": false, "": false,
+	} {
+		if kernelSaysTPM12(sysfs, address) != want {
+			t.Errorf("%q: %v", address, !want)
+		}
+	}
+}
+
+// A TPM that is known as a TPM 1.2 is sent no command of TPM 2.0.
+func TestTPM12IsNotAskedAsTPM20(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{TPM12: true})
+	var foreign atomic.Int32
+	proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
+		if command[0] == 0x80 {
+			foreign.Add(1)
+		}
+		return response
+	})
+	c := connect(t, proxy.Address())
+	c.is12.Store(true)
+	if _, keys, gaps := c.Inventory(); len(keys) != 1 || len(gaps) != 0 {
+		t.Errorf("%v", brief(keys, gaps))
+	}
+	if _, err := c.Quote([32]byte{}); !errors.Is(err, errTPM12) {
+		t.Errorf("quote: %v", err)
+	}
+	if n := foreign.Load(); n != 0 {
+		t.Errorf("%d commands of TPM 2.0", n)
+	}
+	c.is12.Store(false)
+	if _, err := c.Info(); err != nil || foreign.Load() != 1 || !c.is12.Load() {
+		t.Errorf("not known before: %d commands of TPM 2.0, %v", foreign.Load(), err)
 	}
 }

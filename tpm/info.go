@@ -15,6 +15,9 @@ import (
 // TPMDegraded and nothing more is said of it, since what it says then is not
 // to be trusted.
 func (t *TPM) Info() (device.TPM, error) {
+	if t.is12.Load() {
+		return t.info12()
+	}
 	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
 	// In failure mode TPM2_GetCapability still answers, so another command,
 	// which needs no authorization and changes nothing, has to ask.
@@ -22,6 +25,7 @@ func (t *TPM) Info() (device.TPM, error) {
 	case errors.Is(err, tpm2.TPMRCFailure):
 		return info, nil
 	case isTPM12(err):
+		t.is12.Store(true)
 		return t.info12()
 	case err != nil:
 		return info, fmt.Errorf("tpm: read clock: %w", explain(err))

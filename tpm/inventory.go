@@ -249,6 +249,9 @@ func isMinor(err error) bool {
 // withPrimary makes a primary key for as long as use runs. Whatever happens,
 // it is flushed afterwards, unless the connection broke.
 func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic) error) (err error) {
+	if t.is12.Load() {
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, errTPM12)
+	}
 	creator := &creator{t: t, timeout: t.timeout}
 	if p.area.Type == tpm2.TPMAlgRSA {
 		creator.timeout = max(t.timeout, rsaCreation)

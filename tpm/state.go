@@ -79,7 +79,7 @@ func explain(err error) error {
 		}
 	}
 	if isTPM12(err) {
-		return fmt.Errorf("a TPM 1.2 does not have what was asked for: %w", err)
+		return fmt.Errorf("%w: %w", errTPM12, err)
 	}
 	return err
 }

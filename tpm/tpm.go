@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -56,6 +57,8 @@ type TPM struct {
 	address string
 	timeout time.Duration
 
+	is12 atomic.Bool // a TPM 1.2, as the kernel says or as it answered
+
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser
 	broken error // why no further command may be sent
@@ -72,7 +75,18 @@ func Open(address string, opts Options) (*TPM, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tpm: open %s: %w", address, err)
 	}
-	return &TPM{address: address, timeout: opts.Timeout, conn: conn}, nil
+	t := &TPM{address: address, timeout: opts.Timeout, conn: conn}
+	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))
+	return t, nil
+}
+
+// kernelSaysTPM12 tells whether the kernel knows a device as a TPM 1.2, so that
+// it need not be asked by a command that it does not have. Kernels before Linux
+// 5.6 do not say.
+func kernelSaysTPM12(sysfs, address string) bool {
+	name := strings.Replace(filepath.Base(address), "tpmrm", "tpm", 1)
+	major, err := os.ReadFile(filepath.Join(sysfs, name, "tpm_version_major"))
+	return err == nil && strings.HasPrefix(address, "/") && strings.TrimSpace(string(major)) == "1"
 }
 
 func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
