@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -186,4 +188,24 @@ func TestExplainOpen(t *testing.T) {
 	if _, err := Open(filepath.Join(dir, "tpmrm0"), Options{}); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "no resource manager") {
 		t.Errorf("%v", err)
 	}
+}
+
+// Another program may hold the device for a while, but not for ever.
+func TestWhileBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		answers := []error{syscall.EBUSY, syscall.EINTR, syscall.EBUSY, nil}
+		fd, err := whileBusy(time.Minute, func() (int, error) { tries++; return 7, answers[tries-1] })
+		if fd != 7 || err != nil || tries != len(answers) {
+			t.Errorf("%d, %v after %d tries", fd, err, tries)
+		}
+		start := time.Now()
+		if _, err := whileBusy(time.Minute, func() (int, error) { return -1, syscall.EBUSY }); err != syscall.EBUSY || time.Since(start) > time.Minute || time.Since(start) < 50*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		start = time.Now()
+		if _, err := whileBusy(time.Minute, func() (int, error) { return -1, syscall.ENOENT }); err != syscall.ENOENT || time.Since(start) != 0 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
 }

@@ -93,7 +93,7 @@ func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
 	scheme, rest, ok := strings.Cut(address, ":")
 	switch {
 	case strings.HasPrefix(address, "/"):
-		return openDevice(address)
+		return openDevice(address, timeout)
 	case !ok:
 		return nil, errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
 	case scheme == "spi", scheme == "i2c":
@@ -136,14 +136,8 @@ func cause(err error) error {
 // before the response with 0 bytes, an end of file, instead of EAGAIN
 // (drivers/char/tpm/tpm-dev-common.c). os.OpenFile would set it non-blocking
 // by itself, hence syscall.Open.
-func openDevice(path string) (io.ReadWriteCloser, error) {
-	var fd int
-	var err error
-	for {
-		if fd, err = syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0); err != syscall.EINTR {
-			break
-		}
-	}
+func openDevice(path string, timeout time.Duration) (io.ReadWriteCloser, error) {
+	fd, err := whileBusy(timeout, func() (int, error) { return syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, explainOpen(path, err)
 	}
@@ -153,6 +147,19 @@ func openDevice(path string) (io.ReadWriteCloser, error) {
 		return nil, errors.New("not a character device")
 	}
 	return f, nil
+}
+
+// whileBusy repeats open while it is interrupted, or another program holds the
+// device, until the timeout.
+func whileBusy(timeout time.Duration, open func() (int, error)) (int, error) {
+	deadline := time.Now().Add(timeout)
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		fd, err := open()
+		if err != syscall.EINTR && err != syscall.EBUSY || time.Until(deadline) < pause {
+			return fd, err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // explainOpen says why a device cannot be opened, and what to do next.
