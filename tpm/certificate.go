@@ -117,12 +117,18 @@ func (inv *inventory) readPlatformCertificate() string {
 	for _, h := range inv.indices("tpm: platform certificates", firstPlatformIndex, lastPlatformIndex) {
 		content, err := inv.t.readNV(h)
 		if err != nil {
-			inv.gap(fmt.Sprintf("tpm:nv:%#08x", uint32(h)), err)
+			inv.platformGap(uint32(h), err)
 		} else if digest := certificateDigest(content); digest != "" {
 			return digest
 		}
 	}
 	return ""
+}
+
+// platformGap tells that a platform certificate cannot be read, which is minor:
+// there is no key in it.
+func (inv *inventory) platformGap(index uint32, why error) {
+	inv.gaps = append(inv.gaps, device.Gap{What: (&certificate{index: index}).source(), Why: "platform certificate: " + why.Error(), Minor: true})
 }
 
 // certificateDigest is the lower-case hex SHA-256 of the certificate in an NV

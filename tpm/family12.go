@@ -66,8 +66,11 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	if state.Owned {
 		inv.gap("tpm-srk", errors.New("the TPM has an owner: its storage root key and the keys under it are readable by the owner's password alone, which keyvet does not ask for"))
 	}
-	if content, err := tpm12.ReadNV(t, tpm12.PlatformCertificate); err == nil {
+	switch content, err := tpm12.ReadNV(t, tpm12.PlatformCertificate); {
+	case err == nil:
 		info.PlatformCertificate = certificateDigest(content)
+	case !errors.Is(err, tpm12.BadIndex):
+		inv.platformGap(tpm12.PlatformCertificate, err)
 	}
 	return info, inv.keys, inv.gaps
 }

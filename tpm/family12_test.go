@@ -84,9 +84,9 @@ func TestTPM12States(t *testing.T) {
 		"not started":    {everything, answer12(tpm12.NotStarted), device.TPMDegraded, []string{"gap tpm minor=false"}, "was not started"},
 		"no endorsement": {func(_, o uint32) bool { return o == readPubek }, answer12(tpm12.NoEndorsement), device.TPMOK, []string{"tpm-ek EK RSA-2048 tpm:nv:0x1000f000 1", "gap tpm-ek minor=true"}, "no endorsement key"},
 		"NV for the owner": {func(_, o uint32) bool { return o == nvRead }, answer12(tpm12.AuthConflict), device.TPMOK,
-			[]string{"tpm-ek EK RSA-2048 tpm:pubek 0", "gap tpm:nv:0x1000f000 minor=false"}, "owner's password"},
+			[]string{"tpm-ek EK RSA-2048 tpm:pubek 0", "gap tpm:nv:0x1000f000 minor=false", "gap tpm:nv:0x1000f002 minor=true"}, "owner's password"},
 		"NV of something else": {func(_, o uint32) bool { return o == nvRead }, answer12(0, append([]byte{0, 0, 0, 5}, "other"...)...), device.TPMOK,
-			[]string{"tpm-ek EK RSA-2048 tpm:pubek 0", "gap tpm:nv:0x1000f000 minor=false"}, "5 bytes instead of"},
+			[]string{"tpm-ek EK RSA-2048 tpm:pubek 0", "gap tpm:nv:0x1000f000 minor=false", "gap tpm:nv:0x1000f002 minor=true"}, "5 bytes instead of"},
 		"busy at first": {func(n, _ uint32) bool { return n <= 3 }, answer12(0x802), device.TPMOK, []string{"tpm-ek EK RSA-2048 tpm:pubek 1"}, ""},
 	} {
 		var asked atomic.Uint32

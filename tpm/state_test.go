@@ -65,7 +65,7 @@ func TestDisabledHierarchies(t *testing.T) {
 			"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
 			"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
 			"gap tpm: NV of the platform minor=false",
-			"gap tpm:nv:0x01c00002 minor=false", "gap tpm:nv:0x01c00016 minor=false", "gap tpm:nv:0x01c08000 minor=false",
+			"gap tpm:nv:0x01c00002 minor=false", "gap tpm:nv:0x01c00016 minor=false", "gap tpm:nv:0x01c08000 minor=true",
 		},
 	} {
 		t.Run(strings.Join(want[len(want)-1:], ""), func(t *testing.T) {
