@@ -54,6 +54,24 @@ type Key struct {
 
 	// Private is where the private half lies, if it is in a file.
 	Private *PrivateFile
+
+	// TPM is what a TPM says of the key, if the private half is in one.
+	TPM *TPMObject
+}
+
+// TPMObject is what a TPM 2.0 says of a key in it besides the public half.
+type TPMObject struct {
+	// Name is the algorithm of a hash (2 bytes, big-endian) and the hash by it
+	// of the key's public area (TPM 2.0 Library, Part 1, section 16).
+	Name       []byte
+	Attributes uint32 // TPMA_OBJECT (TPM 2.0 Library, Part 2, section 8.3)
+}
+
+// MadeInTPM tells whether the TPM itself made the key and never lets it out
+// (fixedTPM and sensitiveDataOrigin). Without a TPM it did not.
+func (o *TPMObject) MadeInTPM() bool {
+	const fixedTPM, sensitiveDataOrigin = 1 << 1, 1 << 5
+	return o != nil && o.Attributes&fixedTPM != 0 && o.Attributes&sensitiveDataOrigin != 0
 }
 
 // PrivateFile is a file that holds a private key.
@@ -143,12 +161,15 @@ const (
 
 // TPM is what a TPM says of itself.
 type TPM struct {
-	Family          string   `json:"family,omitempty"`          // "2.0", "1.2"
-	Manufacturer    string   `json:"manufacturer,omitempty"`    // TPM_PT_MANUFACTURER, trimmed: "IFX", "STM"
-	VendorString    string   `json:"vendorString,omitempty"`    // TPM_PT_VENDOR_STRING_1 to 4, trimmed
-	FirmwareVersion string   `json:"firmwareVersion,omitempty"` // decoded by the vendor's rule: "7.85.4555.0"
-	SpecRevision    string   `json:"specRevision,omitempty"`    // "1.38"
-	State           TPMState `json:"state"`
+	Family          string `json:"family,omitempty"`          // "2.0", "1.2"
+	Manufacturer    string `json:"manufacturer,omitempty"`    // TPM_PT_MANUFACTURER, trimmed: "IFX", "STM"
+	VendorString    string `json:"vendorString,omitempty"`    // TPM_PT_VENDOR_STRING_1 to 4, trimmed
+	FirmwareVersion string `json:"firmwareVersion,omitempty"` // decoded by the vendor's rule: "7.85.4555.0"
+	SpecRevision    string `json:"specRevision,omitempty"`    // "1.38"
+	// PlatformCertificate is the lower-case hex SHA-256 of the first platform
+	// certificate in the TPM's NV. It is told, not verified: it holds no key.
+	PlatformCertificate string   `json:"platformCertificate,omitempty"`
+	State               TPMState `json:"state"`
 }
 
 // Inventory is all that was found to be vetted.

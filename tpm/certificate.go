@@ -2,11 +2,15 @@ package tpm
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -22,8 +26,15 @@ const (
 	lastChainIndex  = 0x01c001ff
 )
 
-// keyOfIndex is the endorsement key whose certificate is at an index.
-var keyOfIndex = map[uint32]string{0x01c00002: "tpm-ek-rsa2048", 0x01c0000a: "tpm-ek-p256", 0x01c00012: "tpm-ek-rsa2048", 0x01c00014: "tpm-ek-p256", 0x01c00016: "tpm-ek-p384"}
+// NV indices of platform certificates (TCG Registry of Reserved TPM 2.0 Handles
+// and Localities) and of the certificates of device identities, IDevID and IAK
+// (TCG TPM 2.0 Keys for Device Identity and Attestation).
+const (
+	firstPlatformIndex = 0x01c08000
+	lastPlatformIndex  = 0x01c0ffff
+	firstIdentityIndex = 0x01c90000
+	lastIdentityIndex  = 0x01c9ffff
+)
 
 // holdsCertificate tells whether an index of the range is for a certificate,
 // and not for a template or nonce.
@@ -38,63 +49,132 @@ func holdsCertificate(index uint32) bool {
 
 // certificate is what an NV index holds.
 type certificate struct {
-	index uint32
-	der   []byte
-	cert  *x509.Certificate // nil if unparsable
-	err   error             // why it is
+	index  uint32
+	der    []byte
+	cert   *x509.Certificate // nil if unparsable
+	err    error             // why it is
+	public crypto.PublicKey  // nil if there is none, or it cannot be told
+	spki   []byte            // of the key, as it is in the certificate
+}
+
+// parse fills in all but index and der. Of an unparsable certificate, its key
+// is taken even so.
+func (c *certificate) parse() {
+	if c.cert, c.err = ekcert.Parse(c.der); c.err != nil {
+		c.public, c.spki, _ = ekcert.PublicKey(c.der)
+		return
+	}
+	c.public, c.spki = c.cert.PublicKey, c.cert.RawSubjectPublicKeyInfo
+	if c.public == nil {
+		c.public = &device.OtherKey{Algorithm: c.cert.PublicKeyAlgorithm.String()}
+	}
 }
 
 func (c *certificate) source() string { return fmt.Sprintf("tpm:nv:%#08x", c.index) }
 
+// why tells why the certificate is unparsable.
+func (c *certificate) why() string { return fmt.Sprintf("%s: %v", c.source(), c.err) }
+
 // key is the key in the certificate, under that id.
-func (c *certificate) key(id string) (device.Key, error) {
-	if c.err != nil {
-		return device.Key{}, c.err
+func (c *certificate) key(id string) device.Key {
+	role := device.RoleEK
+	if c.index >= firstIdentityIndex && c.index <= lastIdentityIndex {
+		role = device.RolePersistent
 	}
-	public := c.cert.PublicKey
-	if public == nil {
-		public = &device.OtherKey{Algorithm: c.cert.PublicKeyAlgorithm.String()}
-	}
-	return device.Key{ID: id, Role: device.RoleEK, Source: c.source(), Public: public, SPKI: c.cert.RawSubjectPublicKeyInfo}, nil
+	return device.Key{ID: id, Role: role, Source: c.source(), Public: c.public, SPKI: c.spki}
 }
 
 // readCertificates reads the certificates of the endorsement keys, and apart
 // from them those of their issuers.
 func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.Certificate) {
-	indices, err := inv.t.handles(firstEKIndex, lastEKIndex)
-	if err != nil {
-		inv.gap("tpm: EK certificates", err)
-		return nil, nil
+	for _, c := range inv.readRange("tpm: EK certificates", firstEKIndex, lastEKIndex) {
+		if c.index < firstChainIndex || c.index > lastChainIndex {
+			certs = append(certs, c)
+		} else if c.err != nil {
+			inv.gap(c.source(), c.err)
+		} else {
+			issuers = append(issuers, c.cert)
+		}
 	}
-	for _, h := range indices {
+	return certs, issuers
+}
+
+// readIdentities reads the certificates of the device's identities, and apart
+// from them those of their issuers.
+func (inv *inventory) readIdentities() (certs []*certificate, issuers []*x509.Certificate) {
+	for _, c := range inv.readRange("tpm: device identity certificates", firstIdentityIndex, lastIdentityIndex) {
+		if c.err == nil && c.cert.IsCA {
+			issuers = append(issuers, c.cert)
+		} else {
+			certs = append(certs, c)
+		}
+	}
+	return certs, issuers
+}
+
+// readPlatformCertificate is the digest of the first platform certificate, or "".
+func (inv *inventory) readPlatformCertificate() string {
+	for _, h := range inv.indices("tpm: platform certificates", firstPlatformIndex, lastPlatformIndex) {
+		content, err := inv.t.readNV(h)
+		if err != nil {
+			inv.platformGap(uint32(h), err)
+		} else if digest := certificateDigest(content); digest != "" {
+			return digest
+		}
+	}
+	return ""
+}
+
+// platformGap tells that a platform certificate cannot be read, which is minor:
+// there is no key in it.
+func (inv *inventory) platformGap(index uint32, why error) {
+	inv.gaps = append(inv.gaps, device.Gap{What: (&certificate{index: index}).source(), Why: "platform certificate: " + why.Error(), Minor: true})
+}
+
+// certificateDigest is the lower-case hex SHA-256 of the certificate in an NV
+// index, an X.509 or an attribute certificate; "" if there is none.
+func certificateDigest(content []byte) string {
+	der, _, err := ekcert.Unwrap(content)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+func (inv *inventory) indices(what string, first, last uint32) []tpm2.TPMHandle {
+	indices, err := inv.t.handles(first, last)
+	if err != nil {
+		inv.gap(what, err)
+	}
+	return indices
+}
+
+// readRange reads all certificates at the NV indices from first up to last.
+func (inv *inventory) readRange(what string, first, last uint32) []*certificate {
+	var certs []*certificate
+	for _, h := range inv.indices(what, first, last) {
 		index := uint32(h)
 		if !holdsCertificate(index) {
 			continue
 		}
-		c := &certificate{index: index}
+		source := (&certificate{index: index}).source()
 		content, err := inv.t.readNV(h)
 		if err != nil {
-			inv.gap(c.source(), err)
+			inv.gap(source, err)
 			continue
 		}
 		for len(content) > 0 {
-			var der []byte
-			if der, content, err = ekcert.Unwrap(content); err != nil {
-				inv.gap(c.source(), err)
+			c := &certificate{index: index}
+			if c.der, content, err = ekcert.Unwrap(content); err != nil {
+				inv.gap(source, err)
 				break
 			}
-			c := &certificate{index: index, der: der}
-			c.cert, c.err = ekcert.Parse(der)
-			if index < firstChainIndex || index > lastChainIndex {
-				certs = append(certs, c)
-			} else if c.err != nil {
-				inv.gap(c.source(), c.err)
-			} else {
-				issuers = append(issuers, c.cert)
-			}
+			c.parse()
+			certs = append(certs, c)
 		}
 	}
-	return certs, issuers
+	return certs
 }
 
 // readNV reads a whole NV index. Where the index has a password, a wrong guess
@@ -104,7 +184,7 @@ func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.
 func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(t)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: read public area of NV index: %w", err)
+		return nil, fmt.Errorf("tpm: read public area of NV index: %w", explain(err))
 	}
 	public, err := rsp.NVPublic.Contents()
 	if err != nil {
@@ -124,7 +204,7 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	if public.DataSize > ekcert.MaxBytes {
 		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
 	}
-	properties, err := t.properties()
+	properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +217,7 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		size := min(chunk, public.DataSize-offset)
 		rsp, err := tpm2.NVRead{AuthHandle: auth, NVIndex: nv, Size: size, Offset: offset}.Execute(t)
 		if err != nil {
-			return nil, fmt.Errorf("tpm: read NV index: %w", err)
+			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
 		}
 		if len(rsp.Data.Buffer) != int(size) {
 			return nil, fmt.Errorf("tpm: read NV index: %d bytes instead of %d", len(rsp.Data.Buffer), size)
@@ -148,41 +228,50 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	return content, nil
 }
 
-// addCertificates gives each key its certificate, which is the one with the
-// same public key. A certificate of no key that was read is a key of its own:
-// the TPM claims it.
+// addCertificates gives each key its certificate, which is the first one with
+// the same public key. Any other certificate is a key of its own: the TPM
+// claims it.
 func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Certificate) {
 	for _, c := range certs {
-		if c.err != nil {
-			inv.addUnparsable(c)
-			continue
+		var chain []*x509.Certificate
+		if c.err == nil {
+			chain = append([]*x509.Certificate{c.cert}, issuersOf(c.cert, issuers)...)
 		}
-		chain := append([]*x509.Certificate{c.cert}, issuersOf(c.cert, issuers)...)
 		matched := false
 		for i := range inv.keys {
 			k := &inv.keys[i]
-			if bits := keyBits(k.SPKI); k.Chain == nil && bits != nil && bytes.Equal(bits, keyBits(c.cert.RawSubjectPublicKeyInfo)) {
+			bits := keyBits(k.SPKI)
+			if (bits == nil || !bytes.Equal(bits, keyBits(c.spki))) && !c.isOnlyFor(k.ID) {
+				continue
+			}
+			switch {
+			case c.err == nil && k.Chain == nil:
 				k.Chain, matched = chain, true
+			case c.err != nil && k.CertificateError == "":
+				k.CertificateError, matched = c.why(), true
 			}
 		}
-		if k, err := c.key(fmt.Sprintf("tpm-ek-nv-%#08x", c.index)); err == nil && !matched {
-			k.Chain = chain
+		switch {
+		case matched:
+		case c.public == nil:
+			inv.gaps = append(inv.gaps, device.Gap{What: "certificate", Why: c.why(), Minor: true})
+		default:
+			k := c.key(fmt.Sprintf("tpm-nv-%#08x", c.index))
+			if k.Role == device.RoleEK {
+				k.ID = fmt.Sprintf("tpm-ek-nv-%#08x", c.index)
+			}
+			if k.Chain = chain; c.err != nil {
+				k.CertificateError = c.why()
+			}
 			inv.addKey(k)
 		}
 	}
 }
 
-// addUnparsable tells of a certificate that cannot be parsed with the key that
-// its index is for, else as a gap.
-func (inv *inventory) addUnparsable(c *certificate) {
-	why := fmt.Sprintf("%s: %v", c.source(), c.err)
-	for i := range inv.keys {
-		if k := &inv.keys[i]; k.ID == keyOfIndex[c.index] {
-			k.CertificateError = why
-			return
-		}
-	}
-	inv.gaps = append(inv.gaps, device.Gap{What: "EK certificate", Why: why, Minor: true})
+// isOnlyFor tells whether nothing but its NV index says whose certificate it
+// is, and that is that of the key.
+func (c *certificate) isOnlyFor(id string) bool {
+	return c.public == nil && slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == c.index && ek.id == id })
 }
 
 // issuersOf is the path from a certificate upwards, as far as it is there.

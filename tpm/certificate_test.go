@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -83,9 +84,9 @@ func TestCertificatesInNV(t *testing.T) {
 	damaged = bytes.Replace(damaged, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)
 	store(t, c, 0x01c00016, byAuth, damaged)
 	// One for a key that was not asked for, readable by the owner alone.
-	store(t, c, 0x01c0001c, tpm2.TPMANV{OwnerRead: true}, issue(t, "EK", &signer.PublicKey, "elsewhere", signer))
+	store(t, c, 0x01c00020, tpm2.TPMANV{OwnerRead: true}, issue(t, "EK", &signer.PublicKey, "elsewhere", signer))
 	// A damaged one for a key that was not asked for.
-	store(t, c, 0x01c0001e, byAuth, damaged)
+	store(t, c, 0x01c00022, byAuth, damaged)
 	// No certificates: a nonce, a template, rubbish, nothing, and what counts towards lockout.
 	store(t, c, 0x01c00003, byAuth, make([]byte, 64))
 	store(t, c, 0x01c00017, byAuth, tpm2.Marshal(tpm2.ECCEKTemplate))
@@ -100,12 +101,12 @@ func TestCertificatesInNV(t *testing.T) {
 		"tpm-ek-p384 EK ECDSA-P384 tpm:0x81010016 0",
 		"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
 		"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
-		"tpm-ek-nv-0x01c0001c EK ECDSA-P256 tpm:nv:0x01c0001c 1",
+		"tpm-ek-nv-0x01c00020 EK ECDSA-P256 tpm:nv:0x01c00020 1",
+		"tpm-ek-nv-0x01c00022 EK ECDSA-P384 tpm:nv:0x01c00022 0",
 		"gap tpm:nv:0x01c0000a minor=false",
 		"gap tpm:nv:0x01c00014 minor=true",
 		"gap tpm:nv:0x01c00018 minor=true",
 		"gap tpm:nv:0x01c00101 minor=true",
-		"gap EK certificate minor=true",
 	)
 	ek := keyByID(t, keys, "tpm-ek-rsa2048")
 	for i, want := range [][]byte{leaf, intermediate, root} {
@@ -141,4 +142,82 @@ func TestHoldsCertificate(t *testing.T) {
 	if _, _, err := ekcert.Unwrap(tpm2.Marshal(tpm2.RSAEKTemplate)); err == nil {
 		t.Error("a template was taken for a certificate")
 	}
+}
+
+// Device identities: a certificate of a persistent key, one of a key that is
+// not there, and the issuer's. Each key has its certificate.
+func TestDeviceIdentities(t *testing.T) {
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	persist(t, emulator, map[string]tpm2.TPMHandle{"tpm-ak": 0x81020001})
+	c := connect(t, emulator.Address())
+	_, keys, _ := c.Inventory()
+	iak := keyByID(t, keys, "tpm-0x81020001")
+	if iak.Role != device.RoleAK {
+		t.Errorf("role %s", iak.Role)
+	}
+	byAuth := tpm2.TPMANV{AuthRead: true, OwnerRead: true, NoDA: true}
+	leaf := issueLeaf(t, iak.Public, signer)
+	issuer := issue(t, "issuer", &signer.PublicKey, "issuer", signer)
+	store(t, c, 0x01c90000, byAuth, append(bytes.Clone(leaf), issuer...))
+	store(t, c, 0x01c90001, byAuth, issueLeaf(t, &signer.PublicKey, signer))
+	_, keys, gaps := c.Inventory()
+	expect(t, brief(keys, gaps),
+		"tpm-ek-rsa2048 EK RSA-2048 tpm:0x81010001 0",
+		"tpm-ek-p256 EK ECDSA-P256 tpm:template:L-2 0",
+		"tpm-ek-p384 EK ECDSA-P384 tpm:0x81010016 0",
+		"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+		"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 2",
+		"tpm-0x81020001 AK ECDSA-P256 tpm:0x81020001 2",
+		"tpm-nv-0x01c90001 PERSISTENT ECDSA-P256 tpm:nv:0x01c90001 2",
+	)
+	if e, err := c.Quote([32]byte{}); err != nil || e.EKCertificate != "" {
+		t.Errorf("an identity's certificate passes for one of an EK: %+v, %v", e, err)
+	}
+}
+
+// issueLeaf makes a certificate that is of no CA, by the issuer "issuer".
+func issueLeaf(t *testing.T, public crypto.PublicKey, signer *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "identity"}, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{Subject: pkix.Name{CommonName: "issuer"}}, public, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// A certificate of the high range has its key made, and one that cannot be
+// parsed gives its key where the TPM does not.
+func TestUnparsableCertificates(t *testing.T) {
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	_, keys, _ := c.Inventory()
+	damage := func(der []byte) []byte {
+		return bytes.Replace(der, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)
+	}
+	byAuth := tpm2.TPMANV{AuthRead: true, OwnerRead: true, NoDA: true}
+	p256 := keyByID(t, keys, "tpm-ek-p256")
+	store(t, c, 0x01c0000a, byAuth, damage(issue(t, "EK", p256.Public, "elsewhere", signer)))
+	store(t, c, 0x01c00018, byAuth, []byte{0x30, 3, 2, 1, 5}) // no certificate at all
+	evict(t, c, 0x81010001)
+	switchOff(t, c, uint32(tpm2.TPMRHEndorsement))
+	_, keys, gaps := c.Inventory()
+	ek := keyByID(t, keys, "tpm-ek-p256")
+	if ek.Source != "tpm:nv:0x01c0000a" || !bytes.Equal(ek.SPKI, p256.SPKI) || ek.Chain != nil || !strings.Contains(ek.CertificateError, "malformed serial number") {
+		t.Errorf("%+v", ek)
+	}
+	expect(t, brief(keys, gaps),
+		"tpm-ek-p256 EK ECDSA-P256 tpm:nv:0x01c0000a 0",
+		"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+		"gap tpm: endorsement hierarchy minor=false", "gap tpm:0x81010016 minor=false",
+		"gap tpm-ek-rsa2048 minor=false", "gap tpm-ek-p256 minor=true", "gap tpm-ek-p384 minor=false", "gap tpm-ek-p521 minor=false", "gap tpm-ak minor=false",
+		"gap certificate minor=true",
+	)
 }

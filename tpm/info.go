@@ -13,22 +13,24 @@ import (
 // Info is what the TPM says of itself (TPM2_GetCapability, Part 3, section
 // 30.2; properties in Part 2, section 6.13). A TPM in failure mode is
 // TPMDegraded and nothing more is said of it, since what it says then is not
-// to be trusted. A TPM 1.2 is told by its family and an error.
+// to be trusted.
 func (t *TPM) Info() (device.TPM, error) {
+	if t.is12.Load() {
+		return t.info12()
+	}
 	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
 	// In failure mode TPM2_GetCapability still answers, so another command,
 	// which needs no authorization and changes nothing, has to ask.
 	switch _, err := (tpm2.ReadClock{}).Execute(t); {
 	case errors.Is(err, tpm2.TPMRCFailure):
 		return info, nil
-	case errors.Is(err, badTag):
-		return device.TPM{Family: "1.2", State: device.TPMDegraded}, errors.New("tpm: this is a TPM 1.2, which this version cannot read")
-	case errors.Is(err, tpm2.TPMRCInitialize):
-		return info, fmt.Errorf("tpm: the TPM was not started: load the kernel's TPM driver, or have the firmware send TPM2_Startup: %w", err)
+	case isTPM12(err):
+		t.is12.Store(true)
+		return t.info12()
 	case err != nil:
-		return info, fmt.Errorf("tpm: read clock: %w", err)
+		return info, fmt.Errorf("tpm: read clock: %w", explain(err))
 	}
-	p, err := t.properties()
+	p, err := t.properties(tpm2.TPMPTFamilyIndicator)
 	if err != nil {
 		return info, err
 	}
@@ -49,10 +51,6 @@ func (t *TPM) Info() (device.TPM, error) {
 	info.State = device.TPMOK
 	return info, nil
 }
-
-// badTag is what a TPM 1.2 answers to any command of TPM 2.0 (Part 2, section
-// 6.6.3, TPM_RC_BAD_TAG).
-const badTag tpm2.TPMRC = 0x1e
 
 // firmwareVersion decodes TPM_PT_FIRMWARE_VERSION_1 and _2 by the rule of the
 // vendor. Without a known rule all four halves are given, so that nothing is lost.
@@ -84,12 +82,11 @@ func words(values ...uint32) string {
 	return strings.TrimSpace(b.String())
 }
 
-// properties are the fixed properties of the TPM, those of group PT_FIXED
-// (Part 2, section 6.13).
-func (t *TPM) properties() (map[tpm2.TPMPT]uint32, error) {
-	const next = 0x200 // the group after
+// properties are those of the group that first is the first of (Part 2, section 6.13).
+func (t *TPM) properties(first tpm2.TPMPT) (map[tpm2.TPMPT]uint32, error) {
+	next := uint32(first) + 0x100 // the group after
 	all := make(map[tpm2.TPMPT]uint32)
-	err := t.capability(tpm2.TPMCapTPMProperties, uint32(tpm2.TPMPTFamilyIndicator), func(data *tpm2.TPMUCapabilities) (uint32, error) {
+	err := t.capability(tpm2.TPMCapTPMProperties, uint32(first), func(data *tpm2.TPMUCapabilities) (uint32, error) {
 		list, err := data.TPMProperties()
 		if err != nil {
 			return 0, err

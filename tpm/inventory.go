@@ -1,9 +1,11 @@
 package tpm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -13,11 +15,14 @@ import (
 )
 
 // Inventory reads all that is to be vetted in the TPM: what it says of itself,
-// its endorsement keys (RSA-2048, P-256, P-384) with their certificates, the
-// storage root key, the attestation key of [TPM.Quote], and every other key at
-// a persistent handle. Sources tell the way each key came: "tpm:0x81010001"
-// for a persistent handle, "tpm:template:L-1" for a primary key made by that
-// template, "tpm:nv:0x01c00002" for a certificate alone.
+// its endorsement keys with their certificates (RSA-2048, P-256 and P-384
+// always, others where there is a certificate or a persistent key), the storage
+// root key, the attestation key of [TPM.Quote], every other key at a persistent
+// handle of any hierarchy, and the certificates of device identities (IDevID and
+// IAK). Sources tell the way each key came: "tpm:0x81010001" for a persistent
+// handle, "tpm:template:L-1" for a primary key made by that template,
+// "tpm:nv:0x01c00002" for a certificate alone. Of a TPM 1.2, it is the
+// endorsement key ("tpm:pubek").
 //
 // What could not be read is a gap, minor where the TPM has no such thing.
 func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
@@ -28,24 +33,29 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	case info.State == device.TPMDegraded:
 		return info, nil, []device.Gap{{What: "tpm", Why: "in failure mode: its keys cannot be read; reset the device, and replace the TPM if that does not help"}}
 	}
+	if info.Family == "1.2" {
+		return t.inventory12(info)
+	}
 	inv := inventory{t: t}
+	inv.addStates()
 	inv.readPersistent()
 	certs, issuers := inv.readCertificates()
-	for _, ek := range endorsementKeys {
-		inv.addEK(ek, certs)
-	}
+	inv.addEKs(certs)
 	inv.addPrimary(storageRootKey, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
 	inv.addPrimary(attestationKey, device.RoleAK, nil)
 	for _, o := range inv.persistent {
-		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), device.RolePersistent, o)
+		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), roleOf(o), o)
 	}
 	inv.addCertificates(certs, issuers)
+	inv.addCertificates(inv.readIdentities())
+	info.PlatformCertificate = inv.readPlatformCertificate()
 	return info, inv.keys, inv.gaps
 }
 
 // Handles of the TCG Registry of Reserved TPM 2.0 Handles and Localities, section 2.3.1.
 const (
 	srkHandle       = 0x81000001
+	lastSRKHandle   = 0x8100ffff
 	firstEKHandle   = 0x81010000
 	lastEKHandle    = 0x8101ffff
 	firstPersistent = 0x81000000
@@ -109,7 +119,35 @@ func (inv *inventory) addObject(id string, role device.Role, o object) {
 		inv.gap(o.source, err)
 		return
 	}
-	inv.addKey(device.Key{ID: id, Role: role, Source: o.source, Public: public, SPKI: spki})
+	inv.addKey(device.Key{ID: id, Role: role, Source: o.source, Public: public, SPKI: spki, TPM: tpmObject(o.area)})
+}
+
+// tpmObject is the name and attributes of a key. A name by a hash that is not
+// known is left out.
+func tpmObject(area *tpm2.TPMTPublic) *device.TPMObject {
+	o := &device.TPMObject{Attributes: binary.BigEndian.Uint32(tpm2.Marshal(area.ObjectAttributes))}
+	if name, err := tpm2.ObjectName(area); err == nil {
+		o.Name = name.Buffer
+	}
+	return o
+}
+
+// roleOf is what a persistent key is for, by its handle and by what the TPM
+// lets it do: a restricted key that signs only what the TPM made itself attests,
+// one that decrypts only the TPM's own structures guards other keys.
+func roleOf(o object) device.Role {
+	a := o.area.ObjectAttributes
+	switch {
+	case !a.Restricted || !tpmObject(o.area).MadeInTPM() || a.SignEncrypt == a.Decrypt:
+		return device.RolePersistent
+	case a.SignEncrypt:
+		return device.RoleAK
+	case o.handle >= firstEKHandle && o.handle <= lastEKHandle:
+		return device.RoleEK
+	case o.handle >= firstPersistent && o.handle <= lastSRKHandle:
+		return device.RoleSRK
+	}
+	return device.RolePersistent
 }
 
 func (inv *inventory) addKey(k device.Key) { inv.keys = append(inv.keys, k) }
@@ -128,19 +166,52 @@ func (inv *inventory) addPrimary(p primary, role device.Role, persistent *object
 	inv.addObject(p.id, role, o)
 }
 
+// addEKs adds the endorsement keys. A persistent one belongs to the template
+// that it was made by, else to the first of its algorithm.
+func (inv *inventory) addEKs(certs []*certificate) {
+	made := make(map[string]*object)
+	for _, matches := range []func(endorsementKey, object) bool{
+		func(ek endorsementKey, o object) bool { return sameTemplate(o.area, &ek.area) },
+		func(ek endorsementKey, o object) bool { return isEK(o.area, ek.algorithm) },
+	} {
+		for _, ek := range endorsementKeys {
+			if made[ek.id] == nil {
+				made[ek.id] = inv.take(func(o object) bool {
+					return o.handle >= firstEKHandle && o.handle <= lastEKHandle && matches(ek, o)
+				})
+			}
+		}
+	}
+	for _, ek := range endorsementKeys {
+		certified := slices.ContainsFunc(certs, func(c *certificate) bool { return c.index == ek.index })
+		if ek.always || certified || made[ek.id] != nil {
+			inv.addEK(ek, made[ek.id], certs)
+		}
+	}
+}
+
+// sameTemplate tells whether a key was made by a template: all but the key
+// itself is the same.
+func sameTemplate(area, template *tpm2.TPMTPublic) bool {
+	key := *area
+	key.Unique = template.Unique
+	return area.Type == template.Type && bytes.Equal(tpm2.Marshal(key), tpm2.Marshal(*template))
+}
+
 // addEK adds an endorsement key from its persistent handle, else by its
 // template, else from its certificate alone, which is all there is where the
 // endorsement hierarchy has a password.
-func (inv *inventory) addEK(ek primary, certs []*certificate) {
+func (inv *inventory) addEK(ek endorsementKey, persistent *object, certs []*certificate) {
 	before := len(inv.gaps)
-	inv.addPrimary(ek, device.RoleEK, inv.take(func(o object) bool {
-		return o.handle >= firstEKHandle && o.handle <= lastEKHandle && isEK(o.area, ek.algorithm)
-	}))
+	inv.addPrimary(ek.primary, device.RoleEK, persistent)
 	if len(inv.gaps) == before {
 		return
 	}
 	for _, c := range certs {
-		if k, err := c.key(ek.id); err == nil && k.Algorithm() == ek.algorithm {
+		if c.public == nil || c.index != ek.index && isEKIndex(c.index) {
+			continue // of no key, or of that of another template
+		}
+		if k := c.key(ek.id); k.Algorithm() == ek.algorithm {
 			inv.addKey(k)
 			gap := &inv.gaps[before]
 			gap.Why, gap.Minor = "read from its certificate alone: "+gap.Why, true
@@ -178,6 +249,9 @@ func isMinor(err error) bool {
 // withPrimary makes a primary key for as long as use runs. Whatever happens,
 // it is flushed afterwards, unless the connection broke.
 func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic) error) (err error) {
+	if t.is12.Load() {
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, errTPM12)
+	}
 	creator := &creator{t: t, timeout: t.timeout}
 	if p.area.Type == tpm2.TPMAlgRSA {
 		creator.timeout = max(t.timeout, rsaCreation)
@@ -195,23 +269,6 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explain(err))
 	}
 	return use(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, rsp.OutPublic)
-}
-
-// explain tells apart why a TPM does not load or make a key.
-func explain(err error) error {
-	var format1 tpm2.TPMFmt1Error
-	if errors.As(err, &format1) {
-		if ok, n := format1.Parameter(); ok && n == 2 { // inPublic, the template
-			return fmt.Errorf("%w: %w", errUnsupported, err)
-		}
-	}
-	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
-		return fmt.Errorf("the hierarchy has a password: %w", err)
-	}
-	if errors.Is(err, tpm2.TPMRCObjectMemory) {
-		return fmt.Errorf("other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0: %w", err)
-	}
-	return err
 }
 
 // creator is the transport of a command that loads an object. It takes the

@@ -88,7 +88,8 @@ func TestInventory(t *testing.T) {
 	if want := (device.TPM{
 		Family: "2.0", Manufacturer: "IBM", VendorString: "SW   TPM",
 		FirmwareVersion: info.FirmwareVersion, SpecRevision: "1.64", State: device.TPMOK,
-	}); info != want || !strings.HasPrefix(info.FirmwareVersion, "8217.4131.22.") {
+		PlatformCertificate: info.PlatformCertificate,
+	}); info != want || len(info.PlatformCertificate) != 64 || !strings.HasPrefix(info.FirmwareVersion, "8217.4131.22.") {
 		t.Errorf("%+v", info)
 	}
 	expect(t, brief(keys, gaps),

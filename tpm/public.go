@@ -67,15 +67,19 @@ func rsaKey(area *tpm2.TPMTPublic) (crypto.PublicKey, []byte, error) {
 	if exponent == 0 { // the default (Part 2, section 12.2.3.5)
 		exponent = 65537
 	}
-	e := new(big.Int).SetUint64(uint64(exponent))
+	return rsaPublicKey(n, new(big.Int).SetUint64(uint64(exponent)))
+}
+
+// rsaPublicKey is the key of that modulus and exponent, and its SubjectPublicKeyInfo.
+func rsaPublicKey(n, e *big.Int) (crypto.PublicKey, []byte, error) {
 	spki, err := marshalSPKI(asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, asn1.NullRawValue, struct{ N, E *big.Int }{n, e})
 	if err != nil {
 		return nil, nil, err
 	}
-	if exponent > math.MaxInt32 {
+	if !e.IsInt64() || e.Int64() > math.MaxInt32 {
 		return &device.LargeRSA{N: n, E: e}, spki, nil
 	}
-	return &rsa.PublicKey{N: n, E: int(exponent)}, spki, nil
+	return &rsa.PublicKey{N: n, E: int(e.Int64())}, spki, nil
 }
 
 func eccKey(area *tpm2.TPMTPublic) (crypto.PublicKey, []byte, error) {

@@ -1,6 +1,11 @@
 package tpm
 
-import "github.com/google/go-tpm/tpm2"
+import (
+	"encoding/hex"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+)
 
 // primary is a key that the TPM makes of a seed and a template: the same key
 // each time (Part 1, on primary objects), so making it is reading it.
@@ -12,34 +17,77 @@ type primary struct {
 	area      tpm2.TPMTPublic
 }
 
-// endorsementKeys are the templates L-1, L-2 and H-3 of the EK Profile, annex B.
-var endorsementKeys = []primary{
-	{"tpm-ek-rsa2048", "RSA-2048", "L-1", tpm2.TPMRHEndorsement, tpm2.RSAEKTemplate},
-	{"tpm-ek-p256", "ECDSA-P256", "L-2", tpm2.TPMRHEndorsement, tpm2.ECCEKTemplate},
-	{"tpm-ek-p384", "ECDSA-P384", "H-3", tpm2.TPMRHEndorsement, tpm2.TPMTPublic{
-		Type:    tpm2.TPMAlgECC,
-		NameAlg: tpm2.TPMAlgSHA384,
+// endorsementKey is an EK of the EK Profile, annex B.
+type endorsementKey struct {
+	primary
+	index  uint32 // NV index of its certificate (EK Profile, sections 2.2.1.4 and 2.2.1.5)
+	always bool   // made even without a certificate or a persistent key
+}
+
+// endorsementKeys are those by the templates L-1, L-2 and, of the high range,
+// H-1 to H-7 without H-5, which is of SM2. Making an RSA key takes a chip
+// minutes, so only what is common is made where nothing tells of it.
+var endorsementKeys = []endorsementKey{
+	{primary{"tpm-ek-rsa2048", "RSA-2048", "L-1", tpm2.TPMRHEndorsement, tpm2.RSAEKTemplate}, 0x01c00002, true},
+	{primary{"tpm-ek-p256", "ECDSA-P256", "L-2", tpm2.TPMRHEndorsement, tpm2.ECCEKTemplate}, 0x01c0000a, true},
+	{primary{"tpm-ek-p384", "ECDSA-P384", "H-3", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA384, 256, tpm2.TPMECCNistP384)}, 0x01c00016, true},
+	{primary{"tpm-ek-rsa2048-high", "RSA-2048", "H-1", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA256, 128, 2048)}, 0x01c00012, false},
+	{primary{"tpm-ek-p256-high", "ECDSA-P256", "H-2", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA256, 128, tpm2.TPMECCNistP256)}, 0x01c00014, false},
+	{primary{"tpm-ek-p521", "ECDSA-P521", "H-4", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA512, 256, tpm2.TPMECCNistP521)}, 0x01c00018, false},
+	{primary{"tpm-ek-rsa3072", "RSA-3072", "H-6", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 3072)}, 0x01c0001c, false},
+	{primary{"tpm-ek-rsa4096", "RSA-4096", "H-7", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 4096)}, 0x01c0001e, false},
+}
+
+// isEKIndex tells whether the certificate of one of endorsementKeys is at that NV index.
+func isEKIndex(index uint32) bool {
+	return slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == index })
+}
+
+// policyB is the policy of the templates of the high range, by hash (EK
+// Profile, annex B): PolicySecret of the endorsement hierarchy, or a policy in NV.
+var policyB = map[tpm2.TPMAlgID]string{
+	tpm2.TPMAlgSHA256: "ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd459089d19b5071c0b7a0",
+	tpm2.TPMAlgSHA384: "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12",
+	tpm2.TPMAlgSHA512: "b8221ca69e8550a4914de3faa6a18c072cc01208073a928d5d66d59ef79e49a4" +
+		"29c41a6b269571d57edb25fbdb1838425608b413cd616a5f6db5b6071af99bea",
+}
+
+// high is what the templates of the high range have in common.
+func high(kind, hash tpm2.TPMAlgID) tpm2.TPMTPublic {
+	policy, err := hex.DecodeString(policyB[hash])
+	if err != nil {
+		panic(err) // a constant, above
+	}
+	return tpm2.TPMTPublic{
+		Type: kind, NameAlg: hash,
 		ObjectAttributes: tpm2.TPMAObject{
 			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
 			UserWithAuth: true, AdminWithPolicy: true, Restricted: true, Decrypt: true,
 		},
-		// PolicyB of the EK Profile, annex B: PolicySecret of the
-		// endorsement hierarchy, or a policy in NV.
-		AuthPolicy: tpm2.TPM2BDigest{Buffer: []byte{
-			0xb2, 0x6e, 0x7d, 0x28, 0xd1, 0x1a, 0x50, 0xbc, 0x53, 0xd8, 0x82, 0xbc, 0xf5, 0xfd, 0x3a, 0x1a,
-			0x07, 0x41, 0x48, 0xbb, 0x35, 0xd3, 0xb4, 0xe4, 0xcb, 0x1c, 0x0a, 0xd9, 0xbd, 0xe4, 0x19, 0xca,
-			0xcb, 0x47, 0xba, 0x09, 0x69, 0x96, 0x46, 0x15, 0x0f, 0x9f, 0xc0, 0x00, 0xf3, 0xf8, 0x0e, 0x12,
-		}},
-		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
-			Symmetric: tpm2.TPMTSymDefObject{
-				Algorithm: tpm2.TPMAlgAES,
-				KeyBits:   tpm2.NewTPMUSymKeyBits(tpm2.TPMAlgAES, tpm2.TPMKeyBits(256)),
-				Mode:      tpm2.NewTPMUSymMode(tpm2.TPMAlgAES, tpm2.TPMAlgCFB),
-			},
-			CurveID: tpm2.TPMECCNistP384,
-		}),
-		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}),
-	}},
+		AuthPolicy: tpm2.TPM2BDigest{Buffer: policy},
+	}
+}
+
+func aesCFB(bits tpm2.TPMKeyBits) tpm2.TPMTSymDefObject {
+	return tpm2.TPMTSymDefObject{
+		Algorithm: tpm2.TPMAlgAES,
+		KeyBits:   tpm2.NewTPMUSymKeyBits(tpm2.TPMAlgAES, bits),
+		Mode:      tpm2.NewTPMUSymMode(tpm2.TPMAlgAES, tpm2.TPMAlgCFB),
+	}
+}
+
+func highRSA(hash tpm2.TPMAlgID, aesBits, bits tpm2.TPMKeyBits) tpm2.TPMTPublic {
+	area := high(tpm2.TPMAlgRSA, hash)
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{Symmetric: aesCFB(aesBits), KeyBits: bits})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{})
+	return area
+}
+
+func highECC(hash tpm2.TPMAlgID, aesBits tpm2.TPMKeyBits, curve tpm2.TPMECCCurve) tpm2.TPMTPublic {
+	area := high(tpm2.TPMAlgECC, hash)
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{Symmetric: aesCFB(aesBits), CurveID: curve})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
+	return area
 }
 
 // storageRootKey is the ECC template of the TCG TPM v2.0 Provisioning

@@ -1,11 +1,12 @@
 // Package tpm reads one TPM 2.0: what it says of itself, its keys and their
 // certificates, and a quote over a report. It changes nothing in the TPM: what
-// it loads it flushes, on errors too, and it makes nothing persistent.
+// it loads it flushes, on errors too, and it makes nothing persistent. Of a TPM
+// 1.2 it reads what there is to be read without a password, see [tpm12].
 //
 // A TPM is reached through the kernel's character devices, or over a socket
 // that carries plain TPM commands and responses, as swtpm's data channel does.
 // Not spoken: the Microsoft simulator's protocol, TPMs on a bare SPI or I2C
-// bus, TPM 1.2.
+// bus.
 //
 // "Part 1" to "Part 4" are those of the TCG's Trusted Platform Module Library
 // Specification, Family "2.0", revision 1.59; "EK Profile" is the TCG EK
@@ -20,8 +21,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -54,6 +57,8 @@ type TPM struct {
 	address string
 	timeout time.Duration
 
+	is12 atomic.Bool // a TPM 1.2, as the kernel says or as it answered
+
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser
 	broken error // why no further command may be sent
@@ -70,14 +75,25 @@ func Open(address string, opts Options) (*TPM, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tpm: open %s: %w", address, err)
 	}
-	return &TPM{address: address, timeout: opts.Timeout, conn: conn}, nil
+	t := &TPM{address: address, timeout: opts.Timeout, conn: conn}
+	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))
+	return t, nil
+}
+
+// kernelSaysTPM12 tells whether the kernel knows a device as a TPM 1.2, so that
+// it need not be asked by a command that it does not have. Kernels before Linux
+// 5.6 do not say.
+func kernelSaysTPM12(sysfs, address string) bool {
+	name := strings.Replace(filepath.Base(address), "tpmrm", "tpm", 1)
+	major, err := os.ReadFile(filepath.Join(sysfs, name, "tpm_version_major"))
+	return err == nil && strings.HasPrefix(address, "/") && strings.TrimSpace(string(major)) == "1"
 }
 
 func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
 	scheme, rest, ok := strings.Cut(address, ":")
 	switch {
 	case strings.HasPrefix(address, "/"):
-		return openDevice(address)
+		return openDevice(address, timeout)
 	case !ok:
 		return nil, errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
 	case scheme == "spi", scheme == "i2c":
@@ -120,23 +136,10 @@ func cause(err error) error {
 // before the response with 0 bytes, an end of file, instead of EAGAIN
 // (drivers/char/tpm/tpm-dev-common.c). os.OpenFile would set it non-blocking
 // by itself, hence syscall.Open.
-func openDevice(path string) (io.ReadWriteCloser, error) {
-	var fd int
-	var err error
-	for {
-		if fd, err = syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0); err != syscall.EINTR {
-			break
-		}
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
-		return nil, fmt.Errorf("%w: %v", ErrAbsent, err)
-	case errors.Is(err, syscall.EBUSY):
-		return nil, fmt.Errorf("%w: another program holds it; use the kernel's resource manager, /dev/tpmrm0", err)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: run as root or as a member of the device's group", err)
-	case err != nil:
-		return nil, err
+func openDevice(path string, timeout time.Duration) (io.ReadWriteCloser, error) {
+	fd, err := whileBusy(timeout, func() (int, error) { return syscall.Open(path, syscall.O_RDWR|syscall.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, explainOpen(path, err)
 	}
 	f := os.NewFile(uintptr(fd), path)
 	if info, err := f.Stat(); err != nil || info.Mode()&fs.ModeCharDevice == 0 {
@@ -144,6 +147,43 @@ func openDevice(path string) (io.ReadWriteCloser, error) {
 		return nil, errors.New("not a character device")
 	}
 	return f, nil
+}
+
+// whileBusy repeats open while it is interrupted, or another program holds the
+// device, until the timeout.
+func whileBusy(timeout time.Duration, open func() (int, error)) (int, error) {
+	deadline := time.Now().Add(timeout)
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		fd, err := open()
+		if err != syscall.EINTR && err != syscall.EBUSY || time.Until(deadline) < pause {
+			return fd, err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// explainOpen says why a device cannot be opened, and what to do next.
+func explainOpen(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
+		dir, name := filepath.Split(path)
+		if number, ok := strings.CutPrefix(name, "tpmrm"); ok {
+			if bare := dir + "tpm" + number; exists(bare) {
+				return fmt.Errorf("%w: %v, but there is %s: the kernel has no resource manager for this TPM (before Linux 4.12, or a TPM 1.2): give %s, and let no other program use it", ErrAbsent, err, bare, bare)
+			}
+		}
+		return fmt.Errorf("%w: %v", ErrAbsent, err)
+	case errors.Is(err, syscall.EBUSY):
+		return fmt.Errorf("%w: another program holds it; use the kernel's resource manager, /dev/tpmrm0", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: run as root or as a member of the device's group", err)
+	}
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Close ends the connection; no command can be sent after it.
@@ -183,11 +223,14 @@ func (t *TPM) send(command []byte, timeout time.Duration) ([]byte, error) {
 	}
 }
 
-// asksAgain tells whether the TPM could not start the command now: it
-// yielded, is testing itself, or says so (Part 2, section 6.6.3).
+// asksAgain tells whether the TPM could not start the command now: it yielded,
+// is testing itself, spares its NV, or says so (Part 2, section 6.6.3; for TPM 1.2,
+// TPM Main Specification, Part 2, section 16).
 func asksAgain(response []byte) bool {
 	switch binary.BigEndian.Uint32(response[6:]) {
-	case 0x908, 0x90a, 0x922: // TPM_RC_YIELDED, TPM_RC_TESTING, TPM_RC_RETRY
+	case 0x908, 0x90a, 0x920, 0x922: // TPM_RC_YIELDED, TPM_RC_TESTING, TPM_RC_NV_RATE, TPM_RC_RETRY
+		return true
+	case 0x800, 0x802: // TPM_RETRY, TPM_DOING_SELFTEST
 		return true
 	}
 	return false

@@ -6,6 +6,8 @@ package ekcert
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -74,17 +76,65 @@ func Parse(der []byte) (*x509.Certificate, error) {
 	}
 	cert.UnhandledCriticalExtensions = unhandled
 	if cert.PublicKey == nil {
-		var info struct {
-			Algorithm pkix.AlgorithmIdentifier
-			Key       asn1.BitString
-		}
-		if _, err := asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &info); err == nil && info.Algorithm.Algorithm.Equal(oidRSAESOAEP) {
-			if key, err := x509.ParsePKCS1PublicKey(info.Key.Bytes); err == nil {
-				cert.PublicKey, cert.PublicKeyAlgorithm = key, x509.RSA
-			}
+		if key := oaepKey(cert.RawSubjectPublicKeyInfo); key != nil {
+			cert.PublicKey, cert.PublicKeyAlgorithm = key, x509.RSA
 		}
 	}
 	return cert, nil
+}
+
+// oaepKey is the RSA key in a SubjectPublicKeyInfo for RSAES-OAEP, or nil.
+func oaepKey(spki []byte) *rsa.PublicKey {
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(spki, &info); err != nil || !info.Algorithm.Algorithm.Equal(oidRSAESOAEP) {
+		return nil
+	}
+	key, err := x509.ParsePKCS1PublicKey(info.Key.Bytes)
+	if err != nil {
+		return nil
+	}
+	return key
+}
+
+// PublicKey is the key in a certificate that Parse refuses, and its
+// SubjectPublicKeyInfo, found by its place in the certificate alone (RFC 5280,
+// section 4.1): manufacturers have issued certificates that break a rule of DER
+// elsewhere. The key is nil where only the SubjectPublicKeyInfo is understood.
+func PublicKey(der []byte) (key crypto.PublicKey, spki []byte, err error) {
+	malformed := errors.New("ekcert: no public key where a certificate has it")
+	sequence := func(v asn1.RawValue) bool {
+		return v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound
+	}
+	var certificate, tbs, field asn1.RawValue
+	if _, err := asn1.Unmarshal(der, &certificate); err != nil || !sequence(certificate) {
+		return nil, nil, malformed
+	}
+	if _, err := asn1.Unmarshal(certificate.Bytes, &tbs); err != nil || !sequence(tbs) {
+		return nil, nil, malformed
+	}
+	rest := tbs.Bytes
+	// version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
+	for i := 0; i < 7; i++ {
+		if rest, err = asn1.Unmarshal(rest, &field); err != nil {
+			return nil, nil, malformed
+		}
+		if i == 0 && field.Class != asn1.ClassContextSpecific {
+			i++ // a certificate without version
+		}
+	}
+	if !sequence(field) {
+		return nil, nil, malformed
+	}
+	if key, err := x509.ParsePKIXPublicKey(field.FullBytes); err == nil {
+		return key, field.FullBytes, nil
+	}
+	if key := oaepKey(field.FullBytes); key != nil {
+		return key, field.FullBytes, nil
+	}
+	return nil, field.FullBytes, nil
 }
 
 // checkAltName tells whether the subject alternative name is well-formed: one

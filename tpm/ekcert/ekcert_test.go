@@ -155,6 +155,73 @@ func TestParseOAEPKey(t *testing.T) {
 	}
 }
 
+// The key is found in whatever Parse takes, and where it refuses.
+func TestPublicKey(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := certificate(t, &key.PublicKey)
+	replace := func(old, with []byte) []byte {
+		if n := bytes.Count(der, old); n != 1 {
+			t.Fatalf("%x is there %d times", old, n)
+		}
+		return bytes.Replace(der, old, with, 1)
+	}
+	rsaEncryption := []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01}
+	for name, c := range map[string]struct {
+		der    []byte
+		parsed bool
+	}{
+		"good":              {der, true},
+		"serial number":     {replace([]byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}), false},
+		"key of RSAES-OAEP": {replace(rsaEncryption, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x07}), true},
+	} {
+		if _, err := ekcert.Parse(c.der); (err == nil) != c.parsed {
+			t.Errorf("%s: %v", name, err)
+		}
+		public, spki, err := ekcert.PublicKey(c.der)
+		if err != nil || !key.PublicKey.Equal(public) || !bytes.Contains(c.der, spki) {
+			t.Errorf("%s: %v, %v", name, public, err)
+		}
+	}
+	// X.509 version 1 has no version field.
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tbs asn1.RawValue
+	if _, err := asn1.Unmarshal(parsed.RawTBSCertificate, &tbs); err != nil {
+		t.Fatal(err)
+	}
+	fields, ok := bytes.CutPrefix(tbs.Bytes, []byte{0xa0, 3, 2, 1, 2})
+	if !ok {
+		t.Fatal("no version 3")
+	}
+	sequence := asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: fields}
+	first, err := asn1.Marshal([]asn1.RawValue{sequence})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if public, _, err := ekcert.PublicKey(first); err != nil || !key.PublicKey.Equal(public) {
+		t.Errorf("version 1: %v, %v", public, err)
+	}
+	other := replace(rsaEncryption, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a})
+	if public, spki, err := ekcert.PublicKey(other); err != nil || public != nil || len(spki) < 270 {
+		t.Errorf("another algorithm: %v, %v", public, err)
+	}
+	for n := range len(der) - 1 {
+		if public, _, err := ekcert.PublicKey(der[:n]); err == nil {
+			t.Fatalf("cut to %d bytes: %v", n, public)
+		}
+	}
+	for name, in := range map[string][]byte{"empty": {0x30, 0}, "an integer": {2, 1, 5}, "of an integer": {0x30, 3, 2, 1, 5}, "empty body": {0x30, 2, 0x30, 0}} {
+		if _, _, err := ekcert.PublicKey(in); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
 func FuzzUnwrapParse(f *testing.F) {
 	der := certificate(f, nil, pkix.Extension{Id: oidSAN, Critical: true, Value: directoryName(f)})
 	f.Add(der)
@@ -170,8 +237,13 @@ func FuzzUnwrapParse(f *testing.F) {
 			if len(der) == 0 || len(rest) >= len(b) {
 				t.Fatalf("%d bytes of %d, %d left", len(der), len(b), len(rest))
 			}
-			if cert, err := ekcert.Parse(der); err == nil && !bytes.Equal(cert.Raw, der) {
+			cert, err := ekcert.Parse(der)
+			if err == nil && !bytes.Equal(cert.Raw, der) {
 				t.Fatal("the certificate is not the bytes it was parsed from")
+			}
+			_, spki, keyErr := ekcert.PublicKey(der)
+			if keyErr == nil && !bytes.Contains(der, spki) || err == nil && !bytes.Equal(spki, cert.RawSubjectPublicKeyInfo) {
+				t.Fatalf("public key %x, %v; of the parsed certificate %v", spki, keyErr, cert)
 			}
 			b = rest
 		}

@@ -27,16 +27,26 @@ import (
 type Options struct {
 	// Dir is where state, socket and CA are put; it is made if need be, and
 	// stays. Without one, a temporary directory is used and removed by Stop.
-	// The socket's path, Dir with "/tpm.sock", has at most 107 bytes.
+	// The path of the control socket, Dir with "/tpm.sock.ctrl", has at most
+	// 107 bytes.
 	Dir string
 	// NoEKCertificates leaves the endorsement keys without certificates.
 	NoEKCertificates bool
 	// FailureMode starts a TPM in failure mode: most commands fail with
 	// TPM_RC_FAILURE, and what TPM2_GetCapability says is wrong.
 	FailureMode bool
+	// TPM12 starts a TPM 1.2 with an endorsement key, and its certificate in
+	// NV that anybody may read. FailureMode is not for it.
+	TPM12 bool
+	// Owned gives a TPM 1.2 an owner, and a storage root key, whose passwords
+	// are 20 zero bytes.
+	Owned bool
+	// RSA3072 makes the RSA endorsement key one of 3,072 bits, by the template
+	// H-6 at 0x8101001c, in place of that of 2,048.
+	RSA3072 bool
 }
 
-// SWTPM is a running swtpm with a TPM 2.0 of its own.
+// SWTPM is a running swtpm with a TPM of its own.
 type SWTPM struct {
 	dir     string
 	remove  bool
@@ -65,8 +75,8 @@ func Start(ctx context.Context, opts Options) (_ *SWTPM, err error) {
 	if s.dir, err = filepath.Abs(s.dir); err != nil {
 		return nil, fmt.Errorf("tpmtest: %w", err)
 	}
-	if len(s.socket()) > 107 { // sun_path of unix(7), less the final NUL
-		return nil, fmt.Errorf("tpmtest: %s: too long for a socket", s.socket())
+	if len(s.control()) > 107 { // sun_path of unix(7), less the final NUL
+		return nil, fmt.Errorf("tpmtest: %s: too long for a socket", s.control())
 	}
 	if err := s.manufacture(ctx, opts); err != nil {
 		return nil, err
@@ -81,8 +91,15 @@ func Start(ctx context.Context, opts Options) (_ *SWTPM, err error) {
 
 func (s *SWTPM) socket() string { return filepath.Join(s.dir, "tpm.sock") }
 
+// control is where swtpm takes commands about itself.
+func (s *SWTPM) control() string { return s.socket() + ".ctrl" }
+
 // Address is where the TPM is to be reached: "unix:" and a path.
 func (s *SWTPM) Address() string { return "unix:" + s.socket() }
+
+// TCTI is the address for the tools of tpm2-software, such as tpm2-tools:
+// what they take with -T, or in TPM2TOOLS_TCTI.
+func (s *SWTPM) TCTI() string { return "swtpm:path=" + s.socket() }
 
 // CAFiles are the PEM files of the CA that issued the endorsement
 // certificates: the issuer, then the root.
@@ -121,11 +138,23 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 			return fmt.Errorf("tpmtest: %w", err)
 		}
 	}
-	args := []string{"--tpm2", "--config", filepath.Join(s.dir, "setup.conf"), "--tpmstate", "dir://" + filepath.Join(s.dir, "state"), "--overwrite"}
+	args := []string{"--config", filepath.Join(s.dir, "setup.conf"), "--tpmstate", "dir://" + filepath.Join(s.dir, "state"), "--overwrite"}
 	if opts.NoEKCertificates {
 		args = append(args, "--createek")
 	} else {
-		args = append(args, "--create-ek-cert", "--create-platform-cert", "--lock-nvram")
+		args = append(args, "--create-ek-cert", "--create-platform-cert")
+	}
+	if !opts.TPM12 {
+		args = append(args, "--tpm2")
+		if !opts.NoEKCertificates {
+			args = append(args, "--lock-nvram")
+		}
+	}
+	if opts.Owned {
+		args = append(args, "--take-ownership", "--owner-well-known", "--srk-well-known")
+	}
+	if opts.RSA3072 {
+		args = append(args, "--rsa-keysize", "3072")
 	}
 	cmd := exec.CommandContext(ctx, "swtpm_setup", args...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+s.dir)
@@ -138,8 +167,12 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 func (s *SWTPM) start(ctx context.Context, opts Options) error {
 	state := filepath.Join(s.dir, "state")
 	os.Remove(s.socket()) // of an earlier run
-	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state,
-		"--server", "type=unixio,path="+s.socket(), "--flags", "not-need-init,startup-clear")
+	os.Remove(s.control())
+	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpmstate", "dir="+state,
+		"--server", "type=unixio,path="+s.socket(), "--ctrl", "type=unixio,path="+s.control(), "--flags", "not-need-init,startup-clear")
+	if !opts.TPM12 {
+		cmd.Args = append(cmd.Args, "--tpm2")
+	}
 	cmd.Stdout, cmd.Stderr = s.output, s.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)

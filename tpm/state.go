@@ -1,0 +1,110 @@
+package tpm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+// state is what of the TPM's state keeps keys from being read or used (TPM_PT
+// of group PT_VAR: TPMA_PERMANENT and TPMA_STARTUP_CLEAR, Part 2, sections 6.13,
+// 8.6 and 8.7).
+type state struct {
+	locked             bool   // dictionary-attack lockout
+	recovery           uint32 // seconds until one more failure is forgiven; 0: never
+	owner, endorsement bool   // the hierarchy is enabled
+	platformNV         bool   // so are the NV indices that the platform defined
+}
+
+func (t *TPM) readState() (state, error) {
+	p, err := t.properties(tpm2.TPMPTPermanent)
+	if err != nil {
+		return state{}, err
+	}
+	permanent, has := p[tpm2.TPMPTPermanent]
+	startup, has2 := p[tpm2.TPMPTStartupClear]
+	if !has || !has2 {
+		return state{}, errors.New("tpm: the TPM does not state its state")
+	}
+	return state{
+		locked: permanent&(1<<9) != 0, recovery: p[tpm2.TPMPTLockoutInterval],
+		owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
+	}, nil
+}
+
+// addStates tells as gaps what of the TPM's state keeps things from being read.
+// Lockout is a minor one: it keeps keys from being used, not from being read.
+func (inv *inventory) addStates() {
+	s, err := inv.t.readState()
+	if err != nil {
+		inv.gap("tpm: state", err)
+		return
+	}
+	if !s.owner {
+		inv.gap("tpm: owner hierarchy", disabled("keys and NV indices"))
+	}
+	if !s.endorsement {
+		inv.gap("tpm: endorsement hierarchy", disabled("keys"))
+	}
+	if !s.platformNV {
+		inv.gap("tpm: NV of the platform", disabled("NV indices, EK certificates among them,"))
+	}
+	if s.locked {
+		why := "in dictionary-attack lockout: keys with a password are refused until "
+		if s.recovery != 0 {
+			why += fmt.Sprintf("it has been powered for up to %d s, or ", s.recovery)
+		}
+		inv.gaps = append(inv.gaps, device.Gap{What: "tpm: lockout", Why: why + "its lockout password clears it (tpm2_dictionarylockout -c)", Minor: true})
+	}
+}
+
+func disabled(what string) error {
+	return fmt.Errorf("disabled: its %s cannot be read until the TPM is reset; find out which program or firmware sends TPM2_HierarchyControl", what)
+}
+
+// explain says what a refusal means, and what to do next where that helps.
+func explain(err error) error {
+	var format1 tpm2.TPMFmt1Error
+	if errors.As(err, &format1) {
+		if ok, n := format1.Parameter(); ok && n == 2 { // inPublic, the template
+			return fmt.Errorf("%w: %w", errUnsupported, err)
+		}
+	}
+	for _, r := range refusals {
+		if errors.Is(err, r.code) {
+			return fmt.Errorf("%s: %w", r.means, err)
+		}
+	}
+	if isTPM12(err) {
+		return fmt.Errorf("%w: %w", errTPM12, err)
+	}
+	return err
+}
+
+const busy = "the TPM stayed busy for as long as a command may take: let it finish its self-test, look for another program that uses it, or raise the timeout"
+
+// refusals are the codes that tell of the TPM's state, not of the command
+// (Part 2, section 6.6.3).
+var refusals = []struct {
+	code  tpm2.TPMRC
+	means string
+}{
+	{tpm2.TPMRCBadAuth, "the hierarchy has a password, which keyvet does not ask for"},
+	{tpm2.TPMRCAuthFail, "the hierarchy has a password, which keyvet does not ask for"},
+	{tpm2.TPMRCHierarchy, "the hierarchy is disabled until the TPM is reset"},
+	{tpm2.TPMRCHandle, "the TPM lists it and does not give it, so its hierarchy is disabled until the TPM is reset"},
+	{tpm2.TPMRCLockout, "the TPM is in dictionary-attack lockout: wait, or clear it by its lockout password (tpm2_dictionarylockout -c)"},
+	{tpm2.TPMRCObjectMemory, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
+	{tpm2.TPMRCObjectHandles, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
+	{tpm2.TPMRCSessionMemory, "other programs' sessions fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
+	{tpm2.TPMRCSessionHandles, "other programs' sessions fill the TPM; flush them (tpm2_flushcontext --saved-session)"},
+	{tpm2.TPMRCMemory, "the TPM is out of memory; use the kernel's resource manager, /dev/tpmrm0"},
+	{tpm2.TPMRCYielded, busy}, {tpm2.TPMRCTesting, busy}, {tpm2.TPMRCNVRate, busy}, {tpm2.TPMRCRetry, busy},
+	{tpm2.TPMRCInitialize, "the TPM was not started: load the kernel's TPM driver, or have the firmware send TPM2_Startup"},
+	{tpm2.TPMRCUpgrade, "the TPM is in the middle of a firmware update: finish it"},
+	{tpm2.TPMRCReboot, "the TPM wants a reset: restart the device"},
+	{tpm2.TPMRCFailure, "the TPM went into failure mode: reset the device, and replace the TPM if that does not help"},
+}

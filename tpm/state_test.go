@@ -1,0 +1,211 @@
+package tpm
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/tpm/tpmtest"
+)
+
+// command sends a command that go-tpm does not have, by the empty password of
+// one handle.
+func command(t *testing.T, c *TPM, code, handle uint32, parameters ...byte) {
+	t.Helper()
+	b := binary.BigEndian.AppendUint32([]byte{0x80, 0x02}, uint32(10+4+4+9+len(parameters)))
+	b = binary.BigEndian.AppendUint32(b, code)
+	b = binary.BigEndian.AppendUint32(b, handle)
+	b = append(b, 0, 0, 0, 9, 0x40, 0, 0, 0x09, 0, 0, 0, 0, 0) // TPM_RS_PW
+	response, err := c.Send(append(b, parameters...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rc := binary.BigEndian.Uint32(response[6:]); rc != 0 {
+		t.Fatalf("command %#x: %v", code, tpm2.TPMRC(rc))
+	}
+}
+
+// switchOff disables a hierarchy until the TPM is reset, as the platform's firmware may.
+func switchOff(t *testing.T, c *TPM, hierarchy uint32) {
+	t.Helper()
+	const hierarchyControl = 0x121
+	command(t, c, hierarchyControl, uint32(tpm2.TPMRHPlatform), append(binary.BigEndian.AppendUint32(nil, hierarchy), 0)...)
+}
+
+func TestDisabledHierarchies(t *testing.T) {
+	for hierarchy, want := range map[uint32][]string{
+		uint32(tpm2.TPMRHEndorsement): {
+			"tpm-ek-rsa2048 EK RSA-2048 tpm:nv:0x01c00002 1",
+			"tpm-ek-p384 EK ECDSA-P384 tpm:nv:0x01c00016 1",
+			"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+			"gap tpm: endorsement hierarchy minor=false", "gap tpm:0x81010001 minor=false", "gap tpm:0x81010016 minor=false",
+			"gap tpm-ek-rsa2048 minor=true", "gap tpm-ek-p256 minor=false", "gap tpm-ek-p384 minor=true", "gap tpm-ak minor=false",
+		},
+		uint32(tpm2.TPMRHOwner): {
+			"tpm-ek-rsa2048 EK RSA-2048 tpm:template:L-1 1",
+			"tpm-ek-p256 EK ECDSA-P256 tpm:template:L-2 0",
+			"tpm-ek-p384 EK ECDSA-P384 tpm:template:H-3 1",
+			"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
+			"gap tpm: owner hierarchy minor=false", "gap tpm:0x81010001 minor=false", "gap tpm:0x81010016 minor=false", "gap tpm-srk minor=false",
+		},
+		0x4000000d: { // TPM_RH_PLATFORM_NV
+			"tpm-ek-rsa2048 EK RSA-2048 tpm:0x81010001 0",
+			"tpm-ek-p256 EK ECDSA-P256 tpm:template:L-2 0",
+			"tpm-ek-p384 EK ECDSA-P384 tpm:0x81010016 0",
+			"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+			"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
+			"gap tpm: NV of the platform minor=false",
+			"gap tpm:nv:0x01c00002 minor=false", "gap tpm:nv:0x01c00016 minor=false", "gap tpm:nv:0x01c08000 minor=true",
+		},
+	} {
+		t.Run(strings.Join(want[len(want)-1:], ""), func(t *testing.T) {
+			c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
+			switchOff(t, c, hierarchy)
+			_, keys, gaps := c.Inventory()
+			expect(t, brief(keys, gaps), want...)
+			for _, g := range gaps {
+				if !strings.Contains(g.Why, "disabled") || !strings.Contains(g.Why, "until the TPM is reset") {
+					t.Errorf("%+v", g)
+				}
+			}
+		})
+	}
+}
+
+// The platform's hierarchy is for firmware, which disables it before it hands
+// over: nothing is missing then.
+func TestDisabledPlatformHierarchy(t *testing.T) {
+	c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
+	switchOff(t, c, uint32(tpm2.TPMRHPlatform))
+	_, keys, gaps := c.Inventory()
+	if len(keys) != 5 || len(gaps) != 0 {
+		t.Errorf("%v", brief(keys, gaps))
+	}
+}
+
+// In lockout all keys are read and quotes made: none of them counts towards it.
+func TestLockout(t *testing.T) {
+	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	const dictionaryAttackParameters = 0x13a
+	// No tries at all, one forgiven in 600 s.
+	command(t, c, dictionaryAttackParameters, uint32(tpm2.TPMRHLockout), 0, 0, 0, 0, 0, 0, 2, 0x58, 0, 0, 0, 1)
+	_, keys, gaps := c.Inventory()
+	if len(keys) != 5 {
+		t.Errorf("%v", brief(keys, gaps))
+	}
+	if len(gaps) != 1 || gaps[0].What != "tpm: lockout" || !gaps[0].Minor || !strings.Contains(gaps[0].Why, "up to 600 s") {
+		t.Errorf("%+v", gaps)
+	}
+	if _, err := c.Quote([32]byte{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Neither inventory nor quote needs a session, so that other programs' do not matter.
+func TestSessionsExhausted(t *testing.T) {
+	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	var full error
+	for i := 0; full == nil; i++ {
+		if i > 100 {
+			t.Fatal("the TPM takes any number of sessions")
+		}
+		_, _, full = tpm2.HMACSession(c, tpm2.TPMAlgSHA256, 16)
+	}
+	if err := explain(full); !strings.Contains(err.Error(), "other programs' sessions fill the TPM") {
+		t.Errorf("%v", err)
+	}
+	before := allHandles(t, c)
+	_, keys, gaps := c.Inventory()
+	if len(keys) != 5 || len(gaps) != 0 {
+		t.Errorf("%v", brief(keys, gaps))
+	}
+	if _, err := c.Quote([32]byte{}); err != nil {
+		t.Error(err)
+	}
+	if after := allHandles(t, c); !slices.Equal(before, after) {
+		t.Errorf("handles before: %x, after: %x", before, after)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	for code, want := range map[tpm2.TPMRC]string{
+		tpm2.TPMRCBadAuth | 0x100: "a password", tpm2.TPMRCAuthFail: "a password", tpm2.TPMRCHierarchy | 0x100: "is disabled",
+		tpm2.TPMRCLockout: "tpm2_dictionarylockout", tpm2.TPMRCObjectMemory: "/dev/tpmrm0", tpm2.TPMRCObjectHandles: "/dev/tpmrm0",
+		tpm2.TPMRCSessionMemory: "/dev/tpmrm0", tpm2.TPMRCSessionHandles: "tpm2_flushcontext", tpm2.TPMRCMemory: "/dev/tpmrm0",
+		tpm2.TPMRCInitialize: "was not started", tpm2.TPMRCUpgrade: "finish it", tpm2.TPMRCReboot: "restart the device",
+		tpm2.TPMRCYielded: "stayed busy", tpm2.TPMRCTesting: "stayed busy", tpm2.TPMRCNVRate: "stayed busy", tpm2.TPMRCRetry: "stayed busy",
+		tpm2.TPMRCHandle | 0x100: "is disabled", tpm2.TPMRCFailure: "failure mode", 0x0a: "a TPM 1.2", 0x1e: "a TPM 1.2",
+	} {
+		err := explain(code)
+		if !strings.Contains(err.Error(), want) || !errors.Is(err, code) && !errors.Is(err, code&^0xf00) {
+			t.Errorf("%#x: %v, want %q", uint32(code), err, want)
+		}
+	}
+	for _, err := range []error{tpm2.TPMRCValue, errors.New("other")} {
+		if explain(err) != err {
+			t.Errorf("%v became %v", err, explain(err))
+		}
+	}
+	if err := explain(tpm2.TPMRCCurve | 0x2c0); !errors.Is(err, errUnsupported) || !isMinor(err) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestExplainOpen(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tpm0"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path string
+		err  error
+		want string
+	}{
+		{"tpmrm0", syscall.ENOENT, "but there is " + dir + "/tpm0: the kernel has no resource manager"},
+		{"tpmrm1", syscall.ENOENT, "no TPM there: no such file or directory"},
+		{"tpm1", syscall.ENOENT, "no TPM there: no such file or directory"},
+		{"tpm0", syscall.ENODEV, "no TPM there: no such device"},
+		{"tpm0", syscall.EBUSY, "another program holds it; use the kernel's resource manager"},
+		{"tpm0", syscall.EACCES, "run as root"},
+		{"tpm0", syscall.EIO, "input/output error"},
+	} {
+		err := explainOpen(filepath.Join(dir, c.path), c.err)
+		absent := errors.Is(c.err, fs.ErrNotExist) || c.err == syscall.ENODEV
+		if !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrAbsent) != absent || !absent && !errors.Is(err, c.err) {
+			t.Errorf("%s, %v: %v", c.path, c.err, err)
+		}
+	}
+	if _, err := Open(filepath.Join(dir, "tpmrm0"), Options{}); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "no resource manager") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Another program may hold the device for a while, but not for ever.
+func TestWhileBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		answers := []error{syscall.EBUSY, syscall.EINTR, syscall.EBUSY, nil}
+		fd, err := whileBusy(time.Minute, func() (int, error) { tries++; return 7, answers[tries-1] })
+		if fd != 7 || err != nil || tries != len(answers) {
+			t.Errorf("%d, %v after %d tries", fd, err, tries)
+		}
+		start := time.Now()
+		if _, err := whileBusy(time.Minute, func() (int, error) { return -1, syscall.EBUSY }); err != syscall.EBUSY || time.Since(start) > time.Minute || time.Since(start) < 50*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		start = time.Now()
+		if _, err := whileBusy(time.Minute, func() (int, error) { return -1, syscall.ENOENT }); err != syscall.ENOENT || time.Since(start) != 0 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
