@@ -66,7 +66,7 @@ blocklist: ## the built-in blocklist, from the complete sets of weak keys in DAT
 	$(GO) run ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa2048,rsa2048-ssh,p256 -out blocklist/embedded.kvf
 
 tools-test: tools-demo
-	@.ci/need mosquitto=mosquitto qemu-arm-static=qemu-user-static openssl=openssl
+	@.ci/need tpm2_getcap=tpm2-tools mosquitto=mosquitto qemu-arm-static=qemu-user-static openssl=openssl
 
 tools-demo:
 	@.ci/need swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools

@@ -33,9 +33,9 @@ func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		}
 		found[0].Proof = l.Proof
 		return found
-	case !l.Covered && (k.Role == device.RoleEK || k.Role == device.RoleAK || k.Role == device.RoleSRK):
-		// A primary key comes from the TPM's own seeds, never from OpenSSL.
-		return notApplicable("a key that the TPM derives from its own seed; no loaded blocklist covers %s", k.Algorithm())
+	case !l.Covered && (k.TPM.MadeInTPM() || k.Role == device.RoleEK):
+		// It comes from the TPM's own generator, never from OpenSSL.
+		return notApplicable("a key that a TPM made; no loaded blocklist covers %s", k.Algorithm())
 	case !l.Covered:
 		return warned(device.Low, "KEYVET_DEBIAN_SIZE_NOT_COVERED", "no loaded blocklist covers %s: nothing is known of this key", k.Algorithm())
 	}

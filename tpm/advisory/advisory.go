@@ -90,6 +90,9 @@ func (l List) match(t device.TPM) []device.Advisory {
 		if e.Manufacturer != t.Manufacturer || e.Family != "" && e.Family != t.Family || !holds(e.Line, v) {
 			continue
 		}
+		if len(v) < e.precision() {
+			continue // "7.4" does not tell 7.4.0.0 from 7.4.0.1
+		}
 		affected := holds(e.Affected, v)
 		if !affected && (Range{Before: e.Fixed}).holds(v) {
 			continue // between the affected versions and the fix: nothing is known of it
@@ -100,6 +103,17 @@ func (l List) match(t device.TPM) []device.Advisory {
 		})
 	}
 	return matched
+}
+
+// precision is how many numbers of a version the entry needs.
+func (e Entry) precision() int {
+	longest := 0
+	for _, r := range append([]Range{{Before: e.Fixed}}, e.Affected...) {
+		for _, bound := range []string{r.From, r.To, r.Before} {
+			longest = max(longest, strings.Count(bound, ".")+1)
+		}
+	}
+	return longest
 }
 
 func holds(ranges []Range, v version) bool {
