@@ -27,7 +27,8 @@ import (
 type Options struct {
 	// Dir is where state, socket and CA are put; it is made if need be, and
 	// stays. Without one, a temporary directory is used and removed by Stop.
-	// The socket's path, Dir with "/tpm.sock", has at most 107 bytes.
+	// The path of the control socket, Dir with "/tpm.sock.ctrl", has at most
+	// 107 bytes.
 	Dir string
 	// NoEKCertificates leaves the endorsement keys without certificates.
 	NoEKCertificates bool
@@ -65,8 +66,8 @@ func Start(ctx context.Context, opts Options) (_ *SWTPM, err error) {
 	if s.dir, err = filepath.Abs(s.dir); err != nil {
 		return nil, fmt.Errorf("tpmtest: %w", err)
 	}
-	if len(s.socket()) > 107 { // sun_path of unix(7), less the final NUL
-		return nil, fmt.Errorf("tpmtest: %s: too long for a socket", s.socket())
+	if len(s.control()) > 107 { // sun_path of unix(7), less the final NUL
+		return nil, fmt.Errorf("tpmtest: %s: too long for a socket", s.control())
 	}
 	if err := s.manufacture(ctx, opts); err != nil {
 		return nil, err
@@ -81,8 +82,15 @@ func Start(ctx context.Context, opts Options) (_ *SWTPM, err error) {
 
 func (s *SWTPM) socket() string { return filepath.Join(s.dir, "tpm.sock") }
 
+// control is swtpm's control channel, where the TCG's software stack looks for it.
+func (s *SWTPM) control() string { return s.socket() + ".ctrl" }
+
 // Address is where the TPM is to be reached: "unix:" and a path.
 func (s *SWTPM) Address() string { return "unix:" + s.socket() }
+
+// TCTI is where programs on the TCG's software stack, such as tpm2-tools and
+// tpm2-openssl, reach the TPM.
+func (s *SWTPM) TCTI() string { return "swtpm:path=" + s.socket() }
 
 // CAFiles are the PEM files of the CA that issued the endorsement
 // certificates: the issuer, then the root.
@@ -138,8 +146,9 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 func (s *SWTPM) start(ctx context.Context, opts Options) error {
 	state := filepath.Join(s.dir, "state")
 	os.Remove(s.socket()) // of an earlier run
+	os.Remove(s.control())
 	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+state,
-		"--server", "type=unixio,path="+s.socket(), "--flags", "not-need-init,startup-clear")
+		"--server", "type=unixio,path="+s.socket(), "--ctrl", "type=unixio,path="+s.control(), "--flags", "not-need-init,startup-clear")
 	cmd.Stdout, cmd.Stderr = s.output, s.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
