@@ -29,9 +29,10 @@ const keyBlobType = "TSS2 PRIVATE KEY"
 // ParseKeyBlob reads the first TSS2 PRIVATE KEY in PEM text, a loadable key
 // such as tpm2-openssl and tpm2_encodeobject write ("ASN.1 Specification for
 // TPM 2.0 Key Files", section 3). The error wraps ErrNoKeyBlob if the text has
-// none. A key is refused that needs a password or a policy, that has to be
-// imported first, or whose parent is neither the owner hierarchy's primary key
-// nor at a persistent handle.
+// none. A key is refused that needs a policy, that has to be imported first, or
+// whose parent is neither the owner hierarchy's primary key nor at a persistent
+// handle. Whether it needs a password the TPM has to tell: tpm2_encodeobject
+// writes emptyAuth the wrong way round (tpm2-tools, issue 3458).
 func ParseKeyBlob(text []byte) (*KeyBlob, error) {
 	for {
 		block, rest := pem.Decode(text)
@@ -57,8 +58,6 @@ func parseKeyBlob(der []byte) (*KeyBlob, error) {
 	switch {
 	case !file.Keytype.Equal(keyfile.OIDLoadableKey):
 		return nil, fmt.Errorf("type %v is no loadable key: import it into the TPM first", file.Keytype)
-	case !file.EmptyAuth:
-		return nil, errors.New("the key has a password, which there is nobody to give: make one without")
 	case len(file.Policy) > 0 || len(file.AuthPolicy) > 0:
 		return nil, errors.New("the key needs a policy, which is not supported")
 	case file.Parent != tpm2.TPMRHOwner && !isPersistent(file.Parent):

@@ -52,7 +52,7 @@ func TestParseKeyBlob(t *testing.T) {
 		"after others":      {append([]byte("text\n-----BEGIN X-----\nAAAA\n-----END X-----\n"), good...), ""},
 		"nothing":           {nil, "no TSS2 PRIVATE KEY"},
 		"another key":       {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der.Bytes}), "no TSS2 PRIVATE KEY"},
-		"password":          {password.Bytes(), "password"},
+		"perhaps password":  {password.Bytes(), ""},
 		"policy":            {file(keyfile.WithPolicy([]*keyfile.TPMPolicy{{CommandCode: 1, CommandPolicy: []byte{1}}})).Bytes(), "policy"},
 		"authorized policy": {file(keyfile.WithAuthPolicy([]*keyfile.TPMAuthPolicy{{Policy: []*keyfile.TPMPolicy{{CommandCode: 1, CommandPolicy: []byte{1}}}}})).Bytes(), "policy"},
 		"to be imported":    {file(keyfile.WithKeytype(keyfile.OIDImportableKey)).Bytes(), "import it"},

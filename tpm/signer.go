@@ -26,6 +26,10 @@ import (
 // broken bus, nor another key at the handle, nor a fault in an RSA computation,
 // which could give away the key, goes unseen.
 //
+// The key must have no password. Where it has one, and its attributes do not
+// say noDA, an attempt counts towards the TPM's lockout: after the first, the
+// Signer makes no other.
+//
 // Its methods may be called from several goroutines; signatures go one at a time.
 type Signer struct {
 	address string
@@ -33,8 +37,9 @@ type Signer struct {
 	key     signingKey
 	public  crypto.PublicKey
 
-	mu      sync.Mutex
-	schemes []tls.SignatureScheme // that passed the self-test
+	mu       sync.Mutex
+	schemes  []tls.SignatureScheme // that passed the self-test
+	password error                 // that the TPM wanted one
 }
 
 // signingKey is a key that is in the TPM while it is used.
@@ -52,8 +57,6 @@ func NewSigner(address string, opts Options, b *KeyBlob) (*Signer, error) {
 // NewPersistentSigner is the signer of the key at a persistent handle of the
 // TPM at address, 0x81000000 to 0x81ffffff, which has to be the one of public.
 // It does not ask the TPM yet; if another key is at the handle, signing fails.
-// The key must have no password: where it has one, and its attributes do not
-// say noDA, each attempt counts towards the TPM's lockout.
 func NewPersistentSigner(address string, opts Options, handle uint32, public crypto.PublicKey) (*Signer, error) {
 	if !isPersistent(tpm2.TPMHandle(handle)) {
 		return nil, fmt.Errorf("tpm: %#08x is no persistent handle: those are 0x81000000 to 0x81ffffff", handle)
@@ -202,6 +205,9 @@ func (s *Signer) sign(digest []byte, opts crypto.SignerOpts) (signature []byte, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.password != nil {
+		return nil, s.password
+	}
 	t, err := Open(s.address, s.opts)
 	if err != nil {
 		return nil, err
@@ -221,7 +227,8 @@ func (s *Signer) sign(digest []byte, opts crypto.SignerOpts) (signature []byte, 
 			signature, err = t.sign(h, tpm2.TPMAlgRSAPSS, hash, digest)
 		}
 		if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
-			return fmt.Errorf("the key has a password, which there is nobody to give: %w", err)
+			s.password = fmt.Errorf("the key has a password, which there is nobody to give: %w", err)
+			return s.password
 		}
 		return err
 	})

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,8 +131,15 @@ func shake(t *testing.T, client tls.Certificate, version uint16) error {
 	}
 	shaken := make(chan error, 1)
 	go func() {
-		c := tls.Client(near, &tls.Config{Certificates: []tls.Certificate{client}, InsecureSkipVerify: true, MaxVersion: version})
-		shaken <- c.Handshake()
+		c := tls.Client(near, &tls.Config{
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &client, nil },
+			InsecureSkipVerify:   true, MaxVersion: version,
+		})
+		err := c.Handshake()
+		if err != nil {
+			near.Close()
+		}
+		shaken <- err
 	}()
 	server := tls.Server(far, &tls.Config{
 		Certificates: []tls.Certificate{selfSigned(t, serverKey)}, ClientAuth: tls.RequireAnyClientCert, MinVersion: version,
@@ -415,13 +423,40 @@ func TestSignerRefuses(t *testing.T) {
 // flipSignatures inverts a bit of what a proxy's TPM signs in that scheme.
 func flipSignatures(scheme tpm2.TPMAlgID) tpmtest.Rewrite {
 	return func(command, response []byte) []byte {
-		wanted := binary.BigEndian.Uint32(command[6:]) == uint32(tpm2.TPMCCSign) && bytes.Contains(command, []byte{0, 32}) &&
-			len(response) > headerLen+6 && binary.BigEndian.Uint16(response[headerLen+4:]) == uint16(scheme)
+		wanted := binary.BigEndian.Uint32(command[6:]) == uint32(tpm2.TPMCCSign) && len(response) > headerLen+16 &&
+			binary.BigEndian.Uint16(response[headerLen+4:]) == uint16(scheme)
 		if wanted {
 			response = bytes.Clone(response)
 			response[headerLen+16] ^= 1
 		}
 		return response
+	}
+}
+
+// A TPM locks itself after some wrong passwords: one is not tried twice.
+func TestPasswordTriedOnce(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	template := keyTemplates["rsa-2048"]
+	template.ObjectAttributes.NoDA = false
+	b, err := ParseKeyBlob(blobOf(createTemplate(t, emulator.Address(), "secret", template)).PEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused atomic.Int32
+	proxy := tpmtest.RunProxy(t, emulator.Address(), func(_, response []byte) []byte {
+		if binary.BigEndian.Uint32(response[6:]) == 0x98e { // TPM_RC_AUTH_FAIL, session 1
+			refused.Add(1)
+		}
+		return response
+	})
+	s := signerOf(t, proxy.Address(), b)
+	for range 3 {
+		if _, err := s.SelfTest(); !errors.Is(err, tpm2.TPMRCAuthFail) || !strings.Contains(err.Error(), "password") {
+			t.Errorf("%v", err)
+		}
+	}
+	if n := refused.Load(); n != 1 {
+		t.Errorf("%d attempts", n)
 	}
 }
 
