@@ -146,7 +146,7 @@ func (t *TPM) CreateKey(algorithm string) (*KeyBlob, error) {
 }
 
 func (t *TPM) createKey(template tpm2.TPMTPublic) (*KeyBlob, error) {
-	parent := tpm2.TPMHandle(tpm2.TPMRHOwner)
+	parent := tpm2.TPMRHOwner
 	handles, err := t.handles(srkHandle, srkHandle)
 	if err != nil {
 		return nil, err
@@ -196,11 +196,15 @@ func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error)
 func (b *KeyBlob) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
 	return t.withParent(b.file.Parent, func(parent tpm2.AuthHandle) (err error) {
 		creator := &creator{t: t, timeout: t.timeout}
-		defer func() { err = errors.Join(err, creator.flush()) }()
+		defer func() {
+			if flushErr := creator.flush(); err == nil {
+				err = flushErr
+			}
+		}()
 		rsp, err := tpm2.Load{ParentHandle: parent, InPrivate: b.file.Privkey, InPublic: b.file.Pubkey}.Execute(creator)
 		switch {
 		case errors.Is(err, tpm2.TPMRCIntegrity):
-			return fmt.Errorf("the TPM cannot load it: it belongs to another TPM, or this one was cleared since: %w", err)
+			return fmt.Errorf("the TPM cannot load it: it is of another TPM or another parent, or this TPM was cleared since: %w", err)
 		case err != nil:
 			return fmt.Errorf("load: %w", explain(err))
 		}

@@ -379,7 +379,7 @@ func TestSignerRefuses(t *testing.T) {
 	}{
 		"another key":        {persistentSigner(0x81000200), "another key is there"},
 		"no key":             {persistentSigner(0x81000201), "nothing is at 0x81000201"},
-		"another TPM's key":  {func() (*Signer, error) { return NewSigner(address, Options{}, foreign) }, "belongs to another TPM"},
+		"another TPM's key":  {func() (*Signer, error) { return NewSigner(address, Options{}, foreign) }, "of another TPM"},
 		"no parent":          {func() (*Signer, error) { return NewSigner(address, Options{}, &orphan) }, "nothing is at 0x81000300"},
 		"no TPM":             {func() (*Signer, error) { return NewSigner("unix:"+filepath.Join(t.TempDir(), "x"), Options{}, good) }, ErrAbsent.Error()},
 		"transient handle":   {persistentSigner(0x80000001), "no persistent handle"},
@@ -402,8 +402,15 @@ func TestSignerRefuses(t *testing.T) {
 	if slices.ContainsFunc(before, func(h tpm2.TPMHandle) bool { return h>>24 == 0x80 }) {
 		t.Errorf("a refusal left something behind: %x", before)
 	}
+	tested := signerOf(t, address, good)
+	if _, err := tested.SelfTest(); err != nil {
+		t.Fatal(err)
+	}
 	if err := emulator.Pause(); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := tested.SelfTest(); err != nil {
+		t.Errorf("a self-test that passed asks the TPM again: %v", err)
 	}
 	s, err := NewSigner(address, Options{Timeout: 50 * time.Millisecond}, good)
 	if err != nil {
@@ -563,6 +570,48 @@ func TestPadPSS(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzSign has a TPM answer anything, from recordings of real signatures on.
+func FuzzSign(f *testing.F) {
+	emulator := tpmtest.Run(f, tpmtest.Options{NoEKCertificates: true})
+	type request struct {
+		signer *Signer
+		opts   crypto.SignerOpts
+	}
+	digest := sha256.Sum256(nil)
+	var requests []request
+	for _, algorithm := range []string{"ecdsa-p256", "rsa-2048"} {
+		b := createKey(f, emulator.Address(), algorithm)
+		persistent, err := NewPersistentSigner(emulator.Address(), Options{}, 0x81000100+uint32(len(requests)), b.Public())
+		if err != nil {
+			f.Fatal(err)
+		}
+		persist(f, emulator.Address(), b, 0x81000100+uint32(len(requests)))
+		for _, w := range waysToSign(b.Public()) {
+			requests = append(requests, request{signerOf(f, emulator.Address(), b), w.opts}, request{persistent, w.opts})
+		}
+	}
+	for i, r := range requests {
+		c := connect(f, emulator.Address())
+		recorded := &recorder{ReadWriteCloser: c.conn}
+		c.conn = recorded
+		signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts)
+		if err != nil || verify(r.signer.public, digest[:], r.opts, signature) != nil {
+			f.Fatal(err)
+		}
+		c.Close()
+		f.Add(byte(i), recorded.responses)
+	}
+	f.Fuzz(func(t *testing.T, which byte, b []byte) {
+		r := requests[int(which)%len(requests)]
+		// Too short a time to be asked to repeat a command.
+		c := &TPM{address: "fuzz", timeout: 9 * time.Millisecond, conn: &transcript{responses: b}}
+		if signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts); err == nil {
+			verify(r.signer.public, digest[:], r.opts, signature)
+		}
+		r.signer.password = nil
+	})
 }
 
 func BenchmarkSignP256(b *testing.B) {
