@@ -64,8 +64,8 @@ func createTemplate(t *testing.T, address, password string, template tpm2.TPMTPu
 	return rsp
 }
 
-// persist puts a key at a persistent handle.
-func persist(t testing.TB, address string, b *KeyBlob, handle uint32) {
+// persistBlob puts a key at a persistent handle.
+func persistBlob(t testing.TB, address string, b *KeyBlob, handle uint32) {
 	t.Helper()
 	c, err := Open(address, Options{})
 	if err != nil {
@@ -173,7 +173,7 @@ func TestSigner(t *testing.T) {
 			if after := handlesOf(t, address); !slices.Equal(before, after) {
 				t.Errorf("creation: handles before: %x, after: %x", before, after)
 			}
-			persist(t, address, b, handle)
+			persistBlob(t, address, b, handle)
 			persistent, err := NewPersistentSigner(address, Options{}, handle, b.Public())
 			if err != nil {
 				t.Fatal(err)
@@ -351,7 +351,7 @@ func TestSignerRefuses(t *testing.T) {
 			t.Errorf("%s: the file: %v", c.name, err)
 		}
 		handle := 0x81000100 + uint32(i)
-		persist(t, address, b, handle)
+		persistBlob(t, address, b, handle)
 		s, err := NewPersistentSigner(address, Options{}, handle, public)
 		if err != nil {
 			t.Fatal(err)
@@ -365,7 +365,7 @@ func TestSignerRefuses(t *testing.T) {
 	}
 
 	good, other := createKey(t, address, "ecdsa-p256"), createKey(t, address, "ecdsa-p256")
-	persist(t, address, other, 0x81000200)
+	persistBlob(t, address, other, 0x81000200)
 	foreign := createKey(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address(), "ecdsa-p256")
 	orphan := *good
 	file := *good.file
@@ -587,7 +587,7 @@ func FuzzSign(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		persist(f, emulator.Address(), b, 0x81000100+uint32(len(requests)))
+		persistBlob(f, emulator.Address(), b, 0x81000100+uint32(len(requests)))
 		for _, w := range waysToSign(b.Public()) {
 			requests = append(requests, request{signerOf(f, emulator.Address(), b), w.opts}, request{persistent, w.opts})
 		}
@@ -617,7 +617,7 @@ func FuzzSign(f *testing.F) {
 func BenchmarkSignP256(b *testing.B) {
 	address := tpmtest.Run(b, tpmtest.Options{NoEKCertificates: true}).Address()
 	blob := createKey(b, address, "ecdsa-p256")
-	persist(b, address, blob, 0x81000100)
+	persistBlob(b, address, blob, 0x81000100)
 	persistent, err := NewPersistentSigner(address, Options{}, 0x81000100, blob.Public())
 	if err != nil {
 		b.Fatal(err)
