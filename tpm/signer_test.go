@@ -440,6 +440,47 @@ func flipSignatures(scheme tpm2.TPMAlgID) tpmtest.Rewrite {
 	}
 }
 
+// A TPM that falls silent in the middle ends the signature at the deadline of
+// that command.
+func TestSilentWhileSigning(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	b := createKey(t, emulator.Address(), "ecdsa-p256")
+	for _, command := range []tpm2.TPMCC{tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCSign, tpm2.TPMCCFlushContext} {
+		proxy := tpmtest.RunProxy(t, emulator.Address(), func(sent, response []byte) []byte {
+			if binary.BigEndian.Uint32(sent[6:]) == uint32(command) {
+				return nil
+			}
+			return response
+		})
+		s, err := NewSigner(proxy.Address(), Options{Timeout: 300 * time.Millisecond}, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.SelfTest(); !errors.Is(err, ErrTimeout) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: %v", command, err)
+		}
+		proxy.Close()
+		flushAll(t, emulator.Address()) // as a reset or a resource manager would
+	}
+}
+
+// flushAll takes out what an interrupted command left in the TPM.
+func flushAll(t *testing.T, address string) {
+	t.Helper()
+	c, err := Open(address, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, h := range allHandles(t, c) {
+		if h>>24 == 0x80 {
+			if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // A TPM locks itself after some wrong passwords: one is not tried twice.
 func TestPasswordTriedOnce(t *testing.T) {
 	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
