@@ -51,7 +51,7 @@ demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a
 	@bin/keyvet-lab demo -keyvet bin/keyvet
 
 bench: tools-test ## every figure of the README, each beside its peer
-	$(GO) test -run '^$$' -bench . -benchmem ./device/check ./blocklist ./cmd/keyvet
+	$(GO) test -run '^$$' -bench . -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
 
 FUZZTIME ?= 60s
 fuzz: ## every parser of outside bytes, FUZZTIME each
@@ -66,7 +66,8 @@ blocklist: ## the built-in blocklist, from the complete sets of weak keys in DAT
 	$(GO) run ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa2048,rsa2048-ssh,p256 -out blocklist/embedded.kvf
 
 tools-test: tools-demo
-	@.ci/need tpm2_getcap=tpm2-tools mosquitto=mosquitto qemu-arm-static=qemu-user-static openssl=openssl
+	@.ci/need mosquitto=mosquitto mosquitto_pub=mosquitto-clients qemu-arm-static=qemu-user-static openssl=openssl \
+		tpm2_getcap=tpm2-tools '/usr/lib/*/ossl-modules/tpm2.so=tpm2-openssl'
 
 tools-demo:
 	@.ci/need swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools

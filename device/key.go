@@ -52,7 +52,7 @@ type Key struct {
 	// parsed; the key itself was found all the same.
 	CertificateError string
 
-	// Private is where the private half lies, if it is in a file.
+	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
 
 	// TPM is what a TPM says of the key, if the private half is in one.
@@ -74,11 +74,11 @@ func (o *TPMObject) MadeInTPM() bool {
 	return o != nil && o.Attributes&fixedTPM != 0 && o.Attributes&sensitiveDataOrigin != 0
 }
 
-// PrivateFile is a file that holds a private key.
+// PrivateFile is a file, or a TPM, that holds a private key.
 type PrivateFile struct {
-	Path string
-	Mode fs.FileMode
-	SPKI []byte // DER, of the public key that belongs to the private one; other than [Key.SPKI] if they do not match
+	Path string      // "tpm:0x81000100" for a key in the TPM
+	Mode fs.FileMode // that of a device for a key in the TPM
+	SPKI []byte      // DER, of the public key that belongs to the private one; other than [Key.SPKI] if they do not match
 }
 
 // LargeRSA is an RSA key whose exponent does not fit in 31 bits, which

@@ -106,6 +106,7 @@ func tlsConfig(cfg *Config, endpoint string) *tls.Config {
 	host, port, _ := net.SplitHostPort(endpoint) // seen by Config.complete
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,
+		MaxVersion: maxVersion(cfg.Certificate),
 		ServerName: host, // for an IP address crypto/tls sends no SNI and verifies the address
 		RootCAs:    cfg.Roots,
 		// Not Certificates: crypto/tls would leave ours out if the server's
@@ -119,6 +120,23 @@ func tlsConfig(cfg *Config, endpoint string) *tls.Config {
 		config.NextProtos = []string{"x-amzn-mqtt-ca"}
 	}
 	return config
+}
+
+// maxVersion is TLS 1.2 for a key that can only sign by PKCS #1 v1.5, as some
+// RSA keys in TPMs, since TLS 1.3 takes no such signature (RFC 8446, section
+// 4.2.3); else 0, the newest.
+func maxVersion(c tls.Certificate) uint16 {
+	for _, scheme := range c.SupportedSignatureAlgorithms {
+		switch scheme {
+		case tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512:
+		default:
+			return 0
+		}
+	}
+	if c.SupportedSignatureAlgorithms == nil {
+		return 0
+	}
+	return tls.VersionTLS12
 }
 
 func checkPins(pins []string, chains [][]*x509.Certificate) error {

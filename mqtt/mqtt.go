@@ -67,7 +67,8 @@ type Config struct {
 	ClientID string // 1 to 128 bytes
 
 	// Certificate is the client's, leaf first; its PrivateKey may be any
-	// crypto.Signer, such as a key inside a TPM.
+	// crypto.Signer, such as a key inside a TPM. If SupportedSignatureAlgorithms
+	// is set and has PKCS #1 v1.5 alone, TLS 1.2 is the highest version offered.
 	Certificate tls.Certificate
 
 	Roots *x509.CertPool // nil: the system's

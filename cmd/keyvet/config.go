@@ -19,6 +19,7 @@ import (
 	"github.com/agnivade/levenshtein"
 
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/tpm"
 )
 
 const (
@@ -154,6 +155,23 @@ func (c *config) identity() (certificate, key string) {
 	return certificate, key
 }
 
+// tpmOptions are what the configuration says of talking to the TPM.
+func (c *config) tpmOptions() tpm.Options { return tpm.Options{Timeout: c.TPM.Timeout.Duration} }
+
+// persistentHandle is the handle in the name of a key in the TPM,
+// "tpm:0x81000100"; other names are those of files.
+func persistentHandle(key string) (handle uint32, inTPM bool, err error) {
+	text, inTPM := strings.CutPrefix(key, "tpm:")
+	if !inTPM {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseUint(text, 0, 32)
+	if err != nil || n>>24 != 0x81 {
+		return 0, true, fmt.Errorf("%q is not tpm: and a persistent handle, such as tpm:0x81000100", key)
+	}
+	return uint32(n), true, nil
+}
+
 func (c *config) decode(text string) error {
 	md, err := toml.Decode(text, c)
 	if err != nil {
@@ -194,6 +212,11 @@ func (c *config) validate() error {
 	}
 	if k := c.MQTT.KeepAlive.Duration; k < 30*time.Second || k > 20*time.Minute {
 		return fmt.Errorf("mqtt.keepalive = %q: AWS IoT takes 30s to 20m", k)
+	}
+	if _, inTPM, err := persistentHandle(c.Identity.Key); err != nil {
+		return fmt.Errorf("identity.key = %w", err)
+	} else if inTPM && c.TPM.Address == "" {
+		return fmt.Errorf("identity.key = %q, but tpm.address is empty", c.Identity.Key)
 	}
 	if c.TPM.Timeout.Duration == 0 {
 		return errors.New("tpm.timeout must be more than zero")

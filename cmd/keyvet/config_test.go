@@ -83,6 +83,11 @@ func TestConfig(t *testing.T) {
 		{"[mqtt]\npins = ['abc']", "mqtt.pins"},
 		{"[mqtt]\nkeepalive = '1s'", "mqtt.keepalive"},
 		{"run_dir = ''", "run_dir"},
+		{"[identity]\nkey = 'tpm:'", "identity.key"},
+		{"[identity]\nkey = 'tpm:81000100'", "identity.key"},
+		{"[identity]\nkey = 'tpm:0x80000001'", "persistent handle"},
+		{"[identity]\nkey = 'tpm:0x181000100'", "persistent handle"},
+		{"tpm.address = ''\nidentity.key = 'tpm:0x81000100'", "tpm.address is empty"},
 		{"[log]\nlevel = 'loud'", "log.level"},
 	} {
 		err := defaults().decode(tt.text)

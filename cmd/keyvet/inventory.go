@@ -68,7 +68,7 @@ func (v *vetter) readTPM(inv *device.Inventory) *tpm.TPM {
 	}
 	done := v.tell("reading the TPM at " + address)
 	defer done()
-	t, err := tpm.Open(address, tpm.Options{Timeout: v.cfg.TPM.Timeout.Duration})
+	t, err := tpm.Open(address, v.cfg.tpmOptions())
 	if err != nil {
 		why := err.Error()
 		if errors.Is(err, tpm.ErrAbsent) && address == defaults().TPM.Address {
@@ -147,7 +147,14 @@ func (v *vetter) readCredential(inv *device.Inventory, role device.Role, certifi
 		keys[i].Role, keys[i].ID = device.RoleCA, fmt.Sprintf("%s#%d", name, i+1)
 	}
 	keys[0].Role, keys[0].ID = role, name
-	if key != "" && !strings.HasPrefix(key, "tpm:") {
+	if handle, inTPM, err := persistentHandle(key); inTPM {
+		if err == nil {
+			keys[0].Private, err = privateInTPM(inv.Keys, handle)
+		}
+		if err != nil {
+			inv.Gaps = append(inv.Gaps, device.Gap{What: key, Why: err.Error()})
+		}
+	} else if key != "" {
 		private, gaps := keyfile.Read(key)
 		inv.Gaps = append(inv.Gaps, gaps...)
 		for _, k := range private {
@@ -161,6 +168,17 @@ func (v *vetter) readCredential(inv *device.Inventory, role device.Role, certifi
 		}
 	}
 	return keys
+}
+
+// privateInTPM is the private half of the key that the TPM holds at a handle.
+func privateInTPM(keys []device.Key, handle uint32) (*device.PrivateFile, error) {
+	source := fmt.Sprintf("tpm:%#08x", handle)
+	for _, k := range keys {
+		if k.Source == source {
+			return &device.PrivateFile{Path: source, Mode: fs.ModeDevice, SPKI: k.SPKI}, nil
+		}
+	}
+	return nil, errors.New("the TPM showed no key at that handle")
 }
 
 // loadEnv loads what the checks need to know; what cannot be loaded is a gap.

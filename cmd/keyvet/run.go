@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -151,41 +150,6 @@ type deviceRun struct {
 	thingErr      error
 }
 
-// loadCredential loads certificate and key of the device.
-func (d *deviceRun) loadCredential() {
-	certificatePath, keyPath := d.cfg.identity()
-	if strings.HasPrefix(keyPath, "tpm:") {
-		d.credentialErr = fmt.Errorf("identity.key = %q: this version cannot use a key in the TPM for TLS, name a PEM file", keyPath)
-		return
-	}
-	certificate, err := readBounded(certificatePath, maxConfigBytes)
-	if err != nil {
-		d.credentialErr = fmt.Errorf("no device certificate: %w", err)
-		return
-	}
-	key, err := readBounded(keyPath, maxConfigBytes)
-	if err != nil {
-		d.credentialErr = fmt.Errorf("no device key: %w", err)
-		return
-	}
-	d.credential, err = tls.X509KeyPair(certificate, key)
-	if err != nil {
-		d.credentialErr = fmt.Errorf("%s and %s: %w", certificatePath, keyPath, err)
-	}
-}
-
-func (d *deviceRun) signer() crypto.Signer {
-	signer, _ := d.credential.PrivateKey.(crypto.Signer)
-	return signer
-}
-
-func (d *deviceRun) spki() []byte {
-	if d.credential.Leaf == nil {
-		return nil
-	}
-	return d.credential.Leaf.RawSubjectPublicKeyInfo
-}
-
 // vet makes the report, with the thing's name and the TPM's evidence.
 func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
 	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress}
@@ -246,7 +210,8 @@ func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
 
 // connect makes a session with AWS IoT and proves it.
 func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
-	if err := errors.Join(d.credentialErr, d.thingErr); err != nil {
+	credential, err := d.testedCredential()
+	if err := errors.Join(err, d.thingErr); err != nil {
 		return nil, err
 	}
 	c := d.cfg.MQTT
@@ -260,7 +225,7 @@ func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 	}
 	var client *awsiot.Client
 	session, err := mqtt.Dial(ctx, mqtt.Config{
-		Endpoints: c.Endpoints, ClientID: clientID, Certificate: d.credential, Roots: roots, Pins: c.Pins,
+		Endpoints: c.Endpoints, ClientID: clientID, Certificate: credential, Roots: roots, Pins: c.Pins,
 		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
 	}, func(ctx context.Context, s *mqtt.Session) (err error) {
 		client, err = awsiot.New(s, d.thing, c.ReportTopic)

@@ -6,7 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -23,6 +23,7 @@ import (
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -96,8 +97,9 @@ func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// tpmCommand: tpm start | pause | resume | stop | import-roca HANDLE | pretend-infineon.
-// The address is in $TPM.
+// tpmCommand: tpm start | pause | resume | stop | import-roca HANDLE |
+// pretend-infineon | create-key ALGORITHM FILE. The address is in $TPM, and
+// where openssl and tpm2-tools look for it.
 func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
 	var err error
@@ -106,6 +108,15 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{})
 		ts.Check(err)
 		ts.Setenv("TPM", d.tpm.Address())
+		ts.Setenv("TPM2TOOLS_TCTI", d.tpm.TCTI())
+		ts.Setenv("TPM2OPENSSL_TCTI", d.tpm.TCTI())
+	case "create-key":
+		c, openErr := tpm.Open(d.tpm.Address(), tpm.Options{})
+		ts.Check(openErr)
+		defer c.Close()
+		blob, createErr := c.CreateKey(args[1])
+		ts.Check(createErr)
+		err = os.WriteFile(ts.MkAbs(args[2]), blob.PEM(), 0o600)
 	case "pause":
 		err = d.tpm.Pause()
 	case "resume":
@@ -127,7 +138,7 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 }
 
-// cloudCommand: cloud start | stop | drop-accepted | answer | deactivate DIR |
+// cloudCommand: cloud start [1.2] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
 // reports THING [VERDICT ...] | shadow THING NAME=VALUE ... Endpoint and CA
 // file are in $ENDPOINT and $CLOUD_CA; a stopped cloud starts again where it was.
 func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -135,7 +146,11 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "start":
 		var err error
-		d.cloud, err = localiot.Start(localiot.Options{Dir: ts.MkAbs("cloud"), Addr: d.addr})
+		options := localiot.Options{Dir: ts.MkAbs("cloud"), Addr: d.addr}
+		if len(args) > 1 {
+			options.MaxVersion = tls.VersionTLS12
+		}
+		d.cloud, err = localiot.Start(options)
 		ts.Check(err)
 		_, port, _ := strings.Cut(d.cloud.Endpoint(), ":")
 		d.addr = "127.0.0.1:" + port
@@ -144,6 +159,11 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "stop":
 		ts.Check(d.cloud.Close())
 		d.cloud = nil
+	case "tls":
+		seen := d.cloud.Connections()
+		if last := seen[len(seen)-1]; tls.VersionName(last.TLSVersion) != "TLS "+args[1] || last.Refused != "" {
+			ts.Fatalf("the last connection was by %s, refused: %q", tls.VersionName(last.TLSVersion), last.Refused)
+		}
 	case "drop-accepted":
 		d.cloud.SetFaults(localiot.Faults{DropAccepted: true})
 	case "answer":
@@ -177,26 +197,19 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 // deviceCommand enrols a device in the directory of its name: device THING
 // [KEYFILE]. Its configuration is THING/keyvet.toml, to which more may be added.
+// Of a public key alone it gets the certificate.
 func deviceCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d, thing := deskOf(ts), args[0]
 	dir := ts.MkAbs(thing)
 	identity := filepath.Join(dir, "state", "identity")
 	ts.Check(os.MkdirAll(identity, 0o700))
-	var key crypto.Signer
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if len(args) > 1 {
-		block, _ := pem.Decode([]byte(ts.ReadFile(args[1])))
-		var weak *rsa.PrivateKey
-		weak, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		key = weak
-	}
-	ts.Check(err)
-	chain, err := d.cloud.IssueCertificate(thing, key.Public())
-	ts.Check(err)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	public, private := deviceKey(ts, args[1:])
+	chain, err := d.cloud.IssueCertificate(thing, public)
 	ts.Check(err)
 	ts.Check(os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600))
-	ts.Check(os.WriteFile(filepath.Join(identity, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	if private != nil {
+		ts.Check(os.WriteFile(filepath.Join(identity, "key.pem"), private, 0o600))
+	}
 	ts.Check(os.WriteFile(filepath.Join(dir, "keyvet.toml"), fmt.Appendf(nil, `state_dir = %q
 run_dir = %q
 thing.name = %q
@@ -206,6 +219,33 @@ identity.ca = [%q]
 mqtt.endpoints = [%q]
 mqtt.ca_file = %q
 `, filepath.Join(dir, "state"), filepath.Join(dir, "run"), thing, ts.Getenv("TPM"), d.cloud.CAFile(), d.cloud.Endpoint(), d.cloud.CAFile()), 0o600))
+}
+
+// deviceKey is the key of a file, or a new one: its public half, and what to
+// put into the device's key file.
+func deviceKey(ts *testscript.TestScript, files []string) (public crypto.PublicKey, private []byte) {
+	if len(files) == 0 {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		ts.Check(err)
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		ts.Check(err)
+		return key.Public(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	}
+	text := []byte(ts.ReadFile(files[0]))
+	block, _ := pem.Decode(text)
+	switch block.Type {
+	case "TSS2 PRIVATE KEY":
+		blob, err := tpm.ParseKeyBlob(text)
+		ts.Check(err)
+		return blob.Public(), text
+	case "PUBLIC KEY":
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		ts.Check(err)
+		return key, nil
+	}
+	weak, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	ts.Check(err)
+	return weak.Public(), text
 }
 
 // flipCommand inverts a bit of the byte in the middle: flip FROM TO

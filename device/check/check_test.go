@@ -523,6 +523,8 @@ func TestApplies(t *testing.T) {
 	ed, _, _ := ed25519.GenerateKey(rand.Reader)
 	onStdin := bare(device.RoleFile, ed)
 	onStdin.Private = &device.PrivateFile{Path: "-", Mode: 0o666}
+	inTPM := bare(device.RoleFile, ed)
+	inTPM.Private = &device.PrivateFile{Path: "tpm:0x81000100", Mode: fs.ModeDevice}
 	unparsable := bare(device.RoleDevice, ed)
 	unparsable.CertificateError = "x509: malformed"
 	for _, tt := range []struct {
@@ -538,6 +540,7 @@ func TestApplies(t *testing.T) {
 		{certified(device.RoleClaim, leaf), "debian size point expiry chain revoked"},
 		{certified(device.RoleEK, leaf), "debian size point expiry revoked ekcert"},
 		{onStdin, "size"},
+		{inTPM, "size"},
 		{unparsable, "size chain shared"},
 	} {
 		var got []string

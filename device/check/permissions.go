@@ -10,7 +10,7 @@ var permissions = Check{
 	ID:   "permissions",
 	Cite: "https://github.com/awslabs/aws-iot-device-client/blob/main/docs/PERMISSIONS.md", // private keys: 600
 	Applies: func(k device.Key) bool {
-		return k.Private != nil && k.Private.Path != "-"
+		return k.Private != nil && k.Private.Path != "-" && k.Private.Mode.IsRegular() // a key in the TPM has none
 	},
 	Run: runPermissions,
 }

@@ -25,6 +25,8 @@ type Options struct {
 	Dir  string       // holds the CA and the registry; made if absent
 	Addr string       // "" is "127.0.0.1:0"
 	Log  *slog.Logger // nil: none
+	// MaxVersion of TLS; 0 is the newest. AWS IoT has security policies of TLS 1.2 alone.
+	MaxVersion uint16
 }
 
 // Faults are ways to misbehave.
@@ -100,6 +102,7 @@ func Start(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("localiot: server certificate: %w", err)
 	}
+	config.MaxVersion = opts.MaxVersion
 	tcp, err := net.Listen("tcp", opts.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("localiot: %w", err)

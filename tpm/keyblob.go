@@ -1,0 +1,248 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	keyfile "github.com/foxboron/go-tpm-keyfiles"
+	"github.com/google/go-tpm/tpm2"
+)
+
+// KeyBlob is a key pair as it lies in a file: the public area, and the private
+// area under a key of the TPM's, so that it can be used in that TPM alone.
+type KeyBlob struct {
+	file   *keyfile.TPMKey
+	area   *tpm2.TPMTPublic
+	public crypto.PublicKey
+	spki   []byte
+}
+
+// ErrNoKeyBlob: the text holds no TSS2 PRIVATE KEY.
+var ErrNoKeyBlob = errors.New("no TSS2 PRIVATE KEY")
+
+const keyBlobType = "TSS2 PRIVATE KEY"
+
+// ParseKeyBlob reads the first TSS2 PRIVATE KEY in PEM text, a loadable key
+// such as tpm2-openssl and tpm2_encodeobject write ("ASN.1 Specification for
+// TPM 2.0 Key Files", section 3). The error wraps ErrNoKeyBlob if the text has
+// none. A key is refused that needs a policy, that has to be imported first, or
+// whose parent is neither the owner hierarchy's primary key nor at a persistent
+// handle. Whether it needs a password the TPM has to tell: tpm2_encodeobject
+// writes emptyAuth the wrong way round (tpm2-tools, issue 3458).
+func ParseKeyBlob(text []byte) (*KeyBlob, error) {
+	for {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			return nil, fmt.Errorf("tpm: read key blob: %w", ErrNoKeyBlob)
+		}
+		if block.Type == keyBlobType {
+			b, err := parseKeyBlob(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("tpm: read key blob: %w", err)
+			}
+			return b, nil
+		}
+		text = rest
+	}
+}
+
+func parseKeyBlob(der []byte) (*KeyBlob, error) {
+	file, err := keyfile.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !file.Keytype.Equal(keyfile.OIDLoadableKey):
+		return nil, fmt.Errorf("type %v is no loadable key: import it into the TPM first", file.Keytype)
+	case len(file.Policy) > 0 || len(file.AuthPolicy) > 0:
+		return nil, errors.New("the key needs a policy, which is not supported")
+	case file.Parent != tpm2.TPMRHOwner && !isPersistent(file.Parent):
+		return nil, fmt.Errorf("parent %#08x is neither the owner hierarchy nor a persistent handle", uint32(file.Parent))
+	}
+	return newKeyBlob(file)
+}
+
+func newKeyBlob(file *keyfile.TPMKey) (_ *KeyBlob, err error) {
+	b := &KeyBlob{file: file}
+	if b.area, err = file.Pubkey.Contents(); err != nil {
+		return nil, fmt.Errorf("public area: %w", err)
+	}
+	if b.public, b.spki, err = publicKey(b.area); err != nil {
+		return nil, fmt.Errorf("public area: %w", err)
+	}
+	if err := maySign(b.area); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// PEM is the key as a TSS2 PRIVATE KEY. Whoever has it and may use the TPM may
+// use the key.
+func (b *KeyBlob) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlobType, Bytes: keyfile.Marshal(b.file)})
+}
+
+// Public is the public key, in one of the forms of [device.Key.Public].
+func (b *KeyBlob) Public() crypto.PublicKey { return b.public }
+
+// SPKI is the DER SubjectPublicKeyInfo, nil if there is none for this algorithm.
+func (b *KeyBlob) SPKI() []byte { return bytes.Clone(b.spki) }
+
+// keyTemplates are the keys that [TPM.CreateKey] makes. They have no scheme of
+// their own, so that each signature can be in the scheme that the server asks
+// for. That of an RSA key may decrypt too: see signPSS. Nobody has to give a
+// password, so their use counts towards no lockout.
+var keyTemplates = map[string]tpm2.TPMTPublic{
+	"ecdsa-p256": eccTemplate(tpm2.TPMECCNistP256),
+	"ecdsa-p384": eccTemplate(tpm2.TPMECCNistP384),
+	"rsa-2048":   rsaTemplate(2048),
+	"rsa-3072":   rsaTemplate(3072),
+}
+
+func eccTemplate(curve tpm2.TPMECCCurve) tpm2.TPMTPublic {
+	return keyTemplate(tpm2.TPMAlgECC, false, tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: curve}))
+}
+
+func rsaTemplate(bits tpm2.TPMKeyBits) tpm2.TPMTPublic {
+	return keyTemplate(tpm2.TPMAlgRSA, true, tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: bits}))
+}
+
+func keyTemplate(algorithm tpm2.TPMAlgID, decrypt bool, parameters tpm2.TPMUPublicParms) tpm2.TPMTPublic {
+	return tpm2.TPMTPublic{
+		Type:    algorithm,
+		NameAlg: tpm2.TPMAlgSHA256,
+		ObjectAttributes: tpm2.TPMAObject{
+			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
+			UserWithAuth: true, NoDA: true, SignEncrypt: true, Decrypt: decrypt,
+		},
+		Parameters: parameters,
+	}
+}
+
+// storageParent is the primary key that a key file means by the owner
+// hierarchy: template H-2 with an empty unique field ("ASN.1 Specification for
+// TPM 2.0 Key Files", section 3.1), another key than storageRootKey.
+var storageParent = primary{"tpm-key-parent", "ECDSA-P256", "SRK-P256 (H)", tpm2.TPMRHOwner, keyfile.ECCSRK_H2_Template}
+
+// CreateKey makes a signing key: "ecdsa-p256", "ecdsa-p384", "rsa-2048" or
+// "rsa-3072", in the TPM and never to leave it (TPM2_Create, Part 3, section
+// 12.1). Its parent is the storage key at 0x81000001 if there is one, else the
+// owner hierarchy's primary key, which needs that hierarchy to have no
+// password. Nothing of it stays in the TPM.
+func (t *TPM) CreateKey(algorithm string) (*KeyBlob, error) {
+	template, ok := keyTemplates[algorithm]
+	if !ok {
+		return nil, fmt.Errorf("tpm: create key: unknown algorithm %q", algorithm)
+	}
+	b, err := t.createKey(template)
+	if err != nil {
+		return nil, fmt.Errorf("tpm: create key %s: %w", algorithm, err)
+	}
+	return b, nil
+}
+
+func (t *TPM) createKey(template tpm2.TPMTPublic) (*KeyBlob, error) {
+	parent := tpm2.TPMRHOwner
+	handles, err := t.handles(srkHandle, srkHandle)
+	if err != nil {
+		return nil, err
+	}
+	if len(handles) > 0 {
+		parent = srkHandle
+	}
+	patience := patient{t, t.timeout}
+	if template.Type == tpm2.TPMAlgRSA {
+		patience.timeout = max(t.timeout, rsaCreation)
+	}
+	var rsp *tpm2.CreateResponse
+	err = t.withParent(parent, func(h tpm2.AuthHandle) (err error) {
+		rsp, err = tpm2.Create{ParentHandle: h, InPublic: tpm2.New2B(template)}.Execute(patience)
+		return explain(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newKeyBlob(keyfile.NewTPMKey(keyfile.OIDLoadableKey, rsp.OutPublic, rsp.OutPrivate, keyfile.WithParent(parent)))
+}
+
+// patient is the transport of a command that may take longer than others.
+type patient struct {
+	t       *TPM
+	timeout time.Duration
+}
+
+func (p patient) Send(command []byte) ([]byte, error) { return p.t.send(command, p.timeout) }
+
+// withParent has the parent of a key blob for as long as use runs.
+func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error) error {
+	if isPersistent(parent) {
+		h, _, err := t.readPublic(parent)
+		if err != nil {
+			return err
+		}
+		return use(h)
+	}
+	return t.withPrimary(storageParent, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+		return use(withoutPassword(h.Handle, h.Name))
+	})
+}
+
+// with has the key in the TPM for as long as use runs. Whatever happens, it is
+// flushed afterwards, unless the connection broke.
+func (b *KeyBlob) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
+	return t.withParent(b.file.Parent, func(parent tpm2.AuthHandle) (err error) {
+		creator := &creator{t: t, timeout: t.timeout}
+		defer func() {
+			if flushErr := creator.flush(); err == nil {
+				err = flushErr
+			}
+		}()
+		rsp, err := tpm2.Load{ParentHandle: parent, InPrivate: b.file.Privkey, InPublic: b.file.Pubkey}.Execute(creator)
+		switch {
+		case errors.Is(err, tpm2.TPMRCIntegrity):
+			return fmt.Errorf("the TPM cannot load it: it is of another TPM or another parent, or this TPM was cleared since: %w", err)
+		case err != nil:
+			return fmt.Errorf("load: %w", explain(err))
+		}
+		return use(withoutPassword(rsp.ObjectHandle, rsp.Name), b.area)
+	})
+}
+
+// flush takes out what was loaded.
+func (c *creator) flush() error {
+	if c.handle == 0 {
+		return nil
+	}
+	if _, err := (tpm2.FlushContext{FlushHandle: c.handle}).Execute(c.t); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
+}
+
+func (b *KeyBlob) String() string { return "the key blob" }
+
+func isPersistent(h tpm2.TPMHandle) bool { return h >= firstPersistent && h <= lastPersistent }
+
+func withoutPassword(h tpm2.TPMHandle, name tpm2.TPM2BName) tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: h, Name: name, Auth: tpm2.PasswordAuth(nil)}
+}
+
+// readPublic reads the public area of what is at a persistent handle.
+func (t *TPM) readPublic(h tpm2.TPMHandle) (tpm2.AuthHandle, *tpm2.TPMTPublic, error) {
+	rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(t)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return tpm2.AuthHandle{}, nil, fmt.Errorf("nothing is at %#08x: %w", uint32(h), err)
+	}
+	var area *tpm2.TPMTPublic
+	if err == nil {
+		area, err = rsp.OutPublic.Contents()
+	}
+	if err != nil {
+		return tpm2.AuthHandle{}, nil, fmt.Errorf("read public area of %#08x: %w", uint32(h), explain(err))
+	}
+	return withoutPassword(h, rsp.Name), area, nil
+}
