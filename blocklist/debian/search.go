@@ -96,9 +96,28 @@ func (s *search) prime() *big.Int {
 	return &s.p
 }
 
-// refused tells whether the candidate would not do even if it were prime.
+// maxDelta is more than any delta: they are 230 on average, and fewer than one
+// in e^35 comes this far.
+const maxDelta = 1 << 13
+
+// refused tells whether the candidate would not do even if it were prime: 1
+// modulo factor. The sieve is spared where the one delta that leads there,
+// which is less than factor, is out of the question.
 func (s *search) refused() bool {
-	return s.factor != 0 && mod(s.prime(), s.factor) == 1
+	if s.factor == 0 {
+		return false
+	}
+	want := (1 + s.factor - mod(&s.x, s.factor)) % s.factor
+	if want%2 == 1 || want >= maxDelta {
+		return false
+	}
+	r := mod(&s.x, divisors[0].product)
+	for _, p := range divisors[0].primes {
+		if (r%p+want)%p <= 1 {
+			return false
+		}
+	}
+	return mod(s.prime(), s.factor) == 1
 }
 
 // drawWitness draws a witness: a random number below p-1, and then 1 more.
