@@ -4,9 +4,8 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
-	"math/big"
+	"fmt"
 	"testing"
 )
 
@@ -14,7 +13,7 @@ func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool
 	b.ReportAllocs()
 	ctx, i := b.Context(), 0
 	for b.Loop() {
-		got, err := l.Lookup(ctx, keys[i&(len(keys)-1)])
+		got, err := l.Lookup(ctx, keys[i%len(keys)])
 		if err != nil || got.Listed != listed || !got.Covered {
 			b.Fatal(got, err)
 		}
@@ -23,43 +22,53 @@ func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool
 }
 
 // BenchmarkLookup takes another key each time, so that the filter's bits come
-// from memory as they would.
+// from memory as they would. A miss is a key that the filter settles.
 func BenchmarkLookup(b *testing.B) {
 	l := embeddedList(b)
-	random, weak := make([]crypto.PublicKey, 1024), make([]crypto.PublicKey, 16)
-	modulus := make([]byte, 256)
-	for i := range random {
-		rand.Read(modulus)
-		modulus[0] |= 0x80
-		random[i] = &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
-	}
-	for i, pub := range rsaVectors(b, "rsa2048.txt")[:len(weak)] {
-		weak[i] = pub
-	}
-	b.Run("RSA-2048/miss", func(b *testing.B) { benchmarkLookup(b, l, random, false) })
-	b.Run("RSA-2048/hit", func(b *testing.B) { benchmarkLookup(b, l, weak, true) })
 	mapped, err := Open("embedded.kvf")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer mapped.Close()
-	b.Run("RSA-2048/miss/mapped", func(b *testing.B) { benchmarkLookup(b, mapped, random, false) })
-	for i := range random {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			b.Fatal(err)
+	for _, size := range []int{2048, 4096} {
+		name := fmt.Sprintf("rsa%d", size)
+		var misses, passing, weak []crypto.PublicKey
+		for len(misses) < 1024 || len(passing) < 16 {
+			n := randomModulus(size)
+			passes, err := l.Passes(name, NewKeyID(n))
+			if err != nil {
+				b.Fatal(err)
+			}
+			if passes {
+				passing = append(passing, &rsa.PublicKey{N: n, E: 65537})
+			} else {
+				misses = append(misses, &rsa.PublicKey{N: n, E: 65537})
+			}
 		}
-		random[i] = &key.PublicKey
+		for _, pub := range rsaVectors(b, name+".txt") {
+			weak = append(weak, pub)
+		}
+		b.Run(name+"/miss", func(b *testing.B) { benchmarkLookup(b, l, misses, false) })
+		b.Run(name+"/miss-mapped", func(b *testing.B) { benchmarkLookup(b, mapped, misses, false) })
+		b.Run(name+"/passes-filter", func(b *testing.B) { benchmarkLookup(b, l, passing, false) })
+		b.Run(name+"/hit", func(b *testing.B) { benchmarkLookup(b, l, weak, true) })
 	}
-	b.Run("P-256/miss", func(b *testing.B) { benchmarkLookup(b, l, random, false) })
-}
-
-// BenchmarkFingerprint is the part of a look-up that is SHA-256.
-func BenchmarkFingerprint(b *testing.B) {
-	n := rsaVectors(b, "rsa2048.txt")[0].N
-	b.ReportAllocs()
-	for b.Loop() {
-		_ = fingerprint(n)
+	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384()} {
+		name := map[string]string{"P-256": "p256", "P-384": "p384"}[curve.Params().Name]
+		var misses, weak []crypto.PublicKey
+		for len(misses) < 1024 {
+			x := randomModulus(curve.Params().BitSize)
+			if passes, err := l.Passes(name, NewKeyID(x)); err != nil {
+				b.Fatal(err)
+			} else if !passes {
+				misses = append(misses, &ecdsa.PublicKey{Curve: curve, X: x, Y: x})
+			}
+		}
+		for _, pub := range ecVectors(b, name+".txt", curve) {
+			weak = append(weak, pub)
+		}
+		b.Run(name+"/miss", func(b *testing.B) { benchmarkLookup(b, l, misses, false) })
+		b.Run(name+"/hit", func(b *testing.B) { benchmarkLookup(b, l, weak, true) })
 	}
 }
 
@@ -69,5 +78,18 @@ func BenchmarkEmbedded(b *testing.B) {
 		if _, err := Embedded(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkSpace is not about time: it tells the bits that a key takes.
+func BenchmarkSpace(b *testing.B) {
+	l := embeddedList(b)
+	keys := 0
+	for _, s := range l.Sets() {
+		keys += s.Keys
+		b.ReportMetric(8*float64(s.Bytes)/float64(s.Keys), s.Name+"-bits/key")
+	}
+	b.ReportMetric(8*float64(l.Bytes())/float64(keys), "bits/key")
+	for b.Loop() {
 	}
 }
