@@ -1,12 +1,20 @@
 package blocklist
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"runtime"
+	"slices"
+	"sort"
 	"testing"
+
+	bloomlib "github.com/bits-and-blooms/bloom/v3"
 )
 
 func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool) {
@@ -84,12 +92,79 @@ func BenchmarkEmbedded(b *testing.B) {
 // BenchmarkSpace is not about time: it tells the bits that a key takes.
 func BenchmarkSpace(b *testing.B) {
 	l := embeddedList(b)
+	for b.Loop() {
+	}
 	keys := 0
 	for _, s := range l.Sets() {
 		keys += s.Keys
 		b.ReportMetric(8*float64(s.Bytes)/float64(s.Keys), s.Name+"-bits/key")
 	}
 	b.ReportMetric(8*float64(l.Bytes())/float64(keys), "bits/key")
-	for b.Loop() {
+}
+
+// BenchmarkPeers looks random RSA-2048 keys up in what others use, of as many
+// keys: the sorted list of 16-byte fingerprints of badkeys, a Bloom filter of
+// the usual library at 1e-9, and dwklint's map. Their fingerprint is SHA-256
+// of the modulus, which is part of the look-up. None can name the seed.
+func BenchmarkPeers(b *testing.B) {
+	const keys = 294912
+	misses := make([][]byte, 1024)
+	for i := range misses {
+		misses[i] = randomModulus(2048).Bytes()
 	}
+	fingerprint := func(i int) [32]byte { return sha256.Sum256(binary.LittleEndian.AppendUint32(nil, uint32(i))) }
+
+	sorted := make([][16]byte, keys)
+	for i := range sorted {
+		sum := fingerprint(i)
+		sorted[i] = [16]byte(sum[:16])
+	}
+	slices.SortFunc(sorted, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+	b.Run("sorted-16-bytes", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			sum := sha256.Sum256(misses[i%len(misses)])
+			if _, found := sort.Find(keys, func(i int) int { return bytes.Compare(sum[:16], sorted[i][:]) }); found {
+				b.Fatal("found")
+			}
+			i++
+		}
+		b.ReportMetric(8*16, "bits/key")
+	})
+
+	filter := bloomlib.NewWithEstimates(keys, 1e-9)
+	for i := range keys {
+		sum := fingerprint(i)
+		filter.Add(sum[:])
+	}
+	b.Run("bits-and-blooms", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			if sum := sha256.Sum256(misses[i%len(misses)]); filter.Test(sum[:]) {
+				b.Fatal("found")
+			}
+			i++
+		}
+		b.ReportMetric(float64(filter.Cap())/keys, "bits/key")
+	})
+
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	all := make(map[[32]byte]struct{}, keys)
+	for i := range keys {
+		all[fingerprint(i)] = struct{}{}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.Run("map", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			if _, found := all[sha256.Sum256(misses[i%len(misses)])]; found {
+				b.Fatal("found")
+			}
+			i++
+		}
+		b.ReportMetric(8*float64(after.HeapAlloc-before.HeapAlloc)/keys, "bits/key")
+	})
 }

@@ -59,8 +59,8 @@ var ErrNotEmbedded = errors.New("blocklist: this program was built without a lis
 const debianName = "Debian weak keys"
 
 // confirmTimeout bounds the confirmation of one key. It takes some
-// milliseconds on a PC and under two seconds on the slowest 32-bit cores.
-const confirmTimeout = 10 * time.Second
+// milliseconds on a PC, and seconds at worst on a slow 32-bit core.
+const confirmTimeout = 30 * time.Second
 
 // Lookup tells whether a key is on the list. The key is a *rsa.PublicKey, a
 // *device.LargeRSA or an *ecdsa.PublicKey, whose point need not be on its
@@ -69,7 +69,7 @@ const confirmTimeout = 10 * time.Second
 // only: the key is covered then, and [List.Info] says by what.
 //
 // A listed key of Debian's comes with a proof: pid, architecture and variant,
-// and for RSA a factor of the modulus in hex. If ctx's deadline, or ten
+// and for RSA a factor of the modulus in hex. If ctx's deadline, or thirty
 // seconds, pass before the key of that seed was made, the key is told as
 // listed, not Exact, and its proof has the note "hit, not confirmed".
 //

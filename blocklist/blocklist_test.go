@@ -11,7 +11,9 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math"
@@ -503,5 +505,48 @@ func TestMarshalSPKI(t *testing.T) {
 	want, err := marshalSPKI(&rsa.PublicKey{N: n, E: 65537})
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%x, want %x (%v)", got, want, err)
+	}
+}
+
+// TestRealKeys has keys that a real Debian machine made, i386 with a .rnd file
+// that was read: the 2048-bit one is in the embedded list; for the 1024-bit one
+// a list is made of the first process ids; 512 bits no list covers.
+func TestRealKeys(t *testing.T) {
+	s, _ := oneKey(t)
+	s.Origins, s.Keys = []Origin{{debian.LE32, debian.Rnd}}, nil
+	for seed := range debian.Seeds(debian.LE32, debian.Rnd, 0, 20) {
+		key, err := debian.RSA(t.Context(), 1024, 65537, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Keys = append(s.Keys, Key{NewKeyID(key.N), seed})
+	}
+	lists := Lists{embeddedList(t), buildList(t, s)}
+	for _, tt := range []struct{ bits, pid int }{{2048, 13}, {1024, 10}, {512, -1}} {
+		name := fmt.Sprintf("debian-openssl-0.9.8c-x86-prng-bug-%d.key", tt.bits)
+		text, err := os.ReadFile(filepath.Join("debian", "testdata", "real", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		if block == nil {
+			t.Fatalf("%s: no PEM", name)
+		}
+		var parts []asn1.RawValue // RSAPrivateKey (RFC 8017, section A.1.2), of which crypto/x509 refuses small ones
+		if _, err := asn1.Unmarshal(block.Bytes, &parts); err != nil || len(parts) < 2 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var n *big.Int
+		if _, err := asn1.Unmarshal(parts[1].FullBytes, &n); err != nil {
+			t.Fatal(err)
+		}
+		got := lookup(t, lists, &rsa.PublicKey{N: n, E: 65537})
+		if tt.pid < 0 {
+			if got.Covered || got.Listed {
+				t.Errorf("%d bits: %+v", tt.bits, got)
+			}
+		} else if !got.Exact || got.Proof["pid"] != tt.pid || got.Proof["architecture"] != "le32" || got.Proof["variant"] != "rnd" {
+			t.Errorf("%d bits: %+v", tt.bits, got)
+		}
 	}
 }

@@ -82,14 +82,20 @@ type verifier struct {
 // data looks up every key that a folder has of a set.
 func (v *verifier) data(ctx context.Context, s blocklist.Set, k kind, f *folder) error {
 	there, _ := f.origins(k)
-	p := newProgress(v.stderr, len(s.Origins)*rowsPerFile)
-	defer p.end()
+	var origins, missing []blocklist.Origin
 	for _, o := range s.Origins {
-		if !slices.Contains(there, o) {
-			p.printf("%s: %s: %s has no file of %s\n", v.name, s.Name, f.dir, o)
-			p.skip(rowsPerFile)
-			continue
+		if slices.Contains(there, o) {
+			origins = append(origins, o)
+		} else {
+			missing = append(missing, o)
 		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(v.stderr, "%s: %s: %s has no files for %v: those keys are not looked up\n", v.name, s.Name, f.dir, missing)
+	}
+	p := newProgress(v.stderr, len(origins)*rowsPerFile)
+	defer p.end()
+	for _, o := range origins {
 		for key, err := range f.keys(ctx, k, o) {
 			if err == nil {
 				err = v.found(ctx, s, k, key)
@@ -112,7 +118,7 @@ func (v *verifier) data(ctx context.Context, s blocklist.Set, k kind, f *folder)
 			p.done++
 		}
 	}
-	p.printf("%s: %s: all %d keys of %s found, each with its seed\n", v.name, s.Name, p.done-p.skipped, f.dir)
+	p.printf("%s: %s: all %d keys of %s found, each with its seed\n", v.name, s.Name, p.done, f.dir)
 	return nil
 }
 
