@@ -14,7 +14,7 @@ type search struct {
 	g      *generator
 	bits   int
 	rounds int
-	factor uint // p-1 must not be divisible by it; 0 if there is no such bound
+	factor uint // an odd number that must not divide p-1; 0 if there is none
 
 	raw     []byte  // the candidate as drawn, big-endian
 	x       big.Int // the same
@@ -96,9 +96,25 @@ func (s *search) prime() *big.Int {
 	return &s.p
 }
 
-// refused tells whether the candidate would not do even if it were prime.
+// refused tells whether factor divides p-1: then p will not do even if it is
+// prime.
 func (s *search) refused() bool {
-	return s.factor != 0 && mod(s.prime(), s.factor) == 1
+	if s.factor == 0 {
+		return false
+	}
+	by := newDivisor(s.factor, nil)
+	if !s.sieved {
+		// Only one even delta below 2·factor makes it so. Mostly that is
+		// plainly not the delta of x, and there is no need to find it.
+		d := (s.factor + 1 - by.mod(&s.x)%s.factor) % s.factor
+		if d%2 == 1 {
+			d += s.factor
+		}
+		if sifted(&s.x, d) {
+			return false
+		}
+	}
+	return by.mod(s.prime())%s.factor == 1
 }
 
 // drawWitness draws a witness: a random number below p-1, and then 1 more.
@@ -120,10 +136,4 @@ func (s *search) drawWitness() {
 			return
 		}
 	}
-}
-
-// fermat tells whether 2^(n-1) is 1 modulo n.
-func fermat(ctx context.Context, n *big.Int) (bool, error) {
-	e := new(big.Int).Sub(n, big.NewInt(1))
-	return e.Exp(big.NewInt(2), e, n).Cmp(big.NewInt(1)) == 0, nil
 }
