@@ -50,6 +50,10 @@ func Factor(ctx context.Context, n *big.Int, e int, seed Seed, candidates int) (
 	return nil, nil
 }
 
+// maxDelta is more than any delta: they are 230 on average, and fewer than one
+// in e^35 comes this far.
+const maxDelta = 1 << 13
+
 // dividing finds divisors near a number; its fields are scratch.
 type dividing struct{ quotient, remainder, shifted, fraction, modulo big.Int }
 

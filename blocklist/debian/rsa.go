@@ -80,12 +80,13 @@ func makeRSA(ctx context.Context, bits, e int, seed Seed, replay *Failed) (RSAKe
 // largeFactor returns what is left of the exponent e without the factors that
 // the sieve keeps out of p-1 anyway: a prime, or 0 if nothing is left.
 func largeFactor(e int) (uint, error) {
-	largest := smallPrimes[len(smallPrimes)-1]
+	primes := smallPrimes()
+	largest := primes[len(primes)-1]
 	if e < 3 || e%2 == 0 || uint64(e) > uint64(largest)*uint64(largest) {
 		return 0, fmt.Errorf("debian: public exponent %d: want an odd one of 3 to %d", e, uint64(largest)*uint64(largest))
 	}
 	rest := uint(e)
-	for _, p := range smallPrimes {
+	for _, p := range primes {
 		for rest%p == 0 {
 			rest /= p
 		}

@@ -14,7 +14,7 @@ type search struct {
 	g      *generator
 	bits   int
 	rounds int
-	factor uint // p-1 must not be divisible by it; 0 if there is no such bound
+	factor uint // an odd number that must not divide p-1; 0 if there is none
 
 	raw     []byte  // the candidate as drawn, big-endian
 	x       big.Int // the same
@@ -96,28 +96,25 @@ func (s *search) prime() *big.Int {
 	return &s.p
 }
 
-// maxDelta is more than any delta: they are 230 on average, and fewer than one
-// in e^35 comes this far.
-const maxDelta = 1 << 13
-
-// refused tells whether the candidate would not do even if it were prime: 1
-// modulo factor. The sieve is spared where the one delta that leads there,
-// which is less than factor, is out of the question.
+// refused tells whether factor divides p-1: then p will not do even if it is
+// prime.
 func (s *search) refused() bool {
 	if s.factor == 0 {
 		return false
 	}
-	want := (1 + s.factor - mod(&s.x, s.factor)) % s.factor
-	if want%2 == 1 || want >= maxDelta {
-		return false
-	}
-	r := mod(&s.x, divisors[0].product)
-	for _, p := range divisors[0].primes {
-		if (r%p+want)%p <= 1 {
+	by := newDivisor(s.factor, nil)
+	if !s.sieved {
+		// Only one even delta below 2·factor makes it so. Mostly that is
+		// plainly not the delta of x, and there is no need to find it.
+		d := (s.factor + 1 - by.mod(&s.x)%s.factor) % s.factor
+		if d%2 == 1 {
+			d += s.factor
+		}
+		if sifted(&s.x, d) {
 			return false
 		}
 	}
-	return mod(s.prime(), s.factor) == 1
+	return by.mod(s.prime())%s.factor == 1
 }
 
 // drawWitness draws a witness: a random number below p-1, and then 1 more.
@@ -139,10 +136,4 @@ func (s *search) drawWitness() {
 			return
 		}
 	}
-}
-
-// fermat tells whether 2^(n-1) is 1 modulo n.
-func fermat(ctx context.Context, n *big.Int) (bool, error) {
-	e := new(big.Int).Sub(n, big.NewInt(1))
-	return e.Exp(big.NewInt(2), e, n).Cmp(big.NewInt(1)) == 0, nil
 }
