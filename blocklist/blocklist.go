@@ -121,7 +121,13 @@ func (l *List) Lookup(ctx context.Context, pub crypto.PublicKey) (listing device
 }
 
 // confirm makes the key of the seed that the index names, as far as it takes
-// to tell whether that is the key in hand.
+// to tell whether that is the key in hand: of RSA, up to the first prime.
+//
+// The number of candidates that failed before that prime could be stored: its
+// entropy is 6.8 bits a key at RSA-2048, 7.8 at RSA-4096. A weak key would be
+// confirmed in half of 0.3 ms, since all candidates have to be drawn still. A
+// key that only passes the filter would cost 40 of them and not 480, 0.2 ms and
+// not 2 ms: 10 µs less in the mean look-up, for a quarter more space.
 func (s *set) confirm(ctx context.Context, n *big.Int) (device.Listing, error) {
 	seed, err := debian.UnpackSeed(s.index.get(NewKeyID(n)))
 	if err != nil || !slices.Contains(s.Origins, Origin{seed.Arch, seed.Variant}) {
