@@ -95,29 +95,45 @@ func (l *List) Lookup(ctx context.Context, pub crypto.PublicKey) (listing device
 	}
 	for i := range l.sets {
 		s := &l.sets[i]
-		if s.Kind != Debian {
+		hit := device.Listing{}
+		switch {
+		case s.Kind != Debian:
 			if s.lists(pub, n, algorithm) {
-				return device.Listing{
-					Covered: true, Set: s.Name, Listed: true, Exact: s.Exact(), Reason: s.Reason, Name: s.Title,
-				}, nil
+				hit = device.Listing{Covered: true, Set: s.Name, Listed: true, Exact: s.Exact(), Reason: s.Reason, Name: s.Title}
 			}
-			continue
-		}
-		if s.Algorithm != algorithm || s.Bits != size {
-			continue
-		}
-		if !listing.Covered {
-			listing = device.Listing{Covered: true, Set: s.Name, Exact: true}
-		}
-		if s.filter.has(NewKeyID(n)) {
-			if hit, err := s.confirm(ctx, n); err != nil {
-				return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
-			} else if hit.Listed {
-				return hit, nil
+		case s.Algorithm == algorithm && s.Bits == size:
+			if !listing.Covered {
+				listing = device.Listing{Covered: true, Set: s.Name, Exact: true}
+			}
+			if s.filter.has(NewKeyID(n)) {
+				if hit, err = s.confirm(ctx, n); err != nil {
+					return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
+				}
 			}
 		}
+		listing = surer(listing, hit)
 	}
 	return listing, nil
+}
+
+// surer is the first of two answers that lists the key without doubt, lists it
+// at all, or covers it.
+func surer(a, b device.Listing) device.Listing {
+	rank := func(l device.Listing) int {
+		switch {
+		case l.Listed && l.Exact:
+			return 3
+		case l.Listed:
+			return 2
+		case l.Covered:
+			return 1
+		}
+		return 0
+	}
+	if rank(b) > rank(a) {
+		return b
+	}
+	return a
 }
 
 // confirm makes the key of the seed that the index names, as far as it takes
@@ -291,25 +307,19 @@ func (l *List) Passes(name string, id KeyID) (passes bool, err error) {
 type Lists []*List
 
 // Lookup asks every list: the key is covered if one covers it, and listed if
-// one lists it. A list that could not answer is an error unless another lists
-// the key.
+// one lists it; an exact answer goes first. A list that could not answer is an
+// error unless another lists the key.
 func (ls Lists) Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listing, error) {
 	var answer device.Listing
 	var failed error
 	for _, l := range ls {
 		listing, err := l.Lookup(ctx, pub)
-		switch {
-		case err != nil:
-			if failed == nil {
-				failed = err
-			}
-		case listing.Listed:
-			return listing, nil
-		case !answer.Covered:
-			answer = listing
+		if err != nil && failed == nil {
+			failed = err
 		}
+		answer = surer(answer, listing)
 	}
-	if failed != nil {
+	if failed != nil && !answer.Listed {
 		return device.Listing{}, failed
 	}
 	return answer, nil

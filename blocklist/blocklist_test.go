@@ -490,6 +490,15 @@ func TestOwnLists(t *testing.T) {
 			t.Errorf("80 bits of another key: %+v", got)
 		}
 	}
+	// A set that is sure goes before one that is not, wherever it stands.
+	exact, weak := oneKey(t)
+	both := buildList(t, old, exact)
+	if got := lookup(t, both, weak); !got.Exact || got.Set != "rsa1024" || got.Proof == nil {
+		t.Errorf("in two sets: %+v", got)
+	}
+	if got := lookup(t, Lists{l, both}, weak); !got.Exact || got.Set != "rsa1024" {
+		t.Errorf("in two lists: %+v", got)
+	}
 	if rate := l.Info().FalsePositiveRate; rate != 2*math.Pow(2, -80) {
 		t.Errorf("rate %v", rate)
 	}

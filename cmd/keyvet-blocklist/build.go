@@ -101,6 +101,9 @@ func debianSources(ctx context.Context, wanted []kind, data string, stderr io.Wr
 		case len(there) == 0:
 			there = k.origins()
 		}
+		if k.exponent == 65537 && !f.hasSmallExponent() {
+			fmt.Fprintf(stderr, "%s has no %s: set %s will lack a few keys made for a small exponent\n", f.dir, smallExponentName, k.name)
+		}
 		source.Origins = there
 		total += len(there) * rowsPerFile
 		sources = append(sources, source)
@@ -127,6 +130,9 @@ func debianSources(ctx context.Context, wanted []kind, data string, stderr io.Wr
 				add(key)
 				p.step(k.name + " " + o.String())
 			}
+		}
+		if k.exponent != 65537 || !f.hasSmallExponent() {
+			continue
 		}
 		others, err := f.smallExponent(ctx, k)
 		if err != nil {

@@ -121,13 +121,16 @@ func (f *folder) keys(ctx context.Context, k kind, o blocklist.Origin) iter.Seq2
 // candidates that failed. No sum is needed: each key is made and compared.
 const smallExponentName = "gcd-alt-e3.txt"
 
+// hasSmallExponent tells whether the folder has that file.
+func (f *folder) hasSmallExponent() bool {
+	_, err := os.Stat(filepath.Join(f.dir, smallExponentName))
+	return err == nil
+}
+
 // smallExponent makes the keys of that file that belong to a set.
 func (f *folder) smallExponent(ctx context.Context, k kind) ([]weakKey, error) {
 	path := filepath.Join(f.dir, smallExponentName)
 	b, err := readBounded(path, 1<<20)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && k.exponent != 65537 {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -50,8 +50,8 @@ Flags of build:
                     a file of Debian's package openssl-blacklist
 Flags of verify:
   -data DIR         look up every key of DIR that belongs to the list's sets
-  -sample N, -all   make N random weak keys of each set, or all, from their
-                    seeds alone and look them up
+  -sample N, -all   make N random weak keys of each set (default 10), or all,
+                    from their seeds alone and look them up
   -random N         look up N random keys for each set: none may be found
 
 Exit status: 0 all is well, 1 a list or the data is bad, 2 wrong usage,

@@ -22,14 +22,14 @@ import (
 func verify(ctx context.Context, args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
 	data := flags.String("data", "", "")
-	sample := flags.Int("sample", 0, "")
+	sample := flags.Int("sample", 10, "")
 	all := flags.Bool("all", false, "")
 	random := flags.Int("random", 0, "")
 	if err := parseFlags(flags, args, 1); err != nil {
 		return err
 	}
-	if *sample < 0 || *random < 0 || *all && *sample > 0 {
-		return errUsage{errors.New("verify: -sample and -random take a number above 0, and -all leaves nothing to sample")}
+	if *sample < 0 || *random < 0 {
+		return errUsage{errors.New("verify: -sample and -random take no negative number")}
 	}
 	list, err := openList(flags.Arg(0))
 	if err != nil {
@@ -56,7 +56,7 @@ func verify(ctx context.Context, args []string, stderr io.Writer) error {
 		if f != nil {
 			err = v.data(ctx, s, k, f)
 		}
-		if err == nil && *sample > 0 {
+		if err == nil && *sample > 0 && !*all {
 			err = v.seeds(ctx, s, k, randomSeeds(s.Origins, *sample), *sample, "random weak")
 		}
 		if err == nil && *all {
@@ -106,9 +106,12 @@ func (v *verifier) data(ctx context.Context, s blocklist.Set, k kind, f *folder)
 			p.step(s.Name + " " + o.String())
 		}
 	}
-	others, err := f.smallExponent(ctx, k)
-	if err != nil {
-		return err
+	var others []weakKey
+	if k.exponent == 65537 && f.hasSmallExponent() {
+		var err error
+		if others, err = f.smallExponent(ctx, k); err != nil {
+			return err
+		}
 	}
 	for _, key := range others {
 		if slices.Contains(s.Origins, blocklist.Origin{Arch: key.seed.Arch, Variant: key.seed.Variant}) {
