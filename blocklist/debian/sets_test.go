@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -18,8 +19,12 @@ import (
 	"time"
 )
 
+// These tests take minutes to hours and compare with complete sets. To run them:
+//
+//	KEYVET_DEBIAN_DATA=DIR go test -tags longtest -timeout 0 -v -run 'Sets|AllVectors' ./blocklist/debian -sample 2000
+
 // sample is how many seeds of each RSA set are looked at.
-var sample = flag.Int("sample", 2000, "random seeds to make again of each RSA set; 0: all of them")
+var sample = flag.Int("sample", 2000, "random seeds to make again of each RSA set, and ten times as many to replay; 0: all of them")
 
 // data is a path below the directory of the complete sets and vectors, which
 // are too large for the tree.
@@ -58,52 +63,74 @@ func readSet(t *testing.T, name string, rowLen int, variants ...Variant) map[See
 	return rows
 }
 
-func TestSetsRSA(t *testing.T) {
+// rsaSets are the complete sets of RSA keys.
+var rsaSets = func() []rsaSet {
 	openssl := []Variant{Rnd, NoReadRnd, NoRnd}
-	for _, tt := range []struct {
-		name     string
-		bits     int
-		variants []Variant
-	}{
+	return []rsaSet{
 		{"rsa1024", 1024, openssl},
 		{"rsa2048", 2048, openssl},
 		{"rsa2048", 2048, []Variant{SSH}},
 		{"rsa4096", 4096, openssl},
-	} {
-		t.Run(fmt.Sprint(tt.name, tt.variants), func(t *testing.T) {
-			rows := readSet(t, tt.name, 40, tt.variants...)
-			seeds := make([]Seed, 0, len(rows))
-			for seed := range rows {
-				seeds = append(seeds, seed)
-			}
-			rand.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
-			if *sample > 0 {
-				seeds = seeds[:min(*sample, len(seeds))]
-			}
-			e := exponent(tt.variants[0])
-			start, replayed := time.Now(), time.Duration(0)
-			n := 0
-			for k, err := range Generate(t.Context(), slices.Values(seeds), func(ctx context.Context, s Seed) (RSAKey, error) {
-				return RSA(ctx, tt.bits, e, s)
-			}) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				seed := seeds[n]
-				n++
-				row, sum := rows[seed], Fingerprint(k.N)
-				failed := Failed{int(binary.LittleEndian.Uint16(row[32:])), int(binary.LittleEndian.Uint16(row[34:]))}
-				if !bytes.Equal(sum[:], row[:32]) || k.Failed != failed {
-					t.Errorf("%v: got %x after %+v, want %x after %+v", seed, sum, k.Failed, row[:32], failed)
-				}
-				begin := time.Now()
-				r, err := Replay(t.Context(), tt.bits, e, seed, failed)
-				replayed += time.Since(begin)
-				if err != nil || r.N.Cmp(k.N) != 0 {
-					t.Errorf("%v: a replay of %+v makes another key (%v)", seed, failed, err)
-				}
-			}
-			t.Logf("%d of %d keys in %v, their replays %v", n, len(rows), time.Since(start).Round(time.Second), replayed.Round(time.Millisecond))
+	}
+}()
+
+type rsaSet struct {
+	name     string
+	bits     int
+	variants []Variant
+}
+
+func (s rsaSet) String() string { return fmt.Sprint(s.name, s.variants) }
+
+// parseRow returns the fingerprint and the counts of one row.
+func (s rsaSet) parseRow(row []byte) ([]byte, Failed) {
+	return row[:32], Failed{int(binary.LittleEndian.Uint16(row[32:])), int(binary.LittleEndian.Uint16(row[34:]))}
+}
+
+// check makes n random keys of the set again (all of them if n is 0) and
+// holds each against its row.
+func (s rsaSet) check(t *testing.T, n int, key func(context.Context, Seed, Failed) (RSAKey, error)) {
+	rows := readSet(t, s.name, 40, s.variants...)
+	seeds := slices.Collect(maps.Keys(rows))
+	rand.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
+	if n > 0 {
+		seeds = seeds[:min(n, len(seeds))]
+	}
+	start, next := time.Now(), 0
+	for k, err := range Generate(t.Context(), slices.Values(seeds), func(ctx context.Context, seed Seed) (RSAKey, error) {
+		_, failed := s.parseRow(rows[seed])
+		return key(ctx, seed, failed)
+	}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, failed := s.parseRow(rows[seeds[next]])
+		if got := Fingerprint(k.N); !bytes.Equal(got[:], want) || k.Failed != failed {
+			t.Errorf("%v: got %x after %+v, want %x after %+v", seeds[next], got, k.Failed, want, failed)
+		}
+		if next++; next%500 == 0 {
+			t.Logf("%d keys agree or are told of above", next)
+		}
+	}
+	t.Logf("%d of %d keys in %v", next, len(rows), time.Since(start).Round(time.Second))
+}
+
+func TestSetsReplay(t *testing.T) {
+	for _, set := range rsaSets {
+		t.Run(set.String(), func(t *testing.T) {
+			set.check(t, 10**sample, func(ctx context.Context, seed Seed, failed Failed) (RSAKey, error) {
+				return Replay(ctx, set.bits, exponent(seed.Variant), seed, failed)
+			})
+		})
+	}
+}
+
+func TestSetsRSA(t *testing.T) {
+	for _, set := range rsaSets {
+		t.Run(set.String(), func(t *testing.T) {
+			set.check(t, *sample, func(ctx context.Context, seed Seed, _ Failed) (RSAKey, error) {
+				return RSA(ctx, set.bits, exponent(seed.Variant), seed)
+			})
 		})
 	}
 }
