@@ -95,23 +95,25 @@ func (l *List) Lookup(ctx context.Context, pub crypto.PublicKey) (listing device
 	}
 	for i := range l.sets {
 		s := &l.sets[i]
-		hit := device.Listing{}
 		switch {
 		case s.Kind != Debian:
 			if s.lists(pub, n, algorithm) {
-				hit = device.Listing{Covered: true, Set: s.Name, Listed: true, Exact: s.Exact(), Reason: s.Reason, Name: s.Title}
+				listing = surer(listing, device.Listing{
+					Covered: true, Set: s.Name, Listed: true, Exact: s.Exact(), Reason: s.Reason, Name: s.Title,
+				})
 			}
 		case s.Algorithm == algorithm && s.Bits == size:
 			if !listing.Covered {
 				listing = device.Listing{Covered: true, Set: s.Name, Exact: true}
 			}
 			if s.filter.has(NewKeyID(n)) {
-				if hit, err = s.confirm(ctx, n); err != nil {
+				hit, err := s.confirm(ctx, n)
+				if err != nil {
 					return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
 				}
+				listing = surer(listing, hit)
 			}
 		}
-		listing = surer(listing, hit)
 	}
 	return listing, nil
 }
