@@ -29,7 +29,7 @@ func build(ctx context.Context, args []string, stderr io.Writer) error {
 		return errUsage{errors.New("build: -out FILE is needed")}
 	}
 	if *names == "" && *spki == "" && *openssl == "" {
-		*names = "rsa2048,rsa4096,p256,p384"
+		*names = "rsa2048,rsa2048-ssh,rsa4096,p256,p384"
 	}
 	var wanted []kind
 	if *names != "" {

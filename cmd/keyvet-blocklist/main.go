@@ -40,8 +40,8 @@ Flags of generate:
 Flags of build:
   -data DIR         fingerprints as generate writes them; every key is made
                     again and compared. EC sets can do without.
-  -sets NAMES       sets that go in (default rsa2048,rsa4096,p256,p384, or none
-                    with a list of your own)
+  -sets NAMES       sets that go in (default rsa2048,rsa2048-ssh,rsa4096,p256,
+                    p384, or none with a list of your own)
   -spki-sha256 FILE keys that you know to be compromised: SHA-256 in hex of the
                     DER SubjectPublicKeyInfo, one a line, # for comments
   -name TEXT        what they are told as (default "compromised keys")
