@@ -1,20 +1,28 @@
 package blocklist
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
 	"math/big"
+	"runtime"
+	"slices"
+	"sort"
 	"testing"
+
+	bloomlib "github.com/bits-and-blooms/bloom/v3"
 )
 
 func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool) {
 	b.ReportAllocs()
 	ctx, i := b.Context(), 0
 	for b.Loop() {
-		got, err := l.Lookup(ctx, keys[i&(len(keys)-1)])
+		got, err := l.Lookup(ctx, keys[i%len(keys)])
 		if err != nil || got.Listed != listed || !got.Covered {
 			b.Fatal(got, err)
 		}
@@ -22,44 +30,57 @@ func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool
 	}
 }
 
+// passesAny tells whether a key has to be confirmed.
+func passesAny(l *List, a Algorithm, size int, n *big.Int) bool {
+	return slices.ContainsFunc(l.sets, func(s set) bool {
+		return s.Kind == Debian && s.Algorithm == a && s.Bits == size && s.filter.has(NewKeyID(n))
+	})
+}
+
 // BenchmarkLookup takes another key each time, so that the filter's bits come
-// from memory as they would.
+// from memory as they would. A miss is a key that the filter settles.
 func BenchmarkLookup(b *testing.B) {
 	l := embeddedList(b)
-	random, weak := make([]crypto.PublicKey, 1024), make([]crypto.PublicKey, 16)
-	modulus := make([]byte, 256)
-	for i := range random {
-		rand.Read(modulus)
-		modulus[0] |= 0x80
-		random[i] = &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}
-	}
-	for i, pub := range rsaVectors(b, "rsa2048.txt")[:len(weak)] {
-		weak[i] = pub
-	}
-	b.Run("RSA-2048/miss", func(b *testing.B) { benchmarkLookup(b, l, random, false) })
-	b.Run("RSA-2048/hit", func(b *testing.B) { benchmarkLookup(b, l, weak, true) })
 	mapped, err := Open("embedded.kvf")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer mapped.Close()
-	b.Run("RSA-2048/miss/mapped", func(b *testing.B) { benchmarkLookup(b, mapped, random, false) })
-	for i := range random {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			b.Fatal(err)
+	for _, size := range []int{2048, 4096} {
+		name := fmt.Sprintf("rsa%d", size)
+		var misses, passing, random, weak []crypto.PublicKey
+		for len(misses) < 1024 || len(passing) < 16 {
+			n := randomModulus(size)
+			pub := &rsa.PublicKey{N: n, E: 65537}
+			if random = append(random, pub); passesAny(l, RSA, size, n) {
+				passing = append(passing, pub)
+			} else {
+				misses = append(misses, pub)
+			}
 		}
-		random[i] = &key.PublicKey
+		for _, pub := range rsaVectors(b, name+".txt") {
+			weak = append(weak, pub)
+		}
+		b.Run(name+"/miss", func(b *testing.B) { benchmarkLookup(b, l, misses, false) })
+		b.Run(name+"/miss-mapped", func(b *testing.B) { benchmarkLookup(b, mapped, misses, false) })
+		b.Run(name+"/passes-filter", func(b *testing.B) { benchmarkLookup(b, l, passing, false) })
+		b.Run(name+"/mean-of-random", func(b *testing.B) { benchmarkLookup(b, l, random, false) })
+		b.Run(name+"/hit", func(b *testing.B) { benchmarkLookup(b, l, weak, true) })
 	}
-	b.Run("P-256/miss", func(b *testing.B) { benchmarkLookup(b, l, random, false) })
-}
-
-// BenchmarkFingerprint is the part of a look-up that is SHA-256.
-func BenchmarkFingerprint(b *testing.B) {
-	n := rsaVectors(b, "rsa2048.txt")[0].N
-	b.ReportAllocs()
-	for b.Loop() {
-		_ = fingerprint(n)
+	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384()} {
+		name := map[string]string{"P-256": "p256", "P-384": "p384"}[curve.Params().Name]
+		var misses, weak []crypto.PublicKey
+		for len(misses) < 1024 {
+			x := randomModulus(curve.Params().BitSize)
+			if !passesAny(l, ECDSA, curve.Params().BitSize, x) {
+				misses = append(misses, &ecdsa.PublicKey{Curve: curve, X: x, Y: x})
+			}
+		}
+		for _, pub := range ecVectors(b, name+".txt", curve) {
+			weak = append(weak, pub)
+		}
+		b.Run(name+"/miss", func(b *testing.B) { benchmarkLookup(b, l, misses, false) })
+		b.Run(name+"/hit", func(b *testing.B) { benchmarkLookup(b, l, weak, true) })
 	}
 }
 
@@ -70,4 +91,84 @@ func BenchmarkEmbedded(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkSpace is not about time: it tells the bits that a key takes.
+func BenchmarkSpace(b *testing.B) {
+	l := embeddedList(b)
+	for b.Loop() {
+	}
+	keys := 0
+	for _, s := range l.Sets() {
+		keys += s.Keys
+		b.ReportMetric(8*float64(s.Bytes)/float64(s.Keys), s.Name+"-bits/key")
+	}
+	b.ReportMetric(8*float64(l.Bytes())/float64(keys), "bits/key")
+}
+
+// BenchmarkPeers looks random RSA-2048 keys up in what others use, of as many
+// keys: the sorted list of 16-byte fingerprints of badkeys, a Bloom filter of
+// the usual library at 1e-9, and dwklint's map. Their fingerprint is SHA-256
+// of the modulus, which is part of the look-up. None can name the seed.
+func BenchmarkPeers(b *testing.B) {
+	const keys = 294912
+	misses := make([][]byte, 1024)
+	for i := range misses {
+		misses[i] = randomModulus(2048).Bytes()
+	}
+	fingerprint := func(i int) [32]byte { return sha256.Sum256(binary.LittleEndian.AppendUint32(nil, uint32(i))) }
+
+	sorted := make([][16]byte, keys)
+	for i := range sorted {
+		sum := fingerprint(i)
+		sorted[i] = [16]byte(sum[:16])
+	}
+	slices.SortFunc(sorted, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+	b.Run("sorted-16-bytes", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			sum := sha256.Sum256(misses[i%len(misses)])
+			if _, found := sort.Find(keys, func(i int) int { return bytes.Compare(sum[:16], sorted[i][:]) }); found {
+				b.Fatal("found")
+			}
+			i++
+		}
+		b.ReportMetric(8*16, "bits/key")
+	})
+
+	filter := bloomlib.NewWithEstimates(keys, 1e-9)
+	for i := range keys {
+		sum := fingerprint(i)
+		filter.Add(sum[:])
+	}
+	b.Run("bits-and-blooms", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			if sum := sha256.Sum256(misses[i%len(misses)]); filter.Test(sum[:]) {
+				b.Fatal("found")
+			}
+			i++
+		}
+		b.ReportMetric(float64(filter.Cap())/keys, "bits/key")
+	})
+
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	all := make(map[[32]byte]struct{}, keys)
+	for i := range keys {
+		all[fingerprint(i)] = struct{}{}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.Run("map", func(b *testing.B) {
+		i := 0
+		for b.Loop() {
+			if _, found := all[sha256.Sum256(misses[i%len(misses)])]; found {
+				b.Fatal("found")
+			}
+			i++
+		}
+		b.ReportMetric(8*float64(after.HeapAlloc-before.HeapAlloc)/keys, "bits/key")
+	})
 }

@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -10,8 +11,12 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"math"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -19,6 +24,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyvet/keyvet/blocklist/debian"
 	"github.com/keyvet/keyvet/device"
 )
 
@@ -90,47 +96,151 @@ func lookup(t testing.TB, l interface {
 
 func TestWeakKeysAreListed(t *testing.T) {
 	l := embeddedList(t)
-	check := func(pub crypto.PublicKey, name string) {
+	check := func(pub crypto.PublicKey, name string, vector []string) {
 		t.Helper()
 		got := lookup(t, l, pub)
-		if !got.Covered || !got.Listed || got.Set != name || got.Reason != device.ReasonDebian || got.Name != "Debian weak keys" {
+		if !got.Covered || !got.Listed || !got.Exact || got.Set != name || got.Reason != device.ReasonDebian || got.Name != "Debian weak keys" {
 			t.Errorf("%s: %+v", name, got)
 		}
+		if fmt.Sprint(got.Proof["architecture"], " ", got.Proof["variant"], " ", got.Proof["pid"]) != strings.Join(vector[1:4], " ") {
+			t.Errorf("%s: proof %v of key %v", name, got.Proof, vector[:4])
+		}
+		factor, _ := got.Proof["factor"].(string)
+		switch pub.(type) {
+		case *ecdsa.PublicKey:
+			if factor != "" {
+				t.Errorf("%s: proof %v", name, got.Proof)
+			}
+		default:
+			if !strings.EqualFold(factor, vector[7]) && !strings.EqualFold(factor, vector[8]) {
+				t.Errorf("%s: factor %s is none of %s", name, factor, vector[7:])
+			}
+		}
 	}
-	for _, pub := range rsaVectors(t, "rsa2048.txt") {
-		check(pub, "rsa2048")
-		check(&device.LargeRSA{N: pub.N, E: new(big.Int).Lsh(big.NewInt(1), 40)}, "rsa2048")
+	for name, file := range map[string]string{"rsa2048": "rsa2048.txt", "rsa2048-ssh": "rsa2048-ssh.txt", "rsa4096": "rsa4096.txt"} {
+		vectors := vectors(t, file)
+		for i, pub := range rsaVectors(t, file) {
+			check(pub, name, vectors[i])
+			check(&device.LargeRSA{N: pub.N, E: new(big.Int).Lsh(big.NewInt(1), 40)}, name, vectors[i])
+		}
 	}
-	for _, pub := range rsaVectors(t, "rsa2048-ssh.txt") {
-		check(pub, "rsa2048-ssh")
-	}
-	for _, pub := range ecVectors(t, "p256.txt", elliptic.P256()) {
-		check(pub, "p256")
-		check(&ecdsa.PublicKey{Curve: elliptic.P256(), X: pub.X, Y: big.NewInt(1)}, "p256") // off the curve
+	for name, curve := range map[string]elliptic.Curve{"p256": elliptic.P256(), "p384": elliptic.P384()} {
+		vectors := vectors(t, name+".txt")
+		for i, pub := range ecVectors(t, name+".txt", curve) {
+			check(pub, name, vectors[i])
+			check(&ecdsa.PublicKey{Curve: curve, X: pub.X, Y: big.NewInt(1)}, name, vectors[i]) // off the curve
+		}
 	}
 }
 
-// TestOtherKeysAreNotListed takes 10,000 random keys of each kind.
+// randomModulus is a number of size bits such as two primes could make.
+func randomModulus(size int) *big.Int {
+	b := make([]byte, size/8)
+	rand.Read(b)
+	b[0] |= 0x80
+	b[len(b)-1] |= 1
+	return new(big.Int).SetBytes(b)
+}
+
+// TestOtherKeysAreNotListed takes random keys, a hundredth of which passes the
+// filter.
 func TestOtherKeysAreNotListed(t *testing.T) {
 	l := embeddedList(t)
+	passed := make(map[string]int)
 	check := func(pub crypto.PublicKey, name string) {
 		t.Helper()
-		if got := lookup(t, l, pub); !got.Covered || got.Listed || got.Set != name || got.Reason != "" {
+		if got := lookup(t, l, pub); !got.Covered || got.Listed || got.Set != name || got.Reason != "" || !got.Exact {
 			t.Fatalf("%s: %+v %v", name, got, pub)
 		}
+		_, _, n, err := identify(pub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		passes, err := l.Passes(name, NewKeyID(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if passes {
+			passed[name]++
+		}
 	}
-	modulus := make([]byte, 256)
 	for range 10000 {
-		rand.Read(modulus)
-		modulus[0] |= 0x80
-		modulus[255] |= 1
-		check(&rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, "rsa2048")
+		check(&rsa.PublicKey{N: randomModulus(2048), E: 65537}, "rsa2048")
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
 		check(&key.PublicKey, "p256")
 	}
+	for _, s := range l.Sets() {
+		const tries, sigma = 10000, 10
+		if n := passed[s.Name]; (s.Name == "rsa2048" || s.Name == "p256") && math.Abs(float64(n)-tries*s.FilterRate) > 6*sigma {
+			t.Errorf("%s: %d of %d keys passed the filter, whose rate is %v", s.Name, n, tries, s.FilterRate)
+		}
+	}
+}
+
+// TestMadeForTheFilter has keys with the low 128 bits of a weak one: they pass
+// the filter and the index names a seed, which does not make them.
+func TestMadeForTheFilter(t *testing.T) {
+	l := embeddedList(t)
+	for _, pub := range rsaVectors(t, "rsa2048.txt") {
+		n := new(big.Int).Xor(pub.N, new(big.Int).Lsh(big.NewInt(5), 1500))
+		if NewKeyID(n) != NewKeyID(pub.N) {
+			t.Fatal("other low bits")
+		}
+		if got := lookup(t, l, &rsa.PublicKey{N: n, E: 65537}); !got.Covered || got.Listed {
+			t.Errorf("%+v", got)
+		}
+	}
+	for _, pub := range ecVectors(t, "p256.txt", elliptic.P256()) {
+		x := new(big.Int).Xor(pub.X, new(big.Int).Lsh(big.NewInt(5), 200))
+		if got := lookup(t, l, &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: pub.Y}); !got.Covered || got.Listed {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// TestHitNotConfirmed lets the deadline pass between the filter and the
+// confirmation, and has the context cancelled there.
+func TestHitNotConfirmed(t *testing.T) {
+	l := embeddedList(t)
+	vector := vectors(t, "rsa2048.txt")[0]
+	weak := rsaVectors(t, "rsa2048.txt")[0]
+	got, err := l.Lookup(&lateContext{t.Context(), context.DeadlineExceeded, 1}, weak)
+	if err != nil || !got.Listed || got.Exact || got.Proof["note"] != "hit, not confirmed" || fmt.Sprint(got.Proof["pid"]) != vector[3] {
+		t.Errorf("deadline: %+v, %v", got, err)
+	}
+	if got.Reason != device.ReasonDebian {
+		t.Errorf("deadline: %+v", got)
+	}
+	got, err = l.Lookup(&lateContext{t.Context(), context.Canceled, 1}, weak)
+	if !errors.Is(err, context.Canceled) || got.Listed || got.Covered {
+		t.Errorf("cancelled: %+v, %v", got, err)
+	}
+}
+
+// lateContext ends after it was asked a few times.
+type lateContext struct {
+	context.Context
+	end  error
+	left int
+}
+
+func (c *lateContext) Err() error {
+	if c.left == 0 {
+		return c.end
+	}
+	c.left--
+	return nil
+}
+
+func (c *lateContext) Done() <-chan struct{} {
+	ended := make(chan struct{})
+	if c.left == 0 {
+		close(ended)
+	}
+	return ended
 }
 
 func TestNotCovered(t *testing.T) {
@@ -140,7 +250,7 @@ func TestNotCovered(t *testing.T) {
 	for name, pub := range map[string]crypto.PublicKey{
 		"a size without a set":       rsaVectors(t, "rsa1024.txt")[0],
 		"2047 bits":                  &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2046), E: 3},
-		"a curve without a set":      &ecdsa.PublicKey{Curve: elliptic.P384(), X: weak.X, Y: weak.Y},
+		"a curve without a set":      &ecdsa.PublicKey{Curve: elliptic.P521(), X: weak.X, Y: weak.Y},
 		"another curve of that size": weak,
 		"Ed25519":                    ed25519.PublicKey(make([]byte, 32)),
 		"an algorithm by name":       &device.OtherKey{Algorithm: "DSA-1024"},
@@ -174,25 +284,18 @@ func TestLookupUndecided(t *testing.T) {
 	}
 }
 
-// TestFingerprint holds it against the numbers' own bytes, at every length
-// about a word's and about the buffer's.
-func TestFingerprint(t *testing.T) {
-	for _, size := range slices.Concat([]int{0, 1, 8, 31, 32, 33, 63, 64, 65, 255, 256, 257, 2040, 2047, 2048}, []int{4095, 4096, 4097, 8192}) {
+func TestKeyID(t *testing.T) {
+	mask := new(big.Int).SetUint64(1<<64 - 1)
+	for _, size := range []int{0, 1, 31, 32, 33, 63, 64, 65, 96, 97, 127, 128, 129, 192, 2048} {
 		n := new(big.Int).Lsh(big.NewInt(1), uint(size))
 		n.Sub(n, big.NewInt(0x1234567))
 		n.Abs(n)
-		if got, want := fingerprint(n), sha256.Sum256(n.Bytes()); got != want {
-			t.Errorf("%d bits: %x, want %x", n.BitLen(), got, want)
+		want := KeyID{
+			Low:  new(big.Int).And(n, mask).Uint64(),
+			High: new(big.Int).And(new(big.Int).Rsh(n, 64), mask).Uint64(),
 		}
-	}
-	for _, v := range vectors(t, "rsa2048.txt") {
-		if got := fingerprint(number(t, v[6])); hex.EncodeToString(got[:]) != v[5] {
-			t.Errorf("pid %s: %x, want %s", v[3], got, v[5])
-		}
-	}
-	for _, v := range vectors(t, "p256.txt") {
-		if got := fingerprint(number(t, strings.TrimPrefix(v[5], "x="))); hex.EncodeToString(got[:]) != v[4] {
-			t.Errorf("pid %s: %x, want %s", v[3], got, v[4])
+		if got := NewKeyID(n); got != want {
+			t.Errorf("%d bits: %x, want %x", size, got, want)
 		}
 	}
 }
@@ -208,27 +311,43 @@ func TestInfo(t *testing.T) {
 	if info.SHA256 != hex.EncodeToString(sum[:]) || l.Bytes() != len(file) {
 		t.Errorf("info tells SHA-256 %s of %d bytes", info.SHA256, l.Bytes())
 	}
-	if !slices.Equal(info.Sets, []string{"p256", "rsa2048", "rsa2048-ssh"}) {
+	if !slices.Equal(info.Sets, []string{"p256", "p384", "rsa2048", "rsa2048-ssh", "rsa4096 (le32, le64 only)"}) {
 		t.Errorf("sets %v", info.Sets)
 	}
-	if r := info.FalsePositiveRate; r > 1e-9 || r < 1e-10 {
-		t.Errorf("false-positive rate %v", r)
+	if info.FalsePositiveRate != 0 {
+		t.Errorf("false-positive rate %v", info.FalsePositiveRate)
 	}
+	total := 0
 	for _, s := range l.Sets() {
-		if s.Keys != 32768*len(s.Origins) || !s.Complete() || s.FalsePositiveRate > info.FalsePositiveRate {
+		total += s.Keys
+		want := len(s.Origins) * 32768
+		switch s.Name { // and the keys that are others for a small exponent
+		case "rsa2048":
+			want += 8
+		case "rsa4096":
+			want += 5
+		}
+		if s.Keys != want || s.Complete() != (s.Name != "rsa4096") || !s.Exact() || s.FalsePositiveRate != 0 {
 			t.Errorf("%+v", s)
 		}
 	}
+	if bitsPerKey := 8 * float64(len(file)) / float64(total); bitsPerKey > 32 {
+		t.Errorf("%.1f bits a key", bitsPerKey)
+	}
 }
 
-// smallSource is a set of n made-up fingerprints.
+// smallSource is a set of n made-up keys, which no seed makes.
 func smallSource(name string, n int) Source {
-	s := Source{
-		Name: name, Algorithm: RSA, Bits: 3072, FalsePositiveRate: 1e-3,
-		Origins: []Origin{{"le32", "rnd"}, {"le64", "rnd"}, {"le64", "nornd"}, {"le64", "noreadrnd"}},
-	}
+	s := Source{Set: Set{
+		Name: name, Kind: Debian, Algorithm: RSA, Bits: 3072, Exponent: 65537, Candidates: 5,
+		Origins: []Origin{{debian.LE32, debian.Rnd}, {debian.LE64, debian.Rnd}, {debian.LE64, debian.NoRnd}, {debian.LE64, debian.NoReadRnd}},
+	}}
 	for i := range n {
-		s.Fingerprints = append(s.Fingerprints, sha256.Sum256([]byte{byte(i), byte(i >> 8), byte(i >> 16)}))
+		sum := sha256.Sum256([]byte{byte(i), byte(i >> 8), byte(i >> 16)})
+		s.Keys = append(s.Keys, Key{
+			ID:   NewKeyID(new(big.Int).SetBytes(sum[:])),
+			Seed: debian.Seed{Arch: debian.LE64, Variant: debian.NoRnd, PID: uint16(i & debian.MaxPID)},
+		})
 	}
 	return s
 }
@@ -246,12 +365,23 @@ func buildList(t testing.TB, sources ...Source) *List {
 	return l
 }
 
-func TestLists(t *testing.T) {
-	weak := rsaVectors(t, "rsa1024.txt")[0]
-	own := Source{
-		Name: "rsa1024", Algorithm: RSA, Bits: 1024, FalsePositiveRate: 1e-6, Origins: []Origin{{"le32", "rnd"}},
-		Fingerprints: [][32]byte{fingerprint(weak.N)},
+// oneKey is a set of the first weak RSA-1024 key of the vectors.
+func oneKey(t testing.TB) (Source, *rsa.PublicKey) {
+	weak, vector := rsaVectors(t, "rsa1024.txt")[0], vectors(t, "rsa1024.txt")[0]
+	if strings.Join(vector[1:4], " ") != "le64 rnd 0" {
+		t.Fatalf("another vector: %v", vector[:4])
 	}
+	return Source{
+		Set: Set{
+			Name: "rsa1024", Kind: Debian, Algorithm: RSA, Bits: 1024, Exponent: 65537, Candidates: 300,
+			Origins: []Origin{{debian.LE64, debian.Rnd}},
+		},
+		Keys: []Key{{NewKeyID(weak.N), debian.Seed{Arch: debian.LE64, Variant: debian.Rnd, PID: 0}}},
+	}, weak
+}
+
+func TestLists(t *testing.T) {
+	own, weak := oneKey(t)
 	other := smallSource("rsa1024", 100) // covers the size, does not list the key
 	other.Bits = 1024
 	lists := Lists{embeddedList(t), buildList(t, other), buildList(t, own)}
@@ -275,19 +405,153 @@ func TestLists(t *testing.T) {
 		t.Error("no error for a key without a modulus")
 	}
 	info := lists.Info()
-	if !slices.Equal(info.Sets, []string{"p256", "rsa2048", "rsa2048-ssh", "rsa1024 (le32-rnd, le64 only)", "rsa1024 (le32-rnd only)"}) ||
-		info.SHA256 != lists[0].Info().SHA256 || info.FalsePositiveRate != lists[1].Info().FalsePositiveRate {
+	want := append(lists[0].Info().Sets, "rsa1024 (le32-rnd, le64 only)", "rsa1024 (le64-rnd only)")
+	if !slices.Equal(info.Sets, want) || info.SHA256 != lists[0].Info().SHA256 || info.FalsePositiveRate != 0 {
 		t.Errorf("%+v", info)
 	}
 }
 
 func TestSSHSetIsComplete(t *testing.T) {
-	s := Set{Name: "rsa2048-ssh", Origins: []Origin{{"le32", "ssh"}, {"le64", "ssh"}, {"be32", "ssh"}}}
+	s := Set{Name: "rsa2048-ssh", Kind: Debian, Origins: []Origin{{debian.LE32, debian.SSH}, {debian.LE64, debian.SSH}, {debian.BE32, debian.SSH}}}
 	if !s.Complete() || s.String() != "rsa2048-ssh" {
 		t.Errorf("%s, complete %v", s.String(), s.Complete())
 	}
 	s.Origins = s.Origins[:2]
 	if s.Complete() || s.String() != "rsa2048-ssh (le32-ssh, le64-ssh only)" {
 		t.Errorf("%s, complete %v", s.String(), s.Complete())
+	}
+}
+
+// TestOwnLists has keys of every type on an operator's list, and an RSA key on
+// one of Debian's old format.
+func TestOwnLists(t *testing.T) {
+	modulus := randomModulus(1536)
+	point, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edwards, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]crypto.PublicKey{
+		"RSA": &rsa.PublicKey{N: modulus, E: 3}, "EC": &point.PublicKey, "Ed25519": edwards,
+		"a large exponent": &device.LargeRSA{N: modulus, E: new(big.Int).Lsh(big.NewInt(1), 33)},
+	}
+	own := Source{Set: Set{Name: "spki-sha256", Kind: SPKISHA256, Title: "leaked in 2024", Reason: "KEYVET_COMPROMISED_KEY"}}
+	for _, pub := range listed {
+		spki, err := marshalSPKI(pub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(spki)
+		own.Fingerprints = append(own.Fingerprints, sum[:], sum[:])
+	}
+	l := buildList(t, own)
+	for name, pub := range listed {
+		got := lookup(t, l, pub)
+		if !got.Covered || !got.Listed || !got.Exact || got.Set != "spki-sha256" || got.Name != "leaked in 2024" || got.Reason != "KEYVET_COMPROMISED_KEY" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	for name, pub := range map[string]crypto.PublicKey{
+		"another RSA key":          &rsa.PublicKey{N: randomModulus(1536), E: 3},
+		"another exponent":         &rsa.PublicKey{N: modulus, E: 5},
+		"another Ed25519 key":      ed25519.PublicKey(make([]byte, 32)),
+		"a point not on the curve": &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)},
+		"no SPKI":                  &device.OtherKey{Algorithm: "DSA-1024"},
+	} {
+		if got := lookup(t, l, pub); got.Listed || got.Covered { // such a list covers no size
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if s := l.Sets()[0]; s.Keys != len(listed) || s.FalsePositiveRate != 0 {
+		t.Errorf("%+v", s)
+	}
+
+	vector := vectors(t, "rsa1024.txt")[0]
+	sum, err := hex.DecodeString(vector[4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := Source{Fingerprints: [][]byte{sum[10:], make([]byte, 10)}, Set: Set{
+		Name: "openssl-blacklist", Kind: OpenSSLBlacklist, Title: "openssl-blacklist", Reason: device.ReasonDebian,
+	}}
+	l = buildList(t, old)
+	if got := lookup(t, l, rsaVectors(t, "rsa1024.txt")[0]); !got.Listed || got.Exact || got.Name != "openssl-blacklist" {
+		t.Errorf("80 bits: %+v", got)
+	}
+	for _, pub := range []crypto.PublicKey{rsaVectors(t, "rsa1024.txt")[1], &point.PublicKey} {
+		if got := lookup(t, l, pub); got.Listed || got.Covered {
+			t.Errorf("80 bits of another key: %+v", got)
+		}
+	}
+	// A set that is sure goes before one that is not, wherever it stands.
+	exact, weak := oneKey(t)
+	both := buildList(t, old, exact)
+	if got := lookup(t, both, weak); !got.Exact || got.Set != "rsa1024" || got.Proof == nil {
+		t.Errorf("in two sets: %+v", got)
+	}
+	if got := lookup(t, Lists{l, both}, weak); !got.Exact || got.Set != "rsa1024" {
+		t.Errorf("in two lists: %+v", got)
+	}
+	if rate := l.Info().FalsePositiveRate; rate != 2*math.Pow(2, -80) {
+		t.Errorf("rate %v", rate)
+	}
+}
+
+// TestMarshalSPKI holds the encoding of large exponents against x509's.
+func TestMarshalSPKI(t *testing.T) {
+	n := randomModulus(2048)
+	got, err := marshalSPKI(&device.LargeRSA{N: n, E: big.NewInt(65537)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := marshalSPKI(&rsa.PublicKey{N: n, E: 65537})
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%x, want %x (%v)", got, want, err)
+	}
+}
+
+// TestRealKeys has keys that a real Debian machine made, i386 with a .rnd file
+// that was read: the 2048-bit one is in the embedded list; for the 1024-bit one
+// a list is made of the first process ids; 512 bits no list covers.
+func TestRealKeys(t *testing.T) {
+	s, _ := oneKey(t)
+	s.Origins, s.Keys = []Origin{{debian.LE32, debian.Rnd}}, nil
+	for seed := range debian.Seeds(debian.LE32, debian.Rnd, 0, 20) {
+		key, err := debian.RSA(t.Context(), 1024, 65537, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Keys = append(s.Keys, Key{NewKeyID(key.N), seed})
+	}
+	lists := Lists{embeddedList(t), buildList(t, s)}
+	for _, tt := range []struct{ bits, pid int }{{2048, 13}, {1024, 10}, {512, -1}} {
+		name := fmt.Sprintf("debian-openssl-0.9.8c-x86-prng-bug-%d.key", tt.bits)
+		text, err := os.ReadFile(filepath.Join("debian", "testdata", "real", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		if block == nil {
+			t.Fatalf("%s: no PEM", name)
+		}
+		var parts []asn1.RawValue // RSAPrivateKey (RFC 8017, section A.1.2), of which crypto/x509 refuses small ones
+		if _, err := asn1.Unmarshal(block.Bytes, &parts); err != nil || len(parts) < 2 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var n *big.Int
+		if _, err := asn1.Unmarshal(parts[1].FullBytes, &n); err != nil {
+			t.Fatal(err)
+		}
+		got := lookup(t, lists, &rsa.PublicKey{N: n, E: 65537})
+		if tt.pid < 0 {
+			if got.Covered || got.Listed {
+				t.Errorf("%d bits: %+v", tt.bits, got)
+			}
+		} else if !got.Exact || got.Proof["pid"] != tt.pid || got.Proof["architecture"] != "le32" || got.Proof["variant"] != "rnd" {
+			t.Errorf("%d bits: %+v", tt.bits, got)
+		}
 	}
 }

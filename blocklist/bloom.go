@@ -2,22 +2,30 @@ package blocklist
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
 )
 
-// bloom is a Bloom filter over SHA-256 fingerprints. Its bits are used where
-// they lie, mapped or embedded; bit i is bit i%8 of byte i/8.
+// KeyID is what a list knows a weak key by: the low 128 bits of the modulus,
+// or of the affine x coordinate. They are as random as any hash of a key that
+// a generator made, and cost nothing. Whoever makes a key with the same ones
+// on purpose reaches the confirmation, which compares all of it.
+type KeyID struct{ Low, High uint64 }
+
+// bloom is a Bloom filter over the keys of a set, which settles nearly all
+// that are not in it. Its bits are used where they lie, mapped or embedded;
+// bit i is bit i%8 of byte i/8.
 type bloom struct {
 	k    int
-	m    uint64 // bits, a multiple of 8
+	m    uint64 // bits, a multiple of 64
 	rate float64
 	bits []byte
 }
 
-// A Bloom section is k (uint32), m (uint64), the false-positive rate (float64)
-// and m/8 bytes of bits; little-endian.
+// A Bloom section is k (uint32), m (uint64), the rate at which other keys pass
+// (float64) and m/8 bytes of bits; little-endian.
 const bloomHeader = 4 + 8 + 8
 
 const (
@@ -35,17 +43,17 @@ func parseBloom(b []byte) (bloom, error) {
 	switch {
 	case k < 1 || k > maxProbes:
 		return bloom{}, fmt.Errorf("filter with k = %d", k)
-	case m < 8 || m > maxBloomBits || m%8 != 0 || m/8 != uint64(len(b)-bloomHeader):
+	case m < 64 || m > maxBloomBits || m%64 != 0 || m/8 != uint64(len(b)-bloomHeader):
 		return bloom{}, fmt.Errorf("filter of %d bytes with m = %d bits", len(b), m)
 	case !(rate > 0 && rate < 1): // a NaN too
-		return bloom{}, fmt.Errorf("filter with a false-positive rate of %v", rate)
+		return bloom{}, fmt.Errorf("filter with a rate of %v", rate)
 	}
 	return bloom{k: int(k), m: m, rate: rate, bits: b[bloomHeader:]}, nil
 }
 
-// has tells whether every bit of the fingerprint is set.
-func (f *bloom) has(fingerprint *[32]byte) bool {
-	p := probes(fingerprint)
+// has tells whether every bit of the key is set.
+func (f *bloom) has(id KeyID) bool {
+	p := probe{id.Low, id.High | 1}
 	for range f.k {
 		bit := p.next(f.m)
 		if f.bits[bit>>3]>>(bit&7)&1 == 0 {
@@ -55,53 +63,42 @@ func (f *bloom) has(fingerprint *[32]byte) bool {
 	return true
 }
 
-// probe yields the bits of one fingerprint. Usual double hashing, h1 + i·h2
-// mod m, has no more than m² patterns: at m = 12 million that alone is a
-// false-positive rate of 4e-9. Each step of this sequence is mixed instead
-// (SplitMix64, Steele et al., OOPSLA 2014), with 127 bits of seed.
+// probe yields the bits of one key. Usual double hashing, h1 + i·h2 mod m, has
+// patterns that overlap; each step of this sequence is mixed instead.
 type probe struct{ state, step uint64 }
-
-func probes(fingerprint *[32]byte) probe {
-	return probe{binary.LittleEndian.Uint64(fingerprint[:]), binary.LittleEndian.Uint64(fingerprint[8:]) | 1}
-}
 
 func (p *probe) next(m uint64) uint64 {
 	p.state += p.step
-	z := p.state
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	z ^= z >> 31
-	bit, _ := bits.Mul64(z, m) // z·m/2^64, below m without a division
+	bit, _ := bits.Mul64(mix(p.state), m) // z·m/2^64, below m without a division
 	return bit
 }
 
-// buildBloom makes the section of a filter for the fingerprints. It takes the
-// fewest bits in theory, n·log2(1/rate)/ln 2, and some more if the bits as they
-// came out do not keep to the rate.
-func buildBloom(fingerprints [][32]byte, rate float64) ([]byte, error) {
-	if !(rate >= 1e-15 && rate <= 0.5) {
-		return nil, fmt.Errorf("blocklist: build: a false-positive rate of %v is not between 1e-15 and 0.5", rate)
-	}
-	k := int(math.Round(-math.Log2(rate)))
-	best := float64(len(fingerprints)) * -math.Log(rate) / (math.Ln2 * math.Ln2)
-	for words := uint64(best/64) + 1; ; words += words/512 + 1 {
-		if words > maxBloomBits/64 {
-			return nil, fmt.Errorf("blocklist: build: %d keys need a filter of more than %d MB", len(fingerprints), maxFileBytes>>20)
-		}
-		section, got := fillBloom(fingerprints, k, words*64)
-		if got <= rate {
-			return section, nil
-		}
-	}
+// mix is the output function of SplitMix64 (Steele, Lea, Flood: Fast
+// Splittable Pseudorandom Number Generators, OOPSLA 2014).
+func mix(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
 }
 
-// fillBloom makes a section of k probes and m bits; rate is what it has.
-func fillBloom(fingerprints [][32]byte, k int, m uint64) (section []byte, rate float64) {
-	section = make([]byte, bloomHeader+int(m/8))
+// The filter lets through one key in a hundred, for 9.6 bits a key: with the
+// index that makes 30 bits, and a look-up in a hundred takes a millisecond.
+const (
+	bloomProbes    = 7
+	bloomTenthBits = 96 // a key, in tenths
+)
+
+// buildBloom makes the section of a filter for the keys.
+func buildBloom(keys []Key) ([]byte, error) {
+	m := (uint64(len(keys))*bloomTenthBits/10 + 63) / 64 * 64
+	if m > maxBloomBits {
+		return nil, errors.New("too many keys")
+	}
+	section := make([]byte, bloomHeader+int(m/8))
 	set := section[bloomHeader:]
-	for i := range fingerprints {
-		p := probes(&fingerprints[i])
-		for range k {
+	for _, key := range keys {
+		p := probe{key.ID.Low, key.ID.High | 1}
+		for range bloomProbes {
 			bit := p.next(m)
 			set[bit>>3] |= 1 << (bit & 7)
 		}
@@ -110,12 +107,15 @@ func fillBloom(fingerprints [][32]byte, k int, m uint64) (section []byte, rate f
 	for _, b := range set {
 		ones += bits.OnesCount8(b)
 	}
-	rate = 1
-	for range k { // a product, since math.Pow may differ between machines
+	rate := 1.0
+	for range bloomProbes { // a product, since math.Pow may differ between machines
 		rate *= float64(ones) / float64(m)
 	}
-	binary.LittleEndian.PutUint32(section, uint32(k))
+	if rate == 1 {
+		return nil, errors.New("too few keys") // cannot be: a key has fewer bits than 64
+	}
+	binary.LittleEndian.PutUint32(section, bloomProbes)
 	binary.LittleEndian.PutUint64(section[4:], m)
 	binary.LittleEndian.PutUint64(section[12:], math.Float64bits(rate))
-	return section, rate
+	return section, nil
 }

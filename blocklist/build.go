@@ -1,25 +1,31 @@
 package blocklist
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
-// Source is what one set of a new list is made of.
+// Source is what one set of a new list is made of. Of Set, Name, Kind and the
+// fields of that kind are read; the rest is what Build finds out. Either Keys
+// or Fingerprints has the keys, in any order; more of the same is fine.
 type Source struct {
-	Name      string
-	Algorithm Algorithm
-	Bits      int
-	Origins   []Origin
-	// Fingerprints are the SHA-256 of the big-endian modulus, or of the affine
-	// x coordinate; leading zero bytes stripped. Their order does not matter.
-	Fingerprints [][sha256.Size]byte
-	// FalsePositiveRate is the highest that will do, 1e-15 to 0.5.
-	FalsePositiveRate float64
+	Set
+	Keys         []Key    // of the kind Debian
+	Fingerprints [][]byte // of the other kinds: 32 or 10 bytes each
+}
+
+// Key is a weak key and the seed that makes it.
+type Key struct {
+	ID   KeyID
+	Seed debian.Seed
 }
 
 // Build makes the bytes of a list file. The same sources, in any order, give
@@ -31,35 +37,26 @@ func Build(sources []Source) ([]byte, error) {
 	}
 	var directory, sections []byte
 	for i, s := range sources {
+		err := checkName(s.Name)
 		if i > 0 && sources[i-1].Name == s.Name {
-			return nil, fmt.Errorf("blocklist: build: two sets named %s", s.Name)
+			err = errors.New("two sets of that name")
 		}
-		if err := checkName(s.Name); err != nil {
-			return nil, fmt.Errorf("blocklist: build: %w", err)
+		if err == nil {
+			directory = append(directory, byte(len(s.Name)))
+			directory = append(directory, s.Name...)
+			directory = append(directory, byte(s.Kind))
+			switch s.Kind {
+			case Debian:
+				directory, sections, err = s.appendDebian(directory, sections)
+			case SPKISHA256, OpenSSLBlacklist:
+				directory, sections, err = s.appendEntries(directory, sections)
+			default:
+				err = fmt.Errorf("kind %d", s.Kind)
+			}
 		}
-		if !validSize(s.Algorithm, s.Bits) {
-			return nil, fmt.Errorf("blocklist: build: set %s: algorithm %d with %d bits", s.Name, s.Algorithm, s.Bits)
-		}
-		mask, err := encodeOrigins(s.Origins)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("blocklist: build set %s: %w", s.Name, err)
 		}
-		if mask == 0 || len(s.Fingerprints) == 0 || len(s.Fingerprints) > math.MaxInt32 {
-			return nil, fmt.Errorf("blocklist: build: set %s: %d keys of %d origins", s.Name, len(s.Fingerprints), len(s.Origins))
-		}
-		filter, err := buildBloom(s.Fingerprints, s.FalsePositiveRate)
-		if err != nil {
-			return nil, err
-		}
-		directory = append(directory, byte(len(s.Name)))
-		directory = append(directory, s.Name...)
-		directory = append(directory, sourceDebian, byte(s.Algorithm))
-		directory = binary.LittleEndian.AppendUint16(directory, uint16(s.Bits))
-		directory = binary.LittleEndian.AppendUint16(directory, mask)
-		directory = binary.LittleEndian.AppendUint32(directory, uint32(len(s.Fingerprints)))
-		directory = append(directory, 1, sectionBloom)
-		directory = binary.LittleEndian.AppendUint64(directory, uint64(len(filter)))
-		sections = append(sections, filter...)
 	}
 	length := headerBytes + len(directory) + len(sections) + digestBytes
 	if length > maxFileBytes {
@@ -75,4 +72,68 @@ func Build(sources []Source) ([]byte, error) {
 	b = append(b, sections...)
 	digest := sha256.Sum256(b)
 	return append(b, digest[:]...), nil
+}
+
+func (s *Source) appendDebian(directory, sections []byte) ([]byte, []byte, error) {
+	if err := s.checkDebian(); err != nil {
+		return nil, nil, err
+	}
+	mask := originMask(s.Origins)
+	if mask == 0 || s.Candidates > math.MaxUint16 || s.Exponent > math.MaxInt32 {
+		return nil, nil, fmt.Errorf("%d origins, %d candidates, exponent %d", len(s.Origins), s.Candidates, s.Exponent)
+	}
+	keys := slices.SortedFunc(slices.Values(s.Keys), func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.ID.High, b.ID.High), cmp.Compare(a.ID.Low, b.ID.Low), cmp.Compare(a.Seed.Pack(), b.Seed.Pack()))
+	})
+	keys = slices.CompactFunc(keys, func(a, b Key) bool { return a.ID == b.ID })
+	if len(keys) == 0 || len(keys) > math.MaxInt32 {
+		return nil, nil, fmt.Errorf("%d keys", len(keys))
+	}
+	for _, key := range keys {
+		if !slices.Contains(s.Origins, Origin{key.Seed.Arch, key.Seed.Variant}) {
+			return nil, nil, fmt.Errorf("a key of %v, which is none of its origins", key.Seed)
+		}
+	}
+	filter, err := buildBloom(keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	index, err := buildIndex(keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	directory = binary.LittleEndian.AppendUint32(directory, uint32(len(keys)))
+	directory = append(directory, byte(s.Algorithm))
+	directory = binary.LittleEndian.AppendUint16(directory, uint16(s.Bits))
+	directory = binary.LittleEndian.AppendUint16(directory, mask)
+	directory = binary.LittleEndian.AppendUint32(directory, uint32(s.Exponent))
+	directory = binary.LittleEndian.AppendUint16(directory, uint16(s.Candidates))
+	directory = binary.LittleEndian.AppendUint64(directory, uint64(len(filter)))
+	directory = binary.LittleEndian.AppendUint64(directory, uint64(len(index)))
+	return directory, slices.Concat(sections, filter, index), nil
+}
+
+func (s *Source) appendEntries(directory, sections []byte) ([]byte, []byte, error) {
+	if err := checkTold(s.Title, s.Reason); err != nil {
+		return nil, nil, err
+	}
+	entries := slices.SortedFunc(slices.Values(s.Fingerprints), bytes.Compare)
+	entries = slices.CompactFunc(entries, bytes.Equal)
+	if len(entries) == 0 || len(entries) > math.MaxInt32 {
+		return nil, nil, fmt.Errorf("%d keys", len(entries))
+	}
+	size := s.Kind.entryBytes()
+	directory = binary.LittleEndian.AppendUint32(directory, uint32(len(entries)))
+	for _, text := range []string{s.Title, s.Reason} {
+		directory = append(directory, byte(len(text)))
+		directory = append(directory, text...)
+	}
+	directory = binary.LittleEndian.AppendUint64(directory, uint64(len(entries))*uint64(size))
+	for _, e := range entries {
+		if len(e) != size {
+			return nil, nil, fmt.Errorf("a fingerprint of %d bytes, want %d", len(e), size)
+		}
+		sections = append(sections, e...)
+	}
+	return directory, sections, nil
 }

@@ -1,38 +1,46 @@
 package blocklist
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
+
+	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
 // A list file (.kvf) is, every number little-endian:
 //
 //	header     magic (8), version (uint16), sets (uint16), directory bytes (uint32), file bytes (uint64)
-//	directory  a record for each set, in ascending order of the names:
-//	           name (length uint8, bytes), source (uint8, 1 = Debian's generator), algorithm (uint8: 1 RSA, 2 EC),
-//	           bits (uint16), origins (uint16), keys (uint32), sections (uint8), and for each: kind (uint8), bytes (uint64)
-//	sections   of the first set, then of the second, … without a gap; kind 1 is a Bloom filter
+//	directory  a record for each set, in ascending order of the names
+//	sections   of the first set, then of the second, … without a gap
 //	digest     SHA-256 of all before it
 //
-// A source or a kind of section that a reader does not know means that the
-// list says something it cannot understand: it is refused, like a newer version.
+// A record is name (length uint8, bytes), kind (uint8), keys (uint32), then
+// for Debian's keys
+//
+//	algorithm (uint8: 1 RSA, 2 EC), bits (uint16), origins (uint16), exponent (uint32), candidates (uint16),
+//	bytes of the filter section (uint64), bytes of the index section (uint64)
+//
+// and for the other kinds
+//
+//	title, reason (each length uint8, bytes), bytes of the section (uint64): the fingerprints in ascending order.
+//
+// A kind that a reader does not know means that the list says something it
+// cannot understand: it is refused, like a newer version.
 const (
 	magic   = "\x89KVF\r\n\x1a\n" // as PNG's: broken by a transfer as text, and seen
-	version = 1
+	version = 2
 
 	headerBytes = 24
+	digestBytes = sha256.Size
 
 	maxFileBytes = 256 << 20
 	maxSets      = 64
-	maxNameBytes = 32
-	maxRSABits   = 16384
-	sourceDebian = 1
-	sectionBloom = 1
-	digestBytes  = sha256.Size
+	maxNameBytes = 64
 )
 
 // parse reads a whole list and keeps slices of b, which must not change.
@@ -43,11 +51,10 @@ func parse(b []byte) (*List, error) {
 	if len(b) < headerBytes+digestBytes {
 		return nil, fmt.Errorf("truncated: %d bytes", len(b))
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != version {
-		if v > version {
-			return nil, fmt.Errorf("format version %d is newer than the %d this keyvet reads", v, version)
-		}
-		return nil, fmt.Errorf("format version %d is unknown", v)
+	if v := binary.LittleEndian.Uint16(b[8:]); v > version {
+		return nil, fmt.Errorf("format version %d is newer than the %d this keyvet reads", v, version)
+	} else if v < version {
+		return nil, fmt.Errorf("format version %d is no longer read; build the list again", v)
 	}
 	if length := binary.LittleEndian.Uint64(b[16:]); length > uint64(len(b)) {
 		return nil, fmt.Errorf("truncated: %d bytes of %d", len(b), length)
@@ -78,10 +85,10 @@ func (l *List) parseSets(body []byte) error {
 	if uint64(directory) > uint64(len(body)-headerBytes) {
 		return fmt.Errorf("directory of %d bytes", directory)
 	}
-	r := reader{body[headerBytes : headerBytes+int(directory)]}
-	rest := body[headerBytes+int(directory):]
+	records := reader{rest: body[headerBytes : headerBytes+int(directory)]}
+	sections := reader{rest: body[headerBytes+int(directory):]}
 	for range count {
-		s, err := readSet(&r, &rest)
+		s, err := readSet(&records, &sections)
 		if err != nil {
 			return err
 		}
@@ -90,67 +97,119 @@ func (l *List) parseSets(body []byte) error {
 		}
 		l.sets = append(l.sets, s)
 	}
-	if len(r.rest) > 0 || len(rest) > 0 {
-		return fmt.Errorf("%d bytes belong to no set", len(r.rest)+len(rest))
+	if n := len(records.rest) + len(sections.rest); n > 0 {
+		return fmt.Errorf("%d bytes belong to no set", n)
 	}
 	return nil
 }
 
-// readSet reads one record of the directory and takes its sections off rest.
-func readSet(r *reader, rest *[]byte) (set, error) {
-	name := string(r.bytes(int(r.uint8())))
-	source := r.uint8()
-	s := set{Set: Set{Name: name, Algorithm: Algorithm(r.uint8()), Bits: int(r.uint16())}}
-	mask := r.uint16()
-	keys := r.uint32()
-	sections := int(r.uint8())
-	if r.rest == nil {
+// readSet reads one record of the directory and the sections it tells of.
+func readSet(records, sections *reader) (set, error) {
+	s := set{Set: Set{Name: records.string(), Kind: Kind(records.uint8())}}
+	keys := records.uint32()
+	if records.short {
 		return set{}, errors.New("directory ends early")
 	}
-	if err := checkName(name); err != nil {
+	if err := checkName(s.Name); err != nil {
 		return set{}, err
 	}
-	switch {
-	case source != sourceDebian:
-		return set{}, fmt.Errorf("set %s is of kind %d, made for a newer keyvet", name, source)
-	case !validSize(s.Algorithm, s.Bits):
-		return set{}, fmt.Errorf("set %s is of algorithm %d with %d bits", name, s.Algorithm, s.Bits)
-	case mask == 0 || mask&^originBits != 0:
-		return set{}, fmt.Errorf("set %s has origins %#x", name, mask)
-	case keys == 0 || keys > math.MaxInt32:
-		return set{}, fmt.Errorf("set %s has %d keys", name, keys)
-	case sections != 1:
-		return set{}, fmt.Errorf("set %s has %d sections", name, sections)
+	if keys == 0 || keys > math.MaxInt32 {
+		return set{}, fmt.Errorf("set %s has %d keys", s.Name, keys)
 	}
-	s.Origins, s.Keys = decodeOrigins(mask), int(keys)
-
-	kind, length := r.uint8(), r.uint64()
-	switch {
-	case r.rest == nil:
-		return set{}, errors.New("directory ends early")
-	case kind != sectionBloom:
-		return set{}, fmt.Errorf("set %s has a section of kind %d, made for a newer keyvet", name, kind)
-	case length > uint64(len(*rest)):
-		return set{}, fmt.Errorf("set %s has a section of %d bytes where %d are left", name, length, len(*rest))
-	}
+	s.Keys = int(keys)
+	before := len(sections.rest)
 	var err error
-	if s.filter, err = parseBloom((*rest)[:length]); err != nil {
-		return set{}, fmt.Errorf("set %s: %w", name, err)
+	switch s.Kind {
+	case Debian:
+		err = s.readDebian(records, sections)
+	case SPKISHA256, OpenSSLBlacklist:
+		err = s.readEntries(records, sections)
+	default:
+		err = fmt.Errorf("kind %d is unknown, made for a newer keyvet", s.Kind)
 	}
-	*rest = (*rest)[length:]
-	s.Bytes = int(length)
-	s.FalsePositiveRate, s.Probes, s.FilterBits = s.filter.rate, s.filter.k, s.filter.m
+	if err != nil {
+		return set{}, fmt.Errorf("set %s: %w", s.Name, err)
+	}
+	s.Bytes = before - len(sections.rest)
 	return s, nil
 }
 
-func validSize(a Algorithm, bits int) bool {
-	switch a {
-	case RSA:
-		return bits >= 512 && bits <= maxRSABits
-	case ECDSA:
-		return bits == 256 || bits == 384 || bits == 521
+func (s *set) readDebian(records, sections *reader) (err error) {
+	s.Algorithm, s.Bits = Algorithm(records.uint8()), int(records.uint16())
+	mask, exponent := records.uint16(), records.uint32()
+	s.Candidates = int(records.uint16())
+	filter, index := records.uint64(), records.uint64()
+	if records.short {
+		return errors.New("directory ends early")
 	}
-	return false
+	if mask == 0 || mask&^originBits != 0 {
+		return fmt.Errorf("origins %#x", mask)
+	}
+	for _, o := range Origins() {
+		if mask&o.bit() != 0 {
+			s.Origins = append(s.Origins, o)
+		}
+	}
+	if exponent > math.MaxInt32 {
+		return fmt.Errorf("exponent %d", exponent)
+	}
+	s.Exponent = int(exponent)
+	if err := s.checkDebian(); err != nil {
+		return err
+	}
+	if s.filter, err = parseBloom(sections.bytes(filter)); err != nil {
+		return err
+	}
+	if s.index, err = parseIndex(sections.bytes(index)); err != nil {
+		return err
+	}
+	s.FilterRate = s.filter.rate
+	return nil
+}
+
+// checkDebian holds a set of Debian's keys to what the generator could make.
+func (s *Set) checkDebian() error {
+	switch {
+	case s.Algorithm == RSA && s.Bits >= debian.MinRSABits && s.Bits <= debian.MaxRSABits:
+		if s.Exponent < 3 || s.Exponent%2 == 0 || s.Candidates < 1 {
+			return fmt.Errorf("exponent %d, %d candidates", s.Exponent, s.Candidates)
+		}
+	case s.Curve() != nil:
+		if s.Exponent != 0 || s.Candidates != 0 {
+			return fmt.Errorf("exponent %d, %d candidates", s.Exponent, s.Candidates)
+		}
+	default:
+		return fmt.Errorf("algorithm %d with %d bits", s.Algorithm, s.Bits)
+	}
+	return nil
+}
+
+func (s *set) readEntries(records, sections *reader) error {
+	s.Title, s.Reason = records.string(), records.string()
+	length := records.uint64()
+	if records.short {
+		return errors.New("directory ends early")
+	}
+	if err := checkTold(s.Title, s.Reason); err != nil {
+		return err
+	}
+	size := s.Kind.entryBytes()
+	if length != uint64(s.Keys)*uint64(size) {
+		return fmt.Errorf("%d bytes for %d fingerprints of %d", length, s.Keys, size)
+	}
+	s.entries = sections.bytes(length)
+	if sections.short {
+		return fmt.Errorf("%d bytes of fingerprints where fewer are left", length)
+	}
+	for i := size; i < len(s.entries); i += size {
+		if bytes.Compare(s.entries[i-size:i], s.entries[i:i+size]) >= 0 {
+			return errors.New("fingerprints are not in order")
+		}
+	}
+	if s.Kind == OpenSSLBlacklist {
+		s.FalsePositiveRate = float64(s.Keys) / (1 << 40) / (1 << 40)
+	}
+	return nil
 }
 
 // checkName holds a set's name to what is safe to print and to compare.
@@ -166,19 +225,42 @@ func checkName(name string) error {
 	return nil
 }
 
-// reader takes numbers off the front of rest; once that is too short, rest is
-// nil and every number 0.
-type reader struct{ rest []byte }
+// checkTold holds a list's title and reason code to what is safe to print.
+func checkTold(title, reason string) error {
+	if title == "" || len(title) > maxNameBytes || reason == "" || len(reason) > maxNameBytes {
+		return fmt.Errorf("title of %d bytes and reason code of %d, want 1 to %d", len(title), len(reason), maxNameBytes)
+	}
+	for _, c := range []byte(title) {
+		if c < ' ' || c > '~' {
+			return fmt.Errorf("title %q is not plain ASCII", title)
+		}
+	}
+	for _, c := range []byte(reason) {
+		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return fmt.Errorf("reason code %q has other signs than A-Z, 0-9, _ and -", reason)
+		}
+	}
+	return nil
+}
 
-func (r *reader) bytes(n int) []byte {
-	if n > len(r.rest) {
-		r.rest = nil
+// reader takes numbers off the front of rest; once that was too short, short
+// is set and every number 0.
+type reader struct {
+	rest  []byte
+	short bool
+}
+
+func (r *reader) bytes(n uint64) []byte {
+	if r.short || n > uint64(len(r.rest)) {
+		r.short = true
 		return nil
 	}
 	b := r.rest[:n]
 	r.rest = r.rest[n:]
 	return b
 }
+
+func (r *reader) string() string { return string(r.bytes(uint64(r.uint8()))) }
 
 func (r *reader) uint8() uint8 {
 	if b := r.bytes(1); b != nil {

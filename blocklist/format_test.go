@@ -2,13 +2,17 @@ package blocklist
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"math"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
 // seal makes length and digest of a tampered list right again, so that what
@@ -33,9 +37,11 @@ func TestParseRefuses(t *testing.T) {
 	if _, err := parse(good); err != nil {
 		t.Fatal(err)
 	}
-	// The first record: name length and "rsa3072" at 24, then source 32,
-	// algorithm 33, bits 34, origins 36, keys 38, sections 42, kind 43, length 44.
-	// The second: 52, with "rsa3073" at 53. The first section: 80.
+	// The first record: name length and "rsa3072" at 24, then kind 32, keys 33,
+	// algorithm 37, bits 38, origins 40, exponent 42, candidates 46, bytes of
+	// filter 48 and index 56. The second: 64, with "rsa3073" at 65. Sections: 104.
+	const filter = 104
+	index := filter + bloomHeader + (1000*bloomTenthBits/10+63)/64*8
 	change := func(at int, to ...byte) []byte {
 		b := bytes.Clone(good)
 		copy(b[at:], to)
@@ -54,7 +60,7 @@ func TestParseRefuses(t *testing.T) {
 		{"one byte short", good[:len(good)-1], "truncated"},
 		{"one byte more", append(bytes.Clone(good), 0), "1 bytes follow"},
 		{"newer", change(8, version+1), "newer"},
-		{"version 0", change(8, 0), "unknown"},
+		{"older", change(8, 1), "no longer read"},
 		{"a bit flipped", change(len(good)-40, good[len(good)-40]^1), "SHA-256"},
 		{"digest flipped", change(len(good)-1, good[len(good)-1]^1), "SHA-256"},
 
@@ -68,26 +74,37 @@ func TestParseRefuses(t *testing.T) {
 		{"name beyond the directory", seal(change(24, 0xff)), "directory ends early"},
 		{"name with a line break", seal(change(25, '\n')), "set name"},
 		{"sets in the wrong order", seal(change(25, 'z')), "not in order"},
-		{"two sets of a name", seal(change(53, []byte("rsa3072")...)), "not in order"},
-		{"unknown source", seal(change(32, 9)), "newer keyvet"},
-		{"unknown algorithm", seal(change(33, 9)), "algorithm 9"},
-		{"RSA of 24 bits", seal(change(34, 24, 0)), "24 bits"},
-		{"EC of 3072 bits", seal(change(33, 2)), "algorithm 2"},
-		{"no origins", seal(change(36, 0, 0)), "origins"},
-		{"unknown origins", seal(change(36, 0, 0x10)), "origins"},
-		{"no keys", seal(change(38, 0, 0, 0, 0)), "0 keys"},
-		{"too many keys", seal(change(38, 0, 0, 0, 0x80)), "keys"},
-		{"no sections", seal(change(42, 0)), "0 sections"},
-		{"unknown section", seal(change(43, 2)), "newer keyvet"},
-		{"section beyond the end", seal(change(44, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), "are left"},
-		{"empty section", seal(change(44, 0, 0)), "too short"},
-		{"no probes", seal(change(80, 0)), "k = 0"},
-		{"too many probes", seal(change(80, 65)), "k = 65"},
-		{"no bits", seal(change(84, 0, 0, 0, 0)), "m = 0"},
-		{"more bits than bytes", seal(change(84, 0, 0xff)), "m = "},
-		{"bits beyond all", seal(change(84, 0, 0, 0, 0, 0, 0, 0, 0x80)), "m = "},
-		{"rate of 1", seal(change(92, binary.LittleEndian.AppendUint64(nil, math.Float64bits(1))...)), "rate of 1"},
-		{"rate not a number", seal(change(92, binary.LittleEndian.AppendUint64(nil, math.Float64bits(math.NaN()))...)), "rate of NaN"},
+		{"two sets of a name", seal(change(65, []byte("rsa3072")...)), "not in order"},
+		{"unknown kind", seal(change(32, 9)), "newer keyvet"},
+		{"no keys", seal(change(33, 0, 0, 0, 0)), "0 keys"},
+		{"too many keys", seal(change(33, 0, 0, 0, 0x80)), "keys"},
+		{"unknown algorithm", seal(change(37, 9)), "algorithm 9"},
+		{"RSA of 24 bits", seal(change(38, 24, 0)), "24 bits"},
+		{"EC of 3072 bits", seal(change(37, 2)), "algorithm 2"},
+		{"EC with an exponent", seal(change(37, 2, 0, 1)), "exponent 65537"},
+		{"no origins", seal(change(40, 0, 0)), "origins"},
+		{"unknown origins", seal(change(40, 0, 0x10)), "origins"},
+		{"exponent 1", seal(change(42, 1, 0, 0)), "exponent 1"},
+		{"even exponent", seal(change(42, 2)), "exponent 65538"},
+		{"large exponent", seal(change(42, 1, 0, 0, 0x80)), "exponent"},
+		{"no candidates", seal(change(46, 0, 0)), "0 candidates"},
+		{"filter beyond the end", seal(change(48, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), "too short"},
+		{"empty filter", seal(change(48, 0, 0)), "too short"},
+		{"index beyond the end", seal(change(56, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)), "too short"},
+		{"empty index", seal(change(56, 0, 0)), "too short"},
+		{"no probes", seal(change(filter, 0)), "k = 0"},
+		{"too many probes", seal(change(filter, 65)), "k = 65"},
+		{"no bits", seal(change(filter+4, 0, 0, 0, 0)), "m = 0"},
+		{"more bits than bytes", seal(change(filter+4, 0, 0xff)), "m = "},
+		{"bits beyond all", seal(change(filter+4, 0, 0, 0, 0, 0, 0, 0, 0x80)), "m = "},
+		{"rate of 1", seal(change(filter+12, binary.LittleEndian.AppendUint64(nil, math.Float64bits(1))...)), "rate of 1"},
+		{"rate not a number", seal(change(filter+12, binary.LittleEndian.AppendUint64(nil, math.Float64bits(math.NaN()))...)), "rate of NaN"},
+		{"no segments", seal(change(index+8, 0, 0, 0, 0)), "0 segments"},
+		{"too many segments", seal(change(index+8, 0xff, 0xff, 0xff, 0xff)), "4294967295 segments"},
+		{"another number of segments", seal(change(index+8, good[index+8]+1)), "segments of"},
+		{"small segments", seal(change(index+12, 1)), "2^1 slots"},
+		{"large segments", seal(change(index+12, 19)), "2^19 slots"},
+		{"values of 20 bits", seal(change(index+13, 20)), "20 bits a key"},
 	} {
 		l, err := parse(tt.b)
 		if err == nil || l != nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
@@ -96,26 +113,72 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-const wantSmallList = "4d783e8bb5af2de5" // the first 8 bytes of the SHA-256
+// ownSource is a set of n made-up fingerprints.
+func ownSource(n int) Source {
+	s := Source{Set: Set{Name: "spki-sha256", Kind: SPKISHA256, Title: "ours", Reason: "KEYVET_X"}}
+	for i := range n {
+		sum := sha256.Sum256([]byte{byte(i), byte(i >> 8)})
+		s.Fingerprints = append(s.Fingerprints, sum[:])
+	}
+	return s
+}
 
-func TestBuildIsDeterministic(t *testing.T) {
-	a, b := smallSource("a", 2000), smallSource("b", 300)
-	one, err := Build([]Source{a, b})
+func TestParseRefusesOwnLists(t *testing.T) {
+	good, err := Build([]Source{ownSource(3)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Fingerprints = slices.Clone(a.Fingerprints)
-	slices.Reverse(a.Fingerprints)
+	// Name length and "spki-sha256" at 24, kind 36, keys 37, title 41 with
+	// "ours" at 42, reason 46 with "KEYVET_X" at 47, bytes 55, section 63.
+	change := func(at int, to ...byte) []byte {
+		b := bytes.Clone(good)
+		copy(b[at:], to)
+		return seal(b)
+	}
+	if _, err := parse(change(42, []byte("OURS")...)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		b    []byte
+		want string
+	}{
+		{"title beyond the directory", change(41, 0xff), "directory ends early"},
+		{"title with a line break", change(42, '\n'), "plain ASCII"},
+		{"reason with a space", change(47, ' '), "reason code"},
+		{"another number of keys", change(37, 2), "96 bytes for 2 fingerprints"},
+		{"another kind", change(36, 3), "96 bytes for 3 fingerprints of 10"},
+		{"more keys than there are", change(37, 4, 0, 0, 0, 4, 'o', 'u', 'r', 's', 8, 'K', 'E', 'Y', 'V', 'E', 'T', '_', 'X', 128), "fewer are left"},
+		{"not in order", change(63, 0xff), "not in order"},
+	} {
+		if l, err := parse(tt.b); err == nil || l != nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+const wantSmallList = "dd25210f96c64e50" // the first 8 bytes of the SHA-256
+
+func TestBuildIsDeterministic(t *testing.T) {
+	a, b := smallSource("a", 2000), smallSource("b", 300)
+	one, err := Build([]Source{a, ownSource(9), b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Keys = append(slices.Clone(a.Keys), a.Keys[7]) // one twice
+	slices.Reverse(a.Keys)
 	a.Origins = slices.Clone(a.Origins)
 	slices.Reverse(a.Origins)
-	two, err := Build([]Source{b, a})
+	own := ownSource(9)
+	slices.Reverse(own.Fingerprints)
+	two, err := Build([]Source{b, a, own})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(one, two) {
 		t.Error("another order of the same sources gave other bytes")
 	}
-	// So that another machine's floating point would show.
+	// So that another machine's arithmetic would show.
 	if sum := sha256.Sum256(one); hex.EncodeToString(sum[:8]) != wantSmallList {
 		t.Errorf("SHA-256 %x, want %s…", sum, wantSmallList)
 	}
@@ -127,18 +190,28 @@ func TestBuildRefuses(t *testing.T) {
 		f(&s)
 		return []Source{s}
 	}
+	own := func(f func(*Source)) []Source {
+		s := ownSource(2)
+		f(&s)
+		return []Source{s}
+	}
 	for name, sources := range map[string][]Source{
-		"nothing":           nil,
-		"two of a name":     {smallSource("a", 1), smallSource("a", 1)},
-		"a name with space": {smallSource("a b", 1)},
-		"no keys":           {smallSource("a", 0)},
-		"algorithm":         change(func(s *Source) { s.Algorithm = 0 }),
-		"size":              change(func(s *Source) { s.Bits = 100 }),
-		"no origins":        change(func(s *Source) { s.Origins = nil }),
-		"unknown origin":    change(func(s *Source) { s.Origins = []Origin{{"vax", "rnd"}} }),
-		"rate 0":            change(func(s *Source) { s.FalsePositiveRate = 0 }),
-		"rate 1":            change(func(s *Source) { s.FalsePositiveRate = 1 }),
-		"rate NaN":          change(func(s *Source) { s.FalsePositiveRate = math.NaN() }),
+		"nothing":             nil,
+		"two of a name":       {smallSource("a", 1), smallSource("a", 1)},
+		"a name with space":   {smallSource("a b", 1)},
+		"no keys":             {smallSource("a", 0)},
+		"kind":                change(func(s *Source) { s.Kind = 0 }),
+		"algorithm":           change(func(s *Source) { s.Algorithm = 0 }),
+		"size":                change(func(s *Source) { s.Bits = 100 }),
+		"exponent":            change(func(s *Source) { s.Exponent = 4 }),
+		"candidates":          change(func(s *Source) { s.Candidates = 0 }),
+		"too many candidates": change(func(s *Source) { s.Candidates = 1 << 16 }),
+		"no origins":          change(func(s *Source) { s.Origins = nil }),
+		"a key of none":       change(func(s *Source) { s.Origins = s.Origins[:1] }),
+		"no fingerprints":     own(func(s *Source) { s.Fingerprints = nil }),
+		"a short fingerprint": own(func(s *Source) { s.Fingerprints[1] = s.Fingerprints[1][:31] }),
+		"no title":            own(func(s *Source) { s.Title = "" }),
+		"a small reason":      own(func(s *Source) { s.Reason = "keyvet" }),
 	} {
 		if b, err := Build(sources); err == nil || b != nil {
 			t.Errorf("%s: no error", name)
@@ -146,44 +219,56 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
-// TestRate measures the false positives of filters whose rate is high enough
-// to be seen, against the rate that they state.
-func TestRate(t *testing.T) {
-	for _, rate := range []float64{0.1, 1e-2, 1e-3} {
-		s := smallSource("a", 20000)
-		s.FalsePositiveRate = rate
+// TestBuildSizes looks up every key of sets of all sizes: each has its seed.
+func TestBuildSizes(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 4, 5, 7, 8, 16, 33, 100, 1000, 5000, 20000} {
+		s := smallSource("a", n)
 		l := buildList(t, s)
-		stated := l.Sets()[0].FalsePositiveRate
-		if stated > rate || stated < rate*0.7 {
-			t.Errorf("a rate of %v was asked for, %v is stated", rate, stated)
-		}
-		for _, f := range s.Fingerprints {
-			if has, err := l.Has("a", f); err != nil || !has {
-				t.Fatalf("a fingerprint that went in is not found: %v", err)
+		for _, key := range s.Keys {
+			if l.sets[0].index.get(key.ID) != key.Seed.Pack() || !l.sets[0].filter.has(key.ID) {
+				t.Fatalf("%d keys: %v has the value %d", n, key, l.sets[0].index.get(key.ID))
 			}
 		}
-		const tries = 300000
-		hits := 0
-		for i := range tries {
-			has, err := l.Has("a", sha256.Sum256([]byte{1, byte(i), byte(i >> 8), byte(i >> 16)}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if has {
-				hits++
-			}
+		if got := 8 * float64(l.sets[0].Bytes) / float64(n); n >= 20000 && got > 32 {
+			t.Errorf("%d keys take %.1f bits each", n, got)
 		}
-		if got := float64(hits) / tries; math.Abs(got-stated) > 5*math.Sqrt(stated/tries) {
-			t.Errorf("measured rate %v, stated %v", got, stated)
+	}
+}
+
+// TestFilterRate measures what passes the filter against the rate it states.
+func TestFilterRate(t *testing.T) {
+	l := buildList(t, smallSource("a", 20000))
+	stated := l.Sets()[0].FilterRate
+	const tries = 300000
+	passed := 0
+	for i := range tries {
+		sum := sha256.Sum256([]byte{1, byte(i), byte(i >> 8), byte(i >> 16)})
+		passes, err := l.Passes("a", NewKeyID(new(big.Int).SetBytes(sum[:])))
+		if err != nil {
+			t.Fatal(err)
 		}
+		if passes {
+			passed++
+		}
+	}
+	if got := float64(passed) / tries; math.Abs(got-stated) > 6*math.Sqrt(stated/tries) || stated > 0.011 {
+		t.Errorf("measured rate %v, stated %v", got, stated)
+	}
+	if _, err := l.Passes("b", KeyID{}); err == nil {
+		t.Error("no error for a set that is not there")
 	}
 }
 
 func FuzzParse(f *testing.F) {
 	for _, sources := range [][]Source{
 		{smallSource("rsa3072", 1)},
-		{smallSource("a", 3), smallSource("b", 2)},
-		{{Name: "p521", Algorithm: ECDSA, Bits: 521, Origins: []Origin{{"be32", "ssh"}}, FalsePositiveRate: 0.5, Fingerprints: make([][32]byte, 9)}},
+		{smallSource("a", 3), ownSource(2)},
+		{{Set: Set{
+			Name: "p521", Kind: Debian, Algorithm: ECDSA, Bits: 521, Origins: []Origin{{debian.BE32, debian.NoRnd}},
+		}, Keys: []Key{{KeyID{1, 2}, debian.Seed{Arch: debian.BE32, Variant: debian.NoRnd, PID: 3}}}}},
+		{{Set: Set{
+			Name: "openssl-blacklist", Kind: OpenSSLBlacklist, Title: "x", Reason: "X",
+		}, Fingerprints: [][]byte{make([]byte, 10)}}},
 	} {
 		b, err := Build(sources)
 		if err != nil {
@@ -192,6 +277,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add([]byte(magic))
+	n := new(big.Int).Lsh(big.NewInt(3), 3070)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = parse(b) // as it comes
 		l, err := parse(seal(b))
@@ -201,9 +287,13 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		for _, s := range l.Sets() {
-			if _, err := l.Has(s.Name, sha256.Sum256(b)); err != nil {
-				t.Errorf("set %s of a good list: %v", s.Name, err)
+		for i := range l.sets {
+			s := &l.sets[i]
+			if s.Kind == Debian {
+				s.filter.has(KeyID{1, 2})
+				s.index.get(NewKeyID(n))
+			} else {
+				s.lists(&rsa.PublicKey{N: n, E: 3}, n, RSA)
 			}
 		}
 		if len(l.Info().Sets) == 0 {

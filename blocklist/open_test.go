@@ -115,8 +115,8 @@ func TestShrunkFile(t *testing.T) {
 	if err == nil || got.Covered || got.Listed || !strings.Contains(err.Error(), "cut short") {
 		t.Errorf("look-up: %+v, %v", got, err)
 	}
-	if has, err := l.Has("rsa2048", fingerprint(weak.N)); err == nil || has {
-		t.Errorf("has: %v, %v", has, err)
+	if passes, err := l.Passes("rsa2048", NewKeyID(weak.N)); err == nil || passes {
+		t.Errorf("passes: %v, %v", passes, err)
 	}
 	// Another list that has the key still answers; one that has not, does not.
 	if got := lookup(t, Lists{l, embeddedList(t)}, weak); !got.Listed {

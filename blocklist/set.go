@@ -1,12 +1,24 @@
 package blocklist
 
 import (
-	"fmt"
+	"crypto/elliptic"
 	"slices"
 	"strings"
+
+	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
-// Algorithm is a kind of public key.
+// Kind is where a set's keys come from, and so what they are known by.
+type Kind uint8
+
+// The numbers stand in the file.
+const (
+	Debian           Kind = 1 // Debian's broken generator: the seed of each key is known
+	SPKISHA256       Kind = 2 // an operator's own list: SHA-256 of the DER SubjectPublicKeyInfo
+	OpenSSLBlacklist Kind = 3 // Debian's package of that name: 80 bits of a SHA-1 of the modulus
+)
+
+// Algorithm is the algorithm of a public key.
 type Algorithm uint8
 
 // The numbers stand in the file.
@@ -15,93 +27,120 @@ const (
 	ECDSA Algorithm = 2
 )
 
-// Origin is where a set's weak keys come from: a machine on which Debian's
-// OpenSSL ran, and the way its pool was seeded (design of CVE-2008-0166).
+// Origin is a group of Debian's weak keys: the kind of machine that the
+// generator ran on, and what it did before the first draw.
 type Origin struct {
-	Architecture string // le32, le64 or be32
-	Variant      string // rnd, noreadrnd, nornd or ssh
+	Arch    debian.Arch
+	Variant debian.Variant
 }
 
-func (o Origin) String() string { return o.Architecture + "-" + o.Variant }
-
-var (
-	architectures = []string{"le32", "le64", "be32"}
-	variants      = []string{"rnd", "noreadrnd", "nornd", "ssh"}
-)
+func (o Origin) String() string { return o.Arch.String() + "-" + o.Variant.String() }
 
 // In a file, origins are a uint16 with bit 4·architecture + variant. A set is
-// complete with all that openssl's key tools, or all that ssh-keygen made.
+// complete with all that openssl's tools made, or all that ssh-keygen made.
 const (
 	originBits      = 0x0fff
 	originsComplete = 0x0777
 	originsSSH      = 0x0888
 )
 
-func encodeOrigins(all []Origin) (mask uint16, err error) {
+func (o Origin) bit() uint16 { return 1 << (4*uint16(o.Arch) + uint16(o.Variant)) }
+
+func originMask(all []Origin) (mask uint16) {
 	for _, o := range all {
-		a, v := slices.Index(architectures, o.Architecture), slices.Index(variants, o.Variant)
-		if a < 0 || v < 0 {
-			return 0, fmt.Errorf("blocklist: build: unknown origin %s", o)
-		}
-		mask |= 1 << (4*a + v)
+		mask |= o.bit()
 	}
-	return mask, nil
+	return mask
 }
 
-func decodeOrigins(mask uint16) (all []Origin) {
-	for a, arch := range architectures {
-		for v, variant := range variants {
-			if mask>>(4*a+v)&1 != 0 {
-				all = append(all, Origin{arch, variant})
-			}
+// Origins lists all origins that there can be, in the order of the files.
+func Origins() (all []Origin) {
+	for arch := debian.LE32; arch <= debian.BE32; arch++ {
+		for variant := debian.Rnd; variant <= debian.SSH; variant++ {
+			all = append(all, Origin{arch, variant})
 		}
 	}
 	return all
 }
 
-// Set is one group of weak keys in a list: the keys of one algorithm and size.
+// Set is one group of weak keys in a list.
 type Set struct {
-	Name      string // "rsa2048"
-	Algorithm Algorithm
-	Bits      int // length of the modulus, or of the curve's field: 256, 384, 521
-	Origins   []Origin
-	Keys      int // fingerprints that went in
+	Name  string // "rsa2048"; unique in its list
+	Kind  Kind
+	Keys  int
+	Bytes int // in the file
 
-	// FalsePositiveRate is the chance that a key which is not weak is listed.
+	// Of a set of Debian's keys:
+	Algorithm  Algorithm
+	Bits       int // of the modulus, or of the curve's field: 256, 384, 521
+	Exponent   int // public exponent the keys were made for; 0 for EC
+	Candidates int // highest number of candidates that a first prime took
+	Origins    []Origin
+	FilterRate float64 // the part of other keys that the filter lets through, to be confirmed
+
+	// Of an operator's list:
+	Title  string // told as [device.Listing.Name]
+	Reason string
+
+	// FalsePositiveRate is the chance that a key which is not weak is listed:
+	// 0, but for 80-bit hashes.
 	FalsePositiveRate float64
-	// Probes and FilterBits are k and m of the Bloom filter.
-	Probes     int
-	FilterBits uint64
-	// Bytes is what the set takes in the file.
-	Bytes int
 }
 
-// Complete tells whether the set has the keys of every origin, so that a key
-// of its size which it does not list is none of Debian's.
+// Exact tells whether there is no doubt about a key that is listed.
+func (s *Set) Exact() bool { return s.Kind != OpenSSLBlacklist }
+
+// Complete tells whether a set of Debian's keys has those of every origin, so
+// that a key of its size which it does not list is none of Debian's.
 func (s *Set) Complete() bool {
-	mask, err := encodeOrigins(s.Origins)
-	return err == nil && (mask == originsComplete || mask == originsSSH)
+	mask := originMask(s.Origins)
+	return mask == originsComplete || mask == originsSSH
 }
 
 // String is the set's name, followed by what it covers if that is not all:
-// "rsa4096 (le32-rnd, le64-rnd only)".
+// "rsa4096 (le32, le64 only)".
 func (s *Set) String() string {
-	if s.Complete() {
+	if s.Kind != Debian || s.Complete() {
 		return s.Name
 	}
-	// A whole architecture is told as one word.
 	var words []string
-	for _, arch := range architectures {
+	for arch := debian.LE32; arch <= debian.BE32; arch++ {
 		var some []string
 		for _, o := range s.Origins {
-			if o.Architecture == arch {
+			if o.Arch == arch {
 				some = append(some, o.String())
 			}
 		}
-		if len(some) == 3 && !slices.Contains(some, arch+"-ssh") {
-			some = []string{arch}
+		if len(some) == 3 && !slices.Contains(s.Origins, Origin{arch, debian.SSH}) {
+			some = []string{arch.String()} // all that openssl's tools made there
 		}
 		words = append(words, some...)
 	}
 	return s.Name + " (" + strings.Join(words, ", ") + " only)"
+}
+
+// Curve is the curve of a set of EC keys, or nil.
+func (s *Set) Curve() elliptic.Curve {
+	if s.Algorithm == ECDSA {
+		switch s.Bits {
+		case 256:
+			return elliptic.P256()
+		case 384:
+			return elliptic.P384()
+		case 521:
+			return elliptic.P521()
+		}
+	}
+	return nil
+}
+
+// entryBytes is what a listed fingerprint of the kind takes.
+func (k Kind) entryBytes() int {
+	switch k {
+	case SPKISHA256:
+		return 32
+	case OpenSSLBlacklist:
+		return 10
+	}
+	return 0
 }

@@ -1,72 +1,75 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
-func build(args []string, stderr io.Writer) error {
+func build(ctx context.Context, args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("build", flag.ContinueOnError)
 	out := flags.String("out", "", "")
 	data := flags.String("data", "", "")
-	names := flags.String("sets", "rsa2048,p256", "")
-	rate := flags.Float64("fpr", 1e-9, "")
+	names := flags.String("sets", "", "")
+	spki := flags.String("spki-sha256", "", "")
+	title := flags.String("name", "compromised keys", "")
+	reason := flags.String("reason", "KEYVET_COMPROMISED_KEY", "")
+	openssl := flags.String("openssl-blacklist", "", "")
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
 	}
-	if *out == "" || *data == "" {
-		return errUsage{errors.New("build: -out FILE and -data DIR are needed")}
+	if *out == "" {
+		return errUsage{errors.New("build: -out FILE is needed")}
 	}
-	if !(*rate >= 1e-15 && *rate <= 0.5) {
-		return errUsage{fmt.Errorf("build: -fpr %v is not between 1e-15 and 0.5", *rate)}
+	if *names == "" && *spki == "" && *openssl == "" {
+		*names = "rsa2048,rsa2048-ssh,rsa4096,p256,p384"
 	}
 	var wanted []kind
-	for name := range strings.SplitSeq(*names, ",") {
-		k, ok := kindNamed(name)
-		if !ok {
-			return errUsage{fmt.Errorf("build: -sets: there is no set %q", name)}
+	if *names != "" {
+		for name := range strings.SplitSeq(*names, ",") {
+			k, err := kindNamed(name)
+			if err == nil && slices.ContainsFunc(wanted, func(other kind) bool { return other.name == name }) {
+				err = fmt.Errorf("%s is named twice", name)
+			}
+			if err == nil && k.curve == nil && *data == "" {
+				err = fmt.Errorf("set %s needs -data DIR", name)
+			}
+			if err != nil {
+				return errUsage{fmt.Errorf("build: -sets: %w", err)}
+			}
+			wanted = append(wanted, k)
 		}
-		if slices.ContainsFunc(wanted, func(other kind) bool { return other.name == name }) {
-			return errUsage{fmt.Errorf("build: -sets: %s is named twice", name)}
-		}
-		wanted = append(wanted, k)
 	}
 
-	f, err := openFolder(*data)
+	sources, err := debianSources(ctx, wanted, *data, stderr)
 	if err != nil {
 		return err
 	}
-	p := newProgress(stderr, "reading")
-	defer p.end()
-	var sources []blocklist.Source
-	for _, k := range wanted {
-		there, missing := f.origins(k)
-		if len(there) == 0 {
-			return fmt.Errorf("%s: SHA256SUMS names no file of set %s", f.dir, k.name)
+	if *spki != "" {
+		fingerprints, err := readFingerprints(*spki, 32)
+		if err != nil {
+			return err
 		}
-		if len(missing) > 0 {
-			p.printf("%s has no files of %s for %v: the set will not cover them\n", f.dir, k.name, missing)
+		sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Set: blocklist.Set{
+			Name: "spki-sha256", Kind: blocklist.SPKISHA256, Title: *title, Reason: *reason,
+		}})
+	}
+	if *openssl != "" {
+		fingerprints, err := readFingerprints(*openssl, 10)
+		if err != nil {
+			return err
 		}
-		source := blocklist.Source{
-			Name: k.name, Algorithm: k.algorithm, Bits: k.bits, Origins: there, FalsePositiveRate: *rate,
-		}
-		for i, o := range there {
-			fingerprints, err := f.fingerprints(k, o)
-			if err != nil {
-				return err
-			}
-			source.Fingerprints = append(source.Fingerprints, fingerprints...)
-			p.show("%s, %d of %d files", k.name, i+1, len(there))
-		}
-		sources = append(sources, source)
+		sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Set: blocklist.Set{
+			Name: "openssl-blacklist", Kind: blocklist.OpenSSLBlacklist,
+			Title: "openssl-blacklist, 80 bits of SHA-1", Reason: "CERTIFICATE_KEY_VULNERABILITY_CVE-2008-0166",
+		}})
 	}
 	list, err := blocklist.Build(sources)
 	if err != nil {
@@ -75,39 +78,71 @@ func build(args []string, stderr io.Writer) error {
 	return writeFile(*out, list)
 }
 
-// writeFile puts a whole file in place of what is at path: it is there after
-// a power cut, or what was there before is.
-func writeFile(path string, b []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+// debianSources makes the keys of the sets: with the help of a folder's files,
+// or of EC sets that it has no file of, from nothing.
+func debianSources(ctx context.Context, wanted []kind, data string, stderr io.Writer) ([]blocklist.Source, error) {
+	f := &folder{}
+	if data != "" {
+		var err error
+		if f, err = openFolder(data); err != nil {
+			return nil, err
 		}
-	}()
-	if _, err = f.Write(b); err != nil {
-		return err
 	}
-	if err = f.Chmod(0o644); err != nil {
-		return err
+	var sources []blocklist.Source
+	total := 0
+	for _, k := range wanted {
+		source := blocklist.Source{Set: k.set()}
+		there, missing := f.origins(k)
+		switch {
+		case len(there) > 0 && len(missing) > 0:
+			fmt.Fprintf(stderr, "%s has no files of %s for %v: the set will not cover them\n", f.dir, k.name, missing)
+		case len(there) == 0 && k.curve == nil:
+			return nil, fmt.Errorf("%s: %s names no file of set %s", f.dir, sumsName, k.name)
+		case len(there) == 0:
+			there = k.origins()
+		}
+		if k.exponent == 65537 && !f.hasSmallExponent() {
+			fmt.Fprintf(stderr, "%s has no %s: set %s will lack a few keys made for a small exponent\n", f.dir, smallExponentName, k.name)
+		}
+		source.Origins = there
+		total += len(there) * rowsPerFile
+		sources = append(sources, source)
 	}
-	if err = f.Sync(); err != nil {
-		return err
+	p := newProgress(stderr, total)
+	defer p.end()
+	for i, k := range wanted {
+		source := &sources[i]
+		add := func(key weakKey) {
+			source.Keys = append(source.Keys, blocklist.Key{ID: blocklist.NewKeyID(key.number), Seed: key.seed})
+			if k.curve == nil {
+				source.Candidates = max(source.Candidates, key.failed.BeforeP+1)
+			}
+		}
+		for _, o := range source.Origins {
+			made := debian.Generate(ctx, debian.Seeds(o.Arch, o.Variant, 0, debian.MaxPID), k.generate)
+			if _, ok := f.sums[k.file(o)]; ok {
+				made = f.keys(ctx, k, o)
+			}
+			for key, err := range made {
+				if err != nil {
+					return nil, err
+				}
+				add(key)
+				p.step(k.name + " " + o.String())
+			}
+		}
+		if k.exponent != 65537 || !f.hasSmallExponent() {
+			continue
+		}
+		others, err := f.smallExponent(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range others {
+			if slices.Contains(source.Origins, blocklist.Origin{Arch: key.seed.Arch, Variant: key.seed.Variant}) {
+				add(key)
+			}
+		}
 	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return sources, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,10 +22,13 @@ type setDescription struct {
 	Name              string   `json:"name"`
 	Keys              int      `json:"keys"`
 	Bytes             int      `json:"bytes"`
-	Exact             bool     `json:"exact"` // a hit is settled without doubt
+	Exact             bool     `json:"exact"` // there is no doubt about a key that is found
 	FalsePositiveRate float64  `json:"falsePositiveRate"`
-	Complete          bool     `json:"complete"` // every origin is covered
-	Origins           []string `json:"origins"`
+	FilterRate        float64  `json:"filterRate,omitempty"` // the part of other keys that have to be confirmed
+	Complete          bool     `json:"complete"`             // every origin of Debian's keys is covered
+	Origins           []string `json:"origins,omitempty"`
+	Title             string   `json:"title,omitempty"`
+	ReasonCode        string   `json:"reasonCode,omitempty"`
 }
 
 func inspect(args []string, stdout io.Writer) error {
@@ -45,14 +49,22 @@ func inspect(args []string, stdout io.Writer) error {
 		return enc.Encode(d)
 	}
 	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SET\tKEYS\tBYTES\tBITS/KEY\tFALSE POSITIVES\tCOVERS")
+	fmt.Fprintln(w, "SET\tKEYS\tBYTES\tBITS/KEY\tANSWER\tTO CONFIRM\tCOVERS")
 	for _, s := range list.Sets() {
-		covers := "every origin"
-		if !s.Complete() {
-			covers = s.String()
+		answer, confirm, covers := "exact", "none", "every origin"
+		if !s.Exact() {
+			answer = fmt.Sprintf("%.2g false", s.FalsePositiveRate)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%.2g\t%s\n",
-			s.Name, s.Keys, s.Bytes, 8*float64(s.Bytes)/float64(s.Keys), s.FalsePositiveRate, covers)
+		if s.Kind != blocklist.Debian {
+			covers = s.Title + ", " + s.Reason
+		} else {
+			confirm = fmt.Sprintf("%.2g", s.FilterRate)
+			if !s.Complete() {
+				covers = s.String()
+			}
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%s\t%s\t%s\n",
+			s.Name, s.Keys, s.Bytes, 8*float64(s.Bytes)/float64(s.Keys), answer, confirm, covers)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -65,7 +77,8 @@ func describe(list *blocklist.List) description {
 	d := description{Bytes: list.Bytes(), SHA256: list.Info().SHA256}
 	for _, s := range list.Sets() {
 		one := setDescription{
-			Name: s.Name, Keys: s.Keys, Bytes: s.Bytes, FalsePositiveRate: s.FalsePositiveRate, Complete: s.Complete(),
+			Name: s.Name, Keys: s.Keys, Bytes: s.Bytes, Exact: s.Exact(), FalsePositiveRate: s.FalsePositiveRate,
+			FilterRate: s.FilterRate, Complete: s.Complete(), Title: s.Title, ReasonCode: s.Reason,
 		}
 		for _, o := range s.Origins {
 			one.Origins = append(one.Origins, o.String())
@@ -73,4 +86,16 @@ func describe(list *blocklist.List) description {
 		d.Sets = append(d.Sets, one)
 	}
 	return d
+}
+
+// openList opens a list by its path, or the one inside this program.
+func openList(path string) (*blocklist.List, error) {
+	if path != "embedded" {
+		return blocklist.Open(path)
+	}
+	l, err := blocklist.Embedded()
+	if errors.Is(err, blocklist.ErrNotEmbedded) {
+		return nil, errUsage{err}
+	}
+	return l, err
 }

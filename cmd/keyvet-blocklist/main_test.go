@@ -1,31 +1,40 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"keyvet-blocklist": main})
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "script") }
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: filepath.Join("testdata", dir),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"makeset":  makeSet,
 			"exitcode": exitCode,
 			"flip":     flip,
 			"cut":      cut,
+			"lie":      lie,
 		},
 	})
 }
@@ -53,7 +62,7 @@ func makeSet(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // exitCode runs a command and holds it to its exit status: exitcode N COMMAND ARGS...
-// It must say something, and on standard error one line and a hint at most.
+// Unless that is 0, it must end with one line of what is wrong, and a hint at most.
 func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -67,8 +76,9 @@ func exitCode(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
-	if lines := strings.Count(ts.ReadFile("stderr"), "\n"); want != 0 && (lines < 1 || lines > 2) {
-		ts.Fatalf("%d lines on standard error", lines)
+	said := ts.ReadFile("stderr")
+	if _, said, _ = strings.Cut(said, "keyvet-blocklist: "); want != 0 && (said == "" || strings.Count(said, "\n") > 2) {
+		ts.Fatalf("standard error does not end with one line and a hint")
 	}
 }
 
@@ -91,4 +101,168 @@ func cut(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
 	ts.Check(os.Truncate(ts.MkAbs(args[0]), n))
+}
+
+// lie has a list of P-256 keys say that it covers one more origin: lie FILE ORIGIN
+func lie(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	k, err := kindNamed("p256")
+	ts.Check(err)
+	more, err := k.parseOrigins(args[1])
+	ts.Check(err)
+	const at = 24 + 1 + len("p256") + 1 + 4 + 1 + 2 // as package blocklist tells
+	mask := binary.LittleEndian.Uint16(b[at:])
+	binary.LittleEndian.PutUint16(b[at:], mask|1<<(4*uint16(more[0].Arch)+uint16(more[0].Variant)))
+	sum := sha256.Sum256(b[:len(b)-sha256.Size])
+	copy(b[len(b)-sha256.Size:], sum[:])
+	ts.Check(os.WriteFile(path, b, 0o644))
+}
+
+// TestGenerateResumes interrupts a run, and holds the result of the second
+// against what the whole set is known to be.
+func TestGenerateResumes(t *testing.T) {
+	k, err := kindNamed("p256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	origin := k.origins()[0]
+	f := &folder{t.TempDir(), make(map[string]string)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var p *progress
+	shown := 0
+	p = newProgress(writerFunc(func(b []byte) {
+		p.next = time.Time{} // the next key is shown too
+		if shown++; shown == 10*chunkRows+5 {
+			cancel()
+		}
+		if shown == 1000 && !strings.Contains(string(b), "p256 le32-rnd: 1000 of 32768 keys, ") {
+			t.Errorf("progress is shown as %q", b)
+		}
+	}), rowsPerFile)
+	p.terminal, p.next = true, time.Time{}
+	if err := f.generate(ctx, k, origin, p); !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	parts, err := os.ReadDir(f.dir)
+	if err != nil || len(parts) != 10 {
+		t.Fatalf("%d files after an interruption, want 10 chunks: %v", len(parts), err)
+	}
+
+	p = newProgress(io.Discard, rowsPerFile)
+	if err := f.generate(t.Context(), k, origin, p); err != nil {
+		t.Fatal(err)
+	}
+	if p.skipped != 10*chunkRows || p.done != rowsPerFile {
+		t.Errorf("the second run made %d of %d keys", p.done-p.skipped, p.done)
+	}
+	again, err := openFolder(f.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := again.sums["p256-le32-rnd.bin"]; sum != "d107cf047791cca1d7002773ca587dec926d358a5cd589ba47343936b45ff162" {
+		t.Errorf("the set has the SHA-256 %s", sum)
+	}
+	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 2 {
+		t.Errorf("%d files are left, want the set and %s: %v", len(left), sumsName, err)
+	}
+
+	// A third run makes nothing; a file that is not what it was is told.
+	p = newProgress(io.Discard, rowsPerFile)
+	if err := again.generate(t.Context(), k, origin, p); err != nil || p.skipped != rowsPerFile {
+		t.Errorf("the third run made %d keys: %v", p.done-p.skipped, err)
+	}
+	if err := os.Truncate(filepath.Join(f.dir, "p256-le32-rnd.bin"), 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.generate(t.Context(), k, origin, p); err == nil || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("a file cut short: %v", err)
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(b []byte) (int, error) {
+	f(b)
+	return len(b), nil
+}
+
+// TestRows goes from a seed to a row and back, and refuses any other row.
+func TestRows(t *testing.T) {
+	for _, name := range []string{"rsa1024", "p384"} {
+		k, err := kindNamed(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed := debian.Seed{Arch: debian.BE32, Variant: debian.NoReadRnd, PID: 77}
+		key, err := k.generate(t.Context(), seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row, err := k.row(key)
+		if err != nil || len(row) != k.rowBytes() {
+			t.Fatalf("a row of %d bytes: %v", len(row), err)
+		}
+		if back, err := k.fromRow(t.Context(), seed, row); err != nil || back.number.Cmp(key.number) != 0 || back.failed != key.failed {
+			t.Errorf("%s: %v, %v", name, back, err)
+		}
+		for _, at := range []int{0, 31, len(row) - 8} {
+			other := append([]byte(nil), row...)
+			other[at] ^= 1
+			if _, err := k.fromRow(t.Context(), seed, other); !errors.Is(err, errRow) && at < 36 {
+				t.Errorf("%s: byte %d of the row changed: %v", name, at, err)
+			}
+		}
+	}
+}
+
+func TestSmallExponent(t *testing.T) {
+	k, err := kindNamed("rsa1024")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const good = "1024 le64 nornd 6188 a11be7a1f5de1db5eeb50893c4cb43f4b62b0dc3a9b2350b13783b537a1121a5 4 3\n"
+	f := &folder{dir: t.TempDir()}
+	if keys, err := f.smallExponent(t.Context(), k); err == nil || f.hasSmallExponent() {
+		t.Errorf("no file: %v, %v", keys, err)
+	}
+	for _, tt := range []struct{ text, want string }{
+		{good, ""},
+		{good + "2048" + good[4:], ""}, // of another set
+		{good + "1024 le64", "line 2: 2 words"},
+		{strings.Replace(good, "6188", "x", 1), "line 1: strconv"},
+		{strings.Replace(good, "6188", "6189", 1), "line 1: le64 nornd pid 6189: its row is not the key"},
+		{strings.Replace(good, "le64", "vax", 1), "line 1: no seed"},
+		{strings.Replace(good, "a11be7", "", 1), "line 1: no seed"},
+	} {
+		if err := os.WriteFile(filepath.Join(f.dir, smallExponentName), []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := f.smallExponent(t.Context(), k)
+		if tt.want == "" {
+			if err != nil || len(keys) != 1 || keys[0].seed.PID != 6188 {
+				t.Errorf("%q: %v, %v", tt.text, keys, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+func FuzzFingerprints(f *testing.F) {
+	f.Add([]byte("# x\n\n00000cd0b4ae8b5cd7b7\n"))
+	f.Add([]byte("0"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, err := parseFingerprints(b, 10)
+		if (err == nil) != (len(all) > 0) {
+			t.Errorf("%d fingerprints, %v", len(all), err)
+		}
+		for _, one := range all {
+			if len(one) != 10 {
+				t.Errorf("%d bytes", len(one))
+			}
+		}
+	})
 }

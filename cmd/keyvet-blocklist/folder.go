@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/blocklist/debian"
+)
+
+const sumsName = "SHA256SUMS"
+
+// folder is a directory of sets and what its SHA256SUMS says.
+type folder struct {
+	dir  string
+	sums map[string]string // file name to hex SHA-256
+}
+
+func openFolder(dir string) (*folder, error) {
+	path := filepath.Join(dir, sumsName)
+	b, err := readBounded(path, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{dir, make(map[string]string)}
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for n := 1; lines.Scan(); n++ {
+		sum, name, ok := strings.Cut(lines.Text(), "  ")
+		if raw, err := hex.DecodeString(sum); !ok || err != nil || len(raw) != sha256.Size || name == "" {
+			return nil, fmt.Errorf("%s: line %d is not a SHA-256, two spaces and a file name", path, n)
+		}
+		f.sums[name] = strings.ToLower(sum)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+// add notes the sum of a file that was written.
+func (f *folder) add(name string, content []byte) error {
+	sum := sha256.Sum256(content)
+	f.sums[name] = hex.EncodeToString(sum[:])
+	var b []byte
+	for _, name := range slices.Sorted(maps.Keys(f.sums)) {
+		b = fmt.Appendf(b, "%s  %s\n", f.sums[name], name)
+	}
+	return writeFile(filepath.Join(f.dir, sumsName), b)
+}
+
+// origins lists those of a set that the folder has, and those it lacks.
+func (f *folder) origins(k kind) (there, missing []blocklist.Origin) {
+	for _, o := range k.origins() {
+		if _, ok := f.sums[k.file(o)]; ok {
+			there = append(there, o)
+		} else {
+			missing = append(missing, o)
+		}
+	}
+	return there, missing
+}
+
+// rows reads the file of one origin, after its sum.
+func (f *folder) rows(k kind, o blocklist.Origin) ([]byte, error) {
+	name := k.file(o)
+	path := filepath.Join(f.dir, name)
+	size := rowsPerFile * k.rowBytes()
+	b, err := readBounded(path, size)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) != size {
+		return nil, fmt.Errorf("%s: %d bytes, want %d rows of %d", path, len(b), rowsPerFile, k.rowBytes())
+	}
+	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != f.sums[name] {
+		return nil, fmt.Errorf("%s: its SHA-256 is not that of %s", path, sumsName)
+	}
+	return b, nil
+}
+
+// keys makes every key of one origin with the help of its file.
+func (f *folder) keys(ctx context.Context, k kind, o blocklist.Origin) iter.Seq2[weakKey, error] {
+	return func(yield func(weakKey, error) bool) {
+		rows, err := f.rows(k, o)
+		if err != nil {
+			yield(weakKey{}, err)
+			return
+		}
+		fromRow := func(ctx context.Context, seed debian.Seed) (weakKey, error) {
+			key, err := k.fromRow(ctx, seed, rows[int(seed.PID)*k.rowBytes():][:k.rowBytes()])
+			if err != nil {
+				err = fmt.Errorf("%s: %w", filepath.Join(f.dir, k.file(o)), err)
+			}
+			return key, err
+		}
+		for key, err := range debian.Generate(ctx, debian.Seeds(o.Arch, o.Variant, 0, debian.MaxPID), fromRow) {
+			if !yield(key, err) {
+				return
+			}
+		}
+	}
+}
+
+// A folder may have this file of the keys that came out otherwise for the
+// exponent 3, since 65537 refused a prime. A line is bits, architecture,
+// variant, process id, SHA-256 of the modulus and the two numbers of
+// candidates that failed. No sum is needed: each key is made and compared.
+const smallExponentName = "gcd-alt-e3.txt"
+
+// hasSmallExponent tells whether the folder has that file.
+func (f *folder) hasSmallExponent() bool {
+	_, err := os.Stat(filepath.Join(f.dir, smallExponentName))
+	return err == nil
+}
+
+// smallExponent makes the keys of that file that belong to a set.
+func (f *folder) smallExponent(ctx context.Context, k kind) ([]weakKey, error) {
+	path := filepath.Join(f.dir, smallExponentName)
+	b, err := readBounded(path, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	var keys []weakKey
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for n := 1; lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		key, err := k.smallExponent(ctx, words)
+		if err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
+		}
+		if key.number != nil {
+			keys = append(keys, key)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return keys, nil
+}
+
+// smallExponent makes the key of a line; it is empty if it is of another size.
+func (k kind) smallExponent(ctx context.Context, words []string) (weakKey, error) {
+	if len(words) != 7 {
+		return weakKey{}, fmt.Errorf("%d words, want 7", len(words))
+	}
+	var numbers [4]int // bits, process id, two counts
+	for i, at := range []int{0, 3, 5, 6} {
+		n, err := strconv.ParseUint(words[at], 10, 15)
+		if err != nil {
+			return weakKey{}, err
+		}
+		numbers[i] = int(n)
+	}
+	arch, errArch := debian.ParseArch(words[1])
+	variant, errVariant := debian.ParseVariant(words[2])
+	sum, errSum := hex.DecodeString(words[4])
+	if err := errors.Join(errArch, errVariant, errSum); err != nil || len(sum) != sha256.Size {
+		return weakKey{}, fmt.Errorf("no seed or SHA-256: %q", words)
+	}
+	if numbers[0] != k.bits {
+		return weakKey{}, nil
+	}
+	seed := debian.Seed{Arch: arch, Variant: variant, PID: uint16(numbers[1])}
+	failed := debian.Failed{BeforeP: numbers[2], BeforeQ: numbers[3]}
+	return k.replay(ctx, 3, seed, failed, [sha256.Size]byte(sum))
+}
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(path string, limit int) (b []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if b, err = io.ReadAll(io.LimitReader(f, int64(limit)+1)); err != nil {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	if len(b) > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", path, limit)
+	}
+	return b, nil
+}
+
+// writeFile puts a whole file in place of what is at path: it is there after
+// a power cut, or what was there before is.
+func writeFile(path string, b []byte) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(b); err != nil {
+		return err
+	}
+	if err = f.Chmod(0o644); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
