@@ -14,12 +14,12 @@ PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
-.PHONY: build test lint golangci go-test test-386 test-arm cross demo bench fuzz blocklist tools-test tools-demo clean
+.PHONY: build test lint golangci go-test test-386 test-arm cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
 
 build: ## the programs, for this machine, into bin/
 	$(BUILD) -o bin/ ./cmd/...
 
-test: tools-test lint go-test test-386 test-arm cross ## everything that CI runs
+test: tools-test lint go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
 
 lint:
 	@test -z "$$(gofmt -l cmd device tpm mqtt blocklist | tee /dev/stderr)"
@@ -63,7 +63,17 @@ fuzz: ## every parser of outside bytes, FUZZTIME each
 
 DATA ?= ../shared/data/debian/sets
 blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA
-	$(GO) run ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa2048,rsa2048-ssh,p256 -out blocklist/embedded.kvf
+	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -out blocklist/embedded.kvf
+
+verify-blocklist: ## every key of DATA is in the built-in list with its seed, and a million others are not: a quarter of an hour
+	$(GO) run ./cmd/keyvet-blocklist verify -data $(DATA) -random 1000000 embedded
+
+SAMPLE ?= 60
+sample-blocklist: ## as many weak keys of each set, made anew from random seeds, are in the built-in list
+	$(GO) run ./cmd/keyvet-blocklist verify -sample $(SAMPLE) -random 100000 embedded
+
+verify-debian: ## the generator agrees with the vectors and the sets beside DATA: an hour
+	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test -tags longtest -timeout 0 -v -run 'AllVectors|Sets' ./blocklist/debian
 
 tools-test: tools-demo
 	@.ci/need mosquitto=mosquitto mosquitto_pub=mosquitto-clients qemu-arm-static=qemu-user-static openssl=openssl \

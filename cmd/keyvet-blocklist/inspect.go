@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
 // description is what inspect -json prints.
@@ -20,7 +22,8 @@ type description struct {
 
 type setDescription struct {
 	Name              string   `json:"name"`
-	Keys              int      `json:"keys"`
+	Keys              int      `json:"keys"`                        // of Debian's sets, a key for each process id, architecture and variant
+	SmallExponentKeys int      `json:"smallExponentKeys,omitempty"` // further ones, that differ for a public exponent such as 3
 	Bytes             int      `json:"bytes"`
 	Exact             bool     `json:"exact"` // there is no doubt about a key that is found
 	FalsePositiveRate float64  `json:"falsePositiveRate"`
@@ -63,8 +66,12 @@ func inspect(args []string, stdout io.Writer) error {
 				covers = s.String()
 			}
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.1f\t%s\t%s\t%s\n",
-			s.Name, s.Keys, s.Bytes, 8*float64(s.Bytes)/float64(s.Keys), answer, confirm, covers)
+		keys := strconv.Itoa(s.Keys - smallExponentKeys(s))
+		if n := smallExponentKeys(s); n > 0 {
+			keys += fmt.Sprintf("+%d", n)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%.1f\t%s\t%s\t%s\n",
+			s.Name, keys, s.Bytes, 8*float64(s.Bytes)/float64(s.Keys), answer, confirm, covers)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -73,11 +80,20 @@ func inspect(args []string, stdout io.Writer) error {
 	return err
 }
 
+// smallExponentKeys is how many keys a set has beyond those of its seeds: where
+// 65537 divides p-1, another exponent makes another key of the same seed.
+func smallExponentKeys(s blocklist.Set) int {
+	if s.Kind != blocklist.Debian {
+		return 0
+	}
+	return s.Keys - (debian.MaxPID+1)*len(s.Origins)
+}
+
 func describe(list *blocklist.List) description {
 	d := description{Bytes: list.Bytes(), SHA256: list.Info().SHA256}
 	for _, s := range list.Sets() {
 		one := setDescription{
-			Name: s.Name, Keys: s.Keys, Bytes: s.Bytes, Exact: s.Exact(), FalsePositiveRate: s.FalsePositiveRate,
+			Name: s.Name, Keys: s.Keys - smallExponentKeys(s), SmallExponentKeys: smallExponentKeys(s), Bytes: s.Bytes, Exact: s.Exact(), FalsePositiveRate: s.FalsePositiveRate,
 			FilterRate: s.FilterRate, Complete: s.Complete(), Title: s.Title, ReasonCode: s.Reason,
 		}
 		for _, o := range s.Origins {
