@@ -19,7 +19,8 @@ import (
 // for a persistent handle, "tpm:template:L-1" for a primary key made by that
 // template, "tpm:nv:0x01c00002" for a certificate alone.
 //
-// What could not be read is a gap, minor where the TPM has no such thing.
+// What could not be read is a gap, minor where the TPM has no such thing; so
+// is a firmware version that is another than the TPM signs.
 func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info, err := t.Info()
 	switch {
@@ -35,7 +36,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 		inv.addEK(ek, certs)
 	}
 	inv.addPrimary(storageRootKey, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
-	inv.addPrimary(attestationKey, device.RoleAK, nil)
+	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
 		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), device.RolePersistent, o)
 	}

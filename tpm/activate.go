@@ -1,0 +1,91 @@
+package tpm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/evidence"
+)
+
+// Activate answers a verifier's challenge with its secret, which only the TPM
+// can that has both the endorsement key and the attestation key of the
+// challenge (TPM2_ActivateCredential, Part 3, section 12.5). The endorsement
+// hierarchy must have no password. It takes two free transient slots.
+func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
+	err = t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+		return t.withEK(c.EKAlgorithm, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
+			public, spki, err := publicKey(area)
+			if err != nil {
+				return err
+			}
+			if (device.Key{Public: public, SPKI: spki}).SPKISHA256() != c.EKSPKISHA256 {
+				return fmt.Errorf("tpm: activate: the challenge is to another TPM's %s endorsement key", c.EKAlgorithm)
+			}
+			rsp, err := tpm2.ActivateCredential{
+				ActivateHandle: emptyAuth(ak), KeyHandle: endorsed(ek, area),
+				CredentialBlob: tpm2.TPM2BIDObject{Buffer: c.CredentialBlob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: c.Secret},
+			}.Execute(t)
+			switch {
+			case errors.Is(err, tpm2.TPMRCIntegrity):
+				return fmt.Errorf("tpm: activate: the challenge is damaged, or was made for another attestation key: %w", err)
+			case err != nil:
+				return fmt.Errorf("tpm: activate: %w", explain(err))
+			}
+			secret = rsp.CertInfo.Buffer
+			return nil
+		})
+	})
+	return secret, err
+}
+
+// withEK uses the endorsement key of that algorithm, at its persistent handle
+// or else made by its template.
+func (t *TPM) withEK(algorithm string, use func(tpm2.NamedHandle, *tpm2.TPMTPublic) error) error {
+	handles, err := t.handles(firstEKHandle, lastEKHandle)
+	if err != nil {
+		return err
+	}
+	for _, h := range handles {
+		rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(t)
+		if err != nil {
+			return fmt.Errorf("tpm: read public area: %w", explain(err))
+		}
+		if area, err := rsp.OutPublic.Contents(); err == nil && isEK(area, algorithm) {
+			return use(tpm2.NamedHandle{Handle: h, Name: rsp.Name}, area)
+		}
+	}
+	for _, ek := range endorsementKeys {
+		if ek.algorithm == algorithm {
+			return t.withPrimary(ek, func(h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
+				area, err := public.Contents()
+				if err != nil {
+					return err
+				}
+				return use(h, area)
+			})
+		}
+	}
+	return fmt.Errorf("tpm: this TPM has no endorsement key %q that is known", algorithm)
+}
+
+// endorsed is an endorsement key with what it takes to use it: its empty
+// password where it has one (EK Profile, the H templates), else the policy of
+// the L templates, the password of the endorsement hierarchy.
+func endorsed(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) tpm2.AuthHandle {
+	if area.ObjectAttributes.UserWithAuth {
+		return emptyAuth(ek)
+	}
+	const nonceSize = 16
+	policy := func(tr transport.TPM, session tpm2.TPMISHPolicy, nonce tpm2.TPM2BNonce) error {
+		_, err := tpm2.PolicySecret{
+			AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
+			PolicySession: session, NonceTPM: nonce,
+		}.Execute(tr)
+		return err
+	}
+	return tpm2.AuthHandle{Handle: ek.Handle, Name: ek.Name, Auth: tpm2.Policy(area.NameAlg, nonceSize, policy)}
+}
