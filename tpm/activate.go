@@ -17,14 +17,7 @@ import (
 // hierarchy must have no password. It takes two free transient slots.
 func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 	err = t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
-		return t.withEK(c.EKAlgorithm, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
-			public, spki, err := publicKey(area)
-			if err != nil {
-				return err
-			}
-			if (device.Key{Public: public, SPKI: spki}).SPKISHA256() != c.EKSPKISHA256 {
-				return fmt.Errorf("tpm: activate: the challenge is to another TPM's %s endorsement key", c.EKAlgorithm)
-			}
+		return t.withEK(c, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
 			rsp, err := tpm2.ActivateCredential{
 				ActivateHandle: emptyAuth(ak), KeyHandle: endorsed(ek, area),
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: c.CredentialBlob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: c.Secret},
@@ -42,9 +35,13 @@ func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 	return secret, err
 }
 
-// withEK uses the endorsement key of that algorithm, at its persistent handle
-// or else made by its template.
-func (t *TPM) withEK(algorithm string, use func(tpm2.NamedHandle, *tpm2.TPMTPublic) error) error {
+// withEK uses the endorsement key that a challenge is to, at its persistent
+// handle or else made by a template of its algorithm.
+func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPMTPublic) error) error {
+	wanted := func(area *tpm2.TPMTPublic) bool {
+		_, spki, err := publicKey(area)
+		return err == nil && device.Key{SPKI: spki}.SPKISHA256() == c.EKSPKISHA256
+	}
 	handles, err := t.handles(firstEKHandle, lastEKHandle)
 	if err != nil {
 		return err
@@ -54,22 +51,34 @@ func (t *TPM) withEK(algorithm string, use func(tpm2.NamedHandle, *tpm2.TPMTPubl
 		if err != nil {
 			return fmt.Errorf("tpm: read public area: %w", explain(err))
 		}
-		if area, err := rsp.OutPublic.Contents(); err == nil && isEK(area, algorithm) {
+		if area, err := rsp.OutPublic.Contents(); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
 			return use(tpm2.NamedHandle{Handle: h, Name: rsp.Name}, area)
 		}
 	}
+	found := false
 	for _, ek := range endorsementKeys {
-		if ek.algorithm == algorithm {
-			return t.withPrimary(ek, func(h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
-				area, err := public.Contents()
-				if err != nil {
-					return err
-				}
-				return use(h, area)
-			})
+		if found || ek.algorithm != c.EKAlgorithm {
+			continue
+		}
+		err := t.withPrimary(ek, func(h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
+			area, err := public.Contents()
+			if err != nil {
+				return err
+			}
+			if !wanted(area) {
+				return nil
+			}
+			found = true
+			return use(h, area)
+		})
+		if err != nil {
+			return err
 		}
 	}
-	return fmt.Errorf("tpm: this TPM has no endorsement key %q that is known", algorithm)
+	if !found {
+		return fmt.Errorf("tpm: activate: the challenge is to an endorsement key, %q, that this TPM does not have: another TPM's", c.EKAlgorithm)
+	}
+	return nil
 }
 
 // endorsed is an endorsement key with what it takes to use it: its empty

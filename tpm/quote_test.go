@@ -82,8 +82,8 @@ func statuses(r *evidence.Result) map[string]device.Status {
 	return m
 }
 
-// createKey loads a new P-256 signing key of the owner.
-func createKey(t *testing.T, c *TPM, fixed bool) (tpm2.AuthHandle, device.Key) {
+// loadKey loads a new P-256 signing key of the owner.
+func loadKey(t *testing.T, c *TPM, fixed bool) (tpm2.AuthHandle, device.Key) {
 	t.Helper()
 	area := attestationKey.area
 	area.ObjectAttributes.Restricted = false
@@ -117,7 +117,7 @@ func TestAttest(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := allHandles(t, c)
-	key, listed := createKey(t, c, true)
+	key, listed := loadKey(t, c, true)
 	nonce := []byte("a nonce of the verifier")
 	good := report(t, c, []device.Key{listed}, func(digest [32]byte) (*device.Evidence, error) {
 		return c.Attest(AttestRequest{Digest: digest, Nonce: nonce, PCRs: []uint{23, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5}, DeviceKey: &key})
@@ -167,7 +167,7 @@ func TestAttest(t *testing.T) {
 // A key that is not fixed to the TPM, or is another than the report lists.
 func TestAttestDeviceKey(t *testing.T) {
 	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
-	key, listed := createKey(t, c, false)
+	key, listed := loadKey(t, c, false)
 	other := keyByID(t, func() []device.Key { _, keys, _ := c.Inventory(); return keys }(), "tpm-srk")
 	other.Role = device.RoleDevice
 	for _, tt := range []struct {
@@ -411,7 +411,7 @@ func TestActivate(t *testing.T) {
 	refused("a damaged challenge", "damaged", func(c *evidence.Challenge) { c.CredentialBlob[len(c.CredentialBlob)-1] ^= 1 })
 	refused("a damaged secret", "activate", func(c *evidence.Challenge) { c.Secret = c.Secret[:3] })
 	refused("too large", "activate", func(c *evidence.Challenge) { c.CredentialBlob = make([]byte, 3000) })
-	refused("nothing", "", func(c *evidence.Challenge) { *c = evidence.Challenge{} })
+	refused("nothing", "does not have", func(c *evidence.Challenge) { *c = evidence.Challenge{} })
 	refused("to another EK", "another TPM's", func(c *evidence.Challenge) { c.EKSPKISHA256 = keyByID(t, keys, "tpm-ek-p384").SPKISHA256() })
 	refused("for another AK", "another attestation key", func(c *evidence.Challenge) {
 		name := bytes.Clone(s.AKName)
