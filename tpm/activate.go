@@ -16,6 +16,10 @@ import (
 // challenge (TPM2_ActivateCredential, Part 3, section 12.5). The endorsement
 // hierarchy must have no password. It takes two free transient slots.
 func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
+	const most = 1 << 10 // bytes; a secret is as long as an RSA key
+	if len(c.CredentialBlob) > most || len(c.Secret) > most {
+		return nil, errors.New("tpm: activate: the challenge is too large to be one")
+	}
 	err = t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
 		return t.withEK(c, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
 			rsp, err := tpm2.ActivateCredential{

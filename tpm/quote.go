@@ -32,6 +32,10 @@ func (t *TPM) Quote(digest [32]byte) (*device.Evidence, error) {
 	return t.Attest(AttestRequest{Digest: digest})
 }
 
+// maxCertificates bounds the certificates that go with evidence, in bytes of
+// DER: a report keeps 16 KB free for it.
+const maxCertificates = 9 << 10
+
 // Attest has the TPM sign what [evidence.QualifyingData] makes of a report's
 // digest, by the key that [TPM.Inventory] lists as tpm-ak: with a quote of PCRs
 // (TPM2_Quote, Part 3, section 18.4) and, where there is a device key, with its
@@ -54,7 +58,11 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 		e.Level, e.EKCertificate = device.EvidenceCertified, text(certs[0].der)
 		certified = append(certified, certs[0].der)
 		if certs[0].cert != nil {
+			size := len(certs[0].der)
 			for _, issuer := range issuersOf(certs[0].cert, issuers) {
+				if size += len(issuer.Raw); size > maxCertificates {
+					break
+				}
 				e.EKIssuers = append(e.EKIssuers, text(issuer.Raw))
 				certified = append(certified, issuer.Raw)
 			}

@@ -410,7 +410,7 @@ func TestActivate(t *testing.T) {
 	}
 	refused("a damaged challenge", "damaged", func(c *evidence.Challenge) { c.CredentialBlob[len(c.CredentialBlob)-1] ^= 1 })
 	refused("a damaged secret", "activate", func(c *evidence.Challenge) { c.Secret = c.Secret[:3] })
-	refused("too large", "activate", func(c *evidence.Challenge) { c.CredentialBlob = make([]byte, 3000) })
+	refused("too large", "too large", func(c *evidence.Challenge) { c.CredentialBlob = make([]byte, 70000) })
 	refused("nothing", "does not have", func(c *evidence.Challenge) { *c = evidence.Challenge{} })
 	refused("to another EK", "another TPM's", func(c *evidence.Challenge) { c.EKSPKISHA256 = keyByID(t, keys, "tpm-ek-p384").SPKISHA256() })
 	refused("for another AK", "another attestation key", func(c *evidence.Challenge) {

@@ -69,7 +69,7 @@ type Statement struct {
 	Clock           uint64 `json:"clockMillis"` // that the TPM has run since it was last cleared
 	ResetCount      uint32 `json:"resetCount"`
 	RestartCount    uint32 `json:"restartCount"`
-	PCRs            []PCR  `json:"pcrs"`
+	PCRs            []PCR  `json:"pcrs,omitempty"`
 }
 
 // PCR is the value of one platform configuration register.
