@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -315,6 +316,56 @@ func TestQuoteIsVerified(t *testing.T) {
 	}
 	if after := allHandles(t, c); !slices.Equal(before, after) {
 		t.Errorf("handles before: %x, after: %x", before, after)
+	}
+}
+
+// PCRs that change between reading and signing are read again, not for ever;
+// of a TPM without the bank, none are quoted.
+func TestQuotePCRs(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	none := append([]byte{0x80, 1, 0, 0, 0, 22, 0, 0, 0, 0}, make([]byte, 12)...) // no selection, no digests
+	for _, tt := range []struct {
+		name    string
+		rewrite func(n int32, response []byte) []byte
+		pcrs    int
+		err     string
+	}{
+		{"changed once", func(n int32, b []byte) []byte { b[len(b)-1] ^= byte(n & 1); return b }, 8, ""},
+		{"changing", func(_ int32, b []byte) []byte { b[len(b)-1] ^= 1; return b }, 0, "keep changing"},
+		{"no bank", func(int32, []byte) []byte { return none }, 0, ""},
+		{"less than asked for", func(_ int32, b []byte) []byte {
+			b = append(b[:24:24], 0, 0, 0, 1, 0, 32)
+			b = append(b, make([]byte, 32)...)
+			b[5], b[4] = byte(len(b)), 0
+			return b
+		}, 0, "1 instead of 8"},
+	} {
+		var read atomic.Int32
+		proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
+			if bytes.HasPrefix(command[6:], []byte{0, 0, 1, 0x7e}) { // TPM2_PCR_Read
+				return tt.rewrite(read.Add(1), response)
+			}
+			return response
+		})
+		c, err := Open(proxy.Address(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := c.Quote([32]byte{})
+		switch {
+		case tt.err != "":
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", tt.name, err)
+		default:
+			if s, err := evidence.VerifyDigest(e, [32]byte{}); err != nil || len(s.PCRs) != tt.pcrs {
+				t.Errorf("%s: %+v, %v", tt.name, s, err)
+			}
+		}
+		c.Close()
+		proxy.Close()
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -117,7 +118,7 @@ func decode(e *device.Evidence) (*decoded, error) {
 			members = append(members, member{"ekIssuers", text, &d.certificates[1+i]})
 		}
 	} else if len(e.EKIssuers) > 0 {
-		return nil, fmt.Errorf("ekIssuers without ekCertificate")
+		return nil, errors.New("ekIssuers without ekCertificate")
 	}
 	if k := e.DeviceKey; k != nil {
 		d.deviceKey = new(decodedKey)
@@ -133,7 +134,7 @@ func decode(e *device.Evidence) (*decoded, error) {
 		}
 		b, err := base64.StdEncoding.Strict().DecodeString(m.text)
 		if err == nil && base64.StdEncoding.EncodeToString(b) != m.text { // the decoder skips line breaks
-			err = fmt.Errorf("line breaks in it")
+			err = errors.New("line breaks in it")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.name, err)

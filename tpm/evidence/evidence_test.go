@@ -320,6 +320,13 @@ func TestVerifyForged(t *testing.T) {
 		{"other PCR values", func(f *forgery) { f.report.Evidence.PCRValues = "B" + allZero[1:] }, none, LevelPCRs, device.Fail, "not those that the TPM signed"},
 		{"no PCR values", func(f *forgery) { f.report.Evidence.PCRValues = "" }, none, LevelPCRs, device.Fail, "fewer values"},
 		{"more PCR values", func(f *forgery) { f.report.Evidence.PCRValues = b64(make([]byte, 64)) }, none, LevelPCRs, device.Fail, "more values"},
+		{"no PCRs", func(f *forgery) {
+			f.report.Evidence.PCRValues = ""
+			f.attest.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{})
+		}, none, LevelPCRs, device.NotApplicable, "no PCR is quoted"},
+		{"values of no PCR", func(f *forgery) {
+			f.attest.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{})
+		}, none, LevelPCRs, device.Fail, "more values"},
 		{"an unknown bank", func(f *forgery) {
 			f.attest.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{PCRSelect: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{Hash: 0x99}}}})
 		}, none, LevelPCRs, device.Fail, "unknown hash"},
