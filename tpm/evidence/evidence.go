@@ -132,9 +132,9 @@ func decode(e *device.Evidence) (*decoded, error) {
 		case len(m.text) > maxField:
 			return nil, fmt.Errorf("%s is too large", m.name)
 		}
-		b, err := base64.StdEncoding.Strict().DecodeString(m.text)
-		if err == nil && base64.StdEncoding.EncodeToString(b) != m.text { // the decoder skips line breaks
-			err = errors.New("line breaks in it")
+		b, err := base64.StdEncoding.DecodeString(m.text)
+		if err == nil && base64.StdEncoding.EncodeToString(b) != m.text { // the decoder skips line breaks and left-over bits
+			err = errors.New("not the base64 of what is in it")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.name, err)

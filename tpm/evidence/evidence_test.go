@@ -342,8 +342,10 @@ func TestVerifyForged(t *testing.T) {
 		{"too large", func(f *forgery) { f.report.Evidence.PCRValues = strings.Repeat("A", maxField+4) }, none, LevelSchema, device.Fail, "too large"},
 		{"a long nonce", func(f *forgery) { f.report.Evidence.Nonce = b64(make([]byte, MaxNonce+1)) }, none, LevelSchema, device.Fail, "nonce of 65 bytes"},
 		{"a nonce not signed", func(f *forgery) { f.report.Evidence.Nonce = b64(nonce) }, Policy{Now: now, Nonce: nonce}, LevelReport, device.Fail, "nonce"},
+		{"no nonce", func(*forgery) {}, Policy{Now: now, Nonce: nonce}, LevelFreshness, device.Fail, "carries no nonce"},
 		{"not base64", func(f *forgery) { f.report.Evidence.PCRValues = "!" }, none, LevelSchema, device.Fail, "pcrValues: illegal base64"},
-		{"line breaks", func(f *forgery) { f.report.Evidence.PCRValues = allZero + "\n" }, none, LevelSchema, device.Fail, "line breaks"},
+		{"line breaks", func(f *forgery) { f.report.Evidence.PCRValues = allZero + "\n" }, none, LevelSchema, device.Fail, "not the base64"},
+		{"left-over bits", func(f *forgery) { f.report.Evidence.PCRValues = allZero[:len(allZero)-2] + "B=" }, none, LevelSchema, device.Fail, "not the base64"},
 		{"no evidence", func(f *forgery) { *f.report.Evidence = device.Evidence{} }, none, LevelSchema, device.Fail, `level ""`},
 
 		{"a known maker", func(f *forgery) { f.show(ek) }, known, LevelEKCertificate, device.Pass, "leads to the given CN=maker"},
@@ -417,6 +419,9 @@ func TestVerifySpelling(t *testing.T) {
 		if r.Verdict != device.Fail {
 			t.Errorf("%s: %+v", name, r.Levels)
 		}
+		if tooLarge := strings.HasPrefix(r.Levels[0].Reason, "more than"); tooLarge != (name == "too large") {
+			t.Errorf("%s: %s", name, r.Levels[0].Reason)
+		}
 		if r.Levels[0].Status != device.Fail {
 			continue // then the signature is over something else
 		}
@@ -442,6 +447,10 @@ func TestVerifyDigestErrors(t *testing.T) {
 		"evidence: akPublic is missing":                                          func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "" },
 		"evidence: attestation-key: ":                                            func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "AAAA" },
 		"evidence: signature: the signature cannot be read":                      func(e *device.Evidence, _ *[32]byte) { e.Signature = "AAAA" },
+		"evidence: signature: something follows the signature":                   func(e *device.Evidence, _ *[32]byte) { e.Signature = longer(t, e.Signature) },
+		"evidence: signature: the signature does not verify":                     func(e *device.Evidence, _ *[32]byte) { e.Quote = longer(t, e.Quote) },
+		"evidence: hierarchy: ":                                                  func(e *device.Evidence, _ *[32]byte) { e.AKPublic = longer(t, e.AKPublic) },
+		"evidence: device-key: the TPM certified another key":                    func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Public = longer(t, e.DeviceKey.Public) },
 		"evidence: report: the quote is over another report":                     func(_ *device.Evidence, digest *[32]byte) { digest[0]++ },
 		"evidence: pcrs: the values are not":                                     func(e *device.Evidence, _ *[32]byte) { e.PCRValues = "B" + e.PCRValues[1:] },
 		"evidence: device-key: the signature does not verify by the attestation": func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Signature = e.Signature },
@@ -452,6 +461,16 @@ func TestVerifyDigestErrors(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+}
+
+// longer is base64 with a zero byte more in it.
+func longer(t *testing.T, text string) string {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b64(append(b, 0))
 }
 
 func TestNewChallengeRefuses(t *testing.T) {
