@@ -201,6 +201,29 @@ func quote(c *tpm.TPM, e *device.Evidence, digest [32]byte, hierarchy tpm2.TPMHa
 	return nil
 }
 
+// Each byte of the report and its evidence counts, whatever is asked for.
+func TestFlippedBytes(t *testing.T) {
+	report, err := os.ReadFile("../../tpm/evidence/testdata/report.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	verify := func() int {
+		stdout.Reset()
+		return run([]string{"-"}, bytes.NewReader(report), &stdout, &stderr)
+	}
+	if status := verify(); status != exitPass {
+		t.Fatalf("unchanged: exit %d: %s%s", status, &stdout, &stderr)
+	}
+	for i := range report {
+		report[i] ^= 1 << (i % 8)
+		if status := verify(); status != exitFail {
+			t.Errorf("bit %d of byte %d: exit %d: %s%s", i%8, i, status, &stdout, &stderr)
+		}
+		report[i] ^= 1 << (i % 8)
+	}
+}
+
 // brokenWriter is a standard output that is full.
 type brokenWriter struct{}
 

@@ -117,21 +117,6 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// Each byte of the report and its evidence counts, whatever is asked for.
-func TestFlippedBytes(t *testing.T) {
-	if r := Verify(report, Policy{Now: now}); !r.Verdict.Opens() {
-		t.Fatalf("%+v", r.Levels)
-	}
-	flipped := bytes.Clone(report)
-	for i := range report {
-		flipped[i] ^= 1 << (i % 8)
-		if r := Verify(flipped, Policy{Now: now}); r.Verdict != device.Fail {
-			t.Errorf("bit %d of byte %d: %v %+v", i%8, i, r.Verdict, r.Levels)
-		}
-		flipped[i] = report[i]
-	}
-}
-
 // forgery is evidence that a key in software signs as a TPM with that key would.
 type forgery struct {
 	area    tpm2.TPMTPublic
