@@ -40,7 +40,7 @@ func (t *TPM) Info() (device.TPM, error) {
 	if !has1 || !has2 || info.Manufacturer == "" {
 		return info, errors.New("tpm: the TPM does not state its manufacturer and firmware version")
 	}
-	info.FirmwareVersion = evidence.FirmwareVersion(info.Manufacturer, uint64(v1)<<32|uint64(v2))
+	info.FirmwareVersion = firmwareVersion(info.Manufacturer, v1, v2)
 	if r, ok := p[tpm2.TPMPTRevision]; ok {
 		info.SpecRevision = fmt.Sprintf("%d.%02d", r/100, r%100)
 	}
@@ -54,6 +54,12 @@ func (t *TPM) Info() (device.TPM, error) {
 // badTag is what a TPM 1.2 answers to any command of TPM 2.0 (Part 2, section
 // 6.6.3, TPM_RC_BAD_TAG).
 const badTag tpm2.TPMRC = 0x1e
+
+// firmwareVersion decodes TPM_PT_FIRMWARE_VERSION_1 and _2 by the rule of the
+// vendor.
+func firmwareVersion(manufacturer string, v1, v2 uint32) string {
+	return evidence.FirmwareVersion(manufacturer, uint64(v1)<<32|uint64(v2))
+}
 
 // words is the text in properties that each hold four characters, without
 // padding; what is not printable ASCII becomes a question mark.

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
 func rsaArea(n []byte, exponent uint32) *tpm2.TPMTPublic {
@@ -152,7 +151,7 @@ func TestFirmwareVersion(t *testing.T) {
 		{"XXXX", 0xffffffff, 0xffffffff, "65535.65535.65535.65535"},
 		{"", 0, 0, "0.0.0.0"},
 	} {
-		if got := evidence.FirmwareVersion(c.manufacturer, uint64(c.v1)<<32|uint64(c.v2)); got != c.want {
+		if got := firmwareVersion(c.manufacturer, c.v1, c.v2); got != c.want {
 			t.Errorf("%s %#x %#x: %s, want %s", c.manufacturer, c.v1, c.v2, got, c.want)
 		}
 	}
