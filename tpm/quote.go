@@ -49,28 +49,10 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 	if r.PCRs != nil {
 		pcrs = slices.Compact(slices.Sorted(slices.Values(r.PCRs)))
 	}
-	text := base64.StdEncoding.EncodeToString
-	e := &device.Evidence{Level: device.EvidenceSelfAsserted, Nonce: text(r.Nonce)}
-	inv := inventory{t: t}
-	certs, issuers := inv.readCertificates()
-	var certified [][]byte
-	if len(certs) > 0 {
-		e.Level, e.EKCertificate = device.EvidenceCertified, text(certs[0].der)
-		certified = append(certified, certs[0].der)
-		if certs[0].cert != nil {
-			size := len(certs[0].der)
-			for _, issuer := range issuersOf(certs[0].cert, issuers) {
-				if size += len(issuer.Raw); size > maxCertificates {
-					break
-				}
-				e.EKIssuers = append(e.EKIssuers, text(issuer.Raw))
-				certified = append(certified, issuer.Raw)
-			}
-		}
-	}
-	qualifying := evidence.QualifyingData(r.Digest, r.Nonce, certified...)
+	e := &device.Evidence{Level: device.EvidenceSelfAsserted, Nonce: base64.StdEncoding.EncodeToString(r.Nonce)}
 	err := t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
-		e.AKPublic = text(public.Bytes())
+		e.AKPublic = base64.StdEncoding.EncodeToString(public.Bytes())
+		qualifying := evidence.QualifyingData(r.Digest, r.Nonce, t.addEKCertificate(e)...)
 		if err := t.quotePCRs(e, ak, qualifying, pcrs); err != nil {
 			return err
 		}
@@ -88,6 +70,31 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 		return nil, fmt.Errorf("tpm: attest: the TPM signed something else: %w", err)
 	}
 	return e, nil
+}
+
+// addEKCertificate adds the first EK certificate in NV, if there is one, and
+// those of its issuers that are there too. It returns what it added, in DER.
+func (t *TPM) addEKCertificate(e *device.Evidence) [][]byte {
+	inv := inventory{t: t}
+	certs, issuers := inv.readCertificates()
+	if len(certs) == 0 {
+		return nil
+	}
+	first := certs[0]
+	added := [][]byte{first.der}
+	e.Level, e.EKCertificate = device.EvidenceCertified, base64.StdEncoding.EncodeToString(first.der)
+	if first.cert == nil { // unparsable
+		return added
+	}
+	size := len(first.der)
+	for _, issuer := range issuersOf(first.cert, issuers) {
+		if size += len(issuer.Raw); size > maxCertificates {
+			break
+		}
+		added = append(added, issuer.Raw)
+		e.EKIssuers = append(e.EKIssuers, base64.StdEncoding.EncodeToString(issuer.Raw))
+	}
+	return added
 }
 
 // emptyAuth is a key with the empty password, which it has.
