@@ -64,13 +64,38 @@ type KeyReport struct {
 	Status      Status       `json:"status"`
 }
 
-// Evidence is what the TPM signed over a report. Every value is base64 of the
-// TCG wire form (TPM 2.0 Library, Part 2) or of DER.
+// EvidenceLevel is how much evidence can show, by who vouches for the TPM.
+type EvidenceLevel string
+
+const (
+	// EvidenceCertified: the TPM's maker vouches for it by an EK certificate.
+	EvidenceCertified EvidenceLevel = "ek-certificate"
+	// EvidenceSelfAsserted: the TPM has no EK certificate. That the same key
+	// signs every report can be seen, not that it is in a TPM.
+	EvidenceSelfAsserted EvidenceLevel = "self-asserted"
+)
+
+// Evidence is what the TPM signed over a report. Every value but Level is
+// base64, of the TCG wire form (TPM 2.0 Library, Part 2) or of DER.
 type Evidence struct {
-	AKPublic      string `json:"akPublic"`                // TPMT_PUBLIC
-	Quote         string `json:"quote"`                   // TPMS_ATTEST; extraData is [Digest] of the report
-	Signature     string `json:"signature"`               // TPMT_SIGNATURE
-	EKCertificate string `json:"ekCertificate,omitempty"` // DER
+	Level     EvidenceLevel `json:"level"`
+	AKPublic  string        `json:"akPublic"`        // TPMT_PUBLIC
+	Quote     string        `json:"quote"`           // TPMS_ATTEST; package tpm/evidence says what its extraData is
+	Signature string        `json:"signature"`       // TPMT_SIGNATURE
+	Nonce     string        `json:"nonce,omitempty"` // as the verifier gave it
+	// PCRValues are the values of the PCRs of the quote, in its order, end to end.
+	PCRValues     string        `json:"pcrValues,omitempty"`
+	EKCertificate string        `json:"ekCertificate,omitempty"` // DER
+	EKIssuers     []string      `json:"ekIssuers,omitempty"`     // DER, those of its issuers that the TPM holds, upwards
+	DeviceKey     *CertifiedKey `json:"deviceKey,omitempty"`
+}
+
+// CertifiedKey is a key that the attestation key certified to be in the same
+// TPM (TPM2_Certify, Part 3, section 18.2).
+type CertifiedKey struct {
+	Public    string `json:"public"`    // TPMT_PUBLIC
+	Attest    string `json:"attest"`    // TPMS_ATTEST
+	Signature string `json:"signature"` // TPMT_SIGNATURE
 }
 
 // Report is the outcome of one self-check.
@@ -286,8 +311,9 @@ func (r *Report) Encode() ([]byte, error) {
 	return nil, errors.New("device: encode report: the failing findings alone are too large")
 }
 
-// evidenceReserve is kept free for evidence, which is about 4 KB with an EK certificate.
-const evidenceReserve = 8 << 10
+// evidenceReserve is kept free for evidence, which is about 4 KB with an EK
+// certificate and 2 KB more for each of its issuers.
+const evidenceReserve = 16 << 10
 
 func keep[T any](all []T, want func(T) bool) []T {
 	var kept []T

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
 // Info is what the TPM says of itself (TPM2_GetCapability, Part 3, section
@@ -53,15 +54,9 @@ func (t *TPM) Info() (device.TPM, error) {
 }
 
 // firmwareVersion decodes TPM_PT_FIRMWARE_VERSION_1 and _2 by the rule of the
-// vendor. Without a known rule all four halves are given, so that nothing is lost.
+// vendor.
 func firmwareVersion(manufacturer string, v1, v2 uint32) string {
-	switch manufacturer {
-	case "IFX":
-		return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>8, v2&0xff)
-	case "STM": // the second word is opaque
-		return fmt.Sprintf("%d.%d", v1>>16, v1&0xffff)
-	}
-	return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>16, v2&0xffff)
+	return evidence.FirmwareVersion(manufacturer, uint64(v1)<<32|uint64(v2))
 }
 
 // words is the text in properties that each hold four characters, without

@@ -24,7 +24,8 @@ import (
 // "tpm:nv:0x01c00002" for a certificate alone. Of a TPM 1.2, it is the
 // endorsement key ("tpm:pubek").
 //
-// What could not be read is a gap, minor where the TPM has no such thing.
+// What could not be read is a gap, minor where the TPM has no such thing; so
+// is a firmware version that is another than the TPM signs.
 func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info, err := t.Info()
 	switch {
@@ -42,7 +43,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	certs, issuers := inv.readCertificates()
 	inv.addEKs(certs)
 	inv.addPrimary(storageRootKey, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
-	inv.addPrimary(attestationKey, device.RoleAK, nil)
+	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
 		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), roleOf(o), o)
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/tpm/evidence"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -286,61 +285,4 @@ func TestUnsupported(t *testing.T) {
 	inv := inventory{t: c}
 	inv.addPrimary(primary{"tpm-ek-x448", "x448", "X", tpm2.TPMRHEndorsement, area}, device.RoleEK, nil)
 	expect(t, brief(inv.keys, inv.gaps), "gap tpm-ek-x448 minor=true")
-}
-
-// A quote is over the digest, by the key that the inventory lists, and tells
-// the firmware version that the TPM states.
-func TestQuote(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
-	info, keys, gaps := c.Inventory()
-	report := device.NewReport(device.Inventory{TPM: &info, Keys: keys, Gaps: gaps}, nil)
-	encoded, err := report.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest, err := device.Digest(encoded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if report.Evidence, err = c.Quote(digest); err != nil {
-		t.Fatal(err)
-	}
-	if encoded, err = report.Encode(); err != nil {
-		t.Fatal(err)
-	}
-	s, err := evidence.Verify(report.Evidence, encoded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v := firmwareVersion(info.Manufacturer, uint32(s.FirmwareVersion>>32), uint32(s.FirmwareVersion)); v != info.FirmwareVersion {
-		t.Errorf("firmware version %s in the quote, %s in the inventory", v, info.FirmwareVersion)
-	}
-	if !s.AK.Equal(keyByID(t, keys, "tpm-ak").Public) {
-		t.Error("signed by another key")
-	}
-	if !bytes.Equal(s.EKCertificate, keyByID(t, keys, "tpm-ek-rsa2048").Leaf().Raw) {
-		t.Error("another EK certificate")
-	}
-	if _, err := evidence.Verify(report.Evidence, bytes.Replace(encoded, []byte("IBM"), []byte("IFX"), 1)); err == nil {
-		t.Error("a changed report verifies")
-	}
-}
-
-// A TPM that signs something else gives no evidence.
-func TestQuoteIsVerified(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
-	proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
-		if bytes.HasPrefix(command[6:], []byte{0, 0, 1, 0x58}) && len(response) > 60 { // TPM2_Quote
-			response[60] ^= 1
-		}
-		return response
-	})
-	c := connect(t, proxy.Address())
-	before := allHandles(t, c)
-	if e, err := c.Quote([32]byte{}); err == nil || !strings.Contains(err.Error(), "signed something else") {
-		t.Errorf("%+v, %v", e, err)
-	}
-	if after := allHandles(t, c); !slices.Equal(before, after) {
-		t.Errorf("handles before: %x, after: %x", before, after)
-	}
 }

@@ -1,8 +1,13 @@
 package tpm
 
 import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -10,43 +15,231 @@ import (
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
-// Quote has the TPM sign digest, which is [device.Digest] of a report, as the
-// qualifying data of a quote of PCRs 0 to 7 of the SHA-256 bank (TPM2_Quote,
-// Part 3, section 18.4), by the key that [TPM.Inventory] lists as tpm-ak. The
-// first EK certificate in NV comes with it, if there is one. The quote is
-// verified before it is handed out.
+// AttestRequest says what evidence is to be about.
+type AttestRequest struct {
+	Digest [32]byte // device.Digest of the report
+	Nonce  []byte   // the verifier's, at most evidence.MaxNonce bytes; nil if it gave none
+	PCRs   []uint   // of the SHA-256 bank, to be quoted; nil for 0 to 7
+	// DeviceKey is a loaded key that the attestation key is to certify, with
+	// what it takes to use it; nil for none. It takes up a transient slot
+	// besides that of the attestation key.
+	DeviceKey *tpm2.AuthHandle
+}
+
+// Quote is evidence over the report of that digest alone: [TPM.Attest] without
+// a nonce or a device key.
 func (t *TPM) Quote(digest [32]byte) (*device.Evidence, error) {
-	text := base64.StdEncoding.EncodeToString
-	var e device.Evidence
+	return t.Attest(AttestRequest{Digest: digest})
+}
+
+// maxCertificates bounds the certificates that go with evidence, in bytes of
+// DER: a report keeps 16 KB free for it.
+const maxCertificates = 9 << 10
+
+// Attest has the TPM sign what [evidence.QualifyingData] makes of a report's
+// digest, by the key that [TPM.Inventory] lists as tpm-ak: with a quote of PCRs
+// (TPM2_Quote, Part 3, section 18.4) and, where there is a device key, with its
+// certification (TPM2_Certify, section 18.2). The first EK certificate in NV
+// comes with it, if there is one. All of it is verified before it is handed out.
+func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
+	if len(r.Nonce) > evidence.MaxNonce {
+		return nil, fmt.Errorf("tpm: attest: a nonce of %d bytes, more than %d", len(r.Nonce), evidence.MaxNonce)
+	}
+	pcrs := []uint{0, 1, 2, 3, 4, 5, 6, 7}
+	if r.PCRs != nil {
+		pcrs = slices.Compact(slices.Sorted(slices.Values(r.PCRs)))
+	}
+	e := &device.Evidence{Level: device.EvidenceSelfAsserted, Nonce: base64.StdEncoding.EncodeToString(r.Nonce)}
 	err := t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
-		rsp, err := tpm2.Quote{
-			SignHandle:     tpm2.AuthHandle{Handle: ak.Handle, Name: ak.Name, Auth: tpm2.PasswordAuth(nil)},
-			QualifyingData: tpm2.TPM2BData{Buffer: digest[:]},
-			InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}, // the key's own
-			PCRSelect: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-				{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(0, 1, 2, 3, 4, 5, 6, 7)},
-			}},
-		}.Execute(t)
-		if err != nil {
-			return fmt.Errorf("tpm: quote: %w", err)
+		e.AKPublic = base64.StdEncoding.EncodeToString(public.Bytes())
+		qualifying := evidence.QualifyingData(r.Digest, r.Nonce, t.addEKCertificate(e)...)
+		if err := t.quotePCRs(e, ak, qualifying, pcrs); err != nil {
+			return err
 		}
-		if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
-			return fmt.Errorf("tpm: quote: %w", err)
+		if r.DeviceKey == nil {
+			return nil
 		}
-		e.AKPublic = text(public.Bytes())
-		e.Quote = text(rsp.Quoted.Bytes())
-		e.Signature = text(tpm2.Marshal(rsp.Signature))
-		return nil
+		var err error
+		e.DeviceKey, err = t.certify(ak, qualifying, *r.DeviceKey)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := evidence.VerifyDigest(&e, digest); err != nil {
-		return nil, fmt.Errorf("tpm: quote: the TPM signed something else: %w", err)
+	if _, err := evidence.VerifyDigest(e, r.Digest); err != nil {
+		return nil, fmt.Errorf("tpm: attest: the TPM signed something else: %w", err)
 	}
+	return e, nil
+}
+
+// addEKCertificate adds the first EK certificate in NV, if there is one, and
+// those of its issuers that are there too. It returns what it added, in DER.
+func (t *TPM) addEKCertificate(e *device.Evidence) [][]byte {
 	inv := inventory{t: t}
-	if certs, _ := inv.readCertificates(); len(certs) > 0 {
-		e.EKCertificate = text(certs[0].der)
+	certs, issuers := inv.readCertificates()
+	if len(certs) == 0 {
+		return nil
 	}
-	return &e, nil
+	first := certs[0]
+	added := [][]byte{first.der}
+	e.Level, e.EKCertificate = device.EvidenceCertified, base64.StdEncoding.EncodeToString(first.der)
+	if first.cert == nil { // unparsable
+		return added
+	}
+	size := len(first.der)
+	for _, issuer := range issuersOf(first.cert, issuers) {
+		if size += len(issuer.Raw); size > maxCertificates {
+			break
+		}
+		added = append(added, issuer.Raw)
+		e.EKIssuers = append(e.EKIssuers, base64.StdEncoding.EncodeToString(issuer.Raw))
+	}
+	return added
+}
+
+// emptyAuth is a key with the empty password, which it has.
+func emptyAuth(key tpm2.NamedHandle) tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: key.Handle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)}
+}
+
+// ownScheme has a key sign by the scheme it was made with.
+var ownScheme = tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}
+
+// quote quotes PCRs of the SHA-256 bank.
+func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, pcrs []uint) (*tpm2.QuoteResponse, error) {
+	rsp, err := tpm2.Quote{
+		SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme, PCRSelect: selection(pcrs),
+	}.Execute(t)
+	if err != nil {
+		return nil, fmt.Errorf("tpm: quote: %w", err)
+	}
+	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
+		return nil, fmt.Errorf("tpm: quote: %w", err)
+	}
+	return rsp, nil
+}
+
+func selection(pcrs []uint) tpm2.TPMLPCRSelection {
+	if len(pcrs) == 0 {
+		return tpm2.TPMLPCRSelection{}
+	}
+	return tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
+		{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(pcrs...)},
+	}}
+}
+
+// quotePCRs adds a quote to e, and the values of its PCRs. Where one was
+// extended between reading and signing, it starts again.
+func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]byte, pcrs []uint) error {
+	const attempts = 3
+	for range attempts {
+		values, err := t.readPCRs(pcrs)
+		if err != nil {
+			return err
+		}
+		if len(values) == 0 { // this TPM has no such bank
+			pcrs = nil
+		}
+		rsp, err := t.quote(ak, qualifying, pcrs)
+		if err != nil {
+			return err
+		}
+		attest, err := rsp.Quoted.Contents()
+		if err != nil {
+			return fmt.Errorf("tpm: quote: %w", err)
+		}
+		info, err := attest.Attested.Quote()
+		if err != nil {
+			return fmt.Errorf("tpm: quote: %w", err)
+		}
+		if sum := sha256.Sum256(values); len(values) > 0 && !bytes.Equal(sum[:], info.PCRDigest.Buffer) {
+			continue
+		}
+		text := base64.StdEncoding.EncodeToString
+		e.Quote, e.Signature, e.PCRValues = text(rsp.Quoted.Bytes()), text(tpm2.Marshal(rsp.Signature)), text(values)
+		return nil
+	}
+	return errors.New("tpm: quote: the PCRs read are not those that were signed: they keep changing")
+}
+
+// readPCRs reads PCRs of the SHA-256 bank, in ascending order and end to end
+// (TPM2_PCR_Read, Part 3, section 22.4): none if the TPM has no such bank.
+func (t *TPM) readPCRs(pcrs []uint) ([]byte, error) {
+	const most = 8 // digests of one answer (Part 2, TPML_DIGEST)
+	var values []byte
+	for part := range slices.Chunk(pcrs, most) {
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(part)}.Execute(t)
+		if err != nil {
+			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
+		}
+		if n := len(rsp.PCRValues.Digests); n != 0 && n != len(part) {
+			return nil, fmt.Errorf("tpm: read PCRs: %d instead of %d", n, len(part))
+		}
+		for _, d := range rsp.PCRValues.Digests {
+			values = append(values, d.Buffer...)
+		}
+	}
+	return values, nil
+}
+
+// certify has the attestation key sign that a loaded key is in this TPM.
+func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHandle) (*device.CertifiedKey, error) {
+	public, err := tpm2.ReadPublic{ObjectHandle: key.Handle}.Execute(t)
+	if err != nil {
+		return nil, fmt.Errorf("tpm: certify: read public area: %w", err)
+	}
+	rsp, err := tpm2.Certify{
+		ObjectHandle: key, SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme,
+	}.Execute(t)
+	if err != nil {
+		return nil, fmt.Errorf("tpm: certify: %w", err)
+	}
+	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
+		return nil, fmt.Errorf("tpm: certify: %w", err)
+	}
+	text := base64.StdEncoding.EncodeToString
+	return &device.CertifiedKey{
+		Public: text(public.OutPublic.Bytes()), Attest: text(rsp.CertifyInfo.Bytes()), Signature: text(tpm2.Marshal(rsp.Signature)),
+	}, nil
+}
+
+// addAttestationKey adds the attestation key, and holds what the TPM states of
+// its firmware against what it signs of it. Whoever sits between the TPM and
+// this program can change the one, not the other.
+func (inv *inventory) addAttestationKey(info device.TPM) {
+	o := object{source: "tpm:template:" + attestationKey.name}
+	var signed uint64
+	err := inv.t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, public tpm2.TPM2BPublic) (err error) {
+		if o.area, err = public.Contents(); err != nil {
+			return err
+		}
+		signed, err = inv.t.signedFirmwareVersion(ak, public)
+		return err
+	})
+	if o.area != nil {
+		inv.addObject(attestationKey.id, device.RoleAK, o)
+	}
+	if err != nil {
+		inv.gap(attestationKey.id, err)
+		return
+	}
+	if version := evidence.FirmwareVersion(info.Manufacturer, signed); version != info.FirmwareVersion {
+		inv.gap("tpm firmware version", fmt.Errorf("the TPM states %s, but signs %s: something between keyvet and the TPM changes what it says", info.FirmwareVersion, version))
+	}
+}
+
+// signedFirmwareVersion has the TPM sign its firmware version, which any
+// attestation tells (Part 2, section 10.12.8, TPMS_ATTEST).
+func (t *TPM) signedFirmwareVersion(ak tpm2.NamedHandle, public tpm2.TPM2BPublic) (uint64, error) {
+	var nonce [32]byte
+	rand.Read(nonce[:]) // never fails
+	e := &device.Evidence{Level: device.EvidenceSelfAsserted, AKPublic: base64.StdEncoding.EncodeToString(public.Bytes())}
+	if err := t.quotePCRs(e, ak, evidence.QualifyingData(nonce, nil), nil); err != nil {
+		return 0, err
+	}
+	s, err := evidence.VerifyDigest(e, nonce)
+	if err != nil {
+		return 0, fmt.Errorf("tpm: the TPM signed something else: %w", err)
+	}
+	return s.FirmwareVersion, nil
 }

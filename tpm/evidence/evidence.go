@@ -1,207 +1,180 @@
-// Package evidence verifies, without a TPM, what a TPM signed over a report.
+// Package evidence is what a TPM says over a report: its structures, and their
+// verification without a TPM.
 //
-// It shows that the report was there when the holder of the attestation key
-// signed, and what that TPM then said of itself. It does not show that the
-// attestation key is in a TPM, let alone in the one of the EK certificate:
-// that takes an exchange with the device (TPM2_ActivateCredential).
+// An attestation key (AK), which signs nothing but what its TPM made itself,
+// signs a quote ([QualifyingData] says over what). [Verify] tells level by
+// level what of it holds. A report alone cannot show that the AK is in the TPM
+// of the EK certificate, nor, without a certificate, in a TPM at all: that
+// takes an exchange with the device, which starts with [NewChallenge].
 //
-// "Part 1" and "Part 2" are those of the TCG's Trusted Platform Module Library
+// "Part 1" to "Part 3" are those of the TCG's Trusted Platform Module Library
 // Specification, Family "2.0", revision 1.59.
 package evidence
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
 )
 
+const (
+	// MaxNonce bounds the nonce of a verifier, in bytes.
+	MaxNonce = 64
+	// maxField bounds each member of the evidence, in characters of base64.
+	maxField   = 16 << 10
+	maxIssuers = 8
+)
+
+// QualifyingData is what the TPM is given to sign along with a quote or a
+// certification, and what their extraData has to be: the SHA-256 of three
+// SHA-256s end to end, those of the report without its evidence
+// ([device.Digest]), of the verifier's nonce, and of the DER of the EK
+// certificate followed by that of its issuers. What is not there counts as empty.
+func QualifyingData(digest [sha256.Size]byte, nonce []byte, certificates ...[]byte) [sha256.Size]byte {
+	n, c := sha256.Sum256(nonce), sha256.Sum256(bytes.Join(certificates, nil))
+	return sha256.Sum256(append(append(digest[:], n[:]...), c[:]...))
+}
+
+// FirmwareVersion decodes a firmware version, TPM_PT_FIRMWARE_VERSION_1 in the
+// upper half and _2 in the lower, by the rule of the vendor. Without a known
+// rule all four quarters are given, so that nothing is lost.
+func FirmwareVersion(manufacturer string, version uint64) string {
+	v1, v2 := uint32(version>>32), uint32(version)
+	switch manufacturer {
+	case "IFX":
+		return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>8, v2&0xff)
+	case "STM": // the second word is opaque
+		return fmt.Sprintf("%d.%d", v1>>16, v1&0xffff)
+	}
+	return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>16, v2&0xffff)
+}
+
+// Hex is bytes that are shown in lower-case hex.
+type Hex []byte
+
+// MarshalText implements [encoding.TextMarshaler].
+func (h Hex) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
+
 // Statement is what a TPM said over a report.
 type Statement struct {
-	AK              *ecdsa.PublicKey
-	AKName          []byte // of the attestation key: algorithm and digest of its public area (Part 1, section 16)
-	FirmwareVersion uint64 // TPM_PT_FIRMWARE_VERSION_1 and _2
-	Clock           uint64 // milliseconds that the TPM has run since it was last cleared
-	ResetCount      uint32
-	RestartCount    uint32
-	PCRs            []PCRBank
-	PCRDigest       []byte // SHA-256 over the selected PCRs, in ascending order
-	EKCertificate   []byte // DER, unverified; nil if there is none
+	AKName          Hex    `json:"akName"`      // of the attestation key: algorithm and digest of its public area (Part 1, section 16)
+	FirmwareVersion uint64 `json:"-"`           // TPM_PT_FIRMWARE_VERSION_1 and _2
+	Clock           uint64 `json:"clockMillis"` // that the TPM has run since it was last cleared
+	ResetCount      uint32 `json:"resetCount"`
+	RestartCount    uint32 `json:"restartCount"`
+	PCRs            []PCR  `json:"pcrs,omitempty"`
 }
 
-// PCRBank is the PCRs of one bank that the quote covers.
-type PCRBank struct {
-	Hash   uint16 // TPM_ALG_ID
-	Select []byte // PCR n is bit n%8 of byte n/8
+// PCR is the value of one platform configuration register.
+type PCR struct {
+	Bank  string `json:"bank"` // "sha256"
+	Index int    `json:"index"`
+	Value Hex    `json:"value"`
 }
 
-// maxField bounds each member of the evidence, in characters of base64.
-const maxField = 16 << 10
-
-// Verify verifies the evidence over report, which is the encoded report with
-// the evidence or without it.
-func Verify(e *device.Evidence, report []byte) (*Statement, error) {
-	digest, err := device.Digest(report)
-	if err != nil {
-		return nil, fmt.Errorf("evidence: %w", err)
-	}
-	return VerifyDigest(e, digest)
+// decoded is evidence without its base64.
+type decoded struct {
+	akPublic, quote, signature []byte
+	nonce, pcrValues           []byte   // nil if not there
+	certificates               [][]byte // of the EK and of its issuers; nil if not there
+	deviceKey                  *decodedKey
 }
 
-// VerifyDigest verifies the evidence over the report of that digest: the key
-// is a restricted P-256 signing key of an endorsement hierarchy, and it signed
-// a quote over digest.
-func VerifyDigest(e *device.Evidence, digest [sha256.Size]byte) (*Statement, error) {
-	akPublic, err := decode("akPublic", e.AKPublic)
-	if err != nil {
-		return nil, err
+type decodedKey struct{ public, attest, signature []byte }
+
+// decode decodes each member and nothing else: a text has one decoding and a
+// decoding one text.
+func decode(e *device.Evidence) (*decoded, error) {
+	d := new(decoded)
+	type member struct {
+		name, text string
+		to         *[]byte
 	}
-	quote, err := decode("quote", e.Quote)
-	if err != nil {
-		return nil, err
+	members := []member{
+		{"akPublic", e.AKPublic, &d.akPublic}, {"quote", e.Quote, &d.quote}, {"signature", e.Signature, &d.signature},
 	}
-	signature, err := decode("signature", e.Signature)
-	if err != nil {
-		return nil, err
-	}
-	ak, err := attestationKey(akPublic)
-	if err != nil {
-		return nil, fmt.Errorf("evidence: attestation key: %w", err)
-	}
-	if err := verifySignature(ak, quote, signature); err != nil {
-		return nil, fmt.Errorf("evidence: signature: %w", err)
-	}
-	name := nameOf(akPublic)
-	s, err := readQuote(quote, digest, qualifiedName(name))
-	if err != nil {
-		return nil, fmt.Errorf("evidence: quote: %w", err)
-	}
-	s.AK, s.AKName = ak, name
-	if e.EKCertificate != "" {
-		if s.EKCertificate, err = decode("ekCertificate", e.EKCertificate); err != nil {
-			return nil, err
+	optional := func(name, text string, to *[]byte) {
+		if text != "" {
+			members = append(members, member{name, text, to})
 		}
 	}
-	return s, nil
+	optional("nonce", e.Nonce, &d.nonce)
+	optional("pcrValues", e.PCRValues, &d.pcrValues)
+	if len(e.EKIssuers) > maxIssuers {
+		return nil, fmt.Errorf("ekIssuers are %d, more than %d", len(e.EKIssuers), maxIssuers)
+	}
+	if e.EKCertificate != "" {
+		d.certificates = make([][]byte, 1+len(e.EKIssuers))
+		members = append(members, member{"ekCertificate", e.EKCertificate, &d.certificates[0]})
+		for i, text := range e.EKIssuers {
+			members = append(members, member{"ekIssuers", text, &d.certificates[1+i]})
+		}
+	} else if len(e.EKIssuers) > 0 {
+		return nil, errors.New("ekIssuers without ekCertificate")
+	}
+	if k := e.DeviceKey; k != nil {
+		d.deviceKey = new(decodedKey)
+		members = append(members, member{"deviceKey.public", k.Public, &d.deviceKey.public},
+			member{"deviceKey.attest", k.Attest, &d.deviceKey.attest}, member{"deviceKey.signature", k.Signature, &d.deviceKey.signature})
+	}
+	for _, m := range members {
+		switch {
+		case m.text == "":
+			return nil, fmt.Errorf("%s is missing", m.name)
+		case len(m.text) > maxField:
+			return nil, fmt.Errorf("%s is too large", m.name)
+		}
+		b, err := base64.StdEncoding.DecodeString(m.text)
+		if err == nil && base64.StdEncoding.EncodeToString(b) != m.text { // the decoder skips line breaks and left-over bits
+			err = errors.New("not the base64 of what is in it")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		*m.to = b
+	}
+	if len(d.nonce) > MaxNonce {
+		return nil, fmt.Errorf("nonce of %d bytes, more than %d", len(d.nonce), MaxNonce)
+	}
+	want := device.EvidenceSelfAsserted
+	if d.certificates != nil {
+		want = device.EvidenceCertified
+	}
+	if e.Level != want {
+		return nil, fmt.Errorf("level %q, but what is there makes it %q", e.Level, want)
+	}
+	return d, nil
 }
 
-func decode(what, text string) ([]byte, error) {
-	if text == "" {
-		return nil, fmt.Errorf("evidence: %s is missing", what)
-	}
-	if len(text) > maxField {
-		return nil, fmt.Errorf("evidence: %s is too large", what)
-	}
-	b, err := base64.StdEncoding.Strict().DecodeString(text)
+// canonical tells whether evidence stands in the report as keyvet writes it:
+// last, and byte for byte as it is encoded again. JSON alone would take other
+// spellings of the same.
+func canonical(e *device.Evidence, report []byte) bool {
+	b, err := json.Marshal(e)
 	if err != nil {
-		return nil, fmt.Errorf("evidence: %s: %w", what, err)
+		return false
 	}
-	return b, nil
+	return bytes.HasSuffix(report, append(append([]byte(`,"evidence":`), b...), '}'))
 }
 
-// attestationKey is the key in a TPMT_PUBLIC, if it can sign nothing but what
-// a TPM made (Part 2, section 8.3, restricted).
-func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
-	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
-	if err != nil {
-		return nil, err
+func hashName(alg tpm2.TPMAlgID) string {
+	switch alg {
+	case tpm2.TPMAlgSHA1:
+		return "sha1"
+	case tpm2.TPMAlgSHA256:
+		return "sha256"
+	case tpm2.TPMAlgSHA384:
+		return "sha384"
+	case tpm2.TPMAlgSHA512:
+		return "sha512"
 	}
-	a := area.ObjectAttributes
-	if !a.FixedTPM || !a.Restricted || !a.SignEncrypt || a.Decrypt {
-		return nil, errors.New("not a restricted signing key that stays in its TPM")
-	}
-	if area.Type != tpm2.TPMAlgECC || area.NameAlg != tpm2.TPMAlgSHA256 {
-		return nil, errors.New("not an ECC key named by SHA-256")
-	}
-	params, err := area.Parameters.ECCDetail()
-	if err != nil {
-		return nil, err
-	}
-	point, err := area.Unique.ECC()
-	if err != nil {
-		return nil, err
-	}
-	if params.CurveID != tpm2.TPMECCNistP256 || params.Scheme.Scheme != tpm2.TPMAlgECDSA {
-		return nil, errors.New("not an ECDSA P-256 key")
-	}
-	if len(point.X.Buffer) > 32 || len(point.Y.Buffer) > 32 {
-		return nil, errors.New("not a point of P-256")
-	}
-	uncompressed := make([]byte, 65) // SEC 1, section 2.3.3
-	uncompressed[0] = 4
-	copy(uncompressed[33-len(point.X.Buffer):], point.X.Buffer)
-	copy(uncompressed[65-len(point.Y.Buffer):], point.Y.Buffer)
-	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed)
-}
-
-func verifySignature(ak *ecdsa.PublicKey, signed, signature []byte) error {
-	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](signature)
-	if err != nil {
-		return err
-	}
-	s, err := sig.Signature.ECDSA()
-	if err != nil || sig.SigAlg != tpm2.TPMAlgECDSA || s.Hash != tpm2.TPMAlgSHA256 {
-		return errors.New("not ECDSA with SHA-256")
-	}
-	if !bytes.Equal(tpm2.Marshal(*sig), signature) {
-		return errors.New("something follows it")
-	}
-	sum := sha256.Sum256(signed)
-	if !ecdsa.Verify(ak, sum[:], new(big.Int).SetBytes(s.SignatureR.Buffer), new(big.Int).SetBytes(s.SignatureS.Buffer)) {
-		return errors.New("it does not verify")
-	}
-	return nil
-}
-
-// readQuote reads a TPMS_ATTEST whose signature is good.
-func readQuote(quote []byte, digest [sha256.Size]byte, signer []byte) (*Statement, error) {
-	const generated = 0xff544347 // TPM_GENERATED_VALUE: no other restricted signature starts with it
-	if len(quote) < 4 || binary.BigEndian.Uint32(quote) != generated {
-		return nil, errors.New("not made by a TPM")
-	}
-	attest, err := tpm2.Unmarshal[tpm2.TPMSAttest](quote)
-	if err != nil {
-		return nil, err
-	}
-	info, err := attest.Attested.Quote()
-	if err != nil || attest.Type != tpm2.TPMSTAttestQuote {
-		return nil, errors.New("an attestation of another kind")
-	}
-	if !bytes.Equal(attest.ExtraData.Buffer, digest[:]) {
-		return nil, errors.New("it is over another report")
-	}
-	if !bytes.Equal(attest.QualifiedSigner.Buffer, signer) {
-		return nil, errors.New("its signer is not this key in the endorsement hierarchy")
-	}
-	s := &Statement{
-		FirmwareVersion: attest.FirmwareVersion, Clock: attest.ClockInfo.Clock,
-		ResetCount: attest.ClockInfo.ResetCount, RestartCount: attest.ClockInfo.RestartCount,
-		PCRDigest: info.PCRDigest.Buffer,
-	}
-	for _, sel := range info.PCRSelect.PCRSelections {
-		s.PCRs = append(s.PCRs, PCRBank{Hash: uint16(sel.Hash), Select: sel.PCRSelect})
-	}
-	return s, nil
-}
-
-// nameOf is the name of an object whose name algorithm is SHA-256 (Part 1, section 16).
-func nameOf(public []byte) []byte {
-	sum := sha256.Sum256(public)
-	return append([]byte{0x00, 0x0b}, sum[:]...)
-}
-
-// qualifiedName is that of a primary key in the endorsement hierarchy, whose
-// own name is its handle (Part 1, on qualified names).
-func qualifiedName(name []byte) []byte {
-	sum := sha256.Sum256(append([]byte{0x40, 0x00, 0x00, 0x0b}, name...))
-	return append([]byte{0x00, 0x0b}, sum[:]...)
+	return fmt.Sprintf("%#04x", uint16(alg))
 }

@@ -2,24 +2,42 @@ package evidence
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	_ "embed"
+	"encoding/asn1"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
 )
 
-//go:embed testdata/report.json
-var report []byte
+var (
+	//go:embed testdata/report.json
+	report []byte
+	//go:embed testdata/ca.pem
+	caPEM []byte
+)
+
+var (
+	nonce = []byte("nonce of sixteen")
+	now   = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+)
 
 // recorded is the evidence of a report that a TPM signed.
 func recorded(t testing.TB) *device.Evidence {
@@ -31,103 +49,88 @@ func recorded(t testing.TB) *device.Evidence {
 	return r.Evidence
 }
 
-func TestVerify(t *testing.T) {
-	e := recorded(t)
-	s, err := Verify(e, report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What swtpm 0.7.1 with libtpms 0.9 is, and what was asked for.
-	if s.FirmwareVersion>>32 != 0x20191023 || s.Clock == 0 || s.ResetCount == 0 ||
-		len(s.PCRs) != 1 || s.PCRs[0].Hash != 0x000b || !bytes.Equal(s.PCRs[0].Select, []byte{0xff, 0, 0}) || len(s.PCRDigest) != 32 {
-		t.Errorf("%+v", s)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(s.AK)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Contains(report, []byte(`"id":"tpm-ak"`)) || !bytes.Contains(report, []byte(base64.StdEncoding.EncodeToString(spki))) {
-		t.Error("the key is not the one that the report lists")
-	}
-	if _, err := x509.ParseCertificate(s.EKCertificate); err != nil {
-		t.Error(err)
-	}
-	e.EKCertificate = ""
-	if s, err := Verify(e, report); err != nil || s.EKCertificate != nil {
-		t.Errorf("without an EK certificate: %+v, %v", s, err)
+func roots(t testing.TB) []*x509.Certificate {
+	t.Helper()
+	var all []*x509.Certificate
+	for rest := caPEM; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return all
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, cert)
 	}
 }
 
-// Each bit of what is signed, of the signature and of the key counts.
-func TestFlippedBits(t *testing.T) {
-	good := recorded(t)
+// held is the level of that name in a result.
+func held(t *testing.T, r *Result, name string) Level {
+	t.Helper()
+	i := slices.IndexFunc(r.Levels, func(l Level) bool { return l.Name == name })
+	if i < 0 {
+		t.Fatalf("no level %s", name)
+	}
+	return r.Levels[i]
+}
+
+func TestVerify(t *testing.T) {
 	digest, err := device.Digest(report)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, member := range map[string]func(*device.Evidence) *string{
-		"akPublic":  func(e *device.Evidence) *string { return &e.AKPublic },
-		"quote":     func(e *device.Evidence) *string { return &e.Quote },
-		"signature": func(e *device.Evidence) *string { return &e.Signature },
+	s, err := VerifyDigest(recorded(t), digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What swtpm 0.7.1 with libtpms 0.9 is, and what was asked for.
+	if s.FirmwareVersion>>32 != 0x20191023 || s.Clock == 0 || s.ResetCount == 0 || len(s.PCRs) != 8 || len(s.AKName) != 34 {
+		t.Errorf("%+v", s)
+	}
+	for _, tt := range []struct {
+		name    string
+		policy  Policy
+		verdict device.Status
+		level   string
+		status  device.Status
+		reason  string
+	}{
+		{name: "all", policy: Policy{Nonce: nonce, EKRoots: roots(t), ActivatedAK: s.AKName}, verdict: device.Pass, level: LevelFreshness, status: device.Pass, reason: "it carries the nonce"},
+		{name: "no challenge", policy: Policy{Nonce: nonce, EKRoots: roots(t)}, verdict: device.Warn, level: LevelSameTPM, status: device.Warn, reason: "a report alone cannot show"},
+		{name: "another AK answered", policy: Policy{Nonce: nonce, EKRoots: roots(t), ActivatedAK: []byte("other")}, verdict: device.Fail, level: LevelSameTPM, status: device.Fail, reason: "another attestation key"},
+		{name: "no nonce", policy: Policy{EKRoots: roots(t), ActivatedAK: s.AKName}, verdict: device.Warn, level: LevelFreshness, status: device.Warn, reason: "only a nonce shows"},
+		{name: "another nonce", policy: Policy{Nonce: []byte("other"), EKRoots: roots(t)}, verdict: device.Fail, level: LevelFreshness, status: device.Fail, reason: "another nonce"},
+		{name: "no roots", policy: Policy{Nonce: nonce, ActivatedAK: s.AKName}, verdict: device.Warn, level: LevelEKCertificate, status: device.Warn, reason: "no roots are given"},
+		{name: "the issuer alone", policy: Policy{Nonce: nonce, EKRoots: roots(t)[:1], ActivatedAK: s.AKName}, verdict: device.Pass, level: LevelEKCertificate, status: device.Pass, reason: "leads to the given CN=swtpm-localca"},
+		{name: "without the issuer", policy: Policy{Nonce: nonce, EKRoots: roots(t)[1:], ActivatedAK: s.AKName}, verdict: device.Fail, level: LevelEKCertificate, status: device.Fail, reason: "unknown authority"},
 	} {
-		b, err := base64.StdEncoding.DecodeString(*member(good))
-		if err != nil {
-			t.Fatal(err)
-		}
-		try := func(what string, b []byte) {
-			bad := *good
-			*member(&bad) = base64.StdEncoding.EncodeToString(b)
-			if _, err := VerifyDigest(&bad, digest); err == nil || !strings.HasPrefix(err.Error(), "evidence: ") {
-				t.Errorf("%s, %s: %v", name, what, err)
-			}
-		}
-		for i := range 8 * len(b) {
-			flipped := bytes.Clone(b)
-			flipped[i/8] ^= 1 << (i % 8)
-			try("a bit flipped", flipped)
-		}
-		for i := range b {
-			try("cut short", b[:i])
-		}
-		try("a byte more", append(bytes.Clone(b), 0))
-		bad := *good
-		*member(&bad) = "!" + (*member(good))[1:]
-		if _, err := VerifyDigest(&bad, digest); err == nil {
-			t.Errorf("%s: not base64, and verified", name)
-		}
-		*member(&bad) = strings.Repeat("A", maxField+4)
-		if _, err := VerifyDigest(&bad, digest); err == nil || !strings.Contains(err.Error(), "too large") {
-			t.Errorf("%s: %v", name, err)
+		tt.policy.Now = now
+		r := Verify(report, tt.policy)
+		if l := held(t, r, tt.level); r.Verdict != tt.verdict || l.Status != tt.status || !strings.Contains(l.Reason, tt.reason) {
+			t.Errorf("%s: %v %+v", tt.name, r.Verdict, r.Levels)
 		}
 	}
-	for i := range 8 * len(digest) {
-		other := digest
-		other[i/8] ^= 1 << (i % 8)
-		if _, err := VerifyDigest(good, other); err == nil || !strings.Contains(err.Error(), "another report") {
-			t.Errorf("bit %d of the digest: %v", i, err)
-		}
+	ahead := Verify(report, Policy{})
+	if l := held(t, ahead, LevelFreshness); !strings.Contains(l.Reason, "ahead") {
+		t.Errorf("a report of the future: %+v", l)
 	}
 }
 
-func TestVerifyChangedReport(t *testing.T) {
-	good := recorded(t)
-	changed := bytes.Replace(report, []byte(`"verdict":"UNDECIDED"`), []byte(`"verdict":"PASS"`), 1)
-	if bytes.Equal(changed, report) {
-		t.Fatal("the sample has another verdict")
-	}
-	if _, err := Verify(good, changed); err == nil || !strings.Contains(err.Error(), "another report") {
-		t.Errorf("a changed verdict: %v", err)
-	}
-	if _, err := Verify(good, []byte("[]")); err == nil || !strings.HasPrefix(err.Error(), "evidence: device: ") {
-		t.Errorf("no report: %v", err)
-	}
-	if _, err := Verify(&device.Evidence{}, report); err == nil || !strings.Contains(err.Error(), "akPublic is missing") {
-		t.Errorf("no evidence: %v", err)
-	}
+// forgery is evidence that a key in software signs as a TPM with that key would.
+type forgery struct {
+	area    tpm2.TPMTPublic
+	attest  tpm2.TPMSAttest
+	report  *device.Report
+	certify *tpm2.TPMSAttest // of the key in evidence.DeviceKey.Public
 }
 
-// forge signs, with a key of its own, what a TPM with that key would.
-func forge(t *testing.T, change func(*tpm2.TPMTPublic, *tpm2.TPMSAttest)) *device.Evidence {
+const allZero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" // one PCR
+
+func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// forge makes a report that passes, and its evidence, with changes.
+func forge(t testing.TB, change func(*forgery)) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -137,84 +140,393 @@ func forge(t *testing.T, change func(*tpm2.TPMTPublic, *tpm2.TPMSAttest)) *devic
 	if err != nil {
 		t.Fatal(err)
 	}
-	area := tpm2.TPMTPublic{
-		Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
-		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, Restricted: true, SignEncrypt: true},
-		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
-			Scheme:  tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})},
-			CurveID: tpm2.TPMECCNistP256,
-		}),
-		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: point[1:33]}, Y: tpm2.TPM2BECCParameter{Buffer: point[33:]}}),
-	}
-	attest := tpm2.TPMSAttest{
-		Magic: tpm2.TPMGeneratedValue, Type: tpm2.TPMSTAttestQuote, ExtraData: tpm2.TPM2BData{Buffer: make([]byte, 32)},
-		Attested: tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{}),
-	}
-	change(&area, &attest)
-	public := tpm2.Marshal(area)
-	if attest.QualifiedSigner.Buffer == nil {
-		attest.QualifiedSigner.Buffer = qualifiedName(nameOf(public))
-	}
-	quote := tpm2.Marshal(attest)
-	sum := sha256.Sum256(quote)
-	r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature := tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
-		Hash: tpm2.TPMAlgSHA256, SignatureR: tpm2.TPM2BECCParameter{Buffer: r.Bytes()}, SignatureS: tpm2.TPM2BECCParameter{Buffer: s.Bytes()},
-	})}
-	text := base64.StdEncoding.EncodeToString
-	return &device.Evidence{AKPublic: text(public), Quote: text(quote), Signature: text(tpm2.Marshal(signature))}
+	zero := sha256.Sum256(make([]byte, 32))
+	f := &forgery{
+		area: tpm2.TPMTPublic{
+			Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
+			ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, Restricted: true, SignEncrypt: true},
+			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
+				Scheme:  tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})},
+				CurveID: tpm2.TPMECCNistP256,
+			}),
+			Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: point[1:33]}, Y: tpm2.TPM2BECCParameter{Buffer: point[33:]}}),
+		},
+		attest: tpm2.TPMSAttest{
+			Magic: tpm2.TPMGeneratedValue, Type: tpm2.TPMSTAttestQuote, FirmwareVersion: 0x00070055_0011cb02,
+			Attested: tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{
+				PCRSelect: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{Hash: tpm2.TPMAlgSHA256, PCRSelect: []byte{1, 0, 0}}}},
+				PCRDigest: tpm2.TPM2BDigest{Buffer: zero[:]},
+			}),
+		},
+		report: device.NewReport(device.Inventory{
+			TPM:  &device.TPM{Family: "2.0", Manufacturer: "IFX", FirmwareVersion: "7.85.4555.2", State: device.TPMOK},
+			Keys: []device.Key{{ID: "tpm-ak", Role: device.RoleAK, SPKI: spki}}, ReadAt: now,
+		}, []device.Finding{{Key: "tpm-ak", Status: device.Pass}}),
+	}
+	f.report.Evidence = &device.Evidence{Level: device.EvidenceSelfAsserted, PCRValues: allZero}
+	change(f)
+	sign := func(a *tpm2.TPMSAttest, digest [32]byte, public []byte) (signed, signature string) {
+		if a.ExtraData.Buffer == nil {
+			var certificates [][]byte
+			for _, text := range append([]string{f.report.Evidence.EKCertificate}, f.report.Evidence.EKIssuers...) {
+				der, err := base64.StdEncoding.DecodeString(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				certificates = append(certificates, der)
+			}
+			q := QualifyingData(digest, nil, certificates...)
+			a.ExtraData.Buffer = q[:]
+		}
+		if a.QualifiedSigner.Buffer == nil {
+			a.QualifiedSigner.Buffer = qualifiedName(nameOf(public))
+		}
+		b := tpm2.Marshal(*a)
+		sum := sha256.Sum256(b)
+		r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b64(b), b64(tpm2.Marshal(tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
+			Hash: tpm2.TPMAlgSHA256, SignatureR: tpm2.TPM2BECCParameter{Buffer: r.Bytes()}, SignatureS: tpm2.TPM2BECCParameter{Buffer: s.Bytes()},
+		})}))
+	}
+	bare := *f.report
+	bare.Evidence = nil
+	encoded, err := bare.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := device.Digest(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := tpm2.Marshal(f.area)
+	e := f.report.Evidence
+	e.AKPublic = b64(public)
+	e.Quote, e.Signature = sign(&f.attest, digest, public)
+	if f.certify != nil {
+		e.DeviceKey.Attest, e.DeviceKey.Signature = sign(f.certify, digest, public)
+	}
+	if encoded, err = f.report.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	return encoded
 }
 
-// Good signatures over what must not count.
-func TestVerifyRefuses(t *testing.T) {
-	if _, err := VerifyDigest(forge(t, func(*tpm2.TPMTPublic, *tpm2.TPMSAttest) {}), [32]byte{}); err != nil {
-		t.Fatalf("the unchanged sample: %v", err)
+// certificate issues a certificate by a CA that signs with that key.
+func certificate(t testing.TB, change func(*x509.Certificate)) (cert, root *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for want, change := range map[string]func(*tpm2.TPMTPublic, *tpm2.TPMSAttest){
-		"not a restricted signing key ": func(p *tpm2.TPMTPublic, _ *tpm2.TPMSAttest) { p.ObjectAttributes.Restricted = false },
-		"not a restricted signing":      func(p *tpm2.TPMTPublic, _ *tpm2.TPMSAttest) { p.ObjectAttributes.FixedTPM = false },
-		"not a restricted sign":         func(p *tpm2.TPMTPublic, _ *tpm2.TPMSAttest) { p.ObjectAttributes.SignEncrypt = false },
-		"not a restricted":              func(p *tpm2.TPMTPublic, _ *tpm2.TPMSAttest) { p.ObjectAttributes.Decrypt = true },
-		"not an ECC key named":          func(p *tpm2.TPMTPublic, _ *tpm2.TPMSAttest) { p.NameAlg = tpm2.TPMAlgSHA384 },
-		"not made by a TPM":             func(_ *tpm2.TPMTPublic, a *tpm2.TPMSAttest) { a.Magic++ },
-		"another kind": func(_ *tpm2.TPMTPublic, a *tpm2.TPMSAttest) {
-			a.Type = tpm2.TPMSTAttestTime
-			a.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestTime, &tpm2.TPMSTimeAttestInfo{})
-		},
-		"over another report": func(_ *tpm2.TPMTPublic, a *tpm2.TPMSAttest) { a.ExtraData.Buffer = make([]byte, 31) },
-		"its signer is not": func(_ *tpm2.TPMTPublic, a *tpm2.TPMSAttest) {
-			a.QualifiedSigner.Buffer = append([]byte{0, 0x0b}, make([]byte, 32)...)
-		},
+	issue := func(template, issuer *x509.Certificate) *x509.Certificate {
+		template.NotBefore, template.NotAfter = now.Add(-time.Hour), now.Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, template, issuer, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "maker"}, IsCA: true, BasicConstraintsValid: true}
+	root = issue(template, template)
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(0x4711), UnknownExtKeyUsage: []asn1.ObjectIdentifier{oidEKCertificate}}
+	change(leaf)
+	return issue(leaf, root), root
+}
+
+// show has a report list an EK certificate and its evidence carry it.
+func (f *forgery) show(cert *x509.Certificate) {
+	sum := sha256.Sum256(cert.Raw)
+	f.report.Keys = append(f.report.Keys, device.KeyReport{
+		ID: "tpm-ek", Role: device.RoleEK, Status: device.Pass, Certificate: &device.Certificate{SHA256: hex.EncodeToString(sum[:])},
+	})
+	f.report.Evidence.Level, f.report.Evidence.EKCertificate = device.EvidenceCertified, b64(cert.Raw)
+}
+
+// Good signatures, over what must not count and over what must.
+func TestVerifyForged(t *testing.T) {
+	ek, maker := certificate(t, func(*x509.Certificate) {})
+	unlisted, _ := certificate(t, func(*x509.Certificate) {})
+	noUsage, noUsageMaker := certificate(t, func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil })
+	forTLS, _ := certificate(t, func(c *x509.Certificate) {
+		c.UnknownExtKeyUsage, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	})
+	forAK, _ := certificate(t, func(c *x509.Certificate) { c.UnknownExtKeyUsage[0] = asn1.ObjectIdentifier{2, 23, 133, 8, 3} })
+	isCA, _ := certificate(t, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
+	unparsable := &x509.Certificate{Raw: bytes.Replace(ek.Raw, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)}
+	known := Policy{Now: now, EKRoots: []*x509.Certificate{maker}}
+	none := Policy{Now: now}
+
+	certify := func(f *forgery, info *tpm2.TPMSCertifyInfo) {
+		public := tpm2.Marshal(f.area) // itself
+		f.report.Evidence.DeviceKey = &device.CertifiedKey{Public: b64(public)}
+		if info == nil {
+			info = &tpm2.TPMSCertifyInfo{Name: tpm2.TPM2BName{Buffer: nameOf(public)}}
+		}
+		f.certify = &tpm2.TPMSAttest{Magic: tpm2.TPMGeneratedValue, Type: tpm2.TPMSTAttestCertify, Attested: tpm2.NewTPMUAttest(tpm2.TPMSTAttestCertify, info)}
+		listed := f.report.Keys[0]
+		listed.Role = device.RoleDevice
+		f.report.Keys = append(f.report.Keys, listed)
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*forgery)
+		policy Policy
+		level  string
+		status device.Status
+		reason string
+	}{
+		{"the unchanged sample", func(*forgery) {}, none, LevelReport, device.Pass, "over this report"},
+		{"not restricted", func(f *forgery) { f.area.ObjectAttributes.Restricted = false }, none, LevelAttestationKey, device.Fail, "not a restricted signing key"},
+		{"not for signing", func(f *forgery) { f.area.ObjectAttributes.SignEncrypt = false }, none, LevelAttestationKey, device.Fail, "not a restricted signing key"},
+		{"for decryption too", func(f *forgery) { f.area.ObjectAttributes.Decrypt = true }, none, LevelAttestationKey, device.Fail, "not a restricted signing key"},
+		{"not fixed to its TPM", func(f *forgery) { f.area.ObjectAttributes.FixedTPM = false }, none, LevelAttestationKey, device.Fail, "stays there"},
+		{"not fixed to its parent", func(f *forgery) { f.area.ObjectAttributes.FixedParent = false }, none, LevelAttestationKey, device.Fail, "stays there"},
+		{"made elsewhere", func(f *forgery) { f.area.ObjectAttributes.SensitiveDataOrigin = false }, none, LevelAttestationKey, device.Fail, "made in its TPM"},
+		{"named by another hash", func(f *forgery) { f.area.NameAlg = tpm2.TPMAlgSHA384 }, none, LevelAttestationKey, device.Fail, "not an ECC key named by SHA-256"},
+		{"not of a TPM", func(f *forgery) { f.attest.Magic++ }, none, LevelSignature, device.Fail, "not made by a TPM"},
+		{"another kind", func(f *forgery) {
+			f.attest.Type, f.attest.Attested = tpm2.TPMSTAttestTime, tpm2.NewTPMUAttest(tpm2.TPMSTAttestTime, &tpm2.TPMSTimeAttestInfo{})
+		}, none, LevelSignature, device.Fail, "another kind"},
+		{"another hierarchy", func(f *forgery) { f.attest.QualifiedSigner.Buffer = make([]byte, 34) }, none, LevelHierarchy, device.Fail, "not a primary key of the endorsement hierarchy"},
+		{"other data", func(f *forgery) { f.attest.ExtraData.Buffer = make([]byte, 32) }, none, LevelReport, device.Fail, "another report"},
+		{"an unlisted AK", func(f *forgery) { f.report.Keys[0].SPKISHA256 = "00" }, none, LevelReport, device.Fail, "another TPM's"},
+		{"no AK listed", func(f *forgery) { f.report.Keys[0].Role = device.RoleFile }, none, LevelReport, device.Pass, "over this report"},
+		{"other PCR values", func(f *forgery) { f.report.Evidence.PCRValues = "B" + allZero[1:] }, none, LevelPCRs, device.Fail, "not those that the TPM signed"},
+		{"no PCR values", func(f *forgery) { f.report.Evidence.PCRValues = "" }, none, LevelPCRs, device.Fail, "fewer values"},
+		{"more PCR values", func(f *forgery) { f.report.Evidence.PCRValues = b64(make([]byte, 64)) }, none, LevelPCRs, device.Fail, "more values"},
+		{"no PCRs", func(f *forgery) {
+			f.report.Evidence.PCRValues = ""
+			f.attest.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{})
+		}, none, LevelPCRs, device.NotApplicable, "no PCR is quoted"},
+		{"values of no PCR", func(f *forgery) {
+			f.attest.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{})
+		}, none, LevelPCRs, device.Fail, "more values"},
+		{"an unknown bank", func(f *forgery) {
+			f.attest.Attested = tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{PCRSelect: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{Hash: 0x99}}}})
+		}, none, LevelPCRs, device.Fail, "unknown hash"},
+		{"another firmware", func(f *forgery) { f.attest.FirmwareVersion++ }, none, LevelFirmware, device.Fail, "states 7.85.4555.2, the TPM signed 7.85.4555.3"},
+		{"another maker's rule", func(f *forgery) { f.report.TPM.Manufacturer = "NTC" }, none, LevelFirmware, device.Fail, "the TPM signed"},
+		{"no firmware", func(f *forgery) { f.report.TPM.FirmwareVersion = "" }, none, LevelFirmware, device.Undecided, "does not state"},
+		{"no TPM", func(f *forgery) { f.report.TPM = nil }, none, LevelFirmware, device.Undecided, "does not state"},
+		{"a level too high", func(f *forgery) { f.report.Evidence.Level = device.EvidenceCertified }, none, LevelSchema, device.Fail, `makes it "self-asserted"`},
+		{"a level too low", func(f *forgery) { f.show(ek); f.report.Evidence.Level = device.EvidenceSelfAsserted }, none, LevelSchema, device.Fail, `makes it "ek-certificate"`},
+		{"issuers alone", func(f *forgery) { f.report.Evidence.EKIssuers = []string{"AAAA"} }, none, LevelSchema, device.Fail, "without ekCertificate"},
+		{"too many issuers", func(f *forgery) { f.show(ek); f.report.Evidence.EKIssuers = make([]string, maxIssuers+1) }, none, LevelSchema, device.Fail, "more than 8"},
+		{"an empty issuer", func(f *forgery) { f.show(ek); f.report.Evidence.EKIssuers = []string{""} }, none, LevelSchema, device.Fail, "ekIssuers is missing"},
+		{"too large", func(f *forgery) { f.report.Evidence.PCRValues = strings.Repeat("A", maxField+4) }, none, LevelSchema, device.Fail, "too large"},
+		{"a long nonce", func(f *forgery) { f.report.Evidence.Nonce = b64(make([]byte, MaxNonce+1)) }, none, LevelSchema, device.Fail, "nonce of 65 bytes"},
+		{"a nonce not signed", func(f *forgery) { f.report.Evidence.Nonce = b64(nonce) }, Policy{Now: now, Nonce: nonce}, LevelReport, device.Fail, "nonce"},
+		{"no nonce", func(*forgery) {}, Policy{Now: now, Nonce: nonce}, LevelFreshness, device.Fail, "carries no nonce"},
+		{"not base64", func(f *forgery) { f.report.Evidence.PCRValues = "!" }, none, LevelSchema, device.Fail, "pcrValues: illegal base64"},
+		{"line breaks", func(f *forgery) { f.report.Evidence.PCRValues = allZero + "\n" }, none, LevelSchema, device.Fail, "not the base64"},
+		{"left-over bits", func(f *forgery) { f.report.Evidence.PCRValues = allZero[:len(allZero)-2] + "B=" }, none, LevelSchema, device.Fail, "not the base64"},
+		{"no evidence", func(f *forgery) { *f.report.Evidence = device.Evidence{} }, none, LevelSchema, device.Fail, `level ""`},
+
+		{"a known maker", func(f *forgery) { f.show(ek) }, known, LevelEKCertificate, device.Pass, "leads to the given CN=maker"},
+		{"no EK certificate, none asked", func(*forgery) {}, none, LevelEKCertificate, device.Warn, "no maker vouches"},
+		{"no EK certificate", func(*forgery) {}, known, LevelEKCertificate, device.Undecided, "no maker vouches"},
+		{"unparsable, none asked", func(f *forgery) { f.show(unparsable) }, none, LevelEKCertificate, device.Warn, "cannot be read"},
+		{"unparsable", func(f *forgery) { f.show(unparsable) }, known, LevelEKCertificate, device.Undecided, "cannot be read"},
+		{"not listed", func(f *forgery) { f.show(ek); f.report.Evidence.EKCertificate = b64(unlisted.Raw) }, none, LevelEKCertificate, device.Fail, "not one that the report lists"},
+		{"cut from the list", func(f *forgery) { f.show(ek); f.report.Keys, f.report.Cut = f.report.Keys[:1], "keys that passed" }, known, LevelEKCertificate, device.Pass, "leads to"},
+		{"no usage", func(f *forgery) { f.show(noUsage) }, Policy{Now: now, EKRoots: []*x509.Certificate{noUsageMaker}}, LevelEKCertificate, device.Pass, "leads to"},
+		{"for TLS", func(f *forgery) { f.show(forTLS) }, none, LevelEKCertificate, device.Fail, "not for an EK"},
+		{"for an AK", func(f *forgery) { f.show(forAK) }, none, LevelEKCertificate, device.Fail, "not for an EK"},
+		{"a CA", func(f *forgery) { f.show(isCA) }, none, LevelEKCertificate, device.Fail, "is one of a CA"},
+		{"another maker", func(f *forgery) { f.show(noUsage) }, known, LevelEKCertificate, device.Fail, "does not lead to a given root"},
+		{"expired", func(f *forgery) { f.show(ek) }, Policy{Now: now.Add(2 * time.Hour), EKRoots: known.EKRoots}, LevelEKCertificate, device.Fail, "expired"},
+		{"issuers that lead nowhere", func(f *forgery) {
+			f.show(ek)
+			f.report.Evidence.EKIssuers = []string{b64([]byte("rubbish")), b64(isCA.Raw)}
+		}, known, LevelEKCertificate, device.Pass, "leads to"},
+
+		{"a certified key", func(f *forgery) { certify(f, nil) }, none, LevelDeviceKey, device.Pass, "made in the TPM"},
+		{"another key is certified", func(f *forgery) { certify(f, &tpm2.TPMSCertifyInfo{}) }, none, LevelDeviceKey, device.Fail, "certified another key"},
+		{"certified for another report", func(f *forgery) { certify(f, nil); f.certify.ExtraData.Buffer = make([]byte, 32) }, none, LevelDeviceKey, device.Fail, "made for another report"},
+		{"a quote for a certification", func(f *forgery) { certify(f, nil); c := f.attest; f.certify = &c }, none, LevelDeviceKey, device.Fail, "another kind"},
+		{"no key that can be read", func(f *forgery) { certify(f, nil); f.report.Evidence.DeviceKey.Public = "AAAA" }, none, LevelDeviceKey, device.Fail, ""},
+		{"no certification", func(f *forgery) { f.report.Evidence.DeviceKey = &device.CertifiedKey{Public: "AAAA"} }, none, LevelSchema, device.Fail, "deviceKey.attest is missing"},
 	} {
-		if _, err := VerifyDigest(forge(t, change), [32]byte{}); err == nil || !strings.Contains(err.Error(), want) {
+		r := Verify(forge(t, tt.change), tt.policy)
+		if l := held(t, r, tt.level); l.Status != tt.status || !strings.Contains(l.Reason, tt.reason) {
+			t.Errorf("%s: %+v", tt.name, r.Levels)
+		}
+		if r.Verdict != device.Worst(r.Evidence, device.Pass) {
+			t.Errorf("%s: %v from %v", tt.name, r.Verdict, r.Evidence)
+		}
+		if r.Levels[2].Status != device.Pass && r.Statement != nil {
+			t.Errorf("%s: a statement that nobody signed", tt.name)
+		}
+	}
+}
+
+// A failing device is not passed on the strength of its evidence.
+func TestVerdictOfTheReportCounts(t *testing.T) {
+	for status, want := range map[device.Status]device.Status{device.Fail: device.Fail, device.Undecided: device.Undecided, device.Warn: device.Warn} {
+		r := Verify(forge(t, func(f *forgery) {
+			f.report.Findings = []device.Finding{{Check: "roca", Key: "tpm-ak", Status: status, ReasonCode: device.ReasonROCA}}
+		}), Policy{Now: now})
+		if r.Evidence != device.Warn || r.Verdict != want || r.Report.Verdict != want || !slices.Equal(r.Report.ReasonCodes, []string{device.ReasonROCA}) {
+			t.Errorf("%v: %+v", status, r)
+		}
+	}
+}
+
+// Other spellings of the same JSON, and what is no report.
+func TestVerifySpelling(t *testing.T) {
+	for name, changed := range map[string][]byte{
+		"a space":            bytes.Replace(report, []byte(`,"evidence":{`), []byte(`,"evidence": {`), 1),
+		"a space before":     bytes.Replace(report, []byte(`,"evidence":{`), []byte(` ,"evidence":{`), 1),
+		"upper case":         bytes.Replace(report, []byte(`"akPublic"`), []byte(`"AKPublic"`), 1),
+		"an unknown member":  bytes.Replace(report, []byte(`"evidence":{`), []byte(`"evidence":{"x":1,`), 1),
+		"an escape":          bytes.Replace(report, []byte(`"akPublic"`), []byte(`"\u0061kPublic"`), 1),
+		"twice":              bytes.Replace(report, []byte(`"akPublic"`), []byte(`"akPublic":"","akPublic"`), 1),
+		"evidence elsewhere": bytes.Replace(report, []byte(`"gaps":`), []byte(`"Evidence":{},"gaps":`), 1),
+		"a line break":       append(bytes.Clone(report), '\n'),
+		"no evidence":        append(bytes.Clone(report[:bytes.Index(report, []byte(`,"evidence"`))]), '}'),
+		"another schema":     bytes.Replace(report, []byte("keyvet.report/1"), []byte("keyvet.report/2"), 1),
+		"nothing":            nil,
+		"a list":             []byte("[]"),
+		"too large":          append(bytes.Clone(report), bytes.Repeat([]byte(" "), device.MaxReportBytes)...),
+	} {
+		r := Verify(changed, Policy{Now: now})
+		if r.Verdict != device.Fail {
+			t.Errorf("%s: %+v", name, r.Levels)
+		}
+		if tooLarge := strings.HasPrefix(r.Levels[0].Reason, "more than"); tooLarge != (name == "too large") {
+			t.Errorf("%s: %s", name, r.Levels[0].Reason)
+		}
+		if r.Levels[0].Status != device.Fail {
+			continue // then the signature is over something else
+		}
+		for _, l := range r.Levels[1:] {
+			if l.Status != device.Undecided || !strings.HasPrefix(l.Reason, "not looked at") {
+				t.Errorf("%s: %+v", name, l)
+			}
+		}
+	}
+	// What the device signed counts, not what it means.
+	changed := bytes.Replace(report, []byte(`"verdict":"PASS"`), []byte(`"verdict":"WARN"`), 1)
+	if r := Verify(changed, Policy{Now: now}); bytes.Equal(changed, report) || held(t, r, LevelReport).Status != device.Fail {
+		t.Errorf("a changed verdict: %+v", r.Levels)
+	}
+}
+
+func TestVerifyDigestErrors(t *testing.T) {
+	digest, err := device.Digest(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, change := range map[string]func(e *device.Evidence, digest *[32]byte){
+		"evidence: akPublic is missing":                                          func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "" },
+		"evidence: attestation-key: ":                                            func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "AAAA" },
+		"evidence: signature: the signature cannot be read":                      func(e *device.Evidence, _ *[32]byte) { e.Signature = "AAAA" },
+		"evidence: signature: something follows the signature":                   func(e *device.Evidence, _ *[32]byte) { e.Signature = longer(t, e.Signature) },
+		"evidence: signature: the signature does not verify":                     func(e *device.Evidence, _ *[32]byte) { e.Quote = longer(t, e.Quote) },
+		"evidence: hierarchy: ":                                                  func(e *device.Evidence, _ *[32]byte) { e.AKPublic = longer(t, e.AKPublic) },
+		"evidence: device-key: the TPM certified another key":                    func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Public = longer(t, e.DeviceKey.Public) },
+		"evidence: report: the quote is over another report":                     func(_ *device.Evidence, digest *[32]byte) { digest[0]++ },
+		"evidence: pcrs: the values are not":                                     func(e *device.Evidence, _ *[32]byte) { e.PCRValues = "B" + e.PCRValues[1:] },
+		"evidence: device-key: the signature does not verify by the attestation": func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Signature = e.Signature },
+	} {
+		e, d := recorded(t), digest
+		change(e, &d)
+		if _, err := VerifyDigest(e, d); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// longer is base64 with a zero byte more in it.
+func longer(t *testing.T, text string) string {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b64(append(b, 0))
+}
+
+func TestNewChallengeRefuses(t *testing.T) {
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := make([]byte, 34)
+	for want, try := range map[string]func() (*Challenge, []byte, error){
+		"unknown curve":       func() (*Challenge, []byte, error) { return NewChallenge(&p224.PublicKey, name) },
+		"an EK of type":       func() (*Challenge, []byte, error) { return NewChallenge(x25519.PublicKey(), name) },
+		"an EK of type <nil>": func() (*Challenge, []byte, error) { return NewChallenge(nil, name) },
+		"not the name":        func() (*Challenge, []byte, error) { return NewChallenge(&p256.PublicKey, name[:33]) },
+		"evidence: challenge": func() (*Challenge, []byte, error) { return NewChallenge(&rsa.PublicKey{N: new(big.Int), E: 3}, name) },
+	} {
+		if c, secret, err := try(); err == nil || c != nil || secret != nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
 
 func FuzzVerify(f *testing.F) {
-	good := recorded(f)
+	f.Add(report)
+	f.Add(forge(f, func(*forgery) {}))
+	f.Add([]byte(`{"schema":"keyvet.report/1","evidence":{}}`))
+	policy := Policy{Now: now, EKRoots: roots(f)}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := Verify(b, policy)
+		if _, err := json.Marshal(r); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Levels) != len(levels) || r.Verdict.Opens() && held(t, r, LevelEKCertificate).Status == device.Pass && !bytes.Equal(b, report) {
+			t.Fatalf("%+v", r.Levels)
+		}
+	})
+}
+
+// FuzzAttestation looks at the parsers beyond the signature, too.
+func FuzzAttestation(f *testing.F) {
+	e := recorded(f)
 	digest, err := device.Digest(report)
 	if err != nil {
 		f.Fatal(err)
 	}
-	decoded := func(text string) []byte {
-		b, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			f.Fatal(err)
-		}
-		return b
+	d, err := decode(e)
+	if err != nil {
+		f.Fatal(err)
 	}
-	f.Add(decoded(good.AKPublic), decoded(good.Quote), decoded(good.Signature))
-	f.Add([]byte{}, []byte{}, []byte{})
-	f.Fuzz(func(t *testing.T, ak, quote, signature []byte) {
-		text := base64.StdEncoding.EncodeToString
-		VerifyDigest(&device.Evidence{AKPublic: text(ak), Quote: text(quote), Signature: text(signature)}, digest)
-		// The parsers beyond the signature, too.
-		attestationKey(ak)
-		readQuote(quote, digest, nil)
+	f.Add(d.akPublic, d.quote, d.signature, d.pcrValues)
+	f.Add(d.deviceKey.public, d.deviceKey.attest, d.deviceKey.signature, []byte{})
+	f.Add([]byte{}, []byte{}, []byte{}, []byte{})
+	f.Fuzz(func(t *testing.T, public, attest, signature, values []byte) {
+		VerifyDigest(&device.Evidence{AKPublic: b64(public), Quote: b64(attest), Signature: b64(signature), Level: device.EvidenceSelfAsserted}, digest)
+		attestationKey(public)
+		if a, err := parseAttest(tpm2.TPMSTAttestQuote, attest); err == nil {
+			if info, err := a.Attested.Quote(); err == nil {
+				readPCRs(info, values)
+			}
+		}
+		if a, err := parseAttest(tpm2.TPMSTAttestCertify, attest); err == nil {
+			if key, _, err := certifiedKey(a, public); err == nil {
+				x509.MarshalPKIXPublicKey(key)
+			}
+		}
 	})
 }

@@ -1,0 +1,163 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// attestationKey is the key in a TPMT_PUBLIC, if it says of itself that it was
+// made in a TPM, stays there, and signs nothing but what the TPM made (Part 2,
+// section 8.3).
+func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
+	if err != nil {
+		return nil, err
+	}
+	a := area.ObjectAttributes
+	switch {
+	case !a.Restricted || !a.SignEncrypt || a.Decrypt:
+		return nil, errors.New("not a restricted signing key: it would sign what no TPM made")
+	case !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin:
+		return nil, errors.New("not a key that was made in its TPM and stays there")
+	case area.Type != tpm2.TPMAlgECC || area.NameAlg != tpm2.TPMAlgSHA256:
+		return nil, errors.New("not an ECC key named by SHA-256")
+	}
+	params, err := area.Parameters.ECCDetail()
+	if err != nil {
+		return nil, err
+	}
+	point, err := area.Unique.ECC()
+	if err != nil {
+		return nil, err
+	}
+	if params.CurveID != tpm2.TPMECCNistP256 || params.Scheme.Scheme != tpm2.TPMAlgECDSA {
+		return nil, errors.New("not an ECDSA P-256 key")
+	}
+	if len(point.X.Buffer) > 32 || len(point.Y.Buffer) > 32 {
+		return nil, errors.New("not a point of P-256")
+	}
+	uncompressed := make([]byte, 65) // SEC 1, section 2.3.3
+	uncompressed[0] = 4
+	copy(uncompressed[33-len(point.X.Buffer):], point.X.Buffer)
+	copy(uncompressed[65-len(point.Y.Buffer):], point.Y.Buffer)
+	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed)
+}
+
+// readAttest is the TPMS_ATTEST of that kind that ak signed.
+func readAttest(kind tpm2.TPMST, ak *ecdsa.PublicKey, signed, signature []byte) (*tpm2.TPMSAttest, error) {
+	if err := verifySignature(ak, signed, signature); err != nil {
+		return nil, err
+	}
+	return parseAttest(kind, signed)
+}
+
+func verifySignature(ak *ecdsa.PublicKey, signed, signature []byte) error {
+	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](signature)
+	if err != nil {
+		return fmt.Errorf("the signature cannot be read: %w", err)
+	}
+	s, err := sig.Signature.ECDSA()
+	if err != nil || sig.SigAlg != tpm2.TPMAlgECDSA || s.Hash != tpm2.TPMAlgSHA256 {
+		return errors.New("the signature is not ECDSA with SHA-256")
+	}
+	if !bytes.Equal(tpm2.Marshal(*sig), signature) {
+		return errors.New("something follows the signature")
+	}
+	sum := sha256.Sum256(signed)
+	if !ecdsa.Verify(ak, sum[:], new(big.Int).SetBytes(s.SignatureR.Buffer), new(big.Int).SetBytes(s.SignatureS.Buffer)) {
+		return errors.New("the signature does not verify by the attestation key")
+	}
+	return nil
+}
+
+func parseAttest(kind tpm2.TPMST, signed []byte) (*tpm2.TPMSAttest, error) {
+	const generated = 0xff544347 // TPM_GENERATED_VALUE: no other restricted signature starts with it
+	if len(signed) < 4 || binary.BigEndian.Uint32(signed) != generated {
+		return nil, errors.New("what was signed was not made by a TPM")
+	}
+	attest, err := tpm2.Unmarshal[tpm2.TPMSAttest](signed)
+	if err != nil {
+		return nil, fmt.Errorf("what was signed cannot be read: %w", err)
+	}
+	if attest.Type != kind {
+		return nil, errors.New("what was signed is an attestation of another kind")
+	}
+	return attest, nil
+}
+
+// readPCRs gives each PCR of a quote its value, if those hash to what the TPM signed.
+func readPCRs(quote *tpm2.TPMSQuoteInfo, values []byte) ([]PCR, error) {
+	var pcrs []PCR
+	left := values
+	for _, sel := range quote.PCRSelect.PCRSelections {
+		hash, err := sel.Hash.Hash()
+		if err != nil {
+			return nil, fmt.Errorf("a bank of unknown hash %#04x", uint16(sel.Hash))
+		}
+		for i := range 8 * len(sel.PCRSelect) {
+			if sel.PCRSelect[i/8]>>(i%8)&1 == 0 {
+				continue
+			}
+			if len(left) < hash.Size() {
+				return nil, errors.New("there are fewer values than PCRs in the quote")
+			}
+			pcrs = append(pcrs, PCR{Bank: hashName(sel.Hash), Index: i, Value: left[:hash.Size()]})
+			left = left[hash.Size():]
+		}
+	}
+	if len(left) > 0 {
+		return nil, errors.New("there are more values than PCRs in the quote")
+	}
+	if len(pcrs) == 0 { // what a TPM makes of none is its own affair
+		return nil, nil
+	}
+	if sum := sha256.Sum256(values); !bytes.Equal(sum[:], quote.PCRDigest.Buffer) {
+		return nil, errors.New("the values are not those that the TPM signed")
+	}
+	return pcrs, nil
+}
+
+// nameOf is the name of an object whose name algorithm is SHA-256 (Part 1, section 16).
+func nameOf(public []byte) []byte {
+	sum := sha256.Sum256(public)
+	return append([]byte{0x00, 0x0b}, sum[:]...)
+}
+
+// qualifiedName is that of a primary key in the endorsement hierarchy, whose
+// own name is its handle (Part 1, on qualified names).
+func qualifiedName(name []byte) []byte {
+	sum := sha256.Sum256(append([]byte{0x40, 0x00, 0x00, 0x0b}, name...))
+	return append([]byte{0x00, 0x0b}, sum[:]...)
+}
+
+// certifiedKey is the key in a TPMT_PUBLIC, if a certification names it.
+func certifiedKey(attest *tpm2.TPMSAttest, public []byte) (crypto.PublicKey, tpm2.TPMAObject, error) {
+	info, err := attest.Attested.Certify()
+	if err != nil {
+		return nil, tpm2.TPMAObject{}, err
+	}
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
+	if err != nil {
+		return nil, tpm2.TPMAObject{}, err
+	}
+	hash, err := area.NameAlg.Hash()
+	if err != nil {
+		return nil, tpm2.TPMAObject{}, err
+	}
+	h := hash.New()
+	h.Write(public)
+	if name := h.Sum(binary.BigEndian.AppendUint16(nil, uint16(area.NameAlg))); !bytes.Equal(name, info.Name.Buffer) {
+		return nil, tpm2.TPMAObject{}, errors.New("the TPM certified another key")
+	}
+	key, err := tpm2.Pub(*area)
+	return key, area.ObjectAttributes, err
+}
