@@ -2,10 +2,10 @@
 // certificates, and a quote over a report. It changes nothing in the TPM: what
 // it loads it flushes, on errors too, and it makes nothing persistent.
 //
-// A TPM is reached through the kernel's character devices, or over a socket
-// that carries plain TPM commands and responses, as swtpm's data channel does.
-// Not spoken: the Microsoft simulator's protocol, TPMs on a bare SPI or I2C
-// bus, TPM 1.2.
+// A TPM is reached through the kernel's character devices, over a socket that
+// carries plain TPM commands and responses, as swtpm's data channel does, or on
+// a bare SPI or I2C bus (package tis). Not spoken: the Microsoft simulator's
+// protocol, TPM 1.2.
 //
 // "Part 1" to "Part 4" are those of the TCG's Trusted Platform Module Library
 // Specification, Family "2.0", revision 1.59; "EK Profile" is the TCG EK
@@ -60,7 +60,7 @@ type TPM struct {
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),
-// unix:PATH or tcp:HOST:PORT. It sends no command yet. The error wraps
+// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command yet. The error wraps
 // ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
 func Open(address string, opts Options) (*TPM, error) {
 	if opts.Timeout <= 0 {
@@ -81,7 +81,7 @@ func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
 	case !ok:
 		return nil, errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
 	case scheme == "spi", scheme == "i2c":
-		return nil, fmt.Errorf("this version does not speak %s yet: load the kernel's TPM driver and give /dev/tpmrm0", scheme)
+		return openBus(address, timeout)
 	case scheme != "unix" && scheme != "tcp":
 		return nil, fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
 	}

@@ -1,0 +1,60 @@
+package tpm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/keyvet/keyvet/tpm/tis"
+)
+
+// busChip is a TPM on a bare SPI or I2C bus as a connection: what is written is
+// a command, and the first read has it executed.
+type busChip struct {
+	chip              *tis.Chip
+	command, response []byte
+}
+
+func openBus(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
+	chip, err := tis.Open(address, tis.Options{Timeout: timeout})
+	if err != nil {
+		return nil, busError(err)
+	}
+	return &busChip{chip: chip}, nil
+}
+
+func (b *busChip) Write(command []byte) (int, error) {
+	b.command, b.response = command, nil
+	return len(command), nil
+}
+
+func (b *busChip) Read(p []byte) (int, error) {
+	if b.command != nil {
+		response, err := b.chip.Send(b.command)
+		b.command = nil
+		if err != nil {
+			return 0, busError(err)
+		}
+		b.response = response
+	}
+	if len(b.response) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, b.response)
+	b.response = b.response[n:]
+	return n, nil
+}
+
+func (b *busChip) Close() error { return b.chip.Close() }
+
+// busError tells of the driver's error in the words of this package.
+func busError(err error) error {
+	switch {
+	case errors.Is(err, tis.ErrAbsent):
+		return fmt.Errorf("%w: %v", ErrAbsent, err)
+	case errors.Is(err, tis.ErrTimeout):
+		return fmt.Errorf("%w: %v", ErrTimeout, err)
+	}
+	return err
+}
