@@ -96,5 +96,5 @@ func TestInventoryOnBuses(t *testing.T) {
 		}
 		run("i2c", tpmtest.Faults{Burst: burst})
 	}
-	run("i2c", tpmtest.Faults{GuardTime: 255 * time.Microsecond, NACKs: 3, BadSums: 3, Duration: 20 * time.Second})
+	run("i2c", tpmtest.Faults{GuardTime: 250 * time.Microsecond, NACKs: 3, BadSums: 3, Duration: 20 * time.Second})
 }

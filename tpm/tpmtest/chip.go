@@ -13,7 +13,7 @@ import (
 type Faults struct {
 	WaitStates  int           // SPI: bytes before the data of each transfer
 	Burst       int           // how many bytes the FIFO has room for, or gives, at a time: 1 to 64; zero is 64
-	GuardTime   time.Duration // I2C: pause that each message needs before it, up to 255 µs; INTF_CAP states it
+	GuardTime   time.Duration // I2C: pause that each message needs before it, up to 250 µs; INTF_CAP states it
 	Duration    time.Duration // of each command
 	NACKs       int           // I2C: so many NACKs before each read or write of a register is taken
 	BadSums     int           // I2C: so many wrong checksums, the first ones
