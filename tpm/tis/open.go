@@ -21,14 +21,14 @@ import (
 const defaultSpeed = 10 * physic.MegaHertz
 
 // kernelTPM is there while a driver of the kernel has a TPM.
-const kernelTPM = "/dev/tpm0"
+var kernelTPM = "/dev/tpm0"
 
 // Open finds the TPM at an address:
 //
-//	spi:/dev/spidevB.C[?speed=10MHz][&transfer=single]
-//	i2c:/dev/i2c-N[?addr=0x2e]
+//	spi:/dev/spidevB.C[?speed=10MHz][&transfer=single][&reset=/dev/gpiochipN:LINE]
+//	i2c:/dev/i2c-N[?addr=0x2e][&reset=/dev/gpiochipN:LINE]
 //
-// transfer=single is Options.SingleTransfer. Open refuses a bus that another
+// transfer=single is Options.SingleTransfer, reset is Options.Reset. Open refuses a bus that another
 // process has opened by this package, and a TPM that the kernel drives: two
 // masters break each other's commands midway. The error wraps ErrAbsent if
 // there is no such bus or no TPM on it.
@@ -48,13 +48,21 @@ func Open(address string, opts Options) (*Chip, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tis: %w", err)
 	}
-	c, err := open(a, f, opts)
+	host := []io.Closer{f}
+	c, err := open(a, f, opts, &host)
 	if err != nil {
-		f.Close()
+		closeAll(host)
 		return nil, err
 	}
-	c.host = append(c.host, f)
+	c.host = host
 	return c, nil
+}
+
+func closeAll(host []io.Closer) (err error) {
+	for i := range host {
+		err = errors.Join(err, host[len(host)-1-i].Close())
+	}
+	return err
 }
 
 // address is a parsed one.
@@ -64,6 +72,8 @@ type address struct {
 	speed           physic.Frequency
 	single          bool
 	target          uint16 // of i2c
+	gpio            string // chip of the reset line, if any
+	line            uint32
 }
 
 func parseAddress(text string) (a address, err error) {
@@ -115,6 +125,13 @@ func parseAddress(text string) (a address, err error) {
 				return a, fmt.Errorf("addr %q: give 0x08 to 0x77", v[0])
 			}
 			a.target = uint16(n)
+		case "spi reset", "i2c reset":
+			chip, line, ok := strings.Cut(v[0], ":")
+			n, err := strconv.ParseUint(line, 10, 16)
+			if !ok || err != nil || !strings.HasPrefix(chip, "/dev/gpiochip") {
+				return a, fmt.Errorf("reset %q: give /dev/gpiochipN:LINE", v[0])
+			}
+			a.gpio, a.line = chip, uint32(n)
 		default:
 			return a, fmt.Errorf("%s: no such parameter of %s", name, scheme)
 		}
@@ -147,31 +164,37 @@ func claim(path string) (*os.File, error) {
 	return f, nil
 }
 
-// open finds the TPM at a, whose bus f has.
-func open(a address, f *os.File, opts Options) (*Chip, error) {
+// open finds the TPM at a, whose bus f has, and adds to host what it opens.
+func open(a address, f *os.File, opts Options, host *[]io.Closer) (*Chip, error) {
+	var conn spi.Conn
+	var bus *i2cFile
 	if a.scheme == "i2c" {
-		bus, err := newI2CFile(f, a.target)
+		var err error
+		if bus, err = newI2CFile(f, a.target); err != nil {
+			return nil, fmt.Errorf("tis: %w", err)
+		}
+	} else {
+		port, err := sysfs.NewSPI(a.bus, a.chipSelect)
 		if err != nil {
 			return nil, fmt.Errorf("tis: %w", err)
 		}
+		*host = append(*host, port)
+		if conn, err = port.Connect(a.speed, spi.Mode0, 8); err != nil {
+			return nil, fmt.Errorf("tis: %w", err)
+		}
+	}
+	if a.gpio != "" { // only now, since nobody else has the TPM
+		line, err := openLine(a.gpio, a.line)
+		if err != nil {
+			return nil, fmt.Errorf("tis: reset line: %w", err)
+		}
+		*host = append(*host, line)
+		opts.Reset = line
+	}
+	if bus != nil {
 		return NewI2C(bus, a.target, opts)
 	}
-	port, err := sysfs.NewSPI(a.bus, a.chipSelect)
-	if err != nil {
-		return nil, fmt.Errorf("tis: %w", err)
-	}
-	conn, err := port.Connect(a.speed, spi.Mode0, 8)
-	if err != nil {
-		port.Close()
-		return nil, fmt.Errorf("tis: %w", err)
-	}
-	c, err := NewSPI(conn, opts)
-	if err != nil {
-		port.Close()
-		return nil, err
-	}
-	c.host = []io.Closer{port}
-	return c, nil
+	return NewSPI(conn, opts)
 }
 
 // i2cFile is the target of an I2C bus that /dev/i2c-N was told of: each read
@@ -187,14 +210,18 @@ type i2cFile struct {
 // own has the target; to overrule it is I2C_SLAVE_FORCE, never used here.
 func newI2CFile(f *os.File, target uint16) (*i2cFile, error) {
 	const ioctlSlave = 0x703 // I2C_SLAVE of linux/i2c-dev.h, on every architecture
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ioctlSlave, uintptr(target))
-	switch errno {
-	case 0:
-		return &i2cFile{f, target}, nil
-	case syscall.EBUSY:
-		return nil, fmt.Errorf("%s at %#02x: %w: the kernel drives it; give /dev/tpmrm0, or unbind its driver", f.Name(), target, errno)
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ioctlSlave, uintptr(target)); errno != 0 {
+		return nil, fmt.Errorf("%s at %#02x: %w", f.Name(), target, refusal(errno))
 	}
-	return nil, fmt.Errorf("%s at %#02x: %w: not an I2C bus", f.Name(), target, errno)
+	return &i2cFile{f, target}, nil
+}
+
+// refusal tells what an error of ioctl(I2C_SLAVE) means.
+func refusal(errno syscall.Errno) error {
+	if errno == syscall.EBUSY {
+		return fmt.Errorf("%w: the kernel drives it; give /dev/tpmrm0, or unbind its driver", errno)
+	}
+	return fmt.Errorf("%w: not an I2C bus", errno)
 }
 
 func (f *i2cFile) String() string { return f.Name() }

@@ -24,6 +24,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"periph.io/x/conn/v3/gpio"
 )
 
 var (
@@ -46,12 +48,12 @@ const DefaultTimeout = 30 * time.Second
 const keyCreation = 120 * time.Second
 
 // The timeouts of the interface (PTP, section 6.5.1.3), B and C as long as
-// chips of the market were seen to need. D, 30 ms, is not waited for by
-// itself: where it applies, A does as well.
+// chips of the market were seen to need.
 const (
 	timeoutA = 750 * time.Millisecond
 	timeoutB = 4 * time.Second
 	timeoutC = 750 * time.Millisecond
+	timeoutD = 30 * time.Millisecond
 )
 
 // tries is how often a register whose bits make no sense is read, and how
@@ -112,6 +114,9 @@ type Options struct {
 	// SingleTransfer is for SPI controllers that cannot keep the chip selected
 	// from one transfer to the next. The chip must not insert wait states then.
 	SingleTransfer bool
+	// Reset is the chip's reset line, low while it resets; nil if the board
+	// drives it. A reset makes the PCRs forget the measurements of the boot.
+	Reset interface{ Out(gpio.Level) error }
 }
 
 // Chip is one TPM. Its methods may be called from several goroutines.
@@ -132,10 +137,27 @@ func start(b bus, opts Options) (*Chip, error) {
 		opts.Timeout = DefaultTimeout
 	}
 	c := &Chip{bus: b, timeout: opts.Timeout, closing: make(chan struct{})}
+	if opts.Reset != nil {
+		if err := reset(opts.Reset.Out); err != nil {
+			return nil, fmt.Errorf("reset: %w", err)
+		}
+	}
 	if err := c.probe(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// reset pulls the line for longer than any chip needs, and leaves the chip
+// timeout D before it is talked to.
+func reset(out func(gpio.Level) error) error {
+	if err := out(gpio.Low); err != nil {
+		return err
+	}
+	time.Sleep(time.Millisecond)
+	err := out(gpio.High)
+	time.Sleep(timeoutD)
+	return err
 }
 
 // probe waits until the chip is up, which takes some time after a reset.
@@ -172,12 +194,9 @@ func (c *Chip) Close() error {
 	go func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		var err error
-		for _, h := range c.host {
-			err = errors.Join(err, h.Close())
-		}
+		host := c.host
 		c.host = nil
-		done <- err
+		done <- closeAll(host)
 	}()
 	timer := time.NewTimer(timeoutA)
 	defer timer.Stop()
