@@ -127,8 +127,8 @@ type Chip struct {
 	closing chan struct{}
 	once    sync.Once
 
-	mu   sync.Mutex  // of the bus, for as long as a command takes
-	host []io.Closer // what Open has opened
+	busy chan struct{} // full for as long as a command takes, of which there is one at a time
+	host []io.Closer   // what Open has opened; of who made busy full
 }
 
 // start finds the chip on its bus.
@@ -136,7 +136,7 @@ func start(b bus, opts Options) (*Chip, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
 	}
-	c := &Chip{bus: b, timeout: opts.Timeout, closing: make(chan struct{})}
+	c := &Chip{bus: b, timeout: opts.Timeout, closing: make(chan struct{}), busy: make(chan struct{}, 1)}
 	if opts.Reset != nil {
 		if err := reset(opts.Reset.Out); err != nil {
 			return nil, fmt.Errorf("reset: %w", err)
@@ -192,8 +192,8 @@ func (c *Chip) Close() error {
 	c.once.Do(func() { close(c.closing) })
 	done := make(chan error, 1)
 	go func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
+		c.busy <- struct{}{}
+		defer func() { <-c.busy }()
 		host := c.host
 		c.host = nil
 		done <- closeAll(host)
@@ -236,8 +236,8 @@ func (c *Chip) Send(command []byte) ([]byte, error) {
 	if len(command) < headerLen || len(command) > maxFrame || int64(binary.BigEndian.Uint32(command[2:])) != int64(len(command)) {
 		return nil, fmt.Errorf("tis: %d bytes are no command", len(command))
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.busy <- struct{}{}
+	defer func() { <-c.busy }()
 	response, err := c.exchange(command)
 	if err == nil && code(response) == rcInitialize && code(command) != ccStartup {
 		// To Startup itself this answer means that it was started before.

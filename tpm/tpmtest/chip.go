@@ -189,7 +189,7 @@ func (c *Chip) stopped() bool { return c.faults.StopAfter > 0 && c.at >= c.fault
 
 // complete tells whether the command has the length that its header says.
 func (c *Chip) complete() bool {
-	return len(c.command) >= 6 && len(c.command) >= int(binary.BigEndian.Uint32(c.command[2:])&0xffff)
+	return len(c.command) >= 6 && uint64(len(c.command)) >= uint64(binary.BigEndian.Uint32(c.command[2:]))
 }
 
 func (c *Chip) readFIFO(b []byte) {
@@ -307,7 +307,7 @@ func (c *Chip) execute() {
 	}
 	isStartup := len(c.command) == 12 && binary.BigEndian.Uint32(c.command[6:]) == 0x144
 	switch {
-	case len(c.command) < 10:
+	case len(c.command) < 10, uint64(len(c.command)) != uint64(binary.BigEndian.Uint32(c.command[2:])):
 		c.response = failure(0x142) // TPM_RC_COMMAND_SIZE
 	case !c.started && isStartup:
 		c.started = true
