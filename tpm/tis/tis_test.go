@@ -348,6 +348,13 @@ func TestDamage(t *testing.T) {
 	})
 }
 
+// Without a checksum, a command whose length is damaged is still told.
+func TestDamagedLength(t *testing.T) {
+	on(t, "spi", tpmtest.Faults{Wire: damage(true, 4, 1000)}, Options{}, func(t *testing.T, tpm *answers, _ *tpmtest.Chip, c *Chip, _ error) {
+		fails(t, c, "the chip expects more: true", false)
+	})
+}
+
 // What a TPM may not answer is an error, and the chip is at rest after it.
 func TestBadAnswers(t *testing.T) {
 	withLength := func(length uint32) []byte {
