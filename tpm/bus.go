@@ -1,8 +1,6 @@
 package tpm
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -19,7 +17,7 @@ type busChip struct {
 func openBus(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
 	chip, err := tis.Open(address, tis.Options{Timeout: timeout})
 	if err != nil {
-		return nil, busError(err)
+		return nil, err
 	}
 	return &busChip{chip: chip}, nil
 }
@@ -34,7 +32,7 @@ func (b *busChip) Read(p []byte) (int, error) {
 		response, err := b.chip.Send(b.command)
 		b.command = nil
 		if err != nil {
-			return 0, busError(err)
+			return 0, err
 		}
 		b.response = response
 	}
@@ -47,14 +45,3 @@ func (b *busChip) Read(p []byte) (int, error) {
 }
 
 func (b *busChip) Close() error { return b.chip.Close() }
-
-// busError tells of the driver's error in the words of this package.
-func busError(err error) error {
-	switch {
-	case errors.Is(err, tis.ErrAbsent):
-		return fmt.Errorf("%w: %v", ErrAbsent, err)
-	case errors.Is(err, tis.ErrTimeout):
-		return fmt.Errorf("%w: %v", ErrTimeout, err)
-	}
-	return err
-}

@@ -34,7 +34,7 @@ func onBus(address, bus string, faults tpmtest.Faults) (t *TPM, chip *tpmtest.Ch
 	driver, err := buses[bus](chip, tis.Options{})
 	if err != nil {
 		hangUp()
-		return nil, chip, nil, busError(err)
+		return nil, chip, nil, err
 	}
 	t = &TPM{address: bus, timeout: DefaultTimeout, conn: &busChip{chip: driver}}
 	return t, chip, func() { t.Close(); hangUp() }, nil

@@ -24,14 +24,16 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/keyvet/keyvet/tpm/tis"
 )
 
 var (
 	// ErrAbsent: there is no such device, or nothing listens at the address.
-	ErrAbsent = errors.New("no TPM there")
+	ErrAbsent = tis.ErrAbsent
 	// ErrTimeout: the TPM did not answer in time. Nothing more can be asked
 	// of it over the same TPM value.
-	ErrTimeout = errors.New("timed out")
+	ErrTimeout = tis.ErrTimeout
 )
 
 // DefaultTimeout is how long a command may take if [Options] does not say.
