@@ -85,6 +85,6 @@ func (s *spiBus) transferAtOnce(header, w, in []byte) error {
 
 // abort ends a frame in its midst: the chip select is still active.
 func (s *spiBus) abort(err error) error {
-	s.conn.TxPackets([]spi.Packet{{W: []byte{0}, R: []byte{0}}}) // err says more than a second one would
+	_ = s.conn.TxPackets([]spi.Packet{{W: []byte{0}, R: []byte{0}}}) // err says more than a second one would
 	return err
 }

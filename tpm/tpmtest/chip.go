@@ -91,7 +91,7 @@ func NewChip(answer func(command []byte) ([]byte, error), faults Faults) *Chip {
 }
 
 // Dial connects to the TPM at a unix: address, to be the one behind a [Chip].
-func Dial(address string) (answer func(command []byte) ([]byte, error), close func() error, err error) {
+func Dial(address string) (answer func(command []byte) ([]byte, error), hangUp func() error, err error) {
 	var conn net.Conn
 	if conn, err = dial(address); err != nil {
 		return nil, nil, err
