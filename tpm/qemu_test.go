@@ -47,10 +47,7 @@ func runQEMU(t *testing.T, program, state string, args ...string) *qemu {
 		ended := make(chan struct{})
 		go func() { cmd.Wait(); close(ended) }()
 		t.Cleanup(func() { cancel(); <-ended })
-		for { // until it listens
-			if _, err := os.Stat(ready); err == nil {
-				return
-			}
+		for !listens(t, ready) {
 			select {
 			case <-ended:
 				t.Fatalf("%s: %s", name, out.String())
@@ -67,6 +64,23 @@ func runQEMU(t *testing.T, program, state string, args ...string) *qemu {
 	}
 	t.Cleanup(func() { c.Close() })
 	return &qemu{c, bufio.NewScanner(c)}
+}
+
+// listens tells whether there is a listening socket at path: that there is a
+// socket is too early.
+func listens(t *testing.T, path string) bool {
+	t.Helper()
+	sockets, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(sockets)) {
+		const listening = "00010000" // __SO_ACCEPTCON
+		if f := strings.Fields(line); len(f) == 8 && f[7] == path && f[3] == listening {
+			return true
+		}
+	}
+	return false
 }
 
 // do is one command of the qtest protocol.
