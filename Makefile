@@ -6,6 +6,9 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+# The device binary does without inlining in the standard library: 0.6 MB
+# smaller, and the tests of a key are as fast (what counts there is assembly).
+DEVICE    = $(BUILD) -gcflags=std=-l
 
 # Packages that touch no hardware, no network and no other program: they run
 # on every word size and byte order that a device may have.
@@ -14,10 +17,11 @@ PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
-.PHONY: build test lint golangci go-test test-386 test-arm cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
+.PHONY: build test lint golangci go-test test-386 test-arm test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
 
 build: ## the programs, for this machine, into bin/
-	$(BUILD) -o bin/ ./cmd/...
+	$(DEVICE) -o bin/ ./cmd/keyvet
+	$(BUILD) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-verify
 
 test: tools-test lint go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
 
@@ -34,20 +38,26 @@ go-test:
 
 test-386:
 	GOARCH=386 $(GO) test $(PURE) ./device/durable
+	GOARCH=386 $(GO) test -skip Mutations ./tpm/tis
 	GOARCH=386 $(GO) test -run 'Published|Debian|Config|CommandLine' ./cmd/keyvet
 
 test-arm: # under emulation, which loses the address of a SIGBUS
 	GOARCH=arm GOARM=6 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -skip TestShrunkFile $(PURE)
 
+test-qemu-i2c: tools-test ## the I2C driver on QEMU's model of a TPM; downloads a QEMU that has it, 36 MB
+	.ci/qemu-i2c bin/qemu
+	KEYVET_QEMU_I2C=$(CURDIR)/bin/qemu/qemu $(GO) test -run QEMU ./tpm
+
 cross: ## the device binary for every architecture, into bin/
 	@set -e; for t in $(TARGETS); do \
 		name=$${t%%/*}; rest=$${t#*/}; arch=$${rest%%/*}; var=$${rest#*/}; \
-		env GOOS=linux GOARCH=$${arch:-$$name} $$var $(BUILD) -o bin/keyvet-linux-$$name ./cmd/keyvet; \
+		env GOOS=linux GOARCH=$${arch:-$$name} $$var $(DEVICE) -o bin/keyvet-linux-$$name ./cmd/keyvet; \
 		printf '%-28s %9d bytes\n' keyvet-linux-$$name $$(stat -c %s bin/keyvet-linux-$$name); \
 	done
 
 demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a local AWS IoT endpoint
-	@$(BUILD) -o bin/ ./cmd/keyvet ./cmd/keyvet-lab
+	@$(DEVICE) -o bin/ ./cmd/keyvet
+	@$(BUILD) -o bin/ ./cmd/keyvet-lab
 	@bin/keyvet-lab demo -keyvet bin/keyvet
 
 bench: tools-test ## every figure of the README, each beside its peer
@@ -76,7 +86,7 @@ verify-debian: ## the generator agrees with the vectors and the sets beside DATA
 	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test -tags longtest -timeout 0 -v -run 'AllVectors|Sets' ./blocklist/debian
 
 tools-test: tools-demo
-	@.ci/need mosquitto=mosquitto mosquitto_pub=mosquitto-clients qemu-arm-static=qemu-user-static openssl=openssl \
+	@.ci/need mosquitto=mosquitto mosquitto_pub=mosquitto-clients qemu-arm-static=qemu-user-static qemu-system-arm=qemu-system-arm openssl=openssl \
 		tpm2_getcap=tpm2-tools '/usr/lib/*/ossl-modules/tpm2.so=tpm2-openssl'
 
 tools-demo:

@@ -3,10 +3,10 @@
 // it loads it flushes, on errors too, and it makes nothing persistent. Of a TPM
 // 1.2 it reads what there is to be read without a password, see [tpm12].
 //
-// A TPM is reached through the kernel's character devices, or over a socket
-// that carries plain TPM commands and responses, as swtpm's data channel does.
-// Not spoken: the Microsoft simulator's protocol, TPMs on a bare SPI or I2C
-// bus.
+// A TPM is reached through the kernel's character devices, over a socket that
+// carries plain TPM commands and responses, as swtpm's data channel does, or on
+// a bare SPI or I2C bus (package tis). Not spoken: the Microsoft simulator's
+// protocol.
 //
 // "Part 1" to "Part 4" are those of the TCG's Trusted Platform Module Library
 // Specification, Family "2.0", revision 1.59; "EK Profile" is the TCG EK
@@ -27,14 +27,16 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/keyvet/keyvet/tpm/tis"
 )
 
 var (
 	// ErrAbsent: there is no such device, or nothing listens at the address.
-	ErrAbsent = errors.New("no TPM there")
+	ErrAbsent = tis.ErrAbsent
 	// ErrTimeout: the TPM did not answer in time. Nothing more can be asked
 	// of it over the same TPM value.
-	ErrTimeout = errors.New("timed out")
+	ErrTimeout = tis.ErrTimeout
 )
 
 // DefaultTimeout is how long a command may take if [Options] does not say.
@@ -65,7 +67,7 @@ type TPM struct {
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),
-// unix:PATH or tcp:HOST:PORT. It sends no command yet. The error wraps
+// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command yet. The error wraps
 // ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
 func Open(address string, opts Options) (*TPM, error) {
 	if opts.Timeout <= 0 {
@@ -97,7 +99,7 @@ func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
 	case !ok:
 		return nil, errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
 	case scheme == "spi", scheme == "i2c":
-		return nil, fmt.Errorf("this version does not speak %s yet: load the kernel's TPM driver and give /dev/tpmrm0", scheme)
+		return openBus(address, timeout)
 	case scheme != "unix" && scheme != "tcp":
 		return nil, fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
 	}

@@ -60,8 +60,9 @@ func TestOpenRefuses(t *testing.T) {
 	for address, want := range map[string]string{
 		"":                      "not an address",
 		"tpm0":                  "not an address",
-		"spi:/dev/spidev0.0":    "does not speak spi yet",
-		"i2c:/dev/i2c-1":        "does not speak i2c yet",
+		"spi:/dev/spidev99.99":  "no TPM there",
+		"i2c:/dev/i2c-99":       "no TPM there",
+		"spi:spidev0.0":         "not a SPI device",
 		"mssim:localhost:2321":  "unknown scheme",
 		"tcp:localhost":         "missing port",
 		file:                    "not a character device",

@@ -85,10 +85,10 @@ func binarySize(t testing.TB) int64 {
 	return info.Size()
 }
 
-// build builds the device binary as a release does.
+// build builds the device binary as the Makefile does.
 func build(t testing.TB, path, arch string, flags ...string) {
 	t.Helper()
-	cmd := exec.Command("go", slices.Concat([]string{"build", "-trimpath", "-o", path}, flags, []string{"."})...)
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-trimpath", "-gcflags=std=-l", "-o", path}, flags, []string{"."})...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -1,0 +1,81 @@
+package tis
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutations are mistakes that a driver may have; each is put into the source,
+// alone.
+var mutations = []struct{ name, file, from, to string }{
+	{"burst count in the wrong byte order", "tis.go", "int(binary.LittleEndian.Uint16(b[1:]))", "int(binary.BigEndian.Uint16(b[1:]))"},
+	{"burst count ignored in writing", "tis.go", "n := min(s.burst, c.bus.burst(), len(left))", "n := min(c.bus.burst(), len(left))"},
+	{"burst count ignored in reading", "tis.go", "min(n+s.burst, n+c.bus.burst(), len(response))", "min(n+c.bus.burst(), len(response))"},
+	{"no release", "tis.go", "[]byte{accessActive}", "[]byte{0}"},
+	{"no request", "tis.go", "err := c.request()", "err := error(nil)"},
+	{"locality compared, not masked", "tis.go", "return a&(accessValid|accessActive) == ", "return a == "},
+	{"commandReady said once", "tis.go", "return false, c.bus.write(regStatus, []byte{statusReady})", "return false, nil"},
+	{"stsValid ignored in writing", "tis.go", "if s, err = c.await(timeoutC, func(s status) bool { return s.has(statusValid) })", "if s, err = c.await(timeoutC, func(s status) bool { return true })"},
+	{"expect ignored", "tis.go", "s.has(statusExpect) != more", "false && more"},
+	{"dataAvail ignored in reading", "tis.go", "s.has(statusValid|statusAvail) && s.burst > 0", "s.burst > 0"},
+	{"dataAvail ignored at the end", "tis.go", "\tif s.has(statusAvail) {", "\tif s.has(statusAvail) && false {"},
+	{"length not checked", "tis.go", "size < headerLen || size > maxFrame", "size < headerLen"},
+	{"response not asked for again", "tis.go", "[]byte{statusRetry}", "[]byte{0}"},
+	{"key creation as short as others", "tis.go", "return max(c.timeout, keyCreation)", "return c.timeout"},
+	{"checksum off", "tis.go", "ok && theirs != ours", "ok && theirs != ours && false"},
+	{"checksum of another polynomial", "tis.go", "0x8408", "0xa001"},
+	{"checksum in the wrong byte order", "i2c.go", "binary.BigEndian.Uint16(sum)", "binary.LittleEndian.Uint16(sum)"},
+	{"checksum not enabled", "i2c.go", "b.set(regChecksumEnable, 1)", "b.set(regChecksumEnable, 0)"},
+	{"locality not selected", "i2c.go", "b.set(regLocality, 0)", "error(nil)"},
+	{"capabilities at the address of SPI", "i2c.go", "register{i2c: 0x30}", "register{i2c: 0x14}"},
+	{"guard time not kept", "i2c.go", "time.Sleep(time.Until(b.free))", ""},
+	{"message too long", "i2c.go", "maxMessage = 32", "maxMessage = 33"},
+	{"register not said again", "i2c.go", "\t\treturn b.message(nil, data, &b.afterRead)", "\t\treturn b.untilTaken(func() error { return b.message(nil, data, &b.afterRead) })"},
+	{"wait states ignored", "spi.go", "answer[len(answer)-1]&1 == 0", "false"},
+	{"chip select let go", "spi.go", "{W: header, R: answer, KeepCS: true}", "{W: header, R: answer}"},
+	{"frame one byte too long", "spi.go", "byte(len(w)-1)", "byte(len(w))"},
+	{"address in the wrong byte order", "spi.go", "byte(r.spi >> 8), byte(r.spi)", "byte(r.spi), byte(r.spi >> 8)"},
+}
+
+// The tests of this package find each mistake.
+func TestMutations(t *testing.T) {
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			source, err := os.ReadFile(m.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := bytes.Count(source, []byte(m.from)); n != 1 {
+				t.Fatalf("%q is %d times in %s", m.from, n, m.file)
+			}
+			dir := t.TempDir()
+			mutant, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
+			if err := os.WriteFile(mutant, bytes.Replace(source, []byte(m.from), []byte(m.to), 1), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			original, err := filepath.Abs(m.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			replace, err := json.Marshal(map[string]map[string]string{"Replace": {original: mutant}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(overlay, replace, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-failfast", "-timeout=30s", "-skip=Mutations|QEMU|CRC|GuardTimes|Fuzz", ".").CombinedOutput()
+			if err == nil {
+				t.Error("no test noticed")
+			} else if !strings.Contains(string(out), "--- FAIL: Test") && !strings.Contains(string(out), "panic: ") {
+				t.Errorf("the tests did not run: %v\n%s", err, out)
+			}
+		})
+	}
+}
