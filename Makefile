@@ -62,6 +62,7 @@ demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a
 
 bench: tools-test ## every figure of the README, each beside its peer
 	$(GO) test -run '^$$' -bench . -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
+	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
 
 FUZZTIME ?= 60s
 fuzz: ## every parser of outside bytes, FUZZTIME each

@@ -36,7 +36,8 @@ PKCS#8, SEC 1, SPKI), an OpenSSH key, a TPM2B_PUBLIC or TPMT_PUBLIC, or a TSS2
 PRIVATE KEY; "-" is standard input. Every object in a file is tested.
 
   -config F      configuration (default /etc/keyvet/keyvet.toml, if it is there)
-  -tpm ADDR      /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm)
+  -tpm ADDR      /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm),
+                 spi:/dev/spidevB.C[?speed=10MHz], i2c:/dev/i2c-N[?addr=0x2e]
   -blocklist F   look keys up in this list instead of the built-in one
   -json          one JSON document on standard output
   -v             tell what passed, too
