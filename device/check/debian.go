@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/ecdsa"
+	"fmt"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -30,6 +31,9 @@ func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		found := failed(device.Critical, cmp.Or(l.Reason, device.ReasonDebian), "the key is on the list %q (set %s): its private half is public knowledge", l.Name, l.Set)
 		if !l.Exact {
 			found[0].Message += "; the list is a filter, so a good key can hit it by rare chance"
+		}
+		if pid, ok := l.Proof["pid"]; ok {
+			found[0].Message += fmt.Sprintf("; process id %v, architecture %v, variant %v makes it", pid, l.Proof["architecture"], l.Proof["variant"])
 		}
 		found[0].Proof = l.Proof
 		return found
