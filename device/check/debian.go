@@ -28,7 +28,11 @@ func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	case err != nil:
 		return undecided("KEYVET_BLOCKLIST_UNAVAILABLE", "not looked up: %v", err)
 	case l.Listed:
-		found := failed(device.Critical, cmp.Or(l.Reason, device.ReasonDebian), "the key is on the list %q (set %s): its private half is public knowledge", l.Name, l.Set)
+		reason, why := cmp.Or(l.Reason, device.ReasonDebian), "its private half is public knowledge"
+		if reason != device.ReasonDebian {
+			why = "replace it"
+		}
+		found := failed(device.Critical, reason, "the key is on the list %q (set %s): %s", l.Name, l.Set, why)
 		if !l.Exact {
 			found[0].Message += "; the list is a filter, so a good key can hit it by rare chance"
 		}
