@@ -214,7 +214,7 @@ func deviceCommand(ts *testscript.TestScript, _ bool, args []string) {
 run_dir = %q
 thing.name = %q
 tpm.address = %q
-tpm.timeout = "1s"
+tpm.timeout = "3s"
 identity.ca = [%q]
 mqtt.endpoints = [%q]
 mqtt.ca_file = %q
