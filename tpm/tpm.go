@@ -157,7 +157,7 @@ func whileBusy(timeout time.Duration, open func() (int, error)) (int, error) {
 	deadline := time.Now().Add(timeout)
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		fd, err := open()
-		if err != syscall.EINTR && err != syscall.EBUSY || time.Until(deadline) < pause {
+		if !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.EBUSY) || time.Until(deadline) < pause {
 			return fd, err
 		}
 		time.Sleep(pause)

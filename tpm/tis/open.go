@@ -51,7 +51,7 @@ func Open(address string, opts Options) (*Chip, error) {
 	host := []io.Closer{f}
 	c, err := open(a, f, opts, &host)
 	if err != nil {
-		closeAll(host)
+		_ = closeAll(host)
 		return nil, err
 	}
 	c.host = host
