@@ -490,6 +490,45 @@ func subscribesTo(topic string, got chan<- []byte) func(*mqtt.Session) error {
 	}
 }
 
+// Port 443 speaks AWS IoT's protocol name.
+func TestALPN(t *testing.T) {
+	serverKey()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdvisor(t)
+		defer a.close()
+		a.server.NextProtos = []string{"x-amzn-mqtt-ca"}
+		a.device(func(cfg *mqtt.Config) { cfg.Endpoints[0] = strings.Replace(endpoint, "8883", "443", 1) }, nil)
+		if got := a.up().ConnectionState().NegotiatedProtocol; got != "x-amzn-mqtt-ca" {
+			t.Errorf("ALPN %q", got)
+		}
+	})
+}
+
+// A clock that stands in 2000, as a bubble's does, is told as such, and is
+// waited for: something may set it.
+func TestWrongClock(t *testing.T) {
+	serverKey()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdvisor(t)
+		defer a.close()
+		a.server.Certificates[0] = a.issue(func(c *x509.Certificate) { c.NotBefore = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) })
+		a.device(func(cfg *mqtt.Config) { cfg.Attempts = 20 }, nil)
+		began := time.Now()
+		for range 20 {
+			if l := a.handshake(); l.broken == nil {
+				t.Fatal("connected")
+			}
+		}
+		a.devices.Wait()
+		if !errors.Is(a.gone, mqtt.ErrClock) || errors.Is(a.gone, mqtt.ErrServerUntrusted) || !strings.Contains(a.gone.Error(), "it says 2000-01-01T") {
+			t.Error(a.gone)
+		}
+		if took := time.Since(began); took > 20*17*time.Second {
+			t.Errorf("20 attempts in %v: it would be noticed late that the clock is set", took)
+		}
+	})
+}
+
 func tlsConnect(a *advisor) {
 	a.device(nil, nil)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
