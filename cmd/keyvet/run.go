@@ -73,6 +73,7 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 		Spool: &durable.Spool{Dir: filepath.Join(cfg.StateDir, "spool")},
 	}
 	if !*once {
+		a.Alive = notifySystemd(ctx, d.log)
 		if err := a.Run(ctx); err != nil && ctx.Err() == nil {
 			s.fail(err)
 			return exitUndecided
@@ -237,7 +238,7 @@ func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cloud{client, session}, nil
+	return &cloud{Client: client, session: session}, nil
 }
 
 // mqttRoots are the certificates of the file; "" means the system's.
@@ -255,15 +256,6 @@ func mqttRoots(file string) (*x509.CertPool, error) {
 	}
 	return pool, nil
 }
-
-// cloud is a proven session.
-type cloud struct {
-	*awsiot.Client
-	session *mqtt.Session
-}
-
-func (c cloud) Done() <-chan struct{} { return c.session.Done() }
-func (c cloud) Close()                { c.session.Close() }
 
 // certificateID is what AWS IoT calls a certificate: the lower-case hex
 // SHA-256 of its DER.

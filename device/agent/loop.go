@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/gate"
+)
+
+// loop is where a running agent stands.
+type loop struct {
+	*Agent
+	cloud     Cloud // nil while offline
+	report    *device.Report
+	delivered bool // report, or the cloud has its refusal
+}
+
+// Run vets the device now and then on schedule until ctx ends, stays connected
+// in between and does what the cloud asks for. It only returns when ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	l := &loop{Agent: a}
+	defer l.disconnect()
+	l.vetNow(ctx, a.bootTrigger())
+	for {
+		until, cancel := ctx, context.CancelFunc(func() {})
+		if a.Every > 0 {
+			until, cancel = context.WithTimeout(ctx, jittered(a.Every))
+		}
+		for until.Err() == nil {
+			l.serve(until)
+			a.alive()
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.vetNow(ctx, device.TriggerSchedule)
+	}
+}
+
+func (l *loop) vetNow(ctx context.Context, trigger device.Trigger) {
+	l.report, l.delivered = l.vet(ctx, trigger), false
+	l.alive()
+}
+
+func (l *loop) disconnect() {
+	if l.cloud != nil {
+		l.cloud.Close()
+		l.cloud = nil
+	}
+}
+
+// beat is how often an idle loop shows that it is alive.
+const beat = 30 * time.Second
+
+// serve goes one step: it connects, delivers the report, does what is asked
+// for, or waits for something of that.
+func (l *loop) serve(ctx context.Context) {
+	if l.cloud == nil {
+		if !l.connect(ctx) {
+			l.pause(ctx, rand.N(redialPause))
+			return
+		}
+	}
+	if !l.delivered && !l.deliverNow(ctx) {
+		l.disconnect()
+		l.pause(ctx, rand.N(redialPause))
+		return
+	}
+	for ctx.Err() == nil {
+		work, err := l.cloud.Next(ctx)
+		if err != nil {
+			l.Log.Warn("what the cloud asks for could not be read", "error", err)
+		}
+		if work == nil {
+			break
+		}
+		if !l.carryOut(ctx, work) {
+			return
+		}
+	}
+	l.wait(ctx)
+}
+
+// connect makes the first credential if there is none, and the session.
+func (l *loop) connect(ctx context.Context) bool {
+	made, err := l.provision(ctx)
+	if made {
+		l.vetNow(ctx, device.TriggerFirstBoot)
+	}
+	if err == nil {
+		l.cloud, err = l.Connect(ctx)
+	}
+	if err == nil {
+		return true
+	}
+	l.cloud = nil
+	if ctx.Err() == nil {
+		l.Log.Warn("no connection, the report waits", "error", err)
+	}
+	return false
+}
+
+// deliverNow tells whether the cloud has the report now.
+func (l *loop) deliverNow(ctx context.Context) bool {
+	err := l.deliver(ctx, l.cloud, l.report)
+	l.delivered = !errors.Is(err, gate.ErrNotAcknowledged)
+	l.alive()
+	return l.delivered
+}
+
+// wait returns when there may be work, the session is lost or ctx ends.
+func (l *loop) wait(ctx context.Context) {
+	t := time.NewTicker(beat)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+		case <-l.cloud.Wanted():
+		case <-l.cloud.Done():
+			l.Log.Warn("connection lost")
+			l.disconnect()
+		case <-t.C:
+			l.alive()
+			continue
+		}
+		return
+	}
+}
+
+// pause waits and shows that the loop is alive meanwhile.
+func (l *loop) pause(ctx context.Context, d time.Duration) {
+	for ; d > 0 && ctx.Err() == nil; d -= beat {
+		pause(ctx, min(d, beat))
+		l.alive()
+	}
+}
