@@ -45,6 +45,10 @@ type Agent struct {
 	Provision func(context.Context) (made bool, err error)
 	// Rotate replaces the device's credential, or is nil.
 	Rotate Rotator
+	// Local gives what there is to do without the cloud's asking, once each
+	// time: the operator's word, a certificate close to its end. nil, and a nil
+	// answer: nothing.
+	Local func() *Work
 	// Alive is called whenever the loop has come a step further.
 	Alive func()
 

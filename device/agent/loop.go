@@ -15,7 +15,8 @@ type loop struct {
 	*Agent
 	cloud     Cloud // nil while offline
 	report    *device.Report
-	delivered bool // report, or the cloud has its refusal
+	delivered bool  // report, or the cloud has its refusal
+	local     *Work // found while waiting
 }
 
 // Run vets the device now and then on schedule until ctx ends, stays connected
@@ -76,6 +77,9 @@ func (l *loop) serve(ctx context.Context) {
 			l.Log.Warn("what the cloud asks for could not be read", "error", err)
 		}
 		if work == nil {
+			work = l.localWork()
+		}
+		if work == nil {
 			break
 		}
 		if !l.carryOut(ctx, work) {
@@ -112,6 +116,16 @@ func (l *loop) deliverNow(ctx context.Context) bool {
 	return l.delivered
 }
 
+// localWork is what there is to do without the cloud's asking.
+func (l *loop) localWork() *Work {
+	w := l.local
+	l.local = nil
+	if w == nil && l.Local != nil {
+		w = l.Local()
+	}
+	return w
+}
+
 // wait returns when there may be work, the session is lost or ctx ends.
 func (l *loop) wait(ctx context.Context) {
 	t := time.NewTicker(beat)
@@ -125,7 +139,9 @@ func (l *loop) wait(ctx context.Context) {
 			l.disconnect()
 		case <-t.C:
 			l.alive()
-			continue
+			if l.local = l.localWork(); l.local == nil {
+				continue
+			}
 		}
 		return
 	}

@@ -96,6 +96,32 @@ func TestJobNotAcknowledged(t *testing.T) {
 	})
 }
 
+// What is to be done without the cloud's asking is seen within a beat.
+func TestLocalWork(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		var local []*agent.Work
+		d.Local = func() *agent.Work {
+			if len(local) == 0 {
+				return nil
+			}
+			w := local[0]
+			local = local[1:]
+			return w
+		}
+		stop := running(t, d)
+		local = append(local, &agent.Work{Operation: agent.OperationCheck, ID: "by hand",
+			Answer: func(context.Context, agent.Outcome, map[string]string) error { return nil }})
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if len(d.triggers) != 2 || len(local) != 0 {
+			t.Errorf("vetted %v, %d left", d.triggers, len(local))
+		}
+		stop()
+	})
+}
+
 type rotator func(context.Context, agent.Cloud, *agent.Work) error
 
 func (f rotator) Rotate(ctx context.Context, c agent.Cloud, w *agent.Work) error { return f(ctx, c, w) }
