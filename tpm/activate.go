@@ -55,7 +55,7 @@ func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPM
 		if err != nil {
 			return fmt.Errorf("tpm: read public area: %w", explain(err))
 		}
-		if area, err := rsp.OutPublic.Contents(); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
+		if area, err := named(rsp.OutPublic, rsp.Name); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
 			return use(tpm2.NamedHandle{Handle: h, Name: rsp.Name}, area)
 		}
 	}

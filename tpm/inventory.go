@@ -93,7 +93,7 @@ func (inv *inventory) readPersistent() {
 		rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(inv.t)
 		var area *tpm2.TPMTPublic
 		if err == nil {
-			area, err = rsp.OutPublic.Contents()
+			area, err = named(rsp.OutPublic, rsp.Name)
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
@@ -268,6 +268,9 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 	rsp, err := tpm2.CreatePrimary{PrimaryHandle: p.hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
 	if err != nil {
 		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explain(err))
+	}
+	if _, err := named(rsp.OutPublic, rsp.Name); err != nil {
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)
 	}
 	return use(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, rsp.OutPublic)
 }

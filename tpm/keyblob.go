@@ -239,7 +239,7 @@ func (t *TPM) readPublic(h tpm2.TPMHandle) (tpm2.AuthHandle, *tpm2.TPMTPublic, e
 	}
 	var area *tpm2.TPMTPublic
 	if err == nil {
-		area, err = rsp.OutPublic.Contents()
+		area, err = named(rsp.OutPublic, rsp.Name)
 	}
 	if err != nil {
 		return tpm2.AuthHandle{}, nil, fmt.Errorf("read public area of %#08x: %w", uint32(h), explain(err))

@@ -91,17 +91,37 @@ func kernelSaysTPM12(sysfs, address string) bool {
 	return err == nil && strings.HasPrefix(address, "/") && strings.TrimSpace(string(major)) == "1"
 }
 
-func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
+// CheckAddress tells whether address can be one for [Open]; it opens nothing.
+func CheckAddress(address string) error {
 	scheme, rest, ok := strings.Cut(address, ":")
 	switch {
 	case strings.HasPrefix(address, "/"):
-		return openDevice(address, timeout)
+		return nil
 	case !ok:
-		return nil, errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
+		return errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
+	case scheme == "spi", scheme == "i2c":
+		return tis.CheckAddress(address)
+	case scheme != "unix" && scheme != "tcp":
+		return fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
+	case scheme == "unix" && rest == "":
+		return errors.New("unix: without the path of a socket")
+	case scheme == "tcp":
+		_, _, err := net.SplitHostPort(rest)
+		return err
+	}
+	return nil
+}
+
+func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
+	if err := CheckAddress(address); err != nil {
+		return nil, err
+	}
+	scheme, rest, _ := strings.Cut(address, ":")
+	switch {
+	case strings.HasPrefix(address, "/"):
+		return openDevice(address, timeout)
 	case scheme == "spi", scheme == "i2c":
 		return openBus(address, timeout)
-	case scheme != "unix" && scheme != "tcp":
-		return nil, fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
 	}
 	deadline := time.Now().Add(timeout)
 	conn, err := net.DialTimeout(scheme, rest, timeout)

@@ -218,6 +218,11 @@ func (c *config) validate() error {
 	} else if inTPM && c.TPM.Address == "" {
 		return fmt.Errorf("identity.key = %q, but tpm.address is empty", c.Identity.Key)
 	}
+	if c.TPM.Address != "" {
+		if err := tpm.CheckAddress(c.TPM.Address); err != nil {
+			return fmt.Errorf("tpm.address = %q: %w", c.TPM.Address, err)
+		}
+	}
 	if c.TPM.Timeout.Duration == 0 {
 		return errors.New("tpm.timeout must be more than zero")
 	}

@@ -88,6 +88,7 @@ func TestConfig(t *testing.T) {
 		{"[identity]\nkey = 'tpm:0x80000001'", "persistent handle"},
 		{"[identity]\nkey = 'tpm:0x181000100'", "persistent handle"},
 		{"tpm.address = ''\nidentity.key = 'tpm:0x81000100'", "tpm.address is empty"},
+		{"tpm.address = 'nonsense'", "tpm.address"},
 		{"[log]\nlevel = 'loud'", "log.level"},
 	} {
 		err := defaults().decode(tt.text)
