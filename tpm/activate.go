@@ -20,10 +20,10 @@ func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 	if len(c.CredentialBlob) > most || len(c.Secret) > most {
 		return nil, errors.New("tpm: activate: the challenge is too large to be one")
 	}
-	err = t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+	err = t.withAK(func(ak loadedAK) error {
 		return t.withEK(c, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
 			rsp, err := tpm2.ActivateCredential{
-				ActivateHandle: emptyAuth(ak), KeyHandle: endorsed(ek, area),
+				ActivateHandle: emptyAuth(ak.NamedHandle), KeyHandle: endorsed(ek, area),
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: c.CredentialBlob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: c.Secret},
 			}.Execute(t)
 			switch {

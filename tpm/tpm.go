@@ -60,6 +60,7 @@ type TPM struct {
 	timeout time.Duration
 
 	is12 atomic.Bool // a TPM 1.2, as the kernel says or as it answered
+	ak   *AK         // nil: the primary key attestationKey
 
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser
@@ -67,8 +68,9 @@ type TPM struct {
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),
-// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command yet. The error wraps
-// ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
+// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command
+// yet, unless an earlier connection of this program broke while a key of its
+// own was in the TPM. The error wraps ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
 func Open(address string, opts Options) (*TPM, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
@@ -79,6 +81,7 @@ func Open(address string, opts Options) (*TPM, error) {
 	}
 	t := &TPM{address: address, timeout: opts.Timeout, conn: conn}
 	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))
+	t.flushLeftovers()
 	return t, nil
 }
 
