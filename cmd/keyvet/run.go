@@ -153,7 +153,7 @@ type deviceRun struct {
 
 // vet makes the report, with the thing's name and the TPM's evidence.
 func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
-	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress}
+	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}
 	r, inv, t := v.vet(ctx, trigger)
 	if t != nil {
 		defer t.Close()
@@ -166,17 +166,7 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Rep
 	if t == nil || inv.TPM.State != device.TPMOK {
 		return r
 	}
-	doc, err := r.Encode()
-	if err == nil {
-		var digest [sha256.Size]byte
-		if digest, err = device.Digest(doc); err == nil {
-			r.Evidence, err = t.Quote(digest)
-		}
-	}
-	if err != nil {
-		d.log.Warn("the report goes without evidence", "error", err)
-		r.Gaps = append(r.Gaps, device.Gap{What: "evidence", Why: err.Error(), Minor: true})
-	}
+	d.attest(t, r)
 	return r
 }
 

@@ -34,9 +34,14 @@ func TestMain(m *testing.M) {
 // TestScripts runs the real program against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
+	verifier := filepath.Join(t.TempDir(), "keyvet-verify")
+	if out, err := exec.Command("go", "build", "-o", verifier, "../keyvet-verify").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("VERIFY", verifier)
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")
 			env.Setenv("KVF", list)
@@ -139,7 +144,7 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // cloudCommand: cloud start [1.2] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
-// reports THING [VERDICT ...] | shadow THING NAME=VALUE ... Endpoint and CA
+// reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... Endpoint and CA
 // file are in $ENDPOINT and $CLOUD_CA; a stopped cloud starts again where it was.
 func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
@@ -190,6 +195,12 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Fatalf("the shadow reports %s %q, want %q", name, got, want)
 			}
 		}
+	case "last":
+		sent := d.cloud.Messages("keyvet/" + args[1] + "/report")
+		if len(sent) == 0 {
+			ts.Fatalf("the cloud got no report")
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), sent[len(sent)-1].Payload, 0o600))
 	default:
 		ts.Fatalf("cloud %s?", args[0])
 	}
