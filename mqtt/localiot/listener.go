@@ -161,10 +161,12 @@ func (s *Server) hold(w *wire) bool {
 		return false
 	}
 	s.wires[w] = true
+	s.serving.Add(1)
 	return true
 }
 
 func (s *Server) release(w *wire) {
+	defer s.serving.Done()
 	w.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()

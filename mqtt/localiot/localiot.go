@@ -92,6 +92,7 @@ type Server struct {
 
 	mu          sync.Mutex
 	faults      Faults
+	serving     sync.WaitGroup // for every connection
 	healed      chan struct{}  // closed at the end of a partition; nil without one
 	wires       map[*wire]bool // every connection; nil once the server is being closed
 	registry    registry
@@ -158,16 +159,20 @@ func Start(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// Close ends every connection and stops serving.
+// Close ends every connection and stops serving. Closing again does nothing.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	wires := s.wires
 	s.wires = nil
 	s.setFaults(Faults{})
 	s.mu.Unlock()
+	if wires == nil {
+		return nil
+	}
 	for w := range wires { // before the broker says a DISCONNECT, which MQTT 3.1.1 does not know
 		w.Close()
 	}
+	s.serving.Wait() // the broker's list of clients must not change under its closing: it would lock up
 	if err := s.broker.Close(); err != nil {
 		return fmt.Errorf("localiot: %w", err)
 	}
