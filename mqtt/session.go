@@ -320,6 +320,7 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 }
 
 // Subscribe calls h for every message that matches filter, asked for with QoS 1.
+// h may be nil: then the filter only covers the replies to requests.
 func (s *Session) Subscribe(ctx context.Context, filter string, h Handler) error {
 	if err := s.subscribe(ctx, filter, h); err != nil {
 		return fmt.Errorf("mqtt: subscribe to %s: %w", filter, err)
@@ -342,7 +343,11 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	}
 	s.mu.Lock()
 	handlers, known := s.handlers[filter]
-	if h != nil {
+	if h == nil {
+		for wider := range s.handlers {
+			known = known || matches(wider, filter)
+		}
+	} else {
 		s.handlers[filter] = append(handlers, h) // before the SUBACK: messages may overtake it
 	}
 	s.mu.Unlock()
