@@ -338,6 +338,7 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 }
 
 // Subscribe calls h for every message that matches filter, asked for with QoS 1.
+// h may be nil: then the filter only covers the replies to requests.
 func (s *Session) Subscribe(ctx context.Context, filter string, h Handler) error {
 	if err := s.subscribe(ctx, filter, h); err != nil {
 		return fmt.Errorf("mqtt: subscribe to %s: %w", filter, err)
@@ -363,6 +364,10 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	kept := s.kept.has(filter)
 	if h != nil {
 		handlers = append(handlers, h) // before the SUBACK: messages may overtake it
+	} else {
+		for wider := range s.handlers {
+			known = known || matches(wider, filter)
+		}
 	}
 	if h != nil || kept {
 		s.handlers[filter] = handlers
