@@ -33,12 +33,17 @@ type Cloud interface {
 	Close()
 }
 
+// ErrNotReady is wrapped by the error of a device that cannot even try to
+// connect: no credential, no name.
+var ErrNotReady = errors.New("not ready to connect")
+
 // Agent vets a device, reports on it and does what the cloud asks for. All of
 // it happens in one goroutine, since a TPM serves one caller at a time.
 type Agent struct {
 	// Vet vets every key now and makes the report, with the TPM's evidence.
 	Vet func(context.Context, device.Trigger) *device.Report
-	// Connect makes a session, or gives up with an error that a person can act on.
+	// Connect makes a session, or gives up with an error that a person can act
+	// on. It spaces its tries itself, but for [ErrNotReady].
 	Connect func(context.Context) (Cloud, error)
 	// Provision makes the first credential where there is none and one can be
 	// had; made says that it did. nil: the device has to be given one.
@@ -61,7 +66,7 @@ type Agent struct {
 
 const (
 	deliverTimeout = time.Minute // for one report, from publication to acknowledgement
-	redialPause    = time.Minute // at most, after Connect gave up
+	redialPause    = time.Minute // at most, after ErrNotReady or a report that was not acknowledged
 	drainPause     = time.Second // between two reports out of the spool
 )
 

@@ -115,7 +115,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			if d.cloud == nil {
-				return nil, errors.New("no route")
+				return nil, fmt.Errorf("no route: %w", agent.ErrNotReady)
 			}
 			return d.cloud, nil
 		},

@@ -62,7 +62,6 @@ const beat = 30 * time.Second
 func (l *loop) serve(ctx context.Context) {
 	if l.cloud == nil {
 		if !l.connect(ctx) {
-			l.pause(ctx, rand.N(redialPause))
 			return
 		}
 	}
@@ -89,8 +88,15 @@ func (l *loop) serve(ctx context.Context) {
 	l.wait(ctx)
 }
 
+// connectTimeout bounds one try to connect: the longest back-off (513 s) and
+// a round over the endpoints.
+const connectTimeout = 15 * time.Minute
+
 // connect makes the first credential if there is none, and the session.
 func (l *loop) connect(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	defer l.beatDuring(ctx)()
 	made, err := l.provision(ctx)
 	if made {
 		l.vetNow(ctx, device.TriggerFirstBoot)
@@ -104,8 +110,31 @@ func (l *loop) connect(ctx context.Context) bool {
 	l.cloud = nil
 	if ctx.Err() == nil {
 		l.Log.Warn("no connection, the report waits", "error", err)
+		if errors.Is(err, ErrNotReady) {
+			l.pause(ctx, rand.N(redialPause))
+		}
 	}
 	return false
+}
+
+// beatDuring shows that the loop is alive while it waits for its turn to
+// connect, but not beyond ctx: who heeds that no more is stuck.
+func (l *loop) beatDuring(ctx context.Context) (stop func()) {
+	t := time.NewTicker(beat)
+	stopped := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-t.C:
+				l.alive()
+			case <-stopped:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { t.Stop(); close(stopped) }
 }
 
 // deliverNow tells whether the cloud has the report now.

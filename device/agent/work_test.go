@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,8 +28,8 @@ func TestJobs(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
-		beats := 0
-		d.Alive = func() { beats++ }
+		var beats atomic.Int64
+		d.Alive = func() { beats.Add(1) }
 		stop := running(t, d)
 		if len(d.cloud.got) != 2 {
 			t.Fatalf("at boot the cloud got %v", d.cloud.got)
@@ -58,11 +59,11 @@ func TestJobs(t *testing.T) {
 			t.Errorf("a rotation without a rotator: %s", got)
 		}
 
-		before := beats
+		before := beats.Load()
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		if beats-before != 10 {
-			t.Errorf("%d beats in five idle minutes, want 10", beats-before)
+		if n := beats.Load() - before; n != 10 {
+			t.Errorf("%d beats in five idle minutes, want 10", n)
 		}
 		if err := stop(); !errors.Is(err, context.Canceled) {
 			t.Errorf("Run: %v", err)
@@ -77,13 +78,20 @@ func TestJobNotAcknowledged(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
 		stop := running(t, d)
 		d.cloud.got = nil
-		d.cloud.refuse = func(*device.Report) error { return errors.New("throttled") }
+		var throttled atomic.Bool
+		throttled.Store(true)
+		d.cloud.refuse = func(*device.Report) error {
+			if throttled.Load() {
+				return errors.New("throttled")
+			}
+			return nil
+		}
 		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check"})
 		synctest.Wait()
 		if got := strings.Join(d.cloud.got, ", "); got != "check IN_PROGRESS check" || d.spooled(t) != 1 {
 			t.Errorf("%d in the spool, the cloud got %s", d.spooled(t), got)
 		}
-		d.cloud.refuse = nil
+		throttled.Store(false)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		if got := strings.Join(d.cloud.got, ", "); !strings.HasSuffix(got, "gate open, check SUCCEEDED reported") {
@@ -101,18 +109,18 @@ func TestLocalWork(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
-		var local []*agent.Work
+		local := make(chan *agent.Work, 1)
 		d.Local = func() *agent.Work {
-			if len(local) == 0 {
+			select {
+			case w := <-local:
+				return w
+			default:
 				return nil
 			}
-			w := local[0]
-			local = local[1:]
-			return w
 		}
 		stop := running(t, d)
-		local = append(local, &agent.Work{Operation: agent.OperationCheck, ID: "by hand",
-			Answer: func(context.Context, agent.Outcome, map[string]string) error { return nil }})
+		local <- &agent.Work{Operation: agent.OperationCheck, ID: "by hand",
+			Answer: func(context.Context, agent.Outcome, map[string]string) error { return nil }}
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
 		if len(d.triggers) != 2 || len(local) != 0 {
