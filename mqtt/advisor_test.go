@@ -55,9 +55,8 @@ const (
 const adviseFor = time.Hour
 
 const (
-	pass     = "PASS"
-	warnings = "PASS_WITH_WARNINGS"
-	without  = "not run"
+	pass    = "PASS"
+	without = "not run"
 )
 
 // cases are Device Advisor's, under its names and ids (AWS IoT Developer Guide,
@@ -488,6 +487,46 @@ func (l *line) acknowledged(id uint16) {
 func subscribesTo(topic string, got chan<- []byte) func(*mqtt.Session) error {
 	return func(s *mqtt.Session) error {
 		return s.Subscribe(context.Background(), topic, func(_ string, payload []byte) { got <- payload })
+	}
+}
+
+// A session that AWS IoT kept may begin with as many messages as it leaves
+// unacknowledged, all before their handler is back; a broker that sends any
+// number is left.
+func TestManyKeptMessages(t *testing.T) {
+	serverKey()
+	for sent, stays := range map[int]bool{100: true, 1000: false} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newAdvisor(t)
+			defer a.close()
+			got := make(chan []byte, sent)
+			handles := make(chan func(*mqtt.Session) error, 2)
+			a.device(persistent, func(s *mqtt.Session) error { return (<-handles)(s) })
+			l := a.up()
+			handles <- subscribesTo(trigger, got)
+			l.subscribed(trigger)
+			l.hangUp()
+			l, _ = a.accept()
+			l.send(connack, 0, 1, 0)
+			var err error
+			for id := 1; id <= sent && err == nil; id++ {
+				_, err = l.Write(slices.Concat([]byte{publish<<4 | qos1, byte(len(trigger) + 4)}, text(trigger), []byte{byte(id >> 8), byte(id)}))
+			}
+			synctest.Wait()
+			handles <- subscribesTo(trigger, got)
+			if !stays {
+				if err == nil {
+					t.Errorf("the device takes %d messages at once", sent)
+				}
+				return
+			}
+			for range sent {
+				l.expect(puback)
+			}
+			if len(got) != sent {
+				t.Errorf("%d of %d messages were handled: %v", len(got), sent, err)
+			}
+		})
 	}
 }
 

@@ -45,9 +45,11 @@ type Session struct {
 	waiting  map[string][]*waiter                  // by topic of the request
 }
 
-// maxInbound bounds the messages that are handled at once. AWS IoT sends what
-// a device asked for; a broker that sends more is not one to stay with.
-const maxInbound = 64
+// maxInbound bounds the messages that are handled at once. AWS IoT leaves at
+// most 100 unacknowledged (AWS IoT Core endpoints and quotas, "Maximum outbound
+// unacknowledged messages"), which a session that it kept may begin with; a
+// broker that sends more is not one to stay with.
+const maxInbound = 128
 
 // connect makes one attempt at one endpoint.
 func (d *Dialer) connect(ctx context.Context, cfg *Config, endpoint string, probe func(context.Context, *Session) error) (*Session, error) {
