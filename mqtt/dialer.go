@@ -183,7 +183,9 @@ func window(failures int) time.Duration {
 }
 
 // isNear tells whether a connection failed without the service having anything
-// of it: no network, no name, or a clock by which no certificate is valid.
+// of it: no network, no name, or a clock by which no certificate is valid. Where
+// that is the region's fault after all, its return costs one burst, which the
+// service refuses and TestHerd has.
 func isNear(err error) bool {
 	var name *net.DNSError
 	return errors.As(err, &name) || errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.ENETDOWN) ||

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +53,37 @@ func TestBackoffCounts(t *testing.T) {
 		}
 		if wait := b.wait(); (wait == 0) != (tt.want == 0) {
 			t.Errorf("%s: waits %v", what, wait)
+		}
+	}
+}
+
+func TestIsNear(t *testing.T) {
+	_, noName := new(net.Dialer).DialContext(t.Context(), "tcp", "no-such-endpoint.invalid:8883")
+	if noName == nil {
+		t.Fatal("an endpoint of .invalid answers")
+	}
+	refused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused.Close()
+	_, nobody := net.Dial("tcp", refused.Addr().String())
+	for what, tt := range map[string]struct {
+		err  error
+		near bool
+	}{
+		"no name":       {noName, true},
+		"no network":    {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}, true},
+		"no route":      {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, true},
+		"clock":         {ErrClock, true},
+		"nobody there":  {nobody, false},
+		"no answer":     {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, false},
+		"refused":       {ErrRefused, false},
+		"no CONNACK":    {ErrUnreachable, false},
+		"not the right": {ErrServerUntrusted, false},
+	} {
+		if got := isNear(fmt.Errorf("%w: check network and endpoint: %w", ErrUnreachable, tt.err)); got != tt.near {
+			t.Errorf("%s: %v: %v", what, tt.err, got)
 		}
 	}
 }
