@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -148,10 +149,16 @@ type deviceRun struct {
 	credentialErr error  // why there is none
 	thing         string // "" until a vet has found it out
 	thingErr      error
+
+	noChallenges bool       // the broker does not let this device have any
+	tpm          sync.Mutex // one user at a time, since without a resource manager there can be no two
+	signed       signed     // the last report with evidence; under tpm
 }
 
 // vet makes the report, with the thing's name and the TPM's evidence.
 func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
+	d.tpm.Lock()
+	defer d.tpm.Unlock()
 	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}
 	r, inv, t := v.vet(ctx, trigger)
 	if t != nil {
@@ -198,16 +205,16 @@ func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
 	return name, awsiot.CheckThingName(name)
 }
 
-// connect makes a session with AWS IoT and proves it.
-func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
+// dial makes a session with AWS IoT and proves it.
+func (d *deviceRun) dial(ctx context.Context) (cloud, error) {
 	credential, err := d.testedCredential()
 	if err := errors.Join(err, d.thingErr); err != nil {
-		return nil, err
+		return cloud{}, err
 	}
 	c := d.cfg.MQTT
 	roots, err := mqttRoots(c.CAFile)
 	if err != nil {
-		return nil, err
+		return cloud{}, err
 	}
 	clientID := c.ClientID
 	if clientID == "" {
@@ -225,7 +232,7 @@ func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 		return client.Probe(ctx)
 	})
 	if err != nil {
-		return nil, err
+		return cloud{}, err
 	}
 	return cloud{client, session}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -18,10 +19,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/localiot"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
@@ -52,6 +55,7 @@ func TestScripts(t *testing.T) {
 			"exit":   exitCommand,
 			"tpm":    tpmCommand,
 			"cloud":  cloudCommand,
+			"fleet":  fleetCommand,
 			"device": deviceCommand,
 			"flip":   flipCommand,
 			"big":    bigCommand,
@@ -113,6 +117,13 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{})
 		ts.Check(err)
 		ts.Setenv("TPM", d.tpm.Address())
+		roots := ts.MkAbs("ek-roots")
+		ts.Check(os.MkdirAll(roots, 0o700))
+		for i, file := range d.tpm.CAFiles() {
+			b, readErr := os.ReadFile(file)
+			ts.Check(readErr)
+			ts.Check(os.WriteFile(filepath.Join(roots, strconv.Itoa(i)+".pem"), b, 0o600))
+		}
 		ts.Setenv("TPM2TOOLS_TCTI", d.tpm.TCTI())
 		ts.Setenv("TPM2OPENSSL_TCTI", d.tpm.TCTI())
 	case "create-key":
@@ -144,7 +155,8 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // cloudCommand: cloud start [1.2] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
-// reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... Endpoint and CA
+// reports THING [VERDICT ...] | last THING FILE |
+// gate THING open|shut | shadow THING NAME=VALUE ... Endpoint and CA
 // file are in $ENDPOINT and $CLOUD_CA; a stopped cloud starts again where it was.
 func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
@@ -195,6 +207,16 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Fatalf("the shadow reports %s %q, want %q", name, got, want)
 			}
 		}
+	case "gate": // as the shadow tells it, which comes last
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for {
+			m, err := d.cloud.WaitMessage(ctx, "$aws/things/"+args[1]+"/shadow/name/keyvet/update")
+			ts.Check(err)
+			if bytes.Contains(m.Payload, []byte(`"gate":"`+args[2]+`"`)) {
+				break
+			}
+		}
 	case "last":
 		sent := d.cloud.Messages("keyvet/" + args[1] + "/report")
 		if len(sent) == 0 {
@@ -203,6 +225,37 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs(args[2]), sent[len(sent)-1].Payload, 0o600))
 	default:
 		ts.Fatalf("cloud %s?", args[0])
+	}
+}
+
+// fleetCommand is the fleet's side of a challenge, under the certificate of the
+// thing itself: fleet THING CHALLENGE ANSWER publishes the one file and writes
+// the answer to the other.
+func fleetCommand(ts *testscript.TestScript, _ bool, args []string) {
+	d, thing := deskOf(ts), args[0]
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	chain, err := d.cloud.IssueCertificate(thing, key.Public())
+	ts.Check(err)
+	block, _ := pem.Decode(chain)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(d.cloud.CAPEM())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := mqtt.Dial(ctx, mqtt.Config{
+		Endpoints: []string{d.cloud.Endpoint()}, ClientID: "fleet", Roots: roots, Attempts: 1,
+		Certificate: tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key},
+	}, nil)
+	ts.Check(err)
+	defer s.Close()
+	answer := make(chan []byte, 1)
+	ts.Check(s.Subscribe(ctx, "keyvet/"+thing+"/challenge/answer", func(_ string, payload []byte) { answer <- payload }))
+	ts.Check(s.Publish(ctx, "keyvet/"+thing+"/challenge", []byte(ts.ReadFile(args[1]))))
+	select {
+	case payload := <-answer:
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), payload, 0o600))
+	case <-ctx.Done():
+		ts.Fatalf("no answer to the challenge")
 	}
 }
 
