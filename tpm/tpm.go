@@ -1,6 +1,7 @@
 // Package tpm reads one TPM 2.0: what it says of itself, its keys and their
 // certificates, and a quote over a report. It changes nothing in the TPM: what
-// it loads it flushes, on errors too, and it makes nothing persistent. Of a TPM
+// it loads it flushes, on errors too, and it makes nothing persistent but what
+// [TPM.PersistentAK] is asked for. Of a TPM
 // 1.2 it reads what there is to be read without a password, see [tpm12].
 //
 // A TPM is reached through the kernel's character devices, over a socket that

@@ -550,3 +550,29 @@ func FuzzAttestation(f *testing.F) {
 		}
 	})
 }
+
+// A report with other evidence is the same but for that.
+func TestReplace(t *testing.T) {
+	e := recorded(t)
+	if same, err := Replace(report, e); err != nil || !bytes.Equal(same, report) {
+		t.Errorf("%s, %v", same, err)
+	}
+	e.Nonce = b64([]byte("another"))
+	changed, err := Replace(report, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := device.Digest(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := device.Digest(changed); err != nil || after != before || !canonical(e, changed) {
+		t.Errorf("%s, %v", changed, err)
+	}
+	bare := []byte(`{"schema":"keyvet.report/1"}`)
+	for name, bad := range map[string][]byte{"no report": []byte("x"), "no evidence": bare, "spaced": append(bytes.Clone(report), ' ')} {
+		if got, err := Replace(bad, e); err == nil {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
