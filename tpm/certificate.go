@@ -204,13 +204,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	if public.DataSize > ekcert.MaxBytes {
 		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
 	}
-	properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
+	chunk, err := t.nvBuffer()
 	if err != nil {
 		return nil, err
-	}
-	chunk := uint16(min(properties[tpm2.TPMPTNVBufferMax], 1024))
-	if chunk == 0 {
-		chunk = 512
 	}
 	content := make([]byte, 0, public.DataSize)
 	for offset := uint16(0); offset < public.DataSize; {
@@ -226,6 +222,23 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		offset += size
 	}
 	return content, nil
+}
+
+// nvBuffer is how much of an NV index one command reads; the TPM is asked once.
+func (t *TPM) nvBuffer() (uint16, error) {
+	if n := t.nvBufferMax.Load(); n != 0 {
+		return uint16(n), nil
+	}
+	properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
+	if err != nil {
+		return 0, err
+	}
+	n := min(properties[tpm2.TPMPTNVBufferMax], 1024)
+	if n == 0 {
+		n = 512
+	}
+	t.nvBufferMax.Store(n)
+	return uint16(n), nil
 }
 
 // addCertificates gives each key its certificate, which is the first one with
