@@ -175,7 +175,9 @@ func (inv *inventory) addPrimary(p primary, role device.Role, persistent *object
 func (inv *inventory) addEKs(certs []*certificate) {
 	made := make(map[string]*object)
 	for _, matches := range []func(endorsementKey, object) bool{
-		func(ek endorsementKey, o object) bool { return o.area.NameAlg == ek.area.NameAlg && sameTemplate(o.area, &ek.area) },
+		func(ek endorsementKey, o object) bool {
+			return o.area.NameAlg == ek.area.NameAlg && sameTemplate(o.area, &ek.area)
+		},
 		func(ek endorsementKey, o object) bool { return isEK(o.area, ek.algorithm) },
 	} {
 		for _, ek := range endorsementKeys {
