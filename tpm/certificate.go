@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -224,21 +225,17 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	return content, nil
 }
 
-// nvBuffer is how much of an NV index one command reads; the TPM is asked once.
+// nvBuffer is how much of an NV index one command reads. The TPM is asked once,
+// by Info or here.
 func (t *TPM) nvBuffer() (uint16, error) {
-	if n := t.nvBufferMax.Load(); n != 0 {
-		return uint16(n), nil
+	if t.nvBufferMax.Load() == 0 {
+		properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
+		if err != nil {
+			return 0, err
+		}
+		t.nvBufferMax.Store(cmp.Or(properties[tpm2.TPMPTNVBufferMax], 512))
 	}
-	properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
-	if err != nil {
-		return 0, err
-	}
-	n := min(properties[tpm2.TPMPTNVBufferMax], 1024)
-	if n == 0 {
-		n = 512
-	}
-	t.nvBufferMax.Store(n)
-	return uint16(n), nil
+	return uint16(min(t.nvBufferMax.Load(), 1024)), nil
 }
 
 // addCertificates gives each key its certificate, which is the first one with

@@ -60,7 +60,7 @@ type TPM struct {
 	timeout time.Duration
 
 	is12        atomic.Bool   // a TPM 1.2, as the kernel says or as it answered
-	nvBufferMax atomic.Uint32 // see nvBuffer; zero before
+	nvBufferMax atomic.Uint32 // TPM_PT_NV_BUFFER_MAX; zero if it was not read
 
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser
