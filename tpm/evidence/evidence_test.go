@@ -576,3 +576,31 @@ func TestReplace(t *testing.T) {
 		}
 	}
 }
+
+// FuzzChallenge makes challenges to keys that certificates may hold.
+func FuzzChallenge(f *testing.F) {
+	name := append([]byte{0, 0x0b}, make([]byte, 32)...)
+	for _, curve := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			f.Fatal(err)
+		}
+		spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(spki, name)
+	}
+	ca := roots(f)[0]
+	f.Add(ca.RawSubjectPublicKeyInfo, name)
+	f.Add(ca.RawSubjectPublicKeyInfo, name[:33])
+	f.Fuzz(func(t *testing.T, spki, name []byte) {
+		key, err := x509.ParsePKIXPublicKey(spki)
+		if err != nil {
+			return
+		}
+		if c, secret, err := NewChallenge(key, name); err == nil && (len(secret) != 32 || len(c.CredentialBlob) == 0 || len(c.Secret) == 0) || err != nil && (c != nil || secret != nil) {
+			t.Fatalf("%+v, %x, %v", c, secret, err)
+		}
+	})
+}
