@@ -362,12 +362,13 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	s.mu.Lock()
 	handlers, known := s.handlers[filter]
 	kept := s.kept.has(filter)
-	if h != nil {
-		handlers = append(handlers, h) // before the SUBACK: messages may overtake it
-	} else {
+	if h == nil {
 		for wider := range s.handlers {
 			known = known || matches(wider, filter)
 		}
+		kept = kept || s.kept.match(filter)
+	} else {
+		handlers = append(handlers, h) // before the SUBACK: messages may overtake it
 	}
 	if h != nil || kept {
 		s.handlers[filter] = handlers
