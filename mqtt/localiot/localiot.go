@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,7 +36,8 @@ type Options struct {
 	Log  *slog.Logger // nil: none
 	// MaxVersion of TLS; 0 is the newest. AWS IoT has security policies of TLS 1.2 alone.
 	MaxVersion uint16
-	// Names are what the server's certificate is for besides localhost.
+	// Names are hosts and addresses that the server's certificate is for besides
+	// localhost; Endpoint gives the first.
 	Names []string
 	// Quotas are kept that count by time: one CONNECT a second per client id,
 	// 100 messages a second per connection. Off, so that tests need not wait.
@@ -80,6 +82,7 @@ const maxRecorded = 10000
 // Server is a running endpoint.
 type Server struct {
 	log      *slog.Logger
+	host     string
 	ca       *authority
 	broker   *mochi.Server
 	cloud    *cloud
@@ -120,8 +123,11 @@ func Start(opts Options) (*Server, error) {
 		opts.Life = year
 	}
 	s := &Server{
-		log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider,
+		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider,
 		wires: make(map[*wire]bool), templates: make(map[string]*template), defended: make(map[string]defended), changed: make(chan struct{}),
+	}
+	if len(opts.Names) > 0 {
+		s.host = opts.Names[0]
 	}
 	s.cloud = &cloud{server: s, connected: make(map[string]time.Time)}
 	if err := s.AddTemplate(Template, []byte(templateBody)); err != nil {
@@ -179,10 +185,10 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Endpoint is "localhost:port"; the server's certificate is for localhost,
-// 127.0.0.1 and ::1.
+// Endpoint is "localhost:port", or the first of Options.Names with the port;
+// the server's certificate is for localhost, 127.0.0.1 and ::1 in any case.
 func (s *Server) Endpoint() string {
-	return fmt.Sprintf("localhost:%d", s.listener.Addr().(*net.TCPAddr).Port)
+	return net.JoinHostPort(s.host, strconv.Itoa(s.listener.Addr().(*net.TCPAddr).Port))
 }
 
 // Connections are those seen so far, refused ones included, oldest first.
