@@ -100,6 +100,7 @@ type Server struct {
 	wires       map[*wire]bool // every connection; nil once the server is being closed
 	registry    registry
 	templates   map[string]*template
+	alarm       *time.Timer         // for the first execution that runs out of time
 	defended    map[string]defended // the last report to Device Defender, by thing
 	messages    []recorded
 	connections []Connection
@@ -162,6 +163,9 @@ func Start(opts Options) (*Server, error) {
 		tcp.Close()
 		return nil, fmt.Errorf("localiot: start broker: %w", err)
 	}
+	s.mu.Lock()
+	s.setAlarm(time.Now())
+	s.mu.Unlock()
 	return s, nil
 }
 
@@ -171,6 +175,9 @@ func (s *Server) Close() error {
 	wires := s.wires
 	s.wires = nil
 	s.setFaults(Faults{})
+	if s.alarm != nil {
+		s.alarm.Stop()
+	}
 	s.mu.Unlock()
 	if wires == nil {
 		return nil
