@@ -73,7 +73,11 @@ func TestDescribeJob(t *testing.T) {
 			t.Errorf("%s, %+v: %+v, want %+v", tt.id, tt.reply, got, tt.want)
 		}
 	}
-	if err := func() error { reply = reject(`{"code":"TerminalStateReached"}`); _, err := c.DescribeJob(t.Context(), "j1"); return err }(); !errors.Is(err, awsiot.ErrJobEnded) {
+	if err := func() error {
+		reply = reject(`{"code":"TerminalStateReached"}`)
+		_, err := c.DescribeJob(t.Context(), "j1")
+		return err
+	}(); !errors.Is(err, awsiot.ErrJobEnded) {
 		t.Error(err)
 	}
 	// However many jobs there were, the subscriptions are those of one.
@@ -92,7 +96,9 @@ func equalJobs(a, b *awsiot.Job) bool {
 }
 
 func TestStartNextJob(t *testing.T) {
-	s, c := dialScript(t, func(request) answer { return accept(`{"execution":{"jobId":"j1","status":"IN_PROGRESS","versionNumber":2}}`) })
+	s, c := dialScript(t, func(request) answer {
+		return accept(`{"execution":{"jobId":"j1","status":"IN_PROGRESS","versionNumber":2}}`)
+	})
 	job, err := c.StartNextJob(t.Context(), map[string]string{"step": "vet\nting"})
 	if err != nil || job == nil || job.ID != "j1" || job.Version != 2 {
 		t.Errorf("%+v, %v", job, err)
