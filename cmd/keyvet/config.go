@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/agnivade/levenshtein"
 
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/tpm"
 )
 
@@ -206,8 +206,8 @@ func (c *config) validate() error {
 		}
 	}
 	for _, pin := range c.MQTT.Pins {
-		if b, err := base64.StdEncoding.DecodeString(pin); err != nil || len(b) != 32 {
-			return fmt.Errorf("mqtt.pins: %q is not a base64 SHA-256", pin)
+		if err := mqtt.CheckPin(pin); err != nil {
+			return fmt.Errorf("mqtt.pins: %w", err)
 		}
 	}
 	if k := c.MQTT.KeepAlive.Duration; k < 30*time.Second || k > 20*time.Minute {

@@ -65,6 +65,9 @@ func TestConfig(t *testing.T) {
 	if c.Thing.Name != "gateway-0042" || c.Rotate.Grace.Duration != 24*time.Hour || c.Rotate.Before.Duration != 0 || !c.Defender.Enabled {
 		t.Errorf("read as %+v", c)
 	}
+	if err := defaults().decode("[mqtt]\npins = ['amazon', '++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1aI=']"); err != nil {
+		t.Error(err)
+	}
 	for _, tt := range []struct{ text, want string }{
 		{"stat_dir = 'x'", `unknown key "stat_dir", did you mean "state_dir"?`},
 		{"[mqtt]\nca = 'x'", `did you mean "identity.ca"?`},
