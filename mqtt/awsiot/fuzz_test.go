@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +118,51 @@ func FuzzCleanDetails(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Whatever the largest payload holds, reading it takes bounded memory.
+func TestMemory(t *testing.T) {
+	c, err := New(nil, "gw", "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(head, each, tail string) []byte {
+		return []byte(head + strings.Repeat(each, (maxPayload-len(head)-len(tail))/len(each)) + tail)
+	}
+	for what, payload := range map[string][]byte{
+		"list":      fill(`{"queuedJobs":[`, `{},`, `{}]}`),
+		"ids":       fill(`{"queuedJobs":[`, `{"jobId":"a"},`, `{"jobId":"a"}]}`),
+		"deep":      fill(`{"execution":{"jobId":"j","jobDocument":`, `[`, ``),
+		"details":   fill(`{"execution":{"jobId":"j","statusDetails":{`, `"a":"",`, `"a":""}}}`),
+		"number":    fill(`{"execution":{"jobId":"j","versionNumber":`, `9`, `}}`),
+		"escapes":   fill(`{"execution":{"jobId":"j","jobDocument":"`, `\u0000`, `"}}`),
+		"members":   fill(`{"operation":"keyvet.check",`, `"a":0,`, `"a":0}`),
+		"config":    fill(`{"thingName":"a","deviceConfiguration":{`, `"a":1,`, `"a":1}}`),
+		"PEM":       fill(`{"certificateId":"a","certificatePem":"`, `-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n`, `","certificateOwnershipToken":"t"}`),
+		"half PEM":  fill(`{"certificateId":"a","certificatePem":"`, `-----BEGIN CERTIFICATE-----\n`, `","certificateOwnershipToken":"t"}`),
+		"shadow":    fill(`{"state":{"desired":{"check":[`, `0,`, `0]}}}`),
+		"not UTF-8": fill(`{"state":"`, "\xff", `"}`),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		begin := time.Now()
+		_, _ = c.parseJob(payload)
+		_, _ = parsePending(payload)
+		_, _ = parseExecutionState(payload)
+		_, _ = parseCreated(payload)
+		_, _ = parseIssued(payload)
+		_, _, _ = parseRegistered(payload)
+		_, _ = parseDelta(payload)
+		_, _ = parseShadow(payload)
+		_, _ = ParseOperation(payload)
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 || len(payload) < maxPayload/2 {
+			t.Errorf("%s: %d bytes of payload took %d bytes of memory", what, len(payload), n)
+		}
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("%s: took %v", what, took)
+		}
+	}
 }
 
 // The waits are under 1, 2, 4 and 8 s; then patience ends, and it ends with
