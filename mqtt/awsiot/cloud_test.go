@@ -235,6 +235,9 @@ func credential(t *testing.T, c awsiot.Certificate, key *ecdsa.PrivateKey) tls.C
 
 func TestClaimFromEndToEnd(t *testing.T) {
 	cloud, cfg, _ := enrol(t)
+	if err := cloud.AddTemplate("keyvet-first", readDoc(t, "provisioning-template.json")); err != nil {
+		t.Fatal(err)
+	}
 	claim, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +247,7 @@ func TestClaimFromEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	block, _ := pem.Decode(chain)
-	cfg.ClientID, cfg.Certificate = "claim-1", tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: claim}
+	cfg.ClientID, cfg.Certificate = awsiot.ClaimClientID("new"), tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: claim}
 	session, err := mqtt.Dial(t.Context(), cfg, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -256,10 +259,10 @@ func TestClaimFromEndToEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := p.RegisterThing(t.Context(), localiot.Template, cert.OwnershipToken+"x", map[string]string{"ThingName": "new"}); err == nil {
+	if _, _, err := p.RegisterThing(t.Context(), "keyvet-first", cert.OwnershipToken+"x", map[string]string{"ThingName": "new"}); err == nil {
 		t.Error("a wrong token was taken")
 	}
-	name, _, err := p.RegisterThing(t.Context(), localiot.Template, cert.OwnershipToken, map[string]string{"ThingName": "new"})
+	name, _, err := p.RegisterThing(t.Context(), "keyvet-first", cert.OwnershipToken, map[string]string{"ThingName": "new"})
 	if err != nil || name != "new" {
 		t.Fatalf("%q, %v", name, err)
 	}
