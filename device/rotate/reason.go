@@ -35,9 +35,9 @@ const (
 	ReasonJournalUnreadable  device.ReasonCode = "KEYVET_ROTATE_JOURNAL_UNREADABLE"
 	ReasonBusy               device.ReasonCode = "KEYVET_ROTATE_BUSY" // another rotation is under way
 	ReasonRequestInvalid     device.ReasonCode = "KEYVET_ROTATE_REQUEST_INVALID"
-	ReasonNoCredential       device.ReasonCode = "KEYVET_ROTATE_NO_CREDENTIAL"
-	ReasonStore              device.ReasonCode = "KEYVET_ROTATE_STORE"     // the state directory does not do as it should
-	ReasonAlgorithm          device.ReasonCode = "KEYVET_ROTATE_ALGORITHM" // not on this TPM, or not on its firmware
+	ReasonNoCredential       device.ReasonCode = "KEYVET_ROTATE_NO_CREDENTIAL" //nolint:gosec // is none
+	ReasonStore              device.ReasonCode = "KEYVET_ROTATE_STORE"         // the state directory does not do as it should
+	ReasonAlgorithm          device.ReasonCode = "KEYVET_ROTATE_ALGORITHM"     // not on this TPM, or not on its firmware
 	ReasonTPMFull            device.ReasonCode = "KEYVET_ROTATE_TPM_FULL"
 	ReasonMakeTimeout        device.ReasonCode = "KEYVET_ROTATE_MAKE_TIMEOUT"
 	ReasonMakeFailed         device.ReasonCode = "KEYVET_ROTATE_MAKE_FAILED"

@@ -295,7 +295,8 @@ type walk struct {
 	who   string  // the credential of open
 }
 
-// begin puts a new rotation into the journal.
+// begin takes the room that going back may need, and puts a new rotation into
+// the journal.
 func (w *walk) begin(req Request) error {
 	if req.Key == "" {
 		req.Key = "ecdsa-p256"
@@ -323,7 +324,14 @@ func (w *walk) begin(req Request) error {
 		Request: req, Step: stepReserve, Started: w.now().UTC(),
 		Old: Credential{ID: req.From}, New: Credential{ID: "r" + strings.ToLower(rand.Text())},
 	}
-	if err := w.Journal.Save(w.state); err != nil {
+	filling := make([]byte, spareBytes)
+	rand.Read(filling) // which no file system makes smaller
+	err = w.Store.Disk.WriteFile(w.sparePath(), filling, 0o600)
+	if err == nil {
+		err = w.Journal.Save(w.state)
+	}
+	if err != nil {
+		w.freeSpare()
 		return ofStore.reason(err)
 	}
 	return nil

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"time"
 
-	cryptorand "crypto/rand"
-
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/identity"
 )
@@ -68,7 +66,7 @@ var algorithms = map[string]string{
 	"rsa-3072":   "RSA-3072",
 }
 
-// reserve notes the old credential and takes the room that going back may need.
+// reserve notes the old credential. The new one has its id already.
 func (w *walk) reserve(_ context.Context, s *State) error {
 	r := s.Rotation
 	if r.Old.ID != Claim && r.Old.ID != Configured {
@@ -80,9 +78,7 @@ func (w *walk) reserve(_ context.Context, s *State) error {
 			r.Old.describe(certificates[0])
 		}
 	}
-	filling := make([]byte, spareBytes)
-	cryptorand.Read(filling) // which no file system makes smaller
-	return ofStore.reason(w.Store.Disk.WriteFile(w.sparePath(), filling, 0o600))
+	return nil
 }
 
 // describe notes what a certificate says. AWS IoT's id of a certificate is the
@@ -140,10 +136,11 @@ func (w *walk) make(ctx context.Context, s *State) error {
 	r := s.Rotation
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
-	file, err := w.Store.Key(r.New.ID)
+	_, err := w.Store.Key(r.New.ID)
 	if errors.Is(err, fs.ErrNotExist) {
-		if file, err = w.Keys.Make(ctx, r.Key); err != nil {
-			return ofMake.reason(err)
+		file, makeErr := w.Keys.Make(ctx, r.Key)
+		if makeErr != nil {
+			return ofMake.reason(makeErr)
 		}
 		err = w.Store.PutKey(r.New.ID, file)
 	}

@@ -3,6 +3,7 @@ package rotate_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -150,8 +151,8 @@ func (s scenario) ends(t *testing.T, w *world, disk *durabletest.Disk, where str
 		if s.job2 == "" && (len(active) != 1 || active[0] != certificateID) && s.job {
 			fatal("active in the cloud: %v, in use: %s", active, certificateID)
 		}
-		if w.gate != current {
-			fatal("the gate is before %q, in use is %q", w.gate, current)
+		if w.guards != current {
+			fatal("the gate is before %q, in use is %q", w.guards, current)
 		}
 	}
 	if w.claimEnded != (s.first == rotate.Claim && s.status == rotate.Succeeded) {
@@ -225,9 +226,14 @@ func (s scenario) again(t *testing.T, w *world, disk *durabletest.Disk, second i
 		} else if s.first != rotate.Claim && s.first != rotate.Configured {
 			t.Fatalf("%s: after a cut, no credential is in use", s.name)
 		}
-		w.gate = current
+		w.guards = current
 		state, err := rotate.File{Path: rotate.JournalPath(stateDir), Disk: store.Disk}.Load()
 		must(t, err)
+		if ids, err := store.List(); err == nil && state.Rotation != nil && slices.Contains(ids, state.Rotation.New.ID) {
+			if _, err := store.Key(state.Rotation.New.ID); err == nil { // one key is enough
+				w.script["make"] = []answer{{errors.New("a second key"), false}}
+			}
+		}
 		never := !s.job && state.Rotation == nil && len(state.Ended) == 0
 		power := &durabletest.Power{CutAt: cutAt}
 		if !power.Run(func() { s.settle(t, boot(w, disk, power), w, never) }) {

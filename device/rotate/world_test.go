@@ -44,7 +44,7 @@ type world struct {
 	shape        func(*x509.Certificate) // of the certificates that are issued
 	gone         map[int]bool            // keys that the TPM lost
 	now          time.Time
-	gate         string // the key of the gate; lost at a power cut
+	guards       string // the key of the gate; lost at a power cut
 	offline      bool
 }
 
@@ -391,11 +391,11 @@ func (g gate) Move(ctx context.Context, s rotate.Session, id string) error {
 	if s.(session).id != id {
 		return errors.New("the gate is moved on a report by another credential")
 	}
-	return s.(session).on(ctx, "move", func() error { g.world.gate = id; return nil })
+	return s.(session).on(ctx, "move", func() error { g.guards = id; return nil })
 }
 
 func (g gate) Back(id string) error {
-	return g.call(g.power, "back", func() error { g.world.gate = id; return nil })
+	return g.call(g.power, "back", func() error { g.guards = id; return nil })
 }
 
 const (
@@ -439,7 +439,7 @@ func device0(t *testing.T, first string) (*world, *durabletest.Disk) {
 		must(t, store.Put(first, c.PEM, pool()[0]))
 		must(t, store.Use(first))
 	}
-	w.gate = first
+	w.guards = first
 	return w, disk
 }
 

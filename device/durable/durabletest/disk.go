@@ -165,6 +165,9 @@ func (d *Disk) Create(name string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
+// Size is the bytes in files.
+func (d *Disk) Size() int { return d.root.size() }
+
 func (n *node) size() int {
 	size := len(n.data)
 	for _, e := range n.entries {
