@@ -236,7 +236,10 @@ func (e *Engine) load() (*State, error) {
 // refuse tells the job of a rotation that did not begin.
 func (e *Engine) refuse(ctx context.Context, req Request, why error) (Outcome, error) {
 	o := e.outcome(req.Job, Failed, why)
-	return o, errors.Join(why, e.tellAlone(ctx, req, o))
+	if err := e.tellAlone(ctx, req, o); err != nil {
+		e.log().Warn("the job was not told that no rotation begins", "job", req.Job.ID, "error", err)
+	}
+	return o, why
 }
 
 func (e *Engine) outcome(job Job, status Status, why error) Outcome {

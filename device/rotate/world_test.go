@@ -202,11 +202,11 @@ func (c cloud) Dial(ctx context.Context, id string) (rotate.Session, error) {
 			return errors.New("no route")
 		}
 		if id == rotate.Claim || id == rotate.Configured {
-			s = session{c.world, c.power, id, ""}
+			s = session{c.world, c.power, id, "", new(bool)}
 			return nil
 		}
 		certificateID, err := usable(c.world, c.store, id)
-		s = session{c.world, c.power, id, certificateID}
+		s = session{c.world, c.power, id, certificateID, new(bool)}
 		return err
 	})
 	return s, err
@@ -255,6 +255,7 @@ type session struct {
 	power         *durabletest.Power
 	id            string
 	certificateID string
+	dead          *bool
 }
 
 func (s session) Close() {}
@@ -264,12 +265,17 @@ func (s session) on(ctx context.Context, name string, effect func() error) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.call(s.power, name, func() error {
+	if *s.dead {
+		return errors.New("the connection is dead")
+	}
+	err := s.call(s.power, name, func() error {
 		if s.certificateID != "" && !s.certificates[s.certificateID].active {
 			return errors.New("connection lost")
 		}
 		return effect()
 	})
+	*s.dead = err != nil && !errors.Is(err, rotate.ErrRejected) && !errors.Is(err, rotate.ErrThrottled) && !errors.Is(err, rotate.ErrJobEnded)
+	return err
 }
 
 var authority = sync.OnceValue(func() *ecdsa.PrivateKey {
