@@ -83,8 +83,17 @@ func statuses(r *evidence.Result) map[string]device.Status {
 	return m
 }
 
+// loadedKey is a key that is in the TPM already.
+type loadedKey struct{ tpm2.AuthHandle }
+
+func (k loadedKey) with(_ *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
+	return use(k.AuthHandle, nil)
+}
+
+func (k loadedKey) String() string { return "a loaded key" }
+
 // loadKey loads a new P-256 signing key of the owner.
-func loadKey(t *testing.T, c *TPM, fixed bool) (tpm2.AuthHandle, device.Key) {
+func loadKey(t *testing.T, c *TPM, fixed bool) (loadedKey, device.Key) {
 	t.Helper()
 	area := attestationKey.area
 	area.ObjectAttributes.Restricted = false
@@ -104,7 +113,7 @@ func loadKey(t *testing.T, c *TPM, fixed bool) (tpm2.AuthHandle, device.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}), device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
+	return loadedKey{emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name})}, device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
 }
 
 // Evidence of a TPM with all there is to it holds, level by level.
@@ -123,7 +132,7 @@ func testAttest(t *testing.T, by *way) {
 	key, listed := loadKey(t, c, true)
 	nonce := []byte("a nonce of the verifier")
 	good := report(t, c, []device.Key{listed}, func(digest [32]byte) (*device.Evidence, error) {
-		return c.Attest(AttestRequest{Digest: digest, Nonce: nonce, PCRs: []uint{23, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5}, DeviceKey: &key})
+		return c.Attest(AttestRequest{Digest: digest, Nonce: nonce, PCRs: []uint{23, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5}, DeviceKey: &Signer{key: key}})
 	})
 	policy := evidence.Policy{Now: time.Now(), Nonce: nonce, EKRoots: roots(t, emulator)}
 	r := evidence.Verify(good, policy)
@@ -178,18 +187,22 @@ func testAttestDeviceKey(t *testing.T, by *way) {
 	for _, tt := range []struct {
 		name   string
 		listed []device.Key
-		key    *tpm2.AuthHandle
+		key    signingKey
 		want   device.Status
 		reason string
 	}{
-		{"not fixed", []device.Key{listed}, &key, device.Warn, "may leave it"},
-		{"another", []device.Key{other}, &key, device.Fail, "not the device's key"},
-		{"none listed", nil, &key, device.Warn, "lists no device key"},
+		{"not fixed", []device.Key{listed}, key, device.Warn, "may leave it"},
+		{"another", []device.Key{other}, key, device.Fail, "not the device's key"},
+		{"none listed", nil, key, device.Warn, "lists no device key"},
 		{"not certified", []device.Key{listed}, nil, device.Warn, "nothing shows that it is in the TPM"},
 		{"no key", nil, nil, device.NotApplicable, "lists no device key"},
 	} {
 		encoded := report(t, c, tt.listed, func(digest [32]byte) (*device.Evidence, error) {
-			return c.Attest(AttestRequest{Digest: digest, PCRs: []uint{}, DeviceKey: tt.key})
+			r := AttestRequest{Digest: digest, PCRs: []uint{}}
+			if tt.key != nil {
+				r.DeviceKey = &Signer{key: tt.key}
+			}
+			return c.Attest(r)
 		})
 		r := evidence.Verify(encoded, evidence.Policy{Now: time.Now()})
 		for _, l := range r.Levels {
@@ -203,8 +216,11 @@ func testAttestDeviceKey(t *testing.T, by *way) {
 	}
 	bad := key
 	bad.Auth = tpm2.PasswordAuth([]byte("wrong"))
-	if _, err := c.Attest(AttestRequest{DeviceKey: &bad}); err == nil || !strings.HasPrefix(err.Error(), "tpm: certify: ") {
-		t.Errorf("%v", err)
+	signer := &Signer{key: bad}
+	for range 2 { // the second time, the TPM is not asked
+		if _, err := c.Attest(AttestRequest{DeviceKey: signer}); err == nil || !strings.Contains(err.Error(), "the key has a password") {
+			t.Errorf("%v", err)
+		}
 	}
 	if _, err := c.Attest(AttestRequest{Nonce: make([]byte, evidence.MaxNonce+1)}); err == nil {
 		t.Error("a nonce of any length is taken")
@@ -232,7 +248,7 @@ func testEvidenceRefused(t *testing.T, by *way) {
 			}
 			return e, c.withPrimary(ak, func(h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
 				e.AKPublic = base64.StdEncoding.EncodeToString(public.Bytes())
-				return c.quotePCRs(e, h, evidence.QualifyingData(digest, nil, certs[0].der), []uint{0})
+				return c.quotePCRs(e, h, evidence.QualifyingData(digest, nil, certs[0].der), tpm2.TPMAlgSHA256, []uint{0})
 			})
 		}
 	}

@@ -9,6 +9,7 @@ package tpmtest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -48,6 +49,8 @@ type Options struct {
 	// RSA3072 makes the RSA endorsement key one of 3,072 bits, by the template
 	// H-6 at 0x8101001c, in place of that of 2,048.
 	RSA3072 bool
+	// Banks are the PCR banks, "sha256,sha384"; "" for "sha256".
+	Banks string
 }
 
 // SWTPM is a running swtpm with a TPM of its own.
@@ -137,7 +140,7 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 			"create_certs_tool = " + localca,
 			"create_certs_tool_config = " + filepath.Join(s.dir, "localca.conf"),
 			"create_certs_tool_options = " + filepath.Join(s.dir, "localca.options"),
-			"active_pcr_banks = sha256",
+			"active_pcr_banks = " + cmp.Or(opts.Banks, "sha256"),
 		},
 		"localca.conf": {
 			"statedir = " + ca,
