@@ -115,11 +115,10 @@ func TestAKRefused(t *testing.T) { byEveryWay(t, testAKRefused) }
 
 func testAKRefused(t *testing.T, by *way) {
 	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
-	c := connect(t, emulator.Address())
-	if err := tpmtest.ImportRSA(emulatorAlone(t, c, emulator.SWTPM), tpmtest.ROCAKey("ak"), 0x81000100); err != nil {
+	if err := tpmtest.ImportRSA(emulator.SWTPM.Address(), tpmtest.ROCAKey("ak"), 0x81000100); err != nil {
 		t.Fatal(err)
 	}
-	c = connect(t, emulator.Address())
+	c := connect(t, emulator.Address())
 	for handle, want := range map[uint32]string{0x81000100: "another key is at", 0x81800000: "no persistent handle of the owner", 0x80000000: "no persistent handle"} {
 		if _, err := c.PersistentAK(handle); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%#x: %v", handle, err)
@@ -164,7 +163,7 @@ func testAKRefused(t *testing.T, by *way) {
 }
 
 // emulatorAlone hangs up, since an emulator serves one client at a time.
-func emulatorAlone(t *testing.T, c *TPM, emulator *tpmtest.SWTPM) string {
+func emulatorAlone(t *testing.T, c *TPM, emulator machine) string {
 	t.Helper()
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
