@@ -88,7 +88,7 @@ verify-debian: ## the generator agrees with the vectors and the sets beside DATA
 	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test -tags longtest -timeout 0 -v -run 'AllVectors|Sets' ./blocklist/debian
 
 tools-test: tools-demo
-	@.ci/need mosquitto=mosquitto mosquitto_pub=mosquitto-clients qemu-arm-static=qemu-user-static qemu-system-arm=qemu-system-arm openssl=openssl \
+	@.ci/need mosquitto=mosquitto mosquitto_pub=mosquitto-clients qemu-arm-static=qemu-user-static qemu-system-arm=qemu-system-arm openssl=openssl /usr/share/ca-certificates/mozilla/Amazon_Root_CA_1.crt=ca-certificates \
 		tpm2_getcap=tpm2-tools node=nodejs npm=npm '/usr/lib/*/ossl-modules/tpm2.so=tpm2-openssl'
 
 tools-demo:

@@ -9,8 +9,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,6 +56,8 @@ func (srv server) serve(conn net.Conn) {
 			kind, answer = packets.Publish, []byte{0x40, 2, byte(p.MessageID >> 8), byte(p.MessageID)}
 		case *packets.SubscribePacket:
 			kind, answer = packets.Subscribe, []byte{0x90, 3, byte(p.MessageID >> 8), byte(p.MessageID), 1}
+		case *packets.PubackPacket:
+			kind = packets.Puback
 		case *packets.PingreqPacket:
 			kind, answer = packets.Pingreq, []byte{0xd0, 0}
 		case *packets.DisconnectPacket:
@@ -63,6 +67,9 @@ func (srv server) serve(conn net.Conn) {
 			if answer = own(p); string(answer) == "close" {
 				return
 			}
+		}
+		if len(answer) == 0 {
+			continue
 		}
 		if _, err := conn.Write(answer); err != nil {
 			return
@@ -91,7 +98,7 @@ func connectTo(t *testing.T, srv server, probe func(context.Context, *Session) e
 	near, far := net.Pipe()
 	go srv.serve(far)
 	cfg := complete(t, Config{})
-	s, err := establish(t.Context(), &cfg, "a:8883", near, probe)
+	s, err := newDialer(t, cfg).establish(t.Context(), &cfg, "a:8883", near, probe)
 	if err == nil {
 		t.Cleanup(func() { s.Close() })
 	}
@@ -175,7 +182,7 @@ func TestCutBeforeConnect(t *testing.T) {
 		near, far := net.Pipe()
 		far.Close()
 		cfg := complete(t, Config{})
-		_, err := establish(t.Context(), &cfg, "a:8883", near, nil)
+		_, err := newDialer(t, cfg).establish(t.Context(), &cfg, "a:8883", near, nil)
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "closed before the CONNACK") {
 			t.Error(err)
 		}
@@ -189,7 +196,7 @@ func TestConnectEndsWithContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		cfg := complete(t, Config{})
-		_, err := establish(ctx, &cfg, "a:8883", near, nil)
+		_, err := newDialer(t, cfg).establish(ctx, &cfg, "a:8883", near, nil)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
@@ -255,6 +262,41 @@ func TestSubscribe(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is not acknowledged is sent again under its id, a publication with DUP
+// (MQTT 3.1.1, section 3.3.1.1), on the same connection.
+func TestSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		began := time.Now()
+		answer := func(p packets.ControlPacket, third []byte) []byte {
+			dup := p.(*packets.PublishPacket)
+			sent = append(sent, fmt.Sprintf("%v id %d dup %v", time.Since(began), dup.MessageID, dup.Dup))
+			if len(sent) < 3 {
+				return nil
+			}
+			return third
+		}
+		s := up(t, server{packets.Publish: func(p packets.ControlPacket) []byte { return answer(p, []byte{0x40, 2, 0, 1}) }})
+		if err := s.Publish(t.Context(), "a", nil); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Join(sent, ", "); got != "0s id 1 dup false, 10s id 1 dup true, 20s id 1 dup true" {
+			t.Errorf("sent %s", got)
+		}
+		var ids []uint16
+		s = up(t, server{packets.Subscribe: func(p packets.ControlPacket) []byte {
+			ids = append(ids, p.(*packets.SubscribePacket).MessageID)
+			if len(ids) < 2 {
+				return nil
+			}
+			return []byte{0x90, 3, 0, 1, 1}
+		}})
+		if err := s.Subscribe(t.Context(), "a", func(string, []byte) {}); err != nil || !slices.Equal(ids, []uint16{1, 1}) {
+			t.Errorf("%v, %v", ids, err)
+		}
+	})
 }
 
 // Handlers get what matches, may publish, and a second one costs no SUBSCRIBE.
@@ -395,7 +437,7 @@ func TestWritesAreBounded(t *testing.T) {
 			<-stop
 		}()
 		cfg := complete(t, Config{})
-		s, err := establish(t.Context(), &cfg, "a:8883", near, nil)
+		s, err := newDialer(t, cfg).establish(t.Context(), &cfg, "a:8883", near, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

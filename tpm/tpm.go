@@ -60,6 +60,7 @@ type TPM struct {
 	timeout time.Duration
 
 	is12 atomic.Bool // a TPM 1.2, as the kernel says or as it answered
+	ak   *AK         // nil: the primary key attestationKey
 
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser
@@ -67,8 +68,9 @@ type TPM struct {
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),
-// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command yet. The error wraps
-// ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
+// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command
+// yet, unless an earlier connection of this program broke while a key of its
+// own was in the TPM. The error wraps ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
 func Open(address string, opts Options) (*TPM, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
@@ -79,6 +81,7 @@ func Open(address string, opts Options) (*TPM, error) {
 	}
 	t := &TPM{address: address, timeout: opts.Timeout, conn: conn}
 	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))
+	t.flushLeftovers()
 	return t, nil
 }
 
@@ -91,17 +94,37 @@ func kernelSaysTPM12(sysfs, address string) bool {
 	return err == nil && strings.HasPrefix(address, "/") && strings.TrimSpace(string(major)) == "1"
 }
 
-func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
+// CheckAddress tells whether address can be one for [Open]; it opens nothing.
+func CheckAddress(address string) error {
 	scheme, rest, ok := strings.Cut(address, ":")
 	switch {
 	case strings.HasPrefix(address, "/"):
-		return openDevice(address, timeout)
+		return nil
 	case !ok:
-		return nil, errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
+		return errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
+	case scheme == "spi", scheme == "i2c":
+		return tis.CheckAddress(address)
+	case scheme != "unix" && scheme != "tcp":
+		return fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
+	case scheme == "unix" && rest == "":
+		return errors.New("unix: without the path of a socket")
+	case scheme == "tcp":
+		_, _, err := net.SplitHostPort(rest)
+		return err
+	}
+	return nil
+}
+
+func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
+	if err := CheckAddress(address); err != nil {
+		return nil, err
+	}
+	scheme, rest, _ := strings.Cut(address, ":")
+	switch {
+	case strings.HasPrefix(address, "/"):
+		return openDevice(address, timeout)
 	case scheme == "spi", scheme == "i2c":
 		return openBus(address, timeout)
-	case scheme != "unix" && scheme != "tcp":
-		return nil, fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
 	}
 	deadline := time.Now().Add(timeout)
 	conn, err := net.DialTimeout(scheme, rest, timeout)

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -34,9 +35,14 @@ func TestMain(m *testing.M) {
 // TestScripts runs the real program against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
+	verifier := filepath.Join(t.TempDir(), "keyvet-verify")
+	if out, err := exec.Command("go", "build", "-o", verifier, "../keyvet-verify").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("VERIFY", verifier)
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")
 			env.Setenv("KVF", list)
@@ -139,8 +145,10 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // cloudCommand: cloud start [1.2] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
-// reports THING [VERDICT ...] | shadow THING NAME=VALUE ... Endpoint and CA
-// file are in $ENDPOINT and $CLOUD_CA; a stopped cloud starts again where it was.
+// fault NAME ... | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
+// await-shadow THING NAME=VALUE ... | desire THING UPDATE | job ID THING DOCUMENT |
+// await-job ID THING STATUS [NAME=PART ...]. Endpoint and CA file are in $ENDPOINT and
+// $CLOUD_CA; a stopped cloud starts again where it was.
 func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
 	switch args[0] {
@@ -182,17 +190,63 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("the cloud got reports %v, want %s", got, want)
 		}
 	case "shadow":
-		var shadow struct{ Reported map[string]any }
-		ts.Check(json.Unmarshal(d.cloud.Shadow(args[1], "keyvet"), &shadow))
-		for _, pair := range args[2:] {
+		if !shadowReports(d.cloud.Shadow(args[1], "keyvet"), args[2:]) {
+			ts.Fatalf("the shadow is %s, want %v", d.cloud.Shadow(args[1], "keyvet"), args[2:])
+		}
+	case "last":
+		sent := d.cloud.Messages("keyvet/" + args[1] + "/report")
+		if len(sent) == 0 {
+			ts.Fatalf("the cloud got no report")
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), sent[len(sent)-1].Payload, 0o600))
+	case "await-shadow":
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		ts.Check(d.cloud.WaitShadow(ctx, args[1], "keyvet", func(state []byte) bool { return shadowReports(state, args[2:]) }))
+	case "desire":
+		ts.Check(d.cloud.UpdateShadow(args[1], "keyvet", []byte(args[2])))
+	case "fault":
+		faults := d.cloud.Faults()
+		for _, name := range args[1:] {
+			ts.Check(faults.Set(name))
+		}
+		d.cloud.SetFaults(faults)
+	case "job":
+		ts.Check(d.cloud.CreateJob(localiot.Job{ID: args[1], Things: []string{args[2]}, Document: json.RawMessage(args[3])}))
+	case "await-job":
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		e, err := d.cloud.WaitExecution(ctx, args[1], args[2], func(e localiot.Execution) bool { return e.Status == args[3] })
+		if err != nil {
+			ts.Fatalf("job %s is %+v: %v", args[1], e, err)
+		}
+		for _, pair := range args[4:] {
 			name, want, _ := strings.Cut(pair, "=")
-			if got := fmt.Sprint(shadow.Reported[name]); got != want {
-				ts.Fatalf("the shadow reports %s %q, want %q", name, got, want)
+			if got := e.StatusDetails[name]; !strings.Contains(got, want) {
+				ts.Fatalf("job %s: %s is %q, want %q", args[1], name, got, want)
 			}
 		}
 	default:
 		ts.Fatalf("cloud %s?", args[0])
 	}
+}
+
+// patience is how long a script waits for what a device does by itself.
+const patience = 2 * time.Minute
+
+// shadowReports tells whether a shadow reports each NAME=VALUE.
+func shadowReports(shadow []byte, pairs []string) bool {
+	var doc struct{ Reported map[string]any }
+	if json.Unmarshal(shadow, &doc) != nil {
+		return false
+	}
+	for _, pair := range pairs {
+		name, want, _ := strings.Cut(pair, "=")
+		if fmt.Sprint(doc.Reported[name]) != want {
+			return false
+		}
+	}
+	return true
 }
 
 // deviceCommand enrols a device in the directory of its name: device THING

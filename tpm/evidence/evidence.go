@@ -83,7 +83,7 @@ type PCR struct {
 // decoded is evidence without its base64.
 type decoded struct {
 	akPublic, quote, signature []byte
-	nonce, pcrValues           []byte   // nil if not there
+	akParent, nonce, pcrValues []byte   // nil if not there
 	certificates               [][]byte // of the EK and of its issuers; nil if not there
 	deviceKey                  *decodedKey
 }
@@ -106,6 +106,7 @@ func decode(e *device.Evidence) (*decoded, error) {
 			members = append(members, member{name, text, to})
 		}
 	}
+	optional("akParent", e.AKParent, &d.akParent)
 	optional("nonce", e.Nonce, &d.nonce)
 	optional("pcrValues", e.PCRValues, &d.pcrValues)
 	if len(e.EKIssuers) > maxIssuers {

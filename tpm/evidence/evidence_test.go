@@ -122,7 +122,13 @@ type forgery struct {
 	area    tpm2.TPMTPublic
 	attest  tpm2.TPMSAttest
 	report  *device.Report
+	parent  []byte           // the name of the attestation key's, nil for a primary key
 	certify *tpm2.TPMSAttest // of the key in evidence.DeviceKey.Public
+}
+
+// child makes the attestation key a child of the key of that name.
+func (f *forgery) child(parent []byte) {
+	f.report.Evidence.AKParent, f.parent = b64(parent), parent
 }
 
 const allZero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" // one PCR
@@ -184,6 +190,9 @@ func forge(t testing.TB, change func(*forgery)) []byte {
 		}
 		if a.QualifiedSigner.Buffer == nil {
 			a.QualifiedSigner.Buffer = qualifiedName(nameOf(public))
+			if f.parent != nil {
+				a.QualifiedSigner.Buffer = qualifiedName(f.parent, nameOf(public))
+			}
 		}
 		b := tpm2.Marshal(*a)
 		sum := sha256.Sum256(b)
@@ -298,6 +307,17 @@ func TestVerifyForged(t *testing.T) {
 		{"another kind", func(f *forgery) {
 			f.attest.Type, f.attest.Attested = tpm2.TPMSTAttestTime, tpm2.NewTPMUAttest(tpm2.TPMSTAttestTime, &tpm2.TPMSTimeAttestInfo{})
 		}, none, LevelSignature, device.Fail, "another kind"},
+		{"a child", func(f *forgery) { f.child(nameOf([]byte("parent"))) }, none, LevelHierarchy, device.Pass, "under a primary key of the endorsement hierarchy"},
+		{"the child of another", func(f *forgery) {
+			f.child(nameOf([]byte("parent")))
+			f.report.Evidence.AKParent = b64(nameOf([]byte("other")))
+		}, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
+		{"the child of no key", func(f *forgery) { f.child([]byte("parent")) }, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
+		{"a primary key that names a parent", func(f *forgery) { f.report.Evidence.AKParent = b64(nameOf([]byte("parent"))) }, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
+		{"a child that names no parent", func(f *forgery) {
+			f.child(nameOf([]byte("parent")))
+			f.report.Evidence.AKParent = ""
+		}, none, LevelHierarchy, device.Fail, "not a primary key of the endorsement hierarchy"},
 		{"another hierarchy", func(f *forgery) { f.attest.QualifiedSigner.Buffer = make([]byte, 34) }, none, LevelHierarchy, device.Fail, "not a primary key of the endorsement hierarchy"},
 		{"other data", func(f *forgery) { f.attest.ExtraData.Buffer = make([]byte, 32) }, none, LevelReport, device.Fail, "another report"},
 		{"an unlisted AK", func(f *forgery) { f.report.Keys[0].SPKISHA256 = "00" }, none, LevelReport, device.Fail, "another TPM's"},
