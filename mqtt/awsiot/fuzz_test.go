@@ -2,6 +2,7 @@ package awsiot
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -165,6 +166,29 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// One byte more than AWS IoT sends is not looked at, however good it is.
+func TestTooLarge(t *testing.T) {
+	c, err := New(nil, "gw", "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := `{"thingName":"gw"}`
+	for n, large := range map[int]bool{maxPayload: false, maxPayload + 1: true} {
+		payload := []byte(good + strings.Repeat(" ", n-len(good)))
+		_, job := c.parseJob(payload)
+		_, pending := parsePending(payload)
+		_, state := parseExecutionState(payload)
+		_, _, registered := parseRegistered(payload)
+		_, delta := parseDelta(payload)
+		_, shadow := parseShadow(payload)
+		for i, err := range []error{job, pending, state, registered, delta, shadow} {
+			if (err != nil) != large {
+				t.Errorf("parser %d of %d bytes: %v", i, n, err)
+			}
+		}
+	}
+}
+
 // The waits are under 1, 2, 4 and 8 s; then patience ends, and it ends with
 // the deadline, before it, too.
 func TestPatience(t *testing.T) {
@@ -187,6 +211,21 @@ func TestPatience(t *testing.T) {
 			if longest[n] > limit || longest[n] < limit*9/10 {
 				t.Errorf("try %d: waits of up to %v", n, longest[n])
 			}
+		}
+	})
+}
+
+func TestPatienceEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		n := 0
+		_, err := patiently(ctx, func() ([]byte, error) {
+			n++
+			cancel()
+			return nil, &mqtt.Rejected{Code: "429"}
+		})
+		if !errors.Is(err, context.Canceled) || n != 1 {
+			t.Errorf("%v after %d tries", err, n)
 		}
 	})
 }
