@@ -352,6 +352,7 @@ func TestRequest(t *testing.T) {
 		"rejected by the shadow":   {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"t","code":409,"message":"Version conflict"}`), "rejected: 409: Version conflict"},
 		"rejected by Jobs":         {`{"clientToken":"t"}`, message("r/rejected", `{"code":"InvalidJson","message":"x"}`), "rejected: InvalidJson: x"},
 		"rejected by provisioning": {`{}`, message("r/rejected", `{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"y"}`), "rejected: InvalidCSR: y"},
+		"rejected by Defender":     {`{}`, message("r/rejected", `{"status":"REJECTED","statusDetails":{"ErrorCode":"Throttled","ErrorMessage":"z"}}`), "rejected: Throttled: z"},
 		"another's rejection":      {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"u","code":409}`), "no reply within 30s"},
 		"rejected in no JSON":      {`{"clientToken":"t"}`, message("r/rejected", `nonsense`), "could not be read"},
 		"rejected in lines":        {`{}`, message("r/rejected", `{"code":1,"message":"a\nb\u001b[2J"}`), "rejected: 1: a b [2J"},
@@ -378,6 +379,38 @@ func TestRequest(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The replies of a request come under a filter that was there before, and no
+// further one is asked for.
+func TestRequestUnderFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		subscribes := 0
+		s := up(t, server{
+			packets.Subscribe: func(p packets.ControlPacket) []byte {
+				subscribes++
+				id := p.(*packets.SubscribePacket).MessageID
+				return []byte{0x90, 3, byte(id >> 8), byte(id), 1}
+			},
+			packets.Publish: func(p packets.ControlPacket) []byte {
+				publish := p.(*packets.PublishPacket)
+				return append([]byte{0x40, 2, byte(publish.MessageID >> 8), byte(publish.MessageID)}, message(publish.TopicName+"/accepted", "{}")...)
+			},
+		})
+		for _, filter := range []string{"r/+/get/accepted", "r/+/get/rejected", "r/+/get/accepted"} {
+			if err := s.Subscribe(t.Context(), filter, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, topic := range []string{"r/1/get", "r/2/get", "r/2/set"} {
+			if _, err := s.Request(t.Context(), topic, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if subscribes != 4 { // r/2/set has two of its own
+			t.Errorf("%d SUBSCRIBEs", subscribes)
+		}
+	})
 }
 
 // A loss ends every wait, and Done tells.

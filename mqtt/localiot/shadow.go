@@ -54,6 +54,25 @@ func (s *Server) Shadow(thing, name string) []byte {
 	return encode(doc.State)
 }
 
+// WaitShadow waits until until says yes of the state of a shadow, as
+// [Server.Shadow] gives it.
+func (s *Server) WaitShadow(ctx context.Context, thing, name string, until func(state []byte) bool) error {
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		state := s.Shadow(thing, name)
+		if until(state) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("localiot: wait for shadow %s of %s, now %s: %w", name, thing, state, context.Cause(ctx))
+		}
+	}
+}
+
 // UpdateShadow is an update by the cloud's side, in the shadow's own JSON, such
 // as {"state":{"desired":{"check":"1"}}}. Who has subscribed sees it as any other.
 func (s *Server) UpdateShadow(thing, name string, update []byte) error {
@@ -333,23 +352,4 @@ func encode(v any) []byte {
 		panic(err) // made of what JSON was decoded to
 	}
 	return b
-}
-
-// WaitShadow waits until until says yes of the state of a shadow, as
-// [Server.Shadow] gives it.
-func (s *Server) WaitShadow(ctx context.Context, thing, name string, until func(state []byte) bool) error {
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		s.mu.Unlock()
-		state := s.Shadow(thing, name)
-		if until(state) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("localiot: wait for shadow %s of %s, now %s: %w", name, thing, state, context.Cause(ctx))
-		}
-	}
 }
