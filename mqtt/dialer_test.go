@@ -290,13 +290,15 @@ func TestBackoffAcrossDials(t *testing.T) {
 		var s *Session
 		up := func() { s = dialTo(t, d, server{}) }
 		dialled(0, 0, 0, up) // the first comes at once
+		s.Close()            // on purpose: only the spacing is kept
+		dialled(0, time.Second, time.Second, up)
 		time.Sleep(59 * time.Second)
-		s.Close()
+		s.end(errors.New("cut"))
 		dialled(1, time.Second, 2*time.Second, up)
 		s.end(errors.New("cut"))
 		time.Sleep(time.Hour) // does not make a short session long
 		dialled(2, time.Second, 3*time.Second, up)
-		s.Close()
+		s.end(errors.New("cut"))
 		dialled(5, 2*time.Second, 14*time.Second, func() { d.dial(t.Context(), down) })
 		dialled(5, time.Second, 17*time.Second, up)
 		time.Sleep(stableAfter)

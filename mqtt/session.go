@@ -299,6 +299,13 @@ func (s *Session) lasted() time.Duration {
 	return s.ended.Sub(s.began)
 }
 
+// left tells whether the owner ended the session, by [Session.Close].
+func (s *Session) left() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Is(s.err, net.ErrClosed)
+}
+
 // Done is closed when the connection has ended, by whatever side.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
