@@ -207,6 +207,9 @@ func (g *Gate) shut() error {
 	return nil
 }
 
+// Guards tells whether the gate's key is that of spki (DER).
+func (g *Gate) Guards(spki []byte) bool { return g.spki == digest(spki) }
+
 // Open tells whether the gate is open.
 func (g *Gate) Open() bool { return g.open }
 
