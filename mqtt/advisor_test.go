@@ -89,8 +89,8 @@ var cases = []struct {
 	{"Can Subscribe (Happy Case)", "MQTT_Subscribe", pass, "", mqttSubscribe},
 	{"Subscribe Retry - No SUBACK", "MQTT_Subscribe_Retry_No_Suback", pass, "with the same packet id", mqttSubscribeRetry},
 	{"Mqtt No Ack PingResp", "MQTT_No_Ack_PingResp", pass, "within mqtt.keepalive", mqttNoPingresp},
-	{"Persistent Session (Happy Case)", "MQTT_Persistent_Session_Happy_Case", pass, "with Config.Persistent", mqttPersistent},
-	{"Persistent Session - Session Expiry", "MQTT_Expired_Persistent_Session", pass, "with Config.Persistent", mqttExpiredSession},
+	{"Persistent Session (Happy Case)", "MQTT_Persistent_Session_Happy_Case", pass, "as `keyvet run` connects; `run -once` has a clean session", mqttPersistent},
+	{"Persistent Session - Session Expiry", "MQTT_Expired_Persistent_Session", pass, "the same", mqttExpiredSession},
 
 	{"Device publishes state after it connects (Happy case)", "Shadow_Publish_Reported_State", pass, "SHADOW_NAME keyvet", shadowReported},
 	{"Device updates reported state to desired state (Happy case)", "Shadow_Update_Reported_State", pass, "SHADOW_NAME keyvet, DESIRED_STATE a `check`", shadowUpdated},
