@@ -179,14 +179,18 @@ func TestScenarios(t *testing.T) {
 
 // TestSweep cuts power at every point of every scenario, looks at every disk
 // that this may leave, cuts again on the way to the end, and wants each to end
-// as it does without a cut.
+// as it does without a cut. With -short, it takes every seventh point.
 func TestSweep(t *testing.T) {
 	var points, runs atomic.Int64
+	stride, least := 1, int64(4000)
+	if testing.Short() {
+		stride, least = 7, 500
+	}
 	t.Run("scenarios", func(t *testing.T) {
 		for _, s := range scenarios {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				for cutAt := 1; ; cutAt++ {
+				for cutAt := 1; ; cutAt += stride {
 					w, disk := s.start(t)
 					power := &durabletest.Power{CutAt: cutAt}
 					if !power.Run(func() { s.settle(t, boot(w, disk, power), w, !s.job) }) {
@@ -203,7 +207,7 @@ func TestSweep(t *testing.T) {
 			})
 		}
 	})
-	if points.Load() < 4000 {
+	if points.Load() < least {
 		t.Errorf("only %d points", points.Load())
 	}
 	t.Logf("%d scenarios, %d points of a cut, %d runs to the end", len(scenarios), points.Load(), runs.Load())

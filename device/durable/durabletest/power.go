@@ -13,7 +13,8 @@ type Power struct {
 	CutAt int // the point, from 1 on; 0 is never
 
 	// Kill ends the program at the cut and does not return; nil makes [Power.Run]
-	// return instead. A test of a real program kills its own process.
+	// return instead. A test of a real program kills its own process there,
+	// perhaps after [Shadow.Leave].
 	Kill func()
 
 	points int
