@@ -129,7 +129,7 @@ type Request struct {
 	Job     Job            `json:"job,omitzero"`
 	Key     string         `json:"key"` // algorithm; "" is ecdsa-p256
 	// From is the credential that asks for the new one: "" for the one in use
-	// in the store, else Claim or Configured.
+	// in the store; Claim or Configured only as long as there is none.
 	From string `json:"-"` // Rotation.Old.ID has it
 }
 
@@ -147,7 +147,7 @@ type Engine struct {
 	Grace      time.Duration               // from success to the end of the old key
 	EndClaim   func(context.Context) error // deletes the claim after first provisioning; nil: it stays
 
-	Attempts int                                  // of a call that fails, but was not refused; 0 is 3
+	Attempts int                                  // of a call that fails, but was not refused; 0 is 5
 	Now      func() time.Time                     // nil is time.Now
 	Pause    func(context.Context, time.Duration) // between attempts; nil is a timer
 	Watch    func(step string, back bool)         // told of each step as it begins; may be nil
@@ -157,6 +157,7 @@ type Engine struct {
 // Deadlines of single calls. A TPM may take minutes to make an RSA key.
 const (
 	makeTimeout = 10 * time.Minute
+	moveTimeout = 10 * time.Minute // every key is vetted for the report
 	dialTimeout = 2 * time.Minute
 	callTimeout = time.Minute
 	maxPause    = 30 * time.Second
@@ -515,7 +516,7 @@ func (w *walk) ask(ctx context.Context, session func(context.Context) (Session, 
 		if err != nil {
 			return err
 		}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, names.within)
 		err = call(callCtx, s)
 		cancel()
 		var named *Error
@@ -546,7 +547,8 @@ func (w *walk) again(ctx context.Context, count *int) (bool, error) {
 	if *count >= w.attempts() {
 		return false, nil
 	}
-	d := mathrand.N(min(maxPause, time.Second<<min(*count, 10)))
+	d := min(maxPause, time.Second<<min(*count, 10)) // a new certificate takes some seconds to be known everywhere
+	d = d/2 + mathrand.N(d/2)
 	if w.Pause != nil {
 		w.Pause(ctx, d)
 		return true, nil
@@ -564,7 +566,7 @@ func (e *Engine) attempts() int {
 	if e.Attempts > 0 {
 		return e.Attempts
 	}
-	return 3
+	return 5
 }
 
 func (e *Engine) now() time.Time {

@@ -275,6 +275,9 @@ func (w *walk) enrol(ctx context.Context, s *State) error {
 		w.log().Warn("the certificate is perhaps activated already", "error", err)
 		err = nil
 	}
+	if err == nil {
+		r.Token = ""
+	}
 	return err
 }
 
