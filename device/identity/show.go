@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 )
 
 // Show puts a copy of the credential in use into another store, in the run
@@ -19,7 +20,7 @@ func (s *Store) Show(shown *Store) error {
 		return err
 	}
 	key, err := s.Key(id)
-	if err != nil {
+	if err != nil && (id != First || !errors.Is(err, fs.ErrNotExist)) {
 		return err
 	}
 	if err := shown.Recover(); err != nil {
@@ -27,15 +28,20 @@ func (s *Store) Show(shown *Store) error {
 	}
 	if current, err := shown.Current(); err == nil && current == id {
 		shownChain, chainErr := shown.Certificate(id)
-		shownKey, keyErr := shown.Key(id)
-		if errors.Join(chainErr, keyErr) == nil && bytes.Equal(shownChain, chain) && bytes.Equal(shownKey, key) {
+		shownKey, _ := shown.Key(id)
+		if chainErr == nil && bytes.Equal(shownChain, chain) && bytes.Equal(shownKey, key) {
 			return shown.removeAllBut(id)
 		}
 		if err := shown.Hide(); err != nil { // another pair was put in the first one's place
 			return err
 		}
 	}
-	if err := shown.Put(id, chain, key); err != nil {
+	if key != nil {
+		if err := shown.PutKey(id, key); err != nil {
+			return err
+		}
+	}
+	if err := shown.PutCertificate(id, chain); err != nil {
 		return err
 	}
 	if err := shown.Use(id); err != nil {

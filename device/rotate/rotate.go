@@ -55,7 +55,8 @@ type Vetter interface {
 	Vet(context.Context, device.Key) []device.Finding
 }
 
-// Cloud makes sessions.
+// Cloud makes sessions. The engine has one at a time open, so that one client
+// id does for all.
 type Cloud interface {
 	// Dial makes a session by a credential of the store, [Claim] or
 	// [Configured], proven by a round trip. The context is for dialling alone.
@@ -142,10 +143,14 @@ type Engine struct {
 	Cloud   Cloud
 	Gate    Gate
 
-	CommonName string                      // in the certificate request
-	Subject    string                      // the common name that the certificate has to have; "" is any
-	Grace      time.Duration               // from success to the end of the old key
-	EndClaim   func(context.Context) error // deletes the claim after first provisioning; nil: it stays
+	CommonName string        // in the certificate request
+	Subject    string        // the common name that the certificate has to have; "" is any
+	Grace      time.Duration // from success to the end of the old key
+
+	// EndOld takes away an old credential, or a key, that is not in the store:
+	// Claim, Configured, or identity.First where its key is elsewhere. It may be
+	// asked again. nil: they stay.
+	EndOld func(ctx context.Context, credential string) error
 
 	Attempts int                                  // of a call that fails, but was not refused; 0 is 5
 	Now      func() time.Time                     // nil is time.Now

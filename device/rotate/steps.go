@@ -500,16 +500,22 @@ func (w *walk) retire(ctx context.Context, s *State) error {
 		}
 	}
 	if !w.due() {
-		return fmt.Errorf("rotate: %w: the old key goes at %s", ErrWaits, r.RetireAt.Format(time.RFC3339))
+		return fmt.Errorf("rotate: %w: %w, until %s", ErrWaits, ErrGrace, r.RetireAt.Format(time.RFC3339))
 	}
-	switch r.Old.ID {
-	case Configured: // the operator's
-		return nil
-	case Claim:
-		if w.EndClaim == nil {
-			return nil
+	stored := r.Old.ID != Claim && r.Old.ID != Configured
+	elsewhere := !stored
+	if r.Old.ID == identity.First { // there, and without its key
+		_, noKey := w.Store.Key(r.Old.ID)
+		_, noChain := w.Store.Certificate(r.Old.ID)
+		elsewhere = noChain == nil && errors.Is(noKey, fs.ErrNotExist)
+	}
+	if elsewhere && w.EndOld != nil {
+		if err := w.EndOld(ctx, r.Old.ID); err != nil && !errors.Is(err, ErrKeyGone) {
+			return ofStore.reason(err)
 		}
-		return w.EndClaim(ctx)
+	}
+	if !stored {
+		return nil
 	}
 	return w.destroy(ctx, r.Old.ID)
 }

@@ -32,6 +32,8 @@ var noAnswer = answer{context.DeadlineExceeded, false} // it was not done
 var scenarios = []scenario{
 	{"job, first credential in place", identity.First, true, nil, rotate.Succeeded, "", ""},
 	{"job, issuer that confirms", "a", true, func(w *world) { w.confirms = true }, rotate.Succeeded, "", ""},
+	{"job, first key at a handle", atHandle, true, nil, rotate.Succeeded, "", ""},
+	{"commit timed out, first key at a handle", atHandle, true, script("confirm", noAnswer), rotate.Failed, rotate.ReasonCommitTimeout, ""},
 	{"operator", "a", false, nil, rotate.Succeeded, "", ""},
 	{"claim", rotate.Claim, false, nil, rotate.Succeeded, "", ""},
 	{"files of the configuration", rotate.Configured, true, nil, rotate.Succeeded, "", ""},
@@ -63,6 +65,13 @@ func (s scenario) start(t *testing.T) (*world, *durabletest.Disk) {
 		w.jobs["job1"] = rotate.InProgress
 	}
 	return w, disk
+}
+
+func (s scenario) firstID() string {
+	if s.first == atHandle {
+		return identity.First
+	}
+	return s.first
 }
 
 func (s scenario) request() rotate.Request {
@@ -140,7 +149,7 @@ func (s scenario) ends(t *testing.T, w *world, disk *durabletest.Disk, where str
 			fatal("credentials %v, in use %q, %v", ids, current, err)
 		}
 	} else {
-		if err != nil || len(ids) != 1 || ids[0] != current || (current == s.first) != (s.status == rotate.Failed) {
+		if err != nil || len(ids) != 1 || ids[0] != current || (current == s.firstID()) != (s.status == rotate.Failed) {
 			fatal("credentials %v, in use %q, %v", ids, current, err)
 		}
 		certificateID, err := usable(w, store, current)
@@ -155,8 +164,9 @@ func (s scenario) ends(t *testing.T, w *world, disk *durabletest.Disk, where str
 			fatal("the gate is before %q, in use is %q", w.guards, current)
 		}
 	}
-	if w.claimEnded != (s.first == rotate.Claim && s.status == rotate.Succeeded) {
-		fatal("claim ended: %v", w.claimEnded)
+	ended := map[string]string{rotate.Claim: rotate.Claim, rotate.Configured: rotate.Configured, atHandle: identity.First}[s.first]
+	if s.status == rotate.Succeeded && w.ended != ended || s.status == rotate.Failed && w.ended != "" {
+		fatal("taken away: %q", w.ended)
 	}
 	all := disk.String()
 	for _, half := range []string{"keyvet-tmp", "removed", "identity.new", "spare", `""`, `\x00`} {

@@ -153,6 +153,7 @@ func TestDurable(t *testing.T) {
 			must(t, d.Dir("/c/d", 0o700))
 			must(t, d.Rename("/a/b", "/c/d/b"))
 			must(t, d.Symlink("d", "/c/link"))
+			must(t, d.Dir("/c/d/b/inner", 0o700))
 			must(t, d.RemoveDir("/c/d/b"))
 		})
 		if !wasCut {
