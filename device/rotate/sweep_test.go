@@ -258,3 +258,44 @@ func (s scenario) again(t *testing.T, w *world, disk *durabletest.Disk, second i
 	}
 	s.ends(t, w, disk, "after a cut")
 }
+
+// TestOnDisk cuts power at some of the points on the machine's own file system.
+func TestOnDisk(t *testing.T) {
+	engine := func(w *world, dir string, disk durable.FS, power *durabletest.Power) *rotate.Engine {
+		e := boot(w, disk, power)
+		e.Store.Dir = dir
+		e.Journal = rotate.File{Path: rotate.JournalPath(dir), Disk: e.Store.Disk}
+		e.Cloud = cloud{w, &identity.Store{Dir: dir}, power}
+		return e
+	}
+	s := scenarios[0]
+	for cutAt := 4; ; cutAt += 23 {
+		dir := t.TempDir()
+		w, memory := s.start(t)
+		must(t, durable.Dir(dir+"/identity", 0o700))
+		for _, name := range []string{"/identity/certificate.pem", "/identity/key.pem"} {
+			b, err := memory.ReadFile(stateDir+name, 1<<20)
+			must(t, err)
+			must(t, durable.WriteFile(dir+name, b, 0o600))
+		}
+		shadow, err := durabletest.NewShadow(dir)
+		must(t, err)
+		power := &durabletest.Power{CutAt: cutAt}
+		wasCut := power.Run(func() { s.settle(t, engine(w, dir, shadow, power), w, false) })
+		must(t, shadow.Leave(cutAt))
+		e := engine(w, dir, durable.OS{}, new(durabletest.Power))
+		s.settle(t, e, w, false)
+		ids, err := e.Store.List()
+		current, currentErr := e.Store.Current()
+		must(t, errors.Join(err, currentErr))
+		if w.jobs["job1"] != rotate.Succeeded || len(ids) != 1 || current != ids[0] || current == identity.First {
+			t.Errorf("cut at %d: job %s, credentials %v, in use %q", cutAt, w.jobs["job1"], ids, current)
+		}
+		if _, err := usable(w, &identity.Store{Dir: dir}, current); err != nil {
+			t.Errorf("cut at %d: %v", cutAt, err)
+		}
+		if !wasCut {
+			return
+		}
+	}
+}
