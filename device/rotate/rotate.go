@@ -165,6 +165,7 @@ const (
 	moveTimeout = 10 * time.Minute // every key is vetted for the report
 	dialTimeout = 2 * time.Minute
 	callTimeout = time.Minute
+	tellTimeout = 15 * time.Second // of a step, which is a courtesy
 	maxPause    = 30 * time.Second
 )
 

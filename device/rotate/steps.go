@@ -322,6 +322,8 @@ func (w *walk) tellStep(ctx context.Context, session Session) error {
 	if r.Job.ID == "" {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
 	err := session.Tell(ctx, r.Job, InProgress, map[string]string{"step": r.Step})
 	if errors.Is(err, ErrJobEnded) {
 		return err
@@ -390,9 +392,7 @@ func (w *walk) commit(ctx context.Context, s *State) error {
 	if err != nil {
 		return err
 	}
-	tellCtx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if err := w.tellStep(tellCtx, session); err != nil {
+	if err := w.tellStep(ctx, session); err != nil {
 		return ofConfirm.reason(err)
 	}
 	if err := w.Store.Use(r.New.ID); err != nil {
