@@ -9,7 +9,8 @@
 // Going over to another pair is one rename, so that certificate and key are
 // always those of one pair. A directory called identity, put there with the
 // image or by hand, is the first credential; the first switch moves it to
-// credentials/first.
+// credentials/first. It alone may be without key.pem: its key is then where the
+// configuration says, such as at a handle of the TPM.
 package identity
 
 import (
@@ -34,6 +35,22 @@ const First = "first"
 type Store struct {
 	Dir  string // the state directory
 	Disk durable.Disk
+	// Shared lets the group of the process read what is written from now on.
+	Shared bool
+}
+
+func (s *Store) dirMode() fs.FileMode {
+	if s.Shared {
+		return 0o750
+	}
+	return 0o700
+}
+
+func (s *Store) fileMode() fs.FileMode {
+	if s.Shared {
+		return 0o640
+	}
+	return 0o600
 }
 
 const (
@@ -84,7 +101,7 @@ func CheckID(id string) error {
 // nothing is in use any more, else back; a removal that has begun is finished.
 func (s *Store) Recover() error {
 	for _, dir := range []string{"", credentials} {
-		if err := s.Disk.Dir(s.path(dir), 0o700); err != nil {
+		if err := s.Disk.Dir(s.path(dir), s.dirMode()); err != nil {
 			return fmt.Errorf("identity: %w", err)
 		}
 	}
@@ -101,7 +118,7 @@ func (s *Store) Recover() error {
 		case strings.HasPrefix(e.Name(), removed):
 			err = s.Disk.RemoveDir(dir)
 		case e.IsDir():
-			err = s.Disk.Dir(dir, 0o700) // of half-written files
+			err = s.Disk.Dir(dir, s.dirMode()) // of half-written files
 		}
 		if err != nil {
 			return fmt.Errorf("identity: %w", err)
@@ -204,9 +221,9 @@ func (s *Store) put(id, name string, data []byte) error {
 	case current == id:
 		return fmt.Errorf("identity: %s is in use and is not written to", id)
 	}
-	err := s.Disk.Dir(s.path(credentials, id), 0o700)
+	err := s.Disk.Dir(s.path(credentials, id), s.dirMode())
 	if err == nil {
-		err = s.Disk.WriteFile(s.path(credentials, id, name), data, 0o600)
+		err = s.Disk.WriteFile(s.path(credentials, id, name), data, s.fileMode())
 	}
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
@@ -244,10 +261,11 @@ func (s *Store) Use(id string) error {
 	if current == id {
 		return nil
 	}
-	for _, file := range []string{s.KeyPath(id), s.CertificatePath(id)} {
-		if _, err := s.read(file); err != nil {
-			return err
-		}
+	if _, err := s.Certificate(id); err != nil {
+		return err
+	}
+	if _, err := s.Key(id); err != nil && (id != First || !errors.Is(err, fs.ErrNotExist)) {
+		return err
 	}
 	if err := s.use(id); err != nil {
 		return fmt.Errorf("identity: use %s: %w", id, err)
