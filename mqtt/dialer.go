@@ -129,13 +129,12 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 //
 // The windows come of 100,000 devices that lose one region together, whose
 // account may send it 500 CONNECTs a second, and that are to stay under that
-// from the second minute on. Doubling on to a cap of 128 s, as is often
-// advised, they would send N/(t·ln 2), which is 2,400 a second after that
-// minute, and in a long outage 2N/128 s = 1,560 a second for good: the
-// service throttles them, they come again. A window of W has them send at most
-// 2N/W when it comes upon them in the middle, and N/W from its start: 512 s is
-// 390 and 195. The second minute has to find them all in that window, hence the
-// leap. docs/herd.svg shows it.
+// from the second minute on. A window of W has them send at most 2N/W a second
+// when it comes upon them in the middle, and N/W from its start: of 128 s, a
+// cap that is often advised, that is 1,560, which the service throttles, so
+// that they come again; of 512 s it is 390 and 195. Doubling up to it would find
+// them at N/(t·ln 2) after t, over the quota for five minutes: hence the leap.
+// TestHerd simulates it, docs/herd.md shows it.
 type backoff struct{ failures int }
 
 const (

@@ -126,18 +126,23 @@ func clientToken(payload []byte) string {
 }
 
 // parseRejected reads the rejections of the shadow (a number for a code), of
-// Jobs (a word) and of fleet provisioning (members of other names).
+// Jobs (a word), of fleet provisioning (members of other names) and of Device
+// Defender (members of an object).
 func parseRejected(topic string, payload []byte) *Rejected {
 	var doc struct {
 		Code         any    `json:"code"`
 		Message      string `json:"message"`
 		ErrorCode    string `json:"errorCode"`
 		ErrorMessage string `json:"errorMessage"`
+		Details      struct {
+			Code    string `json:"ErrorCode"`
+			Message string `json:"ErrorMessage"`
+		} `json:"statusDetails"`
 	}
 	if err := json.Unmarshal(payload, &doc); err != nil {
 		return &Rejected{Topic: topic, Message: "the reason could not be read", Payload: payload}
 	}
-	r := &Rejected{Topic: topic, Code: doc.ErrorCode, Message: oneLine(doc.Message + doc.ErrorMessage), Payload: payload}
+	r := &Rejected{Topic: topic, Code: doc.ErrorCode + doc.Details.Code, Message: oneLine(doc.Message + doc.ErrorMessage + doc.Details.Message), Payload: payload}
 	switch code := doc.Code.(type) {
 	case string:
 		r.Code = code

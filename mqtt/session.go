@@ -362,12 +362,13 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	s.mu.Lock()
 	handlers, known := s.handlers[filter]
 	kept := s.kept.has(filter)
-	if h != nil {
-		handlers = append(handlers, h) // before the SUBACK: messages may overtake it
-	} else {
+	if h == nil {
 		for wider := range s.handlers {
 			known = known || matches(wider, filter)
 		}
+		kept = kept || s.kept.match(filter)
+	} else {
+		handlers = append(handlers, h) // before the SUBACK: messages may overtake it
 	}
 	if h != nil || kept {
 		s.handlers[filter] = handlers
@@ -439,7 +440,12 @@ func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket)
 	case p := <-reply:
 		return p, nil
 	case <-s.done:
-		return nil, s.lost()
+		select {
+		case p := <-reply: // the last that came
+			return p, nil
+		default:
+			return nil, s.lost()
+		}
 	case <-timer.C:
 		return nil, nil
 	case <-ctx.Done():

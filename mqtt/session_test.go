@@ -351,6 +351,7 @@ func TestRequest(t *testing.T) {
 		"rejected by the shadow":   {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"t","code":409,"message":"Version conflict"}`), "rejected: 409: Version conflict"},
 		"rejected by Jobs":         {`{"clientToken":"t"}`, message("r/rejected", `{"code":"InvalidJson","message":"x"}`), "rejected: InvalidJson: x"},
 		"rejected by provisioning": {`{}`, message("r/rejected", `{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"y"}`), "rejected: InvalidCSR: y"},
+		"rejected by Defender":     {`{}`, message("r/rejected", `{"status":"REJECTED","statusDetails":{"ErrorCode":"Throttled","ErrorMessage":"z"}}`), "rejected: Throttled: z"},
 		"another's rejection":      {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"u","code":409}`), "no reply within 30s"},
 		"rejected in no JSON":      {`{"clientToken":"t"}`, message("r/rejected", `nonsense`), "could not be read"},
 		"rejected in lines":        {`{}`, message("r/rejected", `{"code":1,"message":"a\nb\u001b[2J"}`), "rejected: 1: a b [2J"},
@@ -379,6 +380,38 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+// The replies of a request come under a filter that was there before, and no
+// further one is asked for.
+func TestRequestUnderFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		subscribes := 0
+		s := up(t, server{
+			packets.Subscribe: func(p packets.ControlPacket) []byte {
+				subscribes++
+				id := p.(*packets.SubscribePacket).MessageID
+				return []byte{0x90, 3, byte(id >> 8), byte(id), 1}
+			},
+			packets.Publish: func(p packets.ControlPacket) []byte {
+				publish := p.(*packets.PublishPacket)
+				return append([]byte{0x40, 2, byte(publish.MessageID >> 8), byte(publish.MessageID)}, message(publish.TopicName+"/accepted", "{}")...)
+			},
+		})
+		for _, filter := range []string{"r/+/get/accepted", "r/+/get/rejected", "r/+/get/accepted"} {
+			if err := s.Subscribe(t.Context(), filter, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, topic := range []string{"r/1/get", "r/2/get", "r/2/set"} {
+			if _, err := s.Request(t.Context(), topic, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if subscribes != 4 { // r/2/set has two of its own
+			t.Errorf("%d SUBSCRIBEs", subscribes)
+		}
+	})
+}
+
 // A loss ends every wait, and Done tells.
 func TestLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -398,6 +431,22 @@ func TestLoss(t *testing.T) {
 			t.Errorf("told after %v", waited)
 		}
 	})
+}
+
+// An answer that came right before the end of the connection counts.
+func TestAnswerBeforeLoss(t *testing.T) {
+	for range 64 { // select takes either
+		s := &Session{done: make(chan struct{}), timeout: time.Minute, err: net.ErrClosed}
+		close(s.done)
+		reply := make(chan packets.ControlPacket, 1)
+		if p, err := s.reply(t.Context(), reply); p != nil || !errors.Is(err, ErrLost) {
+			t.Fatalf("%v, %v", p, err)
+		}
+		reply <- new(packets.SubackPacket)
+		if p, err := s.reply(t.Context(), reply); p == nil || err != nil {
+			t.Fatalf("%v, %v", p, err)
+		}
+	}
 }
 
 // A server that answers no PINGREQ is gone.

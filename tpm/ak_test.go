@@ -21,8 +21,10 @@ import (
 
 // Evidence by a kept attestation key is as good as by the primary one, with the
 // device's key certified and a challenge answered.
-func TestKeptAK(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{Banks: "sha256,sha384"})
+func TestKeptAK(t *testing.T) { byEveryWay(t, testKeptAK) }
+
+func testKeptAK(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{Banks: "sha256,sha384"})
 	c := connect(t, emulator.Address())
 	before := allHandles(t, c)
 	created, err := c.CreateAK()
@@ -109,13 +111,14 @@ func TestKeptAK(t *testing.T) {
 	}
 }
 
-func TestAKRefused(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
-	c := connect(t, emulator.Address())
-	if err := tpmtest.ImportRSA(emulatorAlone(t, c, emulator), tpmtest.ROCAKey("ak"), 0x81000100); err != nil {
+func TestAKRefused(t *testing.T) { byEveryWay(t, testAKRefused) }
+
+func testAKRefused(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	if err := tpmtest.ImportRSA(emulator.SWTPM.Address(), tpmtest.ROCAKey("ak"), 0x81000100); err != nil {
 		t.Fatal(err)
 	}
-	c = connect(t, emulator.Address())
+	c := connect(t, emulator.Address())
 	for handle, want := range map[uint32]string{0x81000100: "another key is at", 0x81800000: "no persistent handle of the owner", 0x80000000: "no persistent handle"} {
 		if _, err := c.PersistentAK(handle); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%#x: %v", handle, err)
@@ -125,7 +128,7 @@ func TestAKRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	other := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	if err := other.UseAK(ak); !errors.Is(err, ErrAKUnusable) || other.ak != nil {
 		t.Errorf("another TPM's: %v", err)
 	}
@@ -160,7 +163,7 @@ func TestAKRefused(t *testing.T) {
 }
 
 // emulatorAlone hangs up, since an emulator serves one client at a time.
-func emulatorAlone(t *testing.T, c *TPM, emulator *tpmtest.SWTPM) string {
+func emulatorAlone(t *testing.T, c *TPM, emulator machine) string {
 	t.Helper()
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -170,11 +173,13 @@ func emulatorAlone(t *testing.T, c *TPM, emulator *tpmtest.SWTPM) string {
 
 // A TPM without resource manager that falls silent once is rid of what was left
 // in it by the next connection.
-func TestLeftovers(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestLeftovers(t *testing.T) { byEveryWay(t, testLeftovers) }
+
+func testLeftovers(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	blob := createKey(t, emulator.Address(), "ecdsa-p256")
 	var silent atomic.Uint32 // the command that is not answered
-	proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
+	proxy := by.proxy(t, emulator, func(command, response []byte) []byte {
 		if silent.CompareAndSwap(binary.BigEndian.Uint32(command[6:]), 0) {
 			return nil
 		}

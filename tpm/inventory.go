@@ -131,9 +131,12 @@ func (inv *inventory) addObject(id string, role device.Role, o object) {
 // tpmObject is the name and attributes of a key. A name by a hash that is not
 // known is left out.
 func tpmObject(area *tpm2.TPMTPublic) *device.TPMObject {
-	o := &device.TPMObject{Attributes: binary.BigEndian.Uint32(tpm2.Marshal(area.ObjectAttributes))}
-	if name, err := tpm2.ObjectName(area); err == nil {
-		o.Name = name.Buffer
+	public := tpm2.Marshal(*area)
+	o := &device.TPMObject{Attributes: binary.BigEndian.Uint32(public[4:])} // after type and nameAlg (Part 2, section 12.2.4)
+	if hash, err := area.NameAlg.Hash(); err == nil && hash.Available() {
+		h := hash.New()
+		h.Write(public)
+		o.Name = h.Sum(public[2:4:4])
 	}
 	return o
 }
@@ -177,7 +180,9 @@ func (inv *inventory) addPrimary(p primary, role device.Role, persistent *object
 func (inv *inventory) addEKs(certs []*certificate) {
 	made := make(map[string]*object)
 	for _, matches := range []func(endorsementKey, object) bool{
-		func(ek endorsementKey, o object) bool { return sameTemplate(o.area, &ek.area) },
+		func(ek endorsementKey, o object) bool {
+			return o.area.NameAlg == ek.area.NameAlg && sameTemplate(o.area, &ek.area)
+		},
 		func(ek endorsementKey, o object) bool { return isEK(o.area, ek.algorithm) },
 	} {
 		for _, ek := range endorsementKeys {

@@ -153,7 +153,7 @@ func testInventoryWithoutCertificates(t *testing.T, by *way) {
 }
 
 // evict removes a persistent key, as an owner may.
-func evict(t *testing.T, c *TPM, h tpm2.TPMHandle) {
+func evict(t testing.TB, c *TPM, h tpm2.TPMHandle) {
 	t.Helper()
 	rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(c)
 	if err != nil {

@@ -173,9 +173,11 @@ func TestWords(t *testing.T) {
 
 // A public area that is not the one the TPM names is no key: it was changed on
 // its way, or is of another object.
-func TestNames(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{})
-	proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
+func TestNames(t *testing.T) { byEveryWay(t, testNames) }
+
+func testNames(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
+	proxy := by.proxy(t, emulator, func(command, response []byte) []byte {
 		at := 0 // of the TPM2B_PUBLIC
 		switch binary.BigEndian.Uint32(command[6:]) {
 		case 0x173: // TPM2_ReadPublic

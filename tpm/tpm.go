@@ -1,6 +1,7 @@
 // Package tpm reads one TPM 2.0: what it says of itself, its keys and their
 // certificates, and a quote over a report. It changes nothing in the TPM: what
-// it loads it flushes, on errors too, and it makes nothing persistent. Of a TPM
+// it loads it flushes, on errors too, and it makes nothing persistent but what
+// [TPM.PersistentAK] is asked for. Of a TPM
 // 1.2 it reads what there is to be read without a password, see [tpm12].
 //
 // A TPM is reached through the kernel's character devices, over a socket that
@@ -59,8 +60,9 @@ type TPM struct {
 	address string
 	timeout time.Duration
 
-	is12 atomic.Bool // a TPM 1.2, as the kernel says or as it answered
-	ak   *AK         // nil: the primary key attestationKey
+	is12        atomic.Bool   // a TPM 1.2, as the kernel says or as it answered
+	ak          *AK           // nil: the primary key attestationKey
+	nvBufferMax atomic.Uint32 // TPM_PT_NV_BUFFER_MAX; zero if it was not read
 
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser
@@ -267,6 +269,27 @@ func (t *TPM) exchange(command []byte, deadline time.Time, timeout time.Duration
 	if t.broken != nil {
 		return nil, t.broken
 	}
+	response, err := roundTripBy(t.conn, command, deadline)
+	switch {
+	case err == nil:
+		return response, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		t.broken = fmt.Errorf("%s: %w: no answer within %v (hung, or serving another client: an emulator serves one at a time)", t.address, ErrTimeout, timeout)
+	default:
+		t.broken = fmt.Errorf("%s: %w", t.address, err)
+	}
+	t.conn.Close()
+	return nil, t.broken
+}
+
+// roundTripBy is roundTrip, or os.ErrDeadlineExceeded.
+func roundTripBy(conn io.ReadWriter, command []byte, deadline time.Time) ([]byte, error) {
+	if socket, ok := conn.(net.Conn); ok {
+		if err := socket.SetDeadline(deadline); err != nil {
+			return nil, err
+		}
+		return roundTrip(socket, command)
+	}
 	type result struct {
 		response []byte
 		err      error
@@ -275,22 +298,17 @@ func (t *TPM) exchange(command []byte, deadline time.Time, timeout time.Duration
 	// left behind on a time-out, and ends when the kernel's driver gives up.
 	done := make(chan result, 1)
 	go func() {
-		response, err := roundTrip(t.conn, command)
+		response, err := roundTrip(conn, command)
 		done <- result{response, err}
 	}()
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
 	case r := <-done:
-		if r.err == nil {
-			return r.response, nil
-		}
-		t.broken = fmt.Errorf("%s: %w", t.address, r.err)
+		return r.response, r.err
 	case <-timer.C:
-		t.broken = fmt.Errorf("%s: %w: no answer within %v (hung, or serving another client: an emulator serves one at a time)", t.address, ErrTimeout, timeout)
+		return nil, os.ErrDeadlineExceeded
 	}
-	t.conn.Close()
-	return nil, t.broken
 }
 
 // roundTrip writes one command and reads the response by the length in its header.

@@ -22,6 +22,8 @@ type cloud struct {
 	gateOpen  bool            // as it was reported last
 	foreign   map[string]bool // ids of pending jobs that are others'
 
+	challenges chan challenge // capacity 1
+
 	mu     sync.Mutex
 	tokens []string // of desired checks that are not carried out yet
 }
@@ -31,7 +33,7 @@ const maxTokens = 8
 
 func newCloud(run *deviceRun, client *awsiot.Client, session *mqtt.Session) *cloud {
 	client.Pace, client.Log = &run.pace, run.log
-	return &cloud{Client: client, session: session, run: run, wanted: make(chan struct{}, 1), foreign: make(map[string]bool)}
+	return &cloud{Client: client, session: session, run: run, wanted: make(chan struct{}, 1), challenges: make(chan challenge, 1), foreign: make(map[string]bool)}
 }
 
 func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
@@ -66,10 +68,13 @@ func (c *cloud) ReportMetrics(ctx context.Context, r *device.Report) error {
 	return err
 }
 
-// Next is the next thing that the cloud asks for: jobs first, then a check
-// that the shadow desires.
+// Next is the next thing that the cloud asks for: a challenge first, since
+// somebody waits for its answer, then jobs, then a check that the shadow desires.
 func (c *cloud) Next(ctx context.Context) (*agent.Work, error) {
 	listenErr := c.listen(ctx)
+	if work := c.nextChallenge(); work != nil {
+		return work, listenErr
+	}
 	work, err := c.nextJob(ctx)
 	if work == nil {
 		work = c.nextCheck()
@@ -83,7 +88,7 @@ func (c *cloud) listen(ctx context.Context) error {
 		return nil
 	}
 	c.listening = true
-	return errors.Join(c.OnJobs(ctx, c.wake), c.OnDesiredCheck(ctx, c.desire))
+	return errors.Join(c.OnJobs(ctx, c.wake), c.OnDesiredCheck(ctx, c.desire), c.onChallenges(ctx))
 }
 
 func (c *cloud) wake() {

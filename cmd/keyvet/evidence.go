@@ -104,32 +104,40 @@ func (d *deviceRun) deviceKey() *tpm.Signer {
 	return s
 }
 
+// signed is a report that carries evidence.
+type signed struct {
+	id     string
+	digest [sha256.Size]byte
+}
+
 // attest has the TPM sign a report: with the device's key certified, else
 // without, which the report then says.
 func (d *deviceRun) attest(t *tpm.TPM, r *device.Report) {
-	evidence, err := d.evidence(t, r, d.deviceKey())
+	err := d.attestWith(t, r, d.deviceKey())
 	if err != nil && d.deviceKey() != nil {
 		d.log.Warn("the device's key is not certified", "error", err)
 		r.Gaps = append(r.Gaps, device.Gap{What: "certification of the device's key", Why: err.Error(), Minor: true})
-		evidence, err = d.evidence(t, r, nil)
+		err = d.attestWith(t, r, nil)
 	}
 	if err != nil {
 		d.log.Warn("the report goes without evidence", "error", err)
 		r.Gaps = append(r.Gaps, device.Gap{What: "evidence", Why: err.Error(), Minor: true})
-		return
 	}
-	r.Evidence = evidence
 }
 
-func (d *deviceRun) evidence(t *tpm.TPM, r *device.Report, key *tpm.Signer) (*device.Evidence, error) {
+func (d *deviceRun) attestWith(t *tpm.TPM, r *device.Report, key *tpm.Signer) error {
 	encoded, err := r.Encode()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var digest [sha256.Size]byte
-	if digest, err = device.Digest(encoded); err != nil {
-		return nil, err
+	digest, err := device.Digest(encoded)
+	if err != nil {
+		return err
 	}
 	p := d.cfg.Evidence.PCRs
-	return t.Attest(tpm.AttestRequest{Digest: digest, Bank: p.bank, PCRs: p.indices, DeviceKey: key})
+	if r.Evidence, err = t.Attest(tpm.AttestRequest{Digest: digest, Bank: p.bank, PCRs: p.indices, DeviceKey: key}); err != nil {
+		return err
+	}
+	d.signed = signed{r.ID, digest}
+	return nil
 }

@@ -153,6 +153,9 @@ type deviceRun struct {
 
 	dialer *mqtt.Dialer // nil before the first connection
 	pace   awsiot.Pace
+
+	noChallenges bool   // the broker does not let this device have any
+	signed       signed // the last report with evidence
 }
 
 // vet makes the report, with the thing's name and the TPM's evidence.

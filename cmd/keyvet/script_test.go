@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/localiot"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
@@ -53,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"exit":   exitCommand,
 			"tpm":    tpmCommand,
 			"cloud":  cloudCommand,
+			"fleet":  fleetCommand,
 			"device": deviceCommand,
 			"flip":   flipCommand,
 			"big":    bigCommand,
@@ -114,6 +116,13 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{})
 		ts.Check(err)
 		ts.Setenv("TPM", d.tpm.Address())
+		roots := ts.MkAbs("ek-roots")
+		ts.Check(os.MkdirAll(roots, 0o700))
+		for i, file := range d.tpm.CAFiles() {
+			b, readErr := os.ReadFile(file)
+			ts.Check(readErr)
+			ts.Check(os.WriteFile(filepath.Join(roots, strconv.Itoa(i)+".pem"), b, 0o600))
+		}
 		ts.Setenv("TPM2TOOLS_TCTI", d.tpm.TCTI())
 		ts.Setenv("TPM2OPENSSL_TCTI", d.tpm.TCTI())
 	case "create-key":
@@ -247,6 +256,37 @@ func shadowReports(shadow []byte, pairs []string) bool {
 		}
 	}
 	return true
+}
+
+// fleetCommand is the fleet's side of a challenge, under the certificate of the
+// thing itself: fleet THING CHALLENGE ANSWER publishes the one file and writes
+// the answer to the other.
+func fleetCommand(ts *testscript.TestScript, _ bool, args []string) {
+	d, thing := deskOf(ts), args[0]
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	chain, err := d.cloud.IssueCertificate(thing, key.Public())
+	ts.Check(err)
+	block, _ := pem.Decode(chain)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(d.cloud.CAPEM())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := mqtt.Dial(ctx, mqtt.Config{
+		Endpoints: []string{d.cloud.Endpoint()}, ClientID: "fleet", Roots: roots, Attempts: 1,
+		Certificate: tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key},
+	}, nil)
+	ts.Check(err)
+	defer s.Close()
+	answer := make(chan []byte, 1)
+	ts.Check(s.Subscribe(ctx, "keyvet/"+thing+"/challenge/answer", func(_ string, payload []byte) { answer <- payload }))
+	ts.Check(s.Publish(ctx, "keyvet/"+thing+"/challenge", []byte(ts.ReadFile(args[1]))))
+	select {
+	case payload := <-answer:
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), payload, 0o600))
+	case <-ctx.Done():
+		ts.Fatalf("no answer to the challenge")
+	}
 }
 
 // deviceCommand enrols a device in the directory of its name: device THING

@@ -206,6 +206,9 @@ func TestCut(t *testing.T) {
 							s := &identity.Store{Dir: "/state", Disk: durable.Disk{FS: left}}
 							must(t, s.Recover())
 							expectOne(t, left, tt.current)
+							if !strings.HasPrefix(tt.name, "put") {
+								expectWhole(t, s)
+							}
 							must(t, tt.change(s))
 							expectOne(t, left, []string{tt.end})
 						}
@@ -245,5 +248,17 @@ func expectOne(t *testing.T, disk *durabletest.Disk, want []string) {
 		if strings.Contains(disk.String(), half) {
 			t.Fatalf("%s is left on\n%s", half, disk)
 		}
+	}
+}
+
+// expectWhole wants every credential to have both of its files.
+func expectWhole(t *testing.T, s *identity.Store) {
+	t.Helper()
+	ids, err := s.List()
+	must(t, err)
+	for _, id := range ids {
+		_, err1 := s.Certificate(id)
+		_, err2 := s.Key(id)
+		must(t, errors.Join(err1, err2))
 	}
 }

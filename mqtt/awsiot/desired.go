@@ -20,20 +20,22 @@ const maxCheckToken = 128
 // desires besides, or in another shape, is left alone and logged once.
 func (c *Client) OnDesiredCheck(ctx context.Context, f func(token string)) error {
 	var mu sync.Mutex
-	last := ""
-	tell := func(token string, err error) {
+	var last desiredCheck
+	tell := func(desired desiredCheck, err error) {
 		if err != nil {
 			c.logOnce("desired check is left alone", err)
 			return
 		}
 		mu.Lock()
-		news := token != "" && token != last
+		// Messages may overtake each other; a version that is not told is new.
+		stale := desired.Version > 0 && desired.Version < last.Version
+		news := !stale && desired.Token != "" && desired.Token != last.Token
 		if news {
-			last = token
+			last = desired
 		}
 		mu.Unlock()
 		if news {
-			f(token)
+			f(desired.Token)
 		}
 	}
 	// Before the shadow is read, so that no request falls in between.
@@ -61,22 +63,29 @@ func (c *Client) AcknowledgeCheck(ctx context.Context, token string) error {
 	return c.updateShadow(ctx, map[string]any{"check": token})
 }
 
-// parseDelta reads the desired token of an update/delta, "" if it has none.
-func parseDelta(payload []byte) (string, error) {
+// desiredCheck is the desired token, "" if there is none, of a version of the shadow.
+type desiredCheck struct {
+	Token   string
+	Version int64
+}
+
+// parseDelta reads an update/delta.
+func parseDelta(payload []byte) (desiredCheck, error) {
 	var doc struct {
 		State struct {
 			Check json.RawMessage `json:"check"`
 		} `json:"state"`
+		Version int64 `json:"version"`
 	}
 	if err := decode(payload, &doc); err != nil {
-		return "", err
+		return desiredCheck{}, err
 	}
-	return checkToken(doc.State.Check)
+	token, err := checkToken(doc.State.Check)
+	return desiredCheck{token, doc.Version}, err
 }
 
-// parseShadow reads the desired token of a shadow, "" if there is none or it
-// is reported already.
-func parseShadow(payload []byte) (string, error) {
+// parseShadow reads a shadow, in which a token that is reported already is desired no more.
+func parseShadow(payload []byte) (desiredCheck, error) {
 	var doc struct {
 		State struct {
 			Desired struct {
@@ -84,21 +93,19 @@ func parseShadow(payload []byte) (string, error) {
 			} `json:"desired"`
 			Reported json.RawMessage `json:"reported"`
 		} `json:"state"`
+		Version int64 `json:"version"`
 	}
 	if err := decode(payload, &doc); err != nil {
-		return "", err
+		return desiredCheck{}, err
 	}
-	desired, err := checkToken(doc.State.Desired.Check)
-	if err != nil {
-		return "", err
-	}
+	token, err := checkToken(doc.State.Desired.Check)
 	var reported struct {
 		Check string `json:"check"`
 	}
-	if len(doc.State.Reported) > 0 && json.Unmarshal(doc.State.Reported, &reported) == nil && reported.Check == desired {
-		return "", nil
+	if len(doc.State.Reported) > 0 && json.Unmarshal(doc.State.Reported, &reported) == nil && reported.Check == token {
+		token = ""
 	}
-	return desired, nil
+	return desiredCheck{token, doc.Version}, err
 }
 
 func checkToken(value json.RawMessage) (string, error) {

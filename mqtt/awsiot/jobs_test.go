@@ -95,6 +95,13 @@ func equalJobs(a, b *awsiot.Job) bool {
 	return fmt.Sprintf("%+v", *a) == fmt.Sprintf("%+v", *b)
 }
 
+func TestStartNextRejected(t *testing.T) {
+	_, c := dialScript(t, func(request) answer { return reject(`{"code":"InternalError","message":"oops"}`) })
+	if job, err := c.StartNextJob(t.Context(), nil); job != nil || err == nil || !strings.Contains(err.Error(), "start job") {
+		t.Errorf("%+v, %v", job, err)
+	}
+}
+
 func TestStartNextJob(t *testing.T) {
 	s, c := dialScript(t, func(request) answer {
 		return accept(`{"execution":{"jobId":"j1","status":"IN_PROGRESS","versionNumber":2}}`)

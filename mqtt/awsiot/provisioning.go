@@ -21,6 +21,17 @@ type Provisioner struct {
 // NewProvisioner makes the provisioner of a session that need not be a thing's.
 func NewProvisioner(s *mqtt.Session) Provisioner { return Provisioner{session: s} }
 
+// claimPrefix is what the client id of a claim starts with in docs/aws/claim-policy.json,
+// so that whoever has a claim cannot take over the connection of a thing.
+const claimPrefix = "keyvet-claim-"
+
+// ClaimClientID is the client id for a session with a claim, whose devices
+// would cut each other off if they had one between them.
+func ClaimClientID(thing string) string {
+	id := claimPrefix + thing
+	return id[:min(len(id), mqtt.MaxClientID)]
+}
+
 // Certificate is a certificate as it was issued.
 type Certificate struct {
 	ID             string // AWS IoT's; safe as the name of a file

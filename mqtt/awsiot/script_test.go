@@ -108,11 +108,15 @@ func (s *script) OnSubscribed(_ *mochi.Client, pk packets.Packet, _ []byte) {
 	}
 }
 
-// OnPublish keeps requests from going to subscribers.
+// OnPublish keeps requests from going to subscribers, and records them before
+// their PUBACK.
 func (s *script) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	if cl.Net.Inline {
 		return pk, nil
 	}
+	s.mu.Lock()
+	s.published = append(s.published, requestOf(pk))
+	s.mu.Unlock()
 	return pk, packets.CodeSuccessIgnore
 }
 
@@ -120,10 +124,8 @@ func (s *script) OnPublished(cl *mochi.Client, pk packets.Packet) {
 	if cl.Net.Inline {
 		return
 	}
-	r := request{topic: pk.TopicName, raw: pk.Payload}
-	_ = json.Unmarshal(pk.Payload, &r.doc) // not every payload is JSON
+	r := requestOf(pk)
 	s.mu.Lock()
-	s.published = append(s.published, r)
 	answerer := s.answer
 	s.mu.Unlock()
 	if answerer == nil {
@@ -138,6 +140,12 @@ func (s *script) OnPublished(cl *mochi.Client, pk packets.Packet) {
 		a.payload = strings.Replace(a.payload, ",}", "}", 1)
 	}
 	s.send(pk.TopicName+"/"+a.kind, a.payload)
+}
+
+func requestOf(pk packets.Packet) request {
+	r := request{topic: pk.TopicName, raw: pk.Payload}
+	_ = json.Unmarshal(pk.Payload, &r.doc) // not every payload is JSON
+	return r
 }
 
 // send sends a message of the cloud's own.

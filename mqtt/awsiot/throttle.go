@@ -45,20 +45,15 @@ func patiently(ctx context.Context, try func() ([]byte, error)) ([]byte, error) 
 	}
 }
 
-// throttled knows the words of Jobs, of the shadow (HTTP's number), of fleet
-// provisioning, which has a number beside the word, and of Device Defender,
-// which has the word elsewhere.
+// throttled knows the words of Jobs, of the shadow (HTTP's number), of Device
+// Defender and of fleet provisioning, which has a number beside the word.
 func throttled(r *mqtt.Rejected) bool {
+	switch r.Code {
+	case "RequestThrottled", "429", "Throttled", "ThrottlingException":
+		return true
+	}
 	var doc struct {
-		StatusCode    json.Number `json:"statusCode"`
-		StatusDetails struct{ ErrorCode string }
+		StatusCode json.Number `json:"statusCode"`
 	}
-	_ = decode(r.Payload, &doc) // what could be read counts
-	for _, code := range []string{r.Code, doc.StatusCode.String(), doc.StatusDetails.ErrorCode} {
-		switch code {
-		case "RequestThrottled", "429", "Throttled", "ThrottlingException":
-			return true
-		}
-	}
-	return false
+	return decode(r.Payload, &doc) == nil && doc.StatusCode == "429"
 }

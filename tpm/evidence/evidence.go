@@ -166,6 +166,27 @@ func canonical(e *device.Evidence, report []byte) bool {
 	return bytes.HasSuffix(report, append(append([]byte(`,"evidence":`), b...), '}'))
 }
 
+// Replace is a report with other evidence in the place of its own.
+func Replace(report []byte, e *device.Evidence) ([]byte, error) {
+	r := new(device.Report)
+	if err := json.Unmarshal(report, r); err != nil {
+		return nil, fmt.Errorf("evidence: replace: %w", err)
+	}
+	if r.Evidence == nil || !canonical(r.Evidence, report) {
+		return nil, errors.New("evidence: replace: the report has no evidence, or is not written as keyvet writes it")
+	}
+	old, err := json.Marshal(r.Evidence)
+	if err != nil {
+		return nil, fmt.Errorf("evidence: replace: %w", err)
+	}
+	replacement, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("evidence: replace: %w", err)
+	}
+	head := report[:len(report)-len(old)-1]
+	return append(append(bytes.Clone(head), replacement...), '}'), nil
+}
+
 func hashName(alg tpm2.TPMAlgID) string {
 	switch alg {
 	case tpm2.TPMAlgSHA1:

@@ -550,3 +550,57 @@ func FuzzAttestation(f *testing.F) {
 		}
 	})
 }
+
+// A report with other evidence is the same but for that.
+func TestReplace(t *testing.T) {
+	e := recorded(t)
+	if same, err := Replace(report, e); err != nil || !bytes.Equal(same, report) {
+		t.Errorf("%s, %v", same, err)
+	}
+	e.Nonce = b64([]byte("another"))
+	changed, err := Replace(report, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := device.Digest(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := device.Digest(changed); err != nil || after != before || !canonical(e, changed) {
+		t.Errorf("%s, %v", changed, err)
+	}
+	bare := []byte(`{"schema":"keyvet.report/1"}`)
+	for name, bad := range map[string][]byte{"no report": []byte("x"), "no evidence": bare, "spaced": append(bytes.Clone(report), ' ')} {
+		if got, err := Replace(bad, e); err == nil {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+// FuzzChallenge makes challenges to keys that certificates may hold.
+func FuzzChallenge(f *testing.F) {
+	name := append([]byte{0, 0x0b}, make([]byte, 32)...)
+	for _, curve := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			f.Fatal(err)
+		}
+		spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(spki, name)
+	}
+	ca := roots(f)[0]
+	f.Add(ca.RawSubjectPublicKeyInfo, name)
+	f.Add(ca.RawSubjectPublicKeyInfo, name[:33])
+	f.Fuzz(func(t *testing.T, spki, name []byte) {
+		key, err := x509.ParsePKIXPublicKey(spki)
+		if err != nil {
+			return
+		}
+		if c, secret, err := NewChallenge(key, name); err == nil && (len(secret) != 32 || len(c.CredentialBlob) == 0 || len(c.Secret) == 0) || err != nil && (c != nil || secret != nil) {
+			t.Fatalf("%+v, %x, %v", c, secret, err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package durabletest
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -164,6 +165,9 @@ func (d *Disk) Create(name string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
+// Size is the bytes in files.
+func (d *Disk) Size() int { return d.root.size() }
+
 func (n *node) size() int {
 	size := len(n.data)
 	for _, e := range n.entries {
@@ -306,21 +310,39 @@ func (d *Disk) Cut() []*Disk {
 	}
 	var all []*Disk
 	seen := map[string]bool{}
-	last := 1<<len(d.pending) - 1
-	for subset := last; subset >= 0; subset-- {
+	for subset := 1<<len(d.pending) - 1; subset >= 0; subset-- {
 		for _, tear := range torn {
-			left := &Disk{Limit: d.Limit, root: d.survivor(subset, tear)}
-			if key := left.String(); !seen[key] {
+			root, tore := d.survivor(subset, tear)
+			left := &Disk{Limit: d.Limit, root: root}
+			if len(d.pending) > 0 || tore { // else there is but one
+				key := left.digest()
+				if seen[key] {
+					continue
+				}
 				seen[key] = true
-				all = append(all, left)
+			}
+			all = append(all, left)
+			if !tore {
+				break
 			}
 		}
 	}
 	return all
 }
 
-// survivor copies the tree with those pending changes whose bit is in subset.
-func (d *Disk) survivor(subset int, tear func([]byte) []byte) *node {
+// digest is equal for equal disks.
+func (d *Disk) digest() string {
+	h := sha256.New()
+	d.each(func(name string, n *node) {
+		fmt.Fprintf(h, "%d %d %d %s ", n.mode, len(name), len(n.data), name)
+		h.Write(n.data)
+	})
+	return string(h.Sum(nil))
+}
+
+// survivor copies the tree with those pending changes whose bit is in subset,
+// and tells whether there was anything to tear.
+func (d *Disk) survivor(subset int, tear func([]byte) []byte) (root *node, tore bool) {
 	entries := map[*node]map[string]*node{}
 	of := func(n *node) map[string]*node {
 		if entries[n] == nil {
@@ -337,7 +359,7 @@ func (d *Disk) survivor(subset int, tear func([]byte) []byte) *node {
 	copied = func(n *node) *node {
 		c := &node{mode: n.mode, data: n.data, synced: true}
 		if !n.synced && n.mode.IsRegular() {
-			c.data = tear(n.data)
+			c.data, tore = tear(n.data), true
 		}
 		if n.mode.IsDir() {
 			c.entries, c.durable = map[string]*node{}, map[string]*node{}
@@ -348,23 +370,30 @@ func (d *Disk) survivor(subset int, tear func([]byte) []byte) *node {
 		}
 		return c
 	}
-	return copied(d.root)
+	root = copied(d.root)
+	return root, tore
 }
 
 // String lists every file with its content, for comparing and for messages.
 func (d *Disk) String() string {
 	var b strings.Builder
-	var list func(string, *node)
-	list = func(name string, n *node) {
+	d.each(func(name string, n *node) {
 		fmt.Fprintf(&b, "%v %s", n.mode, name)
 		if !n.mode.IsDir() {
 			fmt.Fprintf(&b, " %q", n.data)
 		}
 		b.WriteByte('\n')
+	})
+	return b.String()
+}
+
+func (d *Disk) each(visit func(name string, n *node)) {
+	var list func(string, *node)
+	list = func(name string, n *node) {
+		visit(name, n)
 		for _, e := range slices.Sorted(maps.Keys(n.entries)) {
 			list(path.Join(name, e), n.entries[e])
 		}
 	}
 	list("/", d.root)
-	return b.String()
 }
