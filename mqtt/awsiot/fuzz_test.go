@@ -230,6 +230,21 @@ func TestPatienceEndsWithContext(t *testing.T) {
 	})
 }
 
+func TestDesires(t *testing.T) {
+	var d desires
+	for _, tt := range []struct {
+		token   string
+		version int64
+		want    bool
+	}{
+		{"", 1, false}, {"a", 1, true}, {"a", 1, false}, {"a", 2, false}, {"", 3, false}, {"b", 4, true}, {"a", 2, false}, {"c", 4, true}, {"d", 0, true}, {"e", 1, true},
+	} {
+		if got := d.news(desiredCheck{tt.token, tt.version}); got != tt.want {
+			t.Errorf("%+v: %t", tt, got)
+		}
+	}
+}
+
 func TestPace(t *testing.T) {
 	var p Pace
 	now := time.Unix(1700000000, 0)
