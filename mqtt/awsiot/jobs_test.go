@@ -175,7 +175,8 @@ func TestUpdateJob(t *testing.T) {
 		err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, details)
 		good := err == nil
 		if tt.err != nil || tt.text != "" {
-			good = err != nil && strings.Contains(err.Error(), tt.text) && (tt.err == nil || errors.Is(err, tt.err))
+			good = err != nil && strings.Contains(err.Error(), tt.text) && (tt.err == nil || errors.Is(err, tt.err)) &&
+				(tt.err == awsiot.ErrJobEnded) == errors.Is(err, awsiot.ErrJobEnded)
 		}
 		if !good {
 			t.Errorf("%s: %v", tt.name, err)
