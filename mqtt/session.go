@@ -440,7 +440,12 @@ func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket)
 	case p := <-reply:
 		return p, nil
 	case <-s.done:
-		return nil, s.lost()
+		select {
+		case p := <-reply: // the last that came
+			return p, nil
+		default:
+			return nil, s.lost()
+		}
 	case <-timer.C:
 		return nil, nil
 	case <-ctx.Done():

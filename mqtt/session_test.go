@@ -433,6 +433,22 @@ func TestLoss(t *testing.T) {
 	})
 }
 
+// An answer that came right before the end of the connection counts.
+func TestAnswerBeforeLoss(t *testing.T) {
+	for range 64 { // select takes either
+		s := &Session{done: make(chan struct{}), timeout: time.Minute, err: net.ErrClosed}
+		close(s.done)
+		reply := make(chan packets.ControlPacket, 1)
+		if p, err := s.reply(t.Context(), reply); p != nil || !errors.Is(err, ErrLost) {
+			t.Fatalf("%v, %v", p, err)
+		}
+		reply <- new(packets.SubackPacket)
+		if p, err := s.reply(t.Context(), reply); p == nil || err != nil {
+			t.Fatalf("%v, %v", p, err)
+		}
+	}
+}
+
 // A server that answers no PINGREQ is gone.
 func TestNoPingresp(t *testing.T) {
 	for what, alive := range map[string]bool{"PINGRESP": true, "no PINGRESP": false} {

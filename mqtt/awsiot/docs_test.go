@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -104,8 +105,12 @@ func (s *script) uses(clientID string) []use {
 func sessions(t *testing.T) map[string][]use {
 	t.Helper()
 	cert := quoted(t, certificatePEM(t))
+	answered := make(chan struct{})
+	var current *script
 	answerer := func(r request) answer {
 		switch {
+		case strings.HasSuffix(r.topic, "/challenge/answer"):
+			close(answered)
 		case strings.Contains(r.topic, "certificate"):
 			return accept(`{"certificateId":"a","certificatePem":%s,"certificateOwnershipToken":"t"}`, cert)
 		case strings.Contains(r.topic, "provision"):
@@ -141,6 +146,18 @@ func sessions(t *testing.T) map[string][]use {
 			return err
 		},
 		"CommitCertificate": func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.CommitCertificate(ctx, "j", "a") },
+		"OnChallenge": func(c *awsiot.Client, _ awsiot.Provisioner) error {
+			err := c.OnChallenge(ctx, nil)
+			if err == nil {
+				err = current.broker.Publish("keyvet/"+thing+"/challenge", []byte("{}"), false, 1) // is answered, with the reason
+			}
+			select {
+			case <-answered:
+			case <-time.After(10 * time.Second):
+				return errors.Join(err, errors.New("the challenge is not answered"))
+			}
+			return err
+		},
 	}
 	register := func(template string) func(*awsiot.Client, awsiot.Provisioner) error {
 		return func(_ *awsiot.Client, p awsiot.Provisioner) error {
@@ -148,7 +165,7 @@ func sessions(t *testing.T) map[string][]use {
 			return err
 		}
 	}
-	rotations := []string{"CreateCertificate", "RegisterThing", "RequestCertificate", "CommitCertificate"}
+	besides := []string{"OnChallenge", "CreateCertificate", "RegisterThing", "RequestCertificate", "CommitCertificate"}
 	// A method that comes to be has to be put here.
 	client := reflect.TypeFor[*awsiot.Client]()
 	for i := range client.NumMethod() {
@@ -159,6 +176,7 @@ func sessions(t *testing.T) map[string][]use {
 	record := func(clientID string, do ...func(*awsiot.Client, awsiot.Provisioner) error) []use {
 		s := newScript(t, answerer)
 		s.config.ClientID = clientID
+		current = s
 		session, err := mqtt.Dial(ctx, s.config, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -177,7 +195,7 @@ func sessions(t *testing.T) map[string][]use {
 	}
 	var always []func(*awsiot.Client, awsiot.Provisioner) error
 	for name, f := range methods {
-		if !slices.Contains(rotations, name) {
+		if !slices.Contains(besides, name) {
 			always = append(always, f)
 		}
 	}
@@ -185,6 +203,7 @@ func sessions(t *testing.T) map[string][]use {
 		"device":                 record(thing, always...),
 		"rotate-by-provisioning": record(thing, methods["CreateCertificate"], register("keyvet-rotate")),
 		"rotate-by-topics":       record(thing, methods["RequestCertificate"], methods["CommitCertificate"]),
+		"challenge":              record(thing, methods["OnChallenge"]),
 		"claim":                  record(awsiot.ClaimClientID(thing), methods["CreateCertificate"], register("keyvet-first")),
 	}
 }
@@ -196,7 +215,7 @@ func TestPolicies(t *testing.T) {
 		text := readDoc(t, name+"-policy.json")
 		p := parsePolicy(t, text)
 		with := []policy{p}
-		if strings.HasPrefix(name, "rotate") { // stands beside the device's
+		if strings.HasPrefix(name, "rotate") || name == "challenge" { // stands beside the device's
 			with = append(with, deviceToo)
 		}
 		for _, u := range uses {

@@ -265,8 +265,6 @@ func (s *Server) WaitExecution(ctx context.Context, id, thing string, until func
 
 // changeJobs changes the jobs under the lock and keeps them. It returns what is
 // to be told to every thing whose queue is another one than before.
-//
-// What has run out of time is ended here, at the next look, not by a timer.
 func (s *Server) changeJobs(change func(now time.Time) error) ([]notice, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,7 +277,41 @@ func (s *Server) changeJobs(change func(now time.Time) error) ([]notice, error) 
 		err = failed
 	}
 	s.wake()
+	s.setAlarm(now)
 	return s.notices(before, after, now), err
+}
+
+// setAlarm sees to it that what runs out of time is ended then; mu is held.
+func (s *Server) setAlarm(now time.Time) {
+	if s.alarm != nil {
+		s.alarm.Stop()
+	}
+	var first time.Time
+	for _, j := range s.registry.Jobs {
+		for _, e := range j.Executions {
+			if d := e.deadline(); !e.Ended() && !d.IsZero() && (first.IsZero() || d.Before(first)) {
+				first = d
+			}
+		}
+	}
+	if first.IsZero() || s.wires == nil {
+		return
+	}
+	s.alarm = time.AfterFunc(first.Sub(now), func() {
+		notices, err := s.changeJobs(func(time.Time) error { return nil })
+		if err != nil {
+			s.log.Error("jobs not kept", "error", err)
+		}
+		s.tell(notices)
+	})
+}
+
+// deadline is the earlier of the two, or zero.
+func (e *Execution) deadline() time.Time {
+	if e.Deadline.IsZero() || !e.StepDeadline.IsZero() && e.StepDeadline.Before(e.Deadline) {
+		return e.StepDeadline
+	}
+	return e.Deadline
 }
 
 func (s *Server) tell(notices []notice) {
@@ -290,10 +322,9 @@ func (s *Server) tell(notices []notice) {
 
 // expire ends what has run out of time; mu is held.
 func (s *Server) expire(now time.Time) {
-	past := func(t time.Time) bool { return !t.IsZero() && now.After(t) }
 	for _, j := range s.registry.Jobs {
 		for _, e := range slices.Clone(j.Executions) {
-			if !e.Ended() && (past(e.Deadline) || past(e.StepDeadline)) {
+			if d := e.deadline(); !e.Ended() && !d.IsZero() && !now.Before(d) {
 				j.end(e, TimedOut, now)
 			}
 		}
@@ -371,14 +402,8 @@ func (s *Server) describe(e *Execution, document bool, now time.Time) map[string
 	if len(e.StatusDetails) > 0 {
 		m["statusDetails"] = e.StatusDetails
 	}
-	if !e.Ended() {
-		first := e.Deadline
-		if first.IsZero() || !e.StepDeadline.IsZero() && e.StepDeadline.Before(first) {
-			first = e.StepDeadline
-		}
-		if !first.IsZero() {
-			m["approximateSecondsBeforeTimedOut"] = int64(first.Sub(now) / time.Second)
-		}
+	if d := e.deadline(); !e.Ended() && !d.IsZero() {
+		m["approximateSecondsBeforeTimedOut"] = int64(d.Sub(now) / time.Second)
 	}
 	if document {
 		m["jobDocument"] = s.registry.job(e.Job).document()

@@ -219,6 +219,49 @@ func TestJobRetries(t *testing.T) {
 	}
 }
 
+// An execution that runs out of time ends by itself, after a restart too.
+func TestJobTimesOut(t *testing.T) {
+	dir := t.TempDir()
+	s, err := localiot.Start(localiot.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	job := func(id string) {
+		t.Helper()
+		if err := s.CreateJob(localiot.Job{ID: id, Things: []string{"gw"}, Document: json.RawMessage(`{}`), Timeout: 100 * time.Millisecond}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait := func(id string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if e, err := s.WaitExecution(ctx, id, "gw", localiot.Execution.Ended); err != nil || e.Status != localiot.TimedOut {
+			t.Fatalf("%+v, %v", e, err)
+		}
+	}
+	job("a")
+	d := dial(t, s, "gw")
+	d.write(subscribe("$aws/things/gw/jobs/notify-next"))
+	d.read()
+	d.job("start-next", ``)
+	wait("a")
+	if m, ok := d.read().(*packets.PublishPacket); !ok || strings.Contains(string(m.Payload), "execution") {
+		t.Errorf("%v", m)
+	}
+	job("b")
+	d.read()
+	d.job("start-next", ``)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = localiot.Start(localiot.Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	wait("b")
+}
+
 func TestJobDocuments(t *testing.T) {
 	s := start(t)
 	if err := s.CreateJob(localiot.Job{ID: "text", Things: []string{"gw"}, Document: json.RawMessage(`{"a":1}`), DocumentAsString: true}); err != nil {

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,7 +36,8 @@ type Options struct {
 	Log  *slog.Logger // nil: none
 	// MaxVersion of TLS; 0 is the newest. AWS IoT has security policies of TLS 1.2 alone.
 	MaxVersion uint16
-	// Names are what the server's certificate is for besides localhost.
+	// Names are hosts and addresses that the server's certificate is for besides
+	// localhost; Endpoint gives the first.
 	Names []string
 	// Quotas are kept that count by time: one CONNECT a second per client id,
 	// 100 messages a second per connection. Off, so that tests need not wait.
@@ -47,6 +49,19 @@ type Options struct {
 	// Provider is an account's certificate provider: it answers a device's CSR
 	// with a chain, leaf first, DER. nil: the CA of Dir, and the CSR's subject.
 	Provider func(*x509.CertificateRequest) ([][]byte, error)
+	// OnPacket is called with every packet of a device before it is acted upon,
+	// and with every packet to one before it is sent, which waits for it to return:
+	// the place to cut a device's power. It may be called by many at a time.
+	OnPacket func(Packet)
+}
+
+// Packet is one MQTT packet.
+type Packet struct {
+	In            bool   // from the device
+	Type          byte   // as MQTT numbers them: 1 CONNECT, 3 PUBLISH …
+	Topic         string // of a PUBLISH
+	Thing         string // whose certificate the connection is under, or ""
+	CertificateID string
 }
 
 // Connection is one TLS connection, whether or not it came to a session.
@@ -80,6 +95,7 @@ const maxRecorded = 10000
 // Server is a running endpoint.
 type Server struct {
 	log      *slog.Logger
+	host     string
 	ca       *authority
 	broker   *mochi.Server
 	cloud    *cloud
@@ -89,6 +105,7 @@ type Server struct {
 	quotas   bool
 	jitr     bool
 	provider func(*x509.CertificateRequest) ([][]byte, error)
+	onPacket func(Packet)
 
 	mu          sync.Mutex
 	faults      Faults
@@ -97,6 +114,7 @@ type Server struct {
 	wires       map[*wire]bool // every connection; nil once the server is being closed
 	registry    registry
 	templates   map[string]*template
+	alarm       *time.Timer         // for the first execution that runs out of time
 	defended    map[string]defended // the last report to Device Defender, by thing
 	messages    []recorded
 	connections []Connection
@@ -120,8 +138,11 @@ func Start(opts Options) (*Server, error) {
 		opts.Life = year
 	}
 	s := &Server{
-		log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider,
+		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider, onPacket: opts.OnPacket,
 		wires: make(map[*wire]bool), templates: make(map[string]*template), defended: make(map[string]defended), changed: make(chan struct{}),
+	}
+	if len(opts.Names) > 0 {
+		s.host = opts.Names[0]
 	}
 	s.cloud = &cloud{server: s, connected: make(map[string]time.Time)}
 	if err := s.AddTemplate(Template, []byte(templateBody)); err != nil {
@@ -156,6 +177,9 @@ func Start(opts Options) (*Server, error) {
 		tcp.Close()
 		return nil, fmt.Errorf("localiot: start broker: %w", err)
 	}
+	s.mu.Lock()
+	s.setAlarm(time.Now())
+	s.mu.Unlock()
 	return s, nil
 }
 
@@ -165,6 +189,9 @@ func (s *Server) Close() error {
 	wires := s.wires
 	s.wires = nil
 	s.setFaults(Faults{})
+	if s.alarm != nil {
+		s.alarm.Stop()
+	}
 	s.mu.Unlock()
 	if wires == nil {
 		return nil
@@ -179,10 +206,10 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Endpoint is "localhost:port"; the server's certificate is for localhost,
-// 127.0.0.1 and ::1.
+// Endpoint is "localhost:port", or the first of Options.Names with the port;
+// the server's certificate is for localhost, 127.0.0.1 and ::1 in any case.
 func (s *Server) Endpoint() string {
-	return fmt.Sprintf("localhost:%d", s.listener.Addr().(*net.TCPAddr).Port)
+	return net.JoinHostPort(s.host, strconv.Itoa(s.listener.Addr().(*net.TCPAddr).Port))
 }
 
 // Connections are those seen so far, refused ones included, oldest first.
