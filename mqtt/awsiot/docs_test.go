@@ -608,7 +608,7 @@ func python(t *testing.T, function, boto3, call string, event any) string {
 // Finding Format requires, within their lengths.
 func TestSecurityHub(t *testing.T) {
 	sent := sentFindings(t)
-	event := map[string]any{"reportId": sent.doc["reportId"], "verdict": sent.doc["verdict"], "findings": sent.doc["findings"], "thingName": thing, "receivedAt": 1700000000123}
+	event := map[string]any{"reportId": sent.doc["reportId"], "verdict": sent.doc["verdict"], "findings": sent.doc["findings"], "thingName": thing, "receivedAt": int64(1700000000123)}
 	out := python(t, "SecurityHubFunction", `
 class Hub:
     def batch_import_findings(self, Findings):
