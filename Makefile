@@ -17,7 +17,7 @@ PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
-.PHONY: build test lint golangci go-test test-386 test-arm test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
+.PHONY: build test lint golangci go-test test-386 test-arm test-qemu-user test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
 
 build: ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
@@ -43,8 +43,11 @@ test-386:
 	GOARCH=386 $(GO) test -skip SDK ./mqtt/localiot
 	GOARCH=386 $(GO) test -run 'Published|Debian|Config|CommandLine' ./cmd/keyvet
 
-test-arm: # under emulation, which loses the address of a SIGBUS
-	GOARCH=arm GOARM=6 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -skip TestShrunkFile $(PURE)
+test-arm: # the smallest device, under emulation
+	.ci/qemu-user armv6 $(PURE)
+
+test-qemu-user: tools-test ## the pure packages and keyvet check on the other architectures, under emulation
+	.ci/qemu-user "armv7 arm64 mipsle riscv64" $(PURE)
 
 test-qemu-i2c: tools-test ## the I2C driver on QEMU's model of a TPM; downloads a QEMU that has it, 36 MB
 	.ci/qemu-i2c bin/qemu
