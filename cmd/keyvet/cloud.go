@@ -150,11 +150,11 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 			continue
 		}
 		job, err := c.DescribeJob(ctx, id)
+		if job == nil && err == nil || errors.Is(err, awsiot.ErrJobEnded) {
+			continue // over meanwhile
+		}
 		if err != nil {
 			return nil, err
-		}
-		if job == nil {
-			continue // over meanwhile
 		}
 		operation, err := awsiot.ParseOperation(job.Document)
 		var malformed *awsiot.DocumentError

@@ -38,10 +38,11 @@ func (d *deviceRun) newEngine() *rotate.Engine {
 		Keys: deviceKeys{d}, Vetter: deviceVetter{d}, Cloud: deviceCloud{d}, Gate: deviceGate{d},
 		Grace: d.cfg.Rotate.Grace.Duration, Log: d.log,
 	}
-	if d.cfg.Provision.DeleteClaim {
-		e.EndClaim = func(context.Context) error {
-			return errors.Join(durable.Remove(d.cfg.Provision.ClaimKey), durable.Remove(d.cfg.Provision.ClaimCertificate))
+	e.EndOld = func(_ context.Context, id string) error {
+		if id != rotate.Claim || !d.cfg.Provision.DeleteClaim {
+			return nil // the operator's
 		}
+		return errors.Join(durable.Remove(d.cfg.Provision.ClaimKey), durable.Remove(d.cfg.Provision.ClaimCertificate))
 	}
 	return e
 }
@@ -95,8 +96,8 @@ func (d *deviceRun) rotate(ctx context.Context, w *agent.Work) error {
 	switch current, err := d.store.Current(); {
 	case errors.Is(err, identity.ErrNone):
 		request.From = rotate.Configured
-	case err == nil && current == identity.First && (d.cfg.Identity.Certificate != "" || d.cfg.Identity.Key != ""):
-		return fmt.Errorf("identity.certificate and identity.key are both to be set, and outside of %s/identity, or neither", d.cfg.StateDir)
+	case err == nil && current == identity.First && d.cfg.Identity.Certificate != "":
+		return fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", d.cfg.StateDir)
 	}
 	_, err := d.named().Run(ctx, request)
 	return errors.Join(err, d.load())
@@ -260,6 +261,10 @@ func (d *deviceRun) paths(id string) (certificate, key string) {
 		return d.cfg.Provision.ClaimCertificate, d.cfg.Provision.ClaimKey
 	case rotate.Configured:
 		return d.cfg.configured()
+	case identity.First:
+		if d.cfg.Identity.Key != "" {
+			return d.store.CertificatePath(id), d.cfg.Identity.Key
+		}
 	}
 	return d.store.CertificatePath(id), d.store.KeyPath(id)
 }

@@ -35,22 +35,6 @@ const First = "first"
 type Store struct {
 	Dir  string // the state directory
 	Disk durable.Disk
-	// Shared lets the group of the process read what is written from now on.
-	Shared bool
-}
-
-func (s *Store) dirMode() fs.FileMode {
-	if s.Shared {
-		return 0o750
-	}
-	return 0o700
-}
-
-func (s *Store) fileMode() fs.FileMode {
-	if s.Shared {
-		return 0o640
-	}
-	return 0o600
 }
 
 const (
@@ -101,7 +85,7 @@ func CheckID(id string) error {
 // nothing is in use any more, else back; a removal that has begun is finished.
 func (s *Store) Recover() error {
 	for _, dir := range []string{"", credentials} {
-		if err := s.Disk.Dir(s.path(dir), s.dirMode()); err != nil {
+		if err := s.Disk.Dir(s.path(dir), 0o700); err != nil {
 			return fmt.Errorf("identity: %w", err)
 		}
 	}
@@ -118,7 +102,7 @@ func (s *Store) Recover() error {
 		case strings.HasPrefix(e.Name(), removed):
 			err = s.Disk.RemoveDir(dir)
 		case e.IsDir():
-			err = s.Disk.Dir(dir, s.dirMode()) // of half-written files
+			err = s.Disk.Dir(dir, 0o700) // of half-written files
 		}
 		if err != nil {
 			return fmt.Errorf("identity: %w", err)
@@ -221,9 +205,9 @@ func (s *Store) put(id, name string, data []byte) error {
 	case current == id:
 		return fmt.Errorf("identity: %s is in use and is not written to", id)
 	}
-	err := s.Disk.Dir(s.path(credentials, id), s.dirMode())
+	err := s.Disk.Dir(s.path(credentials, id), 0o700)
 	if err == nil {
-		err = s.Disk.WriteFile(s.path(credentials, id, name), data, s.fileMode())
+		err = s.Disk.WriteFile(s.path(credentials, id, name), data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
