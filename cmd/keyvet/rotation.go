@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -37,6 +38,9 @@ func (d *deviceRun) newEngine() *rotate.Engine {
 		Journal: rotate.File{Path: rotate.JournalPath(d.cfg.StateDir)}, Store: d.store,
 		Keys: deviceKeys{d}, Vetter: deviceVetter{d}, Cloud: deviceCloud{d}, Gate: deviceGate{d},
 		Grace: d.cfg.Rotate.Grace.Duration, Log: d.log,
+	}
+	if d.once {
+		e.Attempts = onceAttempts - 1
 	}
 	e.EndOld = func(_ context.Context, id string) error {
 		if id != rotate.Claim || !d.cfg.Provision.DeleteClaim {
@@ -234,24 +238,38 @@ func (d deviceCloud) Dial(ctx context.Context, id string) (rotate.Session, error
 		return nil, keyGone(err)
 	}
 	if id == rotate.Claim {
-		d.claimDialer, err = d.dialerFor(d.claimDialer, pair, awsiot.ClaimClientID(cmp.Or(d.thing, rand.Text())))
-		if err != nil {
-			return nil, err
-		}
-		session, err := d.claimDialer.Dial(ctx, nil)
-		if err != nil {
-			return nil, err
-		}
-		return &rotationSession{run: d.deviceRun, session: session, issuer: awsiot.NewProvisioner(session), byClaim: true}, nil
+		return d.dialByClaim(ctx, pair)
 	}
 	if d.thingErr != nil {
 		return nil, d.thingErr
 	}
-	client, session, err := d.dial(ctx, pair)
+	// A dialer of its own: that one credential is refused says nothing of the
+	// endpoint, and the engine pauses by itself.
+	dialer, err := d.newDialer(pair, d.clientID(), false)
+	if err != nil {
+		return nil, err
+	}
+	client, session, err := d.dial(ctx, dialer)
 	if err != nil {
 		return nil, err
 	}
 	return &rotationSession{run: d.deviceRun, session: session, issuer: client.Provisioner, cloud: newCloud(d.deviceRun, client, session)}, nil
+}
+
+func (d deviceCloud) dialByClaim(ctx context.Context, pair tls.Certificate) (rotate.Session, error) {
+	var err error
+	if d.claimDialer == nil {
+		d.claimDialer, err = d.newDialer(pair, awsiot.ClaimClientID(cmp.Or(d.thing, rand.Text())), false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.claimDialer.SetCertificate(pair)
+	session, err := d.claimDialer.Dial(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &rotationSession{run: d.deviceRun, session: session, issuer: awsiot.NewProvisioner(session), byClaim: true}, nil
 }
 
 // paths are the files of a credential.

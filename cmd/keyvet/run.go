@@ -156,6 +156,7 @@ type deviceRun struct {
 
 	dialer      *mqtt.Dialer // nil before the first connection
 	claimDialer *mqtt.Dialer // the same
+	dialled     time.Time    // when a session as the thing was last asked for
 	pace        awsiot.Pace
 
 	noChallenges bool   // the broker does not let this device have any
@@ -254,10 +255,14 @@ func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 		return nil, notReady{err}
 	}
 	pair, err := d.credential.tested(d.cfg)
+	if err == nil && d.dialer == nil {
+		d.dialer, err = d.newDialer(pair, d.clientID(), !d.once)
+	}
 	if err != nil {
 		return nil, notReady{err}
 	}
-	client, session, err := d.dial(ctx, pair)
+	d.dialer.SetCertificate(pair)
+	client, session, err := d.dial(ctx, d.dialer)
 	if err != nil {
 		return nil, err
 	}
@@ -265,39 +270,53 @@ func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 }
 
 // dial makes a session with AWS IoT as the thing, and proves it.
-func (d *deviceRun) dial(ctx context.Context, pair tls.Certificate) (*awsiot.Client, *mqtt.Session, error) {
-	var err error
-	if d.dialer, err = d.dialerFor(d.dialer, pair, cmp.Or(d.cfg.MQTT.ClientID, d.thing)); err != nil {
-		return nil, nil, notReady{err}
+func (d *deviceRun) dial(ctx context.Context, dialer *mqtt.Dialer) (*awsiot.Client, *mqtt.Session, error) {
+	if err := d.space(ctx); err != nil {
+		return nil, nil, err
 	}
 	var client *awsiot.Client
-	session, err := d.dialer.Dial(ctx, func(ctx context.Context, s *mqtt.Session) (err error) {
+	session, err := dialer.Dial(ctx, func(ctx context.Context, s *mqtt.Session) (err error) {
 		client, err = awsiot.New(s, d.thing, d.cfg.MQTT.ReportTopic)
 		if err != nil {
 			return err
 		}
 		return client.Probe(ctx)
 	})
+	d.dialled = time.Now()
 	return client, session, err
 }
 
-// dialerFor is a dialer that connects with pair: the given one, which remembers
-// its failures, or the first.
-func (d *deviceRun) dialerFor(dialer *mqtt.Dialer, pair tls.Certificate, clientID string) (*mqtt.Dialer, error) {
-	if dialer != nil {
-		dialer.SetCertificate(pair)
-		return dialer, nil
+// connectSpacing is what AWS IoT wants between two CONNECTs of one client id
+// (AWS IoT Core endpoints and quotas, "Connect requests per second per client ID").
+const connectSpacing = time.Second
+
+// space keeps the spacing where another dialer made the last connection.
+func (d *deviceRun) space(ctx context.Context) error {
+	t := time.NewTimer(connectSpacing - time.Since(d.dialled))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+}
+
+// newDialer is a dialer that connects with pair.
+func (d *deviceRun) newDialer(pair tls.Certificate, clientID string, persistent bool) (*mqtt.Dialer, error) {
 	c := d.cfg.MQTT
 	roots, err := mqttRoots(c.CAFile)
 	if err != nil {
 		return nil, err
 	}
 	return mqtt.NewDialer(mqtt.Config{
-		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Pins: c.Pins, Persistent: !d.once,
+		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Pins: c.Pins, Persistent: persistent,
 		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
 	})
 }
+
+// clientID is that of the thing.
+func (d *deviceRun) clientID() string { return cmp.Or(d.cfg.MQTT.ClientID, d.thing) }
 
 // notReady is why the device cannot even try to connect.
 type notReady struct{ error }

@@ -64,6 +64,8 @@ type Agent struct {
 	StateDir string
 	Every    time.Duration // between two self-checks; 0 means only once
 	Log      *slog.Logger
+
+	moved *moved // since the last look
 }
 
 const (
@@ -77,6 +79,9 @@ const (
 func (a *Agent) Once(ctx context.Context) (*device.Report, error) {
 	r := a.vet(ctx, a.bootTrigger())
 	changed, err := a.prepare(ctx)
+	if m := a.takeMoved(); m != nil {
+		return m.report, m.err
+	}
 	if changed {
 		r = a.vet(ctx, r.Trigger)
 	}
@@ -122,6 +127,7 @@ func (a *Agent) keep(ctx context.Context, trigger device.Trigger) *device.Report
 // the acknowledged report. The error is that of [gate.Gate.Move].
 func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, c gate.Credential) error {
 	r := a.keep(ctx, trigger)
+	a.drain(ctx, cloud, r.ID)
 	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
 	err := a.Gate.Move(ctx, cloud, r, c)
@@ -129,7 +135,23 @@ func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, c
 		return err // the gate stands on the report before
 	}
 	a.tell(ctx, cloud, r)
-	return a.settle(r, err)
+	a.moved = &moved{r, a.settle(r, err)}
+	if !a.Gate.Open() && err == nil {
+		a.moved.err = fmt.Errorf("agent: the verdict is %s: %w", r.Verdict(), gate.ErrShut)
+	}
+	return err
+}
+
+// moved is the report on which the gate moved, and why it is shut all the same.
+type moved struct {
+	report *device.Report
+	err    error
+}
+
+func (a *Agent) takeMoved() *moved {
+	m := a.moved
+	a.moved = nil
+	return m
 }
 
 // deliver sends what waits, oldest first so that the shadow ends with the

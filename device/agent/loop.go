@@ -98,7 +98,9 @@ func (l *loop) connect(ctx context.Context) bool {
 	defer cancel()
 	defer l.beatDuring(ctx)()
 	changed, err := l.prepare(ctx)
-	if changed {
+	if m := l.takeMoved(); m != nil {
+		l.report, l.delivered = m.report, true
+	} else if changed {
 		l.vetNow(ctx, l.report.Trigger)
 	}
 	if err == nil {

@@ -92,7 +92,10 @@ func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
 		l.Log.Warn("not rotated", "id", w.ID, "error", err)
 	}
 	l.alive()
-	if !l.Gate.Open() {
+	if m := l.takeMoved(); m != nil {
+		l.report, l.delivered = m.report, true
+	}
+	if !l.Gate.Open() && l.report.Verdict().Opens() {
 		l.vetNow(ctx, device.TriggerJob)
 	}
 	return false
