@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -161,6 +162,7 @@ type deviceRun struct {
 // vet makes the report, with the thing's name and the TPM's evidence.
 func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
 	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}
+	defer debug.FreeOSMemory() // the next vet is a day away
 	r, inv, t := v.vet(ctx, trigger)
 	if t != nil {
 		defer t.Close()
