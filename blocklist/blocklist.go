@@ -340,3 +340,12 @@ func (ls Lists) Info() device.BlocklistInfo {
 	}
 	return info
 }
+
+// Close closes every list.
+func (ls Lists) Close() error {
+	var failed error
+	for _, l := range ls {
+		failed = errors.Join(failed, l.Close())
+	}
+	return failed
+}

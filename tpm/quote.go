@@ -246,6 +246,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 		if o.area, err = ak.public.Contents(); err != nil {
 			return err
 		}
+		o.public = ak.public.Bytes()
 		signed, err = inv.t.signedFirmwareVersion(ak)
 		return err
 	})
