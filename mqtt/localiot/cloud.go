@@ -147,7 +147,7 @@ func (c *cloud) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Pack
 
 func (c *cloud) observe(cl *mochi.Client, pk packets.Packet, in bool) {
 	if p, ok := cl.Net.Conn.(*peer); ok && c.server.onPacket != nil {
-		c.server.onPacket(Packet{In: in, Type: pk.FixedHeader.Type, Topic: pk.TopicName, Thing: p.thing, CertificateID: p.certificateID})
+		c.server.onPacket(Packet{In: in, Type: pk.FixedHeader.Type, Topic: pk.TopicName, Payload: pk.Payload, Thing: p.thing, CertificateID: p.certificateID})
 	}
 }
 

@@ -60,6 +60,7 @@ type Packet struct {
 	In            bool   // from the device
 	Type          byte   // as MQTT numbers them: 1 CONNECT, 3 PUBLISH …
 	Topic         string // of a PUBLISH
+	Payload       []byte // of a PUBLISH
 	Thing         string // whose certificate the connection is under, or ""
 	CertificateID string
 }
