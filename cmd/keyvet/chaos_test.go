@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	crand "crypto/rand"
@@ -16,7 +17,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,7 +38,6 @@ var (
 
 // What a run of chaos is held to.
 const (
-	chaosStop     = 5 * time.Second       // from SIGTERM to the end of the process
 	chaosConverge = 90 * time.Second      // from the last start, in a healed world, to all being as it should
 	chaosLull     = 15 * time.Second      // at most, now and then: longer than the program's own patience
 	chaosLook     = 40 * time.Millisecond // between two looks at what must always hold
@@ -55,6 +54,7 @@ const (
 //   - SIGTERM ends the program in time, nothing else ends it, and once the world
 //     is healed it comes to rest.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
@@ -92,35 +92,35 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// chaos is one run: a device, and the world around it.
+// chaos is one run.
 type chaos struct {
-	dir    string
+	*world
 	random *rand.Rand
 	told   []string       // what happened
 	struck map[string]int // what happened, and how often
 
-	thing  string
-	weak   bool
+	weak   bool // the device's own key
 	policy gate.Policy
 
 	mu           sync.Mutex
 	acknowledged map[string]bool // ids of reports, once AWS IoT's word was on its way
+	trap         *trap           // or nil
+	sprung       []string        // what traps did, not yet told
 
-	cloud       *localiot.Server // nil while it is down
-	certificate string           // id
-	net         *network
-	disk        *disk
-	tpm         *tpmtest.SWTPM // or nil
-
-	agent *exec.Cmd
-	ended chan error // of agent
-
-	opened  int               // looks at an open gate
 	spoiled bool              // a failing key lies among check.files
 	failing map[string]bool   // reports that failed and were kept
 	arrived map[string]string // verdict by report, of those that came to a cloud that is over
 	jobs    map[string]string // the status that each has to come to
 	token   string            // of the check desired last
+	opened  int               // looks at an open gate
+}
+
+// trap strikes at a packet to come, so that faults also come between two that
+// are but a millisecond apart.
+type trap struct {
+	packets int // until it strikes
+	name    string
+	strike  func()
 }
 
 // weakKeys are keys of a device that must fail.
@@ -138,87 +138,37 @@ var weakKeys = sync.OnceValues(func() ([]*rsa.PrivateKey, error) {
 
 func newChaos(dir string, seed uint64) (*chaos, error) {
 	c := &chaos{
-		dir: dir, random: rand.New(rand.NewPCG(seed, 0)), thing: fmt.Sprintf("gw-%d", seed), struck: make(map[string]int),
+		world: &world{dir: dir, thing: fmt.Sprintf("gw-%d", seed)}, random: rand.New(rand.NewPCG(seed, 0)), struck: make(map[string]int),
 		acknowledged: make(map[string]bool), failing: make(map[string]bool), arrived: make(map[string]string), jobs: make(map[string]string),
 	}
-	c.weak = c.random.IntN(3) == 0
+	c.options.OnPacket = c.onPacket
+	var key crypto.Signer
+	var err error
+	if c.weak = c.random.IntN(3) == 0; c.weak {
+		keys, weakErr := weakKeys()
+		if weakErr != nil {
+			return c, weakErr
+		}
+		key = keys[c.random.IntN(len(keys))]
+	} else if key, err = ecdsa.GenerateKey(elliptic.P256(), crand.Reader); err != nil {
+		return c, err
+	}
 	c.policy = gate.Acknowledged
 	if c.random.IntN(4) == 0 {
 		c.policy = gate.Local
 	}
-	withTPM := c.random.IntN(20) == 0
-	kind := c.random.IntN(2)
-	identity := filepath.Join(dir, "disk", "state", "identity")
-	var err error
-	if c.disk, err = newDisk(filepath.Join(dir, "disk")); err != nil {
-		return c, err
-	}
-	if err := errors.Join(os.MkdirAll(identity, 0o700), os.MkdirAll(c.files(), 0o700), c.putFile("sound")); err != nil {
-		return c, err
-	}
-	if err := c.startCloud(); err != nil {
-		return c, err
-	}
-	c.net, err = newNetwork(c.cloud.Endpoint())
-	if err != nil {
-		return c, err
-	}
-	address := ""
-	if withTPM {
+	if c.random.IntN(20) == 0 {
 		if c.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{}); err != nil {
 			return c, err
 		}
-		address = c.tpm.Address()
 	}
-	private, chain, err := c.credential(kind)
-	if err != nil {
+	if err := errors.Join(os.MkdirAll(c.files(), 0o700), c.putFile("sound")); err != nil {
 		return c, err
 	}
-	block, _ := pem.Decode(chain)
-	c.certificate = localiot.CertificateID(block.Bytes)
-	return c, errors.Join(
-		os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600),
-		os.WriteFile(filepath.Join(identity, "key.pem"), private, 0o600),
-		os.WriteFile(filepath.Join(dir, "keyvet.toml"), fmt.Appendf(nil, `state_dir = %q
-run_dir = %q
-thing.name = %q
-tpm.address = %q
-tpm.timeout = "3s"
-identity.ca = [%q]
-check.files = [%q]
-mqtt.endpoints = [%q]
-mqtt.ca_file = %q
-mqtt.keepalive = "30s"
-gate.open = %q
-`, c.state(), filepath.Join(dir, "run"), c.thing, address, c.cloud.CAFile(), filepath.Join(c.files(), "*.pem"), c.net.endpoint(), c.cloud.CAFile(), c.policy), 0o600),
-	)
+	return c, c.build(key, fmt.Sprintf("check.files = [%q]\ngate.open = %q\n", filepath.Join(c.files(), "*.pem"), c.policy))
 }
 
-func (c *chaos) state() string { return filepath.Join(c.dir, "disk", "state") }
 func (c *chaos) files() string { return filepath.Join(c.dir, "files") }
-
-// credential is the device's private key and certificate, PEM.
-func (c *chaos) credential(kind int) (private, chain []byte, err error) {
-	if c.weak {
-		keys, err := weakKeys()
-		if err != nil {
-			return nil, nil, err
-		}
-		key := keys[kind]
-		chain, err = c.cloud.IssueCertificate(c.thing, key.Public())
-		return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), chain, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	chain, err = c.cloud.IssueCertificate(c.thing, key.Public())
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), chain, err
-}
 
 // putFile puts a public key, whole, where the device looks for further ones.
 func (c *chaos) putFile(name string) error {
@@ -264,16 +214,16 @@ func (c *chaos) run() error {
 			return err
 		}
 	}
-	if err := c.heal(); err != nil {
-		return fmt.Errorf("heal: %w", err)
-	}
 	if err := c.stop(syscall.SIGTERM); err != nil {
 		return err
 	}
+	if err := c.heal(); err != nil {
+		return fmt.Errorf("heal: %w", err)
+	}
+	c.tell("healed")
 	if err := c.start(); err != nil {
 		return err
 	}
-	c.tell("healed")
 	restless := ""
 	for began := time.Now(); time.Since(began) < chaosConverge; {
 		if err := c.pass(5 * chaosLook); err != nil {
@@ -304,12 +254,16 @@ var acts = []struct {
 		}
 		return c.restart(syscall.SIGKILL)
 	}},
+	{"a trap", 12, (*chaos).setTrap},
 	{"SIGTERM", 2, func(c *chaos) error { return c.restart(syscall.SIGTERM) }},
 	{"a job", 4, func(c *chaos) error { return c.ask(`{"operation":"keyvet.check","version":"1.0"}`, localiot.Succeeded) }},
 	{"a malformed job", 1, func(c *chaos) error { return c.ask(`{"operation":"keyvet.check","version":7}`, localiot.Rejected) }},
 	{"another agent's job", 1, func(c *chaos) error { return c.ask(`{"operation":"reboot"}`, localiot.Queued) }},
 	{"a desired check", 3, (*chaos).desire},
-	{"spoil", 2, func(c *chaos) error { c.spoiled = true; return c.putFile("weak") }},
+	{"spoil", 3, func(c *chaos) error {
+		c.spoiled = true
+		return errors.Join(c.putFile("weak"), c.desire())
+	}},
 	{"unspoil", 2, func(c *chaos) error {
 		c.spoiled = false
 		err := os.Remove(filepath.Join(c.files(), "weak.pem"))
@@ -319,9 +273,9 @@ var acts = []struct {
 		return err
 	}},
 	{"broker killed", 2, (*chaos).stopCloud},
-	{"broker started", 3, (*chaos).startCloud},
+	{"broker started", 4, func(c *chaos) error { return c.startCloud() }},
 	{"certificate deactivated", 1, func(c *chaos) error { return c.certificateIs((*localiot.Server).Deactivate) }},
-	{"certificate activated", 1, func(c *chaos) error { return c.certificateIs((*localiot.Server).Activate) }},
+	{"certificate activated", 3, func(c *chaos) error { return c.certificateIs((*localiot.Server).Activate) }},
 	{"connections cut", 2, func(c *chaos) error { c.net.cut(); return nil }},
 	{"connections half open", 2, func(c *chaos) error { c.net.halfOpen(); return nil }},
 	{"disk full", 3, func(c *chaos) error { return c.disk.fill(c.random.IntN(4)) }},
@@ -332,8 +286,8 @@ var acts = []struct {
 		}
 		return c.tpm.Pause()
 	}},
-	{"TPM resumes", 1, (*chaos).resumeTPM},
-	{"no fault of the cloud's", 3, func(c *chaos) error { return c.fault("") }},
+	{"TPM resumes", 1, func(c *chaos) error { return c.resumeTPM() }},
+	{"no fault of the cloud's", 6, func(c *chaos) error { return c.fault("") }},
 	{"throttle", 1, func(c *chaos) error { return c.fault("throttle") }},
 	{"drop-accepted", 2, func(c *chaos) error { return c.fault("drop-accepted") }},
 	{"connack-5", 1, func(c *chaos) error { return c.fault("connack-5") }},
@@ -385,13 +339,6 @@ func (c *chaos) certificateIs(change func(*localiot.Server, string) error) error
 	return change(c.cloud, c.certificate)
 }
 
-func (c *chaos) resumeTPM() error {
-	if c.tpm == nil {
-		return nil
-	}
-	return c.tpm.Resume()
-}
-
 // ask gives the device a job that has to come to status.
 func (c *chaos) ask(document, status string) error {
 	if c.cloud == nil {
@@ -414,17 +361,6 @@ func (c *chaos) desire() error {
 	return nil
 }
 
-func (c *chaos) startCloud() (err error) {
-	if c.cloud != nil {
-		return nil
-	}
-	c.cloud, err = localiot.Start(localiot.Options{Dir: filepath.Join(c.dir, "cloud"), OnPacket: c.onPacket})
-	if err == nil && c.net != nil {
-		c.net.to(c.cloud.Endpoint())
-	}
-	return err
-}
-
 func (c *chaos) stopCloud() error {
 	if c.cloud == nil {
 		return nil
@@ -435,8 +371,69 @@ func (c *chaos) stopCloud() error {
 	return err
 }
 
-// onPacket notes which reports AWS IoT acknowledges, before the device can know.
+// setTrap has something happen at one of the next packets, and mostly sees to it
+// that there are some.
+func (c *chaos) setTrap() error {
+	if c.random.IntN(4) > 0 {
+		if err := c.heal(); err != nil {
+			return err
+		}
+	}
+	if c.cloud == nil {
+		return nil
+	}
+	cloud := c.cloud
+	fault := func(name string) func() {
+		return func() {
+			faults := cloud.Faults()
+			faults.Set(name) // one that it knows
+			cloud.SetFaults(faults)
+		}
+	}
+	more := []func() error{
+		func() error { return nil }, c.desire,
+		func() error { return c.ask(`{"operation":"keyvet.check","version":"1.0"}`, localiot.Succeeded) },
+		func() error { return c.restart(syscall.SIGKILL) },
+		func() error {
+			c.net.cut() // the same program comes back
+			return nil
+		},
+	}
+	if err := more[c.random.IntN(len(more))](); err != nil {
+		return err
+	}
+	agent := c.agent
+	traps := []trap{
+		{name: "SIGKILL", strike: func() { agent.Process.Kill() }}, {name: "SIGKILL", strike: func() { agent.Process.Kill() }},
+		{name: "connections cut", strike: c.net.cut}, {name: "connections half open", strike: c.net.halfOpen},
+		{name: "disk full", strike: func() { c.disk.fill(0) }},
+	}
+	for _, name := range []string{"drop-accepted", "throttle", "partition", "version-mismatch", "drop-accepted"} {
+		traps = append(traps, trap{name: name, strike: fault(name)})
+	}
+	t := traps[c.random.IntN(len(traps))]
+	t.packets = 1 + c.random.IntN(40)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trap = &t
+	return nil
+}
+
+// onPacket springs the trap, and notes which reports AWS IoT acknowledges,
+// before the device can know.
 func (c *chaos) onPacket(p localiot.Packet) {
+	c.mu.Lock()
+	var strike func()
+	if t := c.trap; t != nil {
+		if t.packets--; t.packets == 0 {
+			c.trap, strike = nil, t.strike
+			c.sprung = append(c.sprung, "trap: "+t.name)
+		}
+	}
+	c.mu.Unlock()
+	if strike != nil {
+		strike()
+	}
 	if p.In || !strings.HasSuffix(p.Topic, "/shadow/name/keyvet/update/accepted") {
 		return
 	}
@@ -469,44 +466,25 @@ func (c *chaos) heal() error {
 	return errors.Join(err, c.certificateIs((*localiot.Server).Activate))
 }
 
-// start starts the program, as a supervisor would.
-func (c *chaos) start() error {
-	log, err := os.OpenFile(c.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
+// disarm takes the trap away, and tells whether one has killed the program.
+func (c *chaos) disarm() (killed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trap = nil
+	for _, what := range c.sprung {
+		c.tell(what)
+		c.struck[what]++
+		killed = killed || what == "trap: SIGKILL"
 	}
-	defer log.Close()
-	c.agent = exec.Command("keyvet", "run", "-config", filepath.Join(c.dir, "keyvet.toml"))
-	c.agent.Stderr = log
-	if err := c.agent.Start(); err != nil {
-		c.agent = nil
-		return err
-	}
-	agent, ended := c.agent, make(chan error, 1)
-	c.ended = ended
-	go func() { ended <- agent.Wait() }()
-	return nil
+	c.sprung = nil
+	return killed
 }
 
-func (c *chaos) log() string { return filepath.Join(c.dir, "log") }
-
-// stop ends the program by a signal, and looks at what it left.
+// stop ends the program, and looks at what it left.
 func (c *chaos) stop(signal syscall.Signal) error {
-	began := time.Now()
-	if err := c.agent.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	killed := c.disarm()
+	if err := c.world.stop(signal); err != nil && (!killed || c.agent != nil) {
 		return err
-	}
-	timer := time.NewTimer(chaosStop)
-	defer timer.Stop()
-	select {
-	case err := <-c.ended:
-		c.agent = nil
-		// Before it has heard of signals, the signal ends it.
-		if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != signal) {
-			return fmt.Errorf("%v: %w", signal, err)
-		}
-	case <-timer.C:
-		return fmt.Errorf("%v after %v it runs on", time.Since(began), signal)
 	}
 	return c.look()
 }
@@ -528,7 +506,12 @@ func (c *chaos) pass(d time.Duration) error {
 		select {
 		case err := <-c.ended:
 			c.agent = nil
-			return fmt.Errorf("it ended by itself: %v", err)
+			if !c.disarm() {
+				return fmt.Errorf("it ended by itself: %v", err)
+			}
+			if err := errors.Join(c.look(), c.start()); err != nil {
+				return err
+			}
 		case <-end.C:
 			return c.look()
 		case <-tick.C:
@@ -551,17 +534,6 @@ type kept struct {
 	Report       keptReport `json:"report"`
 	Acknowledged bool       `json:"acknowledged"`
 	GateOpen     bool       `json:"gateOpen"`
-}
-
-func readJSON[T any](path string) (v T, err error) {
-	b, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(b, &v)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return v, err
 }
 
 // look holds the device to what must be so at every moment.
@@ -671,46 +643,22 @@ func (c *chaos) tell(what string) {
 
 // story is what happened and the last that the program said.
 func (c *chaos) story() string {
-	log, err := os.ReadFile(c.log())
-	if err != nil {
-		log = []byte(err.Error())
-	}
-	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	lines := strings.Split(strings.TrimSpace(c.log()), "\n")
 	return strings.Join(c.told, "\n") + "\n--\n" + strings.Join(lines[max(0, len(lines)-40):], "\n")
 }
 
 // count adds what the device has made of it, which tells whether the faults struck.
 func (c *chaos) count() {
-	log, _ := os.ReadFile(c.log())
+	log := c.log()
 	for _, words := range []string{
 		"no space left", "CONNACK 5", "CONNACK 7", "no CONNACK", "closed before the CONNACK", "TLS alert", "connection reset", "hrottle",
 		"no reply within", "no PUBACK", "connection lost", "vetted", "earlier report delivered", "not acknowledged", "VersionMismatch",
 		"panic", "DATA RACE",
 	} {
-		c.struck["said: "+words] += strings.Count(string(log), words)
+		c.struck["said: "+words] += strings.Count(log, words)
 	}
 	c.struck["failing reports kept"] += len(c.failing)
 	c.struck["reports that came"] += len(c.reports())
 	c.struck["jobs"] += len(c.jobs)
 	c.struck["looks at an open gate"] += c.opened
-}
-
-func (c *chaos) close() {
-	if c.agent != nil {
-		c.agent.Process.Kill()
-		<-c.ended
-	}
-	if c.net != nil {
-		c.net.close()
-	}
-	if c.cloud != nil {
-		c.cloud.Close()
-	}
-	if c.tpm != nil {
-		c.tpm.Resume()
-		c.tpm.Stop()
-	}
-	if c.disk != nil {
-		c.disk.close()
-	}
 }

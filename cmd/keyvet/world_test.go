@@ -2,15 +2,187 @@ package main
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
+
+	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
+
+// world is one device that runs the real program, with all that it stands on.
+type world struct {
+	dir, thing string
+	options    localiot.Options // but for its Dir
+	tpm        *tpmtest.SWTPM   // or nil
+
+	cloud       *localiot.Server // nil while it is down
+	certificate string           // its id
+	net         *network
+	disk        *disk
+
+	agent *exec.Cmd // nil while it does not run
+	ended chan error
+}
+
+// build gives the device a certificate on key; more are further lines of its configuration.
+func (w *world) build(key crypto.Signer, more string) (err error) {
+	if w.disk, err = newDisk(filepath.Join(w.dir, "disk")); err != nil {
+		return err
+	}
+	identity := filepath.Join(w.state(), "identity")
+	if err := errors.Join(os.MkdirAll(identity, 0o700), w.startCloud()); err != nil {
+		return err
+	}
+	if w.net, err = newNetwork(w.cloud.Endpoint()); err != nil {
+		return err
+	}
+	chain, err := w.cloud.IssueCertificate(w.thing, key.Public())
+	if err != nil {
+		return err
+	}
+	block, _ := pem.Decode(chain)
+	w.certificate = localiot.CertificateID(block.Bytes)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	tpm := ""
+	if w.tpm != nil {
+		tpm = w.tpm.Address()
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600),
+		os.WriteFile(filepath.Join(identity, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+		os.WriteFile(w.config(), fmt.Appendf(nil, `state_dir = %q
+run_dir = %q
+thing.name = %q
+tpm.address = %q
+tpm.timeout = "3s"
+identity.ca = [%q]
+mqtt.endpoints = [%q]
+mqtt.ca_file = %q
+mqtt.keepalive = "30s"
+%s`, w.state(), filepath.Join(w.dir, "run"), w.thing, tpm, w.cloud.CAFile(), w.net.endpoint(), w.cloud.CAFile(), more), 0o600),
+	)
+}
+
+func (w *world) state() string  { return filepath.Join(w.dir, "disk", "state") }
+func (w *world) config() string { return filepath.Join(w.dir, "keyvet.toml") }
+
+func (w *world) startCloud() (err error) {
+	if w.cloud != nil {
+		return nil
+	}
+	w.options.Dir = filepath.Join(w.dir, "cloud")
+	w.cloud, err = localiot.Start(w.options)
+	if err == nil && w.net != nil {
+		w.net.to(w.cloud.Endpoint())
+	}
+	return err
+}
+
+func (w *world) resumeTPM() error {
+	if w.tpm == nil {
+		return nil
+	}
+	return w.tpm.Resume()
+}
+
+// start starts the program, as a supervisor would.
+func (w *world) start() error {
+	log, err := os.OpenFile(filepath.Join(w.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	agent, ended := exec.Command("keyvet", "run", "-config", w.config()), make(chan error, 1)
+	agent.Stderr = log
+	if err := agent.Start(); err != nil {
+		return err
+	}
+	w.agent, w.ended = agent, ended
+	go func() { ended <- agent.Wait() }()
+	return nil
+}
+
+// log is what the program has said.
+func (w *world) log() string {
+	b, err := os.ReadFile(filepath.Join(w.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// stopTime bounds what the program may take from SIGTERM to its end.
+const stopTime = 5 * time.Second
+
+// stop ends the program by a signal.
+func (w *world) stop(signal syscall.Signal) error {
+	if err := w.agent.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	timer := time.NewTimer(stopTime)
+	defer timer.Stop()
+	select {
+	case err := <-w.ended:
+		w.agent = nil
+		// Before it has heard of signals, the signal ends it.
+		if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != signal) {
+			return fmt.Errorf("%v: %w", signal, err)
+		}
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("%v after %v it runs on", stopTime, signal)
+	}
+}
+
+// close takes all of it down, however far it was put up.
+func (w *world) close() {
+	if w.agent != nil {
+		w.agent.Process.Kill()
+		<-w.ended
+	}
+	if w.net != nil {
+		w.net.close()
+	}
+	if w.cloud != nil {
+		w.cloud.Close()
+	}
+	if w.tpm != nil {
+		w.tpm.Resume()
+		w.tpm.Stop()
+	}
+	if w.disk != nil {
+		w.disk.close()
+	}
+}
+
+// readJSON reads a file, or gives the zero value if it is not there.
+func readJSON[T any](path string) (v T, err error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return v, err
+}
 
 // network is the way from a device to an endpoint, which may end in all ways
 // that a TCP connection does.

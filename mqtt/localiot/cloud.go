@@ -271,6 +271,14 @@ func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 // message not yet acknowledged: its own ids are high ones, where clients, which
 // count from 1, do not come.
 func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
+	body := encode(payload)
+	if c.server.rewrite != nil {
+		body = c.server.rewrite(topic, body)
+	}
+	c.sendBytes(requester, topic, body)
+}
+
+func (c *cloud) sendBytes(requester *mochi.Client, topic string, body []byte) {
 	ofThing := strings.HasPrefix(topic, "$aws/things/")
 	to := make(map[*mochi.Client]byte)
 	if ofThing && requester != nil && (strings.HasSuffix(topic, "/accepted") || strings.HasSuffix(topic, "/rejected")) {
@@ -281,7 +289,6 @@ func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
 			to[cl] = min(1, sub.Qos)
 		}
 	}
-	body := encode(payload)
 	for cl, qos := range to {
 		pk := packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos},
