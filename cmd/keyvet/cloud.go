@@ -197,7 +197,7 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 			foreign[id] = true
 		default:
 			return &agent.Work{
-				Operation: agent.Operation(operation.Name), ID: id, Key: operation.Key,
+				Operation: agent.Operation(operation.Name), ID: id, Job: id, Execution: job.Execution, Key: operation.Key,
 				Answer: func(ctx context.Context, o agent.Outcome, details map[string]string) error {
 					return c.answerJob(ctx, job, o, details)
 				},
