@@ -83,6 +83,12 @@ fuzz: ## every parser of outside bytes, FUZZTIME each
 		done; \
 	done
 
+RUNS ?= 200
+SEED ?= 0
+.PHONY: chaos
+chaos: ## RUNS of the agent through random faults, from SEED on (0: any); `make test` has 40
+	$(GO) test -run '^TestChaos$$' -count 1 -timeout 30m -v ./cmd/keyvet -chaos $(RUNS) -chaos.beside 60 -seed $(SEED)
+
 DATA ?= ../shared/data/debian/sets
 blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA
 	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -out blocklist/embedded.kvf

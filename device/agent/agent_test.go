@@ -31,6 +31,7 @@ type cloud struct {
 	done   chan struct{}
 	wanted chan struct{}
 	work   []*agent.Work
+	deaf   int // how often Next fails
 }
 
 func newCloud() *cloud {
@@ -55,6 +56,10 @@ func (c *cloud) ReportMetrics(context.Context, *device.Report) error { return ni
 
 // Next gives what is asked until it is answered for good.
 func (c *cloud) Next(context.Context) (*agent.Work, error) {
+	if c.deaf > 0 {
+		c.deaf--
+		return nil, errors.New("throttled")
+	}
 	if len(c.work) == 0 {
 		return nil, nil
 	}

@@ -70,10 +70,13 @@ func (l *loop) serve(ctx context.Context) {
 		l.pause(ctx, rand.N(redialPause))
 		return
 	}
+	var again <-chan time.Time
 	for ctx.Err() == nil {
 		work, err := l.cloud.Next(ctx)
+		again = nil
 		if err != nil {
 			l.Log.Warn("what the cloud asks for could not be read", "error", err)
+			again = time.After(rand.N(redialPause))
 		}
 		if work == nil {
 			work = l.localWork()
@@ -85,7 +88,7 @@ func (l *loop) serve(ctx context.Context) {
 			return
 		}
 	}
-	l.wait(ctx)
+	l.wait(ctx, again)
 }
 
 // connectTimeout bounds one try to connect: the longest back-off (513 s) and
@@ -157,14 +160,16 @@ func (l *loop) localWork() *Work {
 	return w
 }
 
-// wait returns when there may be work, the session is lost or ctx ends.
-func (l *loop) wait(ctx context.Context) {
+// wait returns when there may be work, it is time to look again, the session is
+// lost or ctx ends.
+func (l *loop) wait(ctx context.Context, again <-chan time.Time) {
 	t := time.NewTicker(beat)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 		case <-l.cloud.Wanted():
+		case <-again:
 		case <-l.cloud.Done():
 			l.Log.Warn("connection lost")
 			l.disconnect()
