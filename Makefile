@@ -114,7 +114,7 @@ tools-demo:
 	@.ci/need swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
 
 # Packages, units and the Yocto layer: packaging/README.md.
-.PHONY: release test-release test-packages check-units check-layer
+.PHONY: release test-release test-packages test-units check-units check-layer
 
 release: ## .deb, .rpm, bare binaries, SBOMs and their checksums into dist/
 	packaging/release
@@ -125,6 +125,10 @@ test-release: ## two releases of this commit, in two folders, have the same chec
 test-packages: ## install, upgrade, remove and purge what is in dist/, in a Debian of its own; as root
 	@.ci/need debootstrap=debootstrap
 	packaging/test-packages bin/packages
+
+test-units: ## boot systemd with what is in dist/ and move the gate; as root
+	@.ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
+	packaging/test-units bin/packages
 
 check-layer: ## of a release: the commit that the Yocto recipe builds is as this one
 	git diff --exit-code --stat $$(sed -n 's/^SRCREV ?= "\(.*\)"/\1/p' yocto/meta-keyvet/recipes-security/keyvet/keyvet_git.bb) HEAD -- go.mod go.sum '*.go' packaging/systemd
