@@ -44,6 +44,7 @@ var tree = map[string][]string{
 	"mqtt/localiot":        nil,
 	"blocklist":            {"device", "blocklist/debian"},
 	"blocklist/debian":     nil,
+	"e2e":                  nil, // tests alone
 }
 
 // testsToo may be imported by any test besides what its package may import.

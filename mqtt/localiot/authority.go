@@ -89,14 +89,14 @@ func (a *authority) issue(template *x509.Certificate, pub crypto.PublicKey) (der
 }
 
 // serverConfig is mutual TLS with a fresh server certificate.
-func (a *authority) serverConfig() (*tls.Config, error) {
+func (a *authority) serverConfig(names []string) (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	der, err := a.issue(&x509.Certificate{
 		Subject:     pkix.Name{CommonName: "localhost"},
-		DNSNames:    []string{"localhost"},
+		DNSNames:    append([]string{"localhost"}, names...),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, key.Public())

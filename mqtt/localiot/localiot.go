@@ -25,6 +25,8 @@ type Options struct {
 	Dir  string       // holds the CA and the registry; made if absent
 	Addr string       // "" is "127.0.0.1:0"
 	Log  *slog.Logger // nil: none
+	// Names are what the server's certificate is for besides localhost.
+	Names []string
 	// MaxVersion of TLS; 0 is the newest. AWS IoT has security policies of TLS 1.2 alone.
 	MaxVersion uint16
 }
@@ -98,7 +100,7 @@ func Start(opts Options) (*Server, error) {
 	if s.registry, err = openRegistry(opts.Dir); err != nil {
 		return nil, fmt.Errorf("localiot: registry: %w", err)
 	}
-	config, err := s.ca.serverConfig()
+	config, err := s.ca.serverConfig(opts.Names)
 	if err != nil {
 		return nil, fmt.Errorf("localiot: server certificate: %w", err)
 	}
@@ -131,7 +133,7 @@ func (s *Server) Close() error {
 }
 
 // Endpoint is "localhost:port"; the server's certificate is for localhost,
-// 127.0.0.1 and ::1.
+// 127.0.0.1, ::1 and [Options].Names.
 func (s *Server) Endpoint() string {
 	return fmt.Sprintf("localhost:%d", s.listener.Addr().(*net.TCPAddr).Port)
 }
