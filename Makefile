@@ -5,7 +5,7 @@ GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
-BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
 # The device binary does without inlining in the standard library: 0.6 MB
 # smaller, and the tests of a key are as fast (what counts there is assembly).
 DEVICE    = $(BUILD) -gcflags=std=-l
@@ -23,10 +23,10 @@ build: ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
 	$(BUILD) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-verify
 
-test: tools-test lint go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
+test: tools-test lint check-units go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
 
 lint:
-	@test -z "$$(gofmt -l cmd device tpm mqtt blocklist | tee /dev/stderr)"
+	@test -z "$$(gofmt -l cmd device tpm mqtt blocklist packaging | tee /dev/stderr)"
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 
@@ -92,6 +92,23 @@ tools-test: tools-demo
 
 tools-demo:
 	@.ci/need swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
+
+# Packages, units and the Yocto layer: packaging/README.md.
+.PHONY: release test-release test-packages check-units
+
+release: ## .deb, .rpm, bare binaries, SBOMs and their checksums into dist/
+	packaging/release
+
+test-release: ## two releases of this commit, in two folders, have the same checksums
+	packaging/test-release
+
+test-packages: ## install, upgrade, remove and purge what is in dist/, in a Debian of its own; as root
+	@.ci/need debootstrap=debootstrap
+	packaging/test-packages bin/packages
+
+check-units: ## systemd's own opinion of the units
+	@.ci/need systemd-analyze=systemd
+	packaging/check-units
 
 clean:
 	rm -rf bin dist

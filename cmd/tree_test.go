@@ -45,6 +45,7 @@ var tree = map[string][]string{
 	"blocklist":            {"device", "blocklist/debian"},
 	"blocklist/debian":     nil,
 	"e2e":                  nil, // tests alone
+	"packaging/bill":       nil, // of the build host
 }
 
 // testsToo may be imported by any test besides what its package may import.
