@@ -110,7 +110,7 @@ func demo(ctx context.Context, program string, out io.Writer) error {
 }
 
 func (sc scenario) run(ctx context.Context, cloud *localiot.Server, dir, program string, out io.Writer) error {
-	d, err := newDevice(ctx, cloud, filepath.Join(dir, sc.thing), sc.thing)
+	d, err := newDevice(ctx, cloud, filepath.Join(dir, sc.thing), sc.thing, false)
 	if err != nil {
 		return err
 	}

@@ -21,14 +21,16 @@ type labDevice struct {
 	thing  string
 	dir    string
 	config string
+	claim  bool
 	tpm    *tpmtest.SWTPM
 }
 
-// newDevice makes a device with a TPM of its own, a fresh P-256 key and a
-// certificate of the endpoint on it.
-func newDevice(ctx context.Context, cloud *localiot.Server, dir, thing string) (_ *labDevice, err error) {
-	d := &labDevice{thing: thing, dir: dir, config: filepath.Join(dir, "keyvet.toml")}
-	if err := os.MkdirAll(filepath.Join(dir, "state", "identity"), 0o700); err != nil {
+// newDevice makes a device with a TPM of its own and either a claim to
+// provision by or a fresh P-256 key and a certificate of the endpoint on it. A
+// device that is in dir already is left as it is.
+func newDevice(ctx context.Context, cloud *localiot.Server, dir, thing string, claim bool) (_ *labDevice, err error) {
+	d := &labDevice{thing: thing, dir: dir, config: filepath.Join(dir, "keyvet.toml"), claim: claim}
+	if err := os.MkdirAll(filepath.Join(dir, "state"), 0o700); err != nil {
 		return nil, err
 	}
 	d.tpm, err = tpmtest.Start(ctx, tpmtest.Options{Dir: filepath.Join(dir, "tpm")})
@@ -44,7 +46,19 @@ func newDevice(ctx context.Context, cloud *localiot.Server, dir, thing string) (
 	if err != nil {
 		return nil, err
 	}
-	if err := d.enrol(cloud, key); err != nil {
+	_, there := os.Stat(filepath.Join(dir, "state", "identity"))
+	switch {
+	case claim:
+		var chain []byte
+		if chain, err = cloud.IssueClaim(key.Public()); err == nil {
+			err = d.writePair("claim", chain, key)
+		}
+	case os.IsNotExist(there):
+		err = d.enrol(cloud, key)
+	default:
+		err = there
+	}
+	if err != nil {
 		return nil, err
 	}
 	return d, d.writeConfig(cloud, d.tpm.Address())
@@ -56,19 +70,27 @@ func (d *labDevice) enrol(cloud *localiot.Server, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
+	return d.writePair(filepath.Join("state", "identity"), chain, key)
+}
+
+// writePair writes a certificate and its key into a folder of the device's.
+func (d *labDevice) writePair(folder string, chain []byte, key crypto.Signer) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
-	identity := filepath.Join(d.dir, "state", "identity")
-	if err := os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600); err != nil {
+	folder = filepath.Join(d.dir, folder)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(identity, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	if err := os.WriteFile(filepath.Join(folder, "certificate.pem"), chain, 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 func (d *labDevice) writeConfig(cloud *localiot.Server, tpmAddress string) error {
-	return os.WriteFile(d.config, fmt.Appendf(nil, `state_dir = %q
+	config := fmt.Appendf(nil, `state_dir = %q
 run_dir   = %q
 [thing]
 name = %q
@@ -79,7 +101,18 @@ ca = [%q]
 [mqtt]
 endpoints = [%q]
 ca_file = %q
-`, filepath.Join(d.dir, "state"), d.runDir(), d.thing, tpmAddress, cloud.CAFile(), cloud.Endpoint(), cloud.CAFile()), 0o600)
+[rotate]
+issuer = "topics"
+`, filepath.Join(d.dir, "state"), d.runDir(), d.thing, tpmAddress, cloud.CAFile(), cloud.Endpoint(), cloud.CAFile())
+	if d.claim {
+		config = fmt.Appendf(config, `[provision]
+claim_certificate = %q
+claim_key = %q
+template = %q
+parameters = { ThingName = %q }
+`, filepath.Join(d.dir, "claim", "certificate.pem"), filepath.Join(d.dir, "claim", "key.pem"), localiot.Template, d.thing)
+	}
+	return os.WriteFile(d.config, config, 0o600)
 }
 
 func (d *labDevice) runDir() string { return filepath.Join(d.dir, "run") }

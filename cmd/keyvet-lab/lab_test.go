@@ -28,7 +28,7 @@ func TestDemo(t *testing.T) {
 	t.Setenv("TMPDIR", tmp)
 	program := buildKeyvet(t)
 	var out strings.Builder
-	if status := command(t.Context(), []string{"demo", "-keyvet", program}, &out, &out); status != 0 {
+	if status := command(t.Context(), []string{"demo", "-keyvet", program}, nil, &out, &out); status != 0 {
 		t.Fatalf("exit %d\n%s", status, &out)
 	}
 	for _, want := range []string{
@@ -50,7 +50,7 @@ func TestDemo(t *testing.T) {
 // be content with it.
 func TestDemoTellsFailure(t *testing.T) {
 	var out strings.Builder
-	if status := command(t.Context(), []string{"demo", "-keyvet", "/bin/true"}, &out, &out); status != 1 || !strings.Contains(out.String(), "NOT AS IT HAS TO BE") {
+	if status := command(t.Context(), []string{"demo", "-keyvet", "/bin/true"}, nil, &out, &out); status != 1 || !strings.Contains(out.String(), "NOT AS IT HAS TO BE") {
 		t.Errorf("exit %d\n%s", status, &out)
 	}
 }
@@ -62,7 +62,7 @@ func TestUp(t *testing.T) {
 	r, w := io.Pipe()
 	ended := make(chan int)
 	go func() {
-		status := command(ctx, []string{"up", "-thing", "gw"}, w, w)
+		status := command(ctx, []string{"up", "-thing", "gw"}, nil, w, w)
 		w.Close()
 		ended <- status
 	}()
@@ -94,6 +94,154 @@ func TestUp(t *testing.T) {
 	}
 }
 
+// keepUp runs "up" until the test ends and returns its directory and what it
+// said at first.
+func keepUp(t *testing.T, args ...string) (dir, said string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	dir = filepath.Join(shortDir(t), "lab")
+	r, w := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		status := command(ctx, append([]string{"up", "-dir", dir}, args...), nil, w, w)
+		w.Close()
+		ended <- status
+	}()
+	lines := bufio.NewScanner(r)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Ctrl-C") {
+		said += lines.Text() + "\n"
+	}
+	go io.Copy(io.Discard, r)
+	t.Cleanup(func() {
+		cancel()
+		if status := <-ended; status != 0 {
+			t.Errorf("up: exit %d", status)
+		}
+	})
+	return dir, said
+}
+
+// shortDir is a directory whose name leaves room for a socket's.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func TestRemote(t *testing.T) {
+	dir, _ := keepUp(t, "-thing", "gw")
+	t.Setenv("KEYVET_LAB", dir)
+	info, err := os.Stat(controlPath(dir))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", info, err)
+	}
+	document := filepath.Join(dir, "document.json")
+	if err := os.WriteFile(document, []byte(`{"own":true}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args   string // parted by spaces
+		stdin  string
+		status int
+		says   string
+	}{
+		{args: "things", says: "ACTIVE"},
+		{args: "job list"},
+		{args: "job create -id one gw other", says: "one\n"},
+		{args: "job create -id one gw", status: 1, says: "already"},
+		{args: "job create -id two -operation keyvet.rotate gw", says: "two\n"},
+		{args: "job create -id three -string -retries 1 -document " + document + " gw", says: "three\n"},
+		{args: "job create -id four -document - gw", stdin: `{"from":"stdin"}`, says: "four\n"},
+		{args: "job create -id five -document - gw", stdin: `{`, status: 1, says: "JSON"},
+		{args: "job create -document /nowhere gw", status: 1, says: "/nowhere"},
+		{args: "job create gw", says: "job-"},
+		{args: "job create", status: 2, says: "takes an argument"},
+		{args: "job list", says: "QUEUED"},
+		{args: "job cancel one"},
+		{args: "job cancel -force none", status: 1, says: "none"},
+		{args: "job cancel one two", status: 2, says: "two"},
+		{args: "job list", says: "CANCELED"},
+		{args: "things", says: "other"},
+		{args: "fault set -times 2 throttle slow=2s"},
+		{args: "fault list", says: "throttle\nslow=2s\n"},
+		{args: "fault clear"},
+		{args: "fault list"},
+		{args: "fault set thrttle", status: 1, says: "no fault"},
+		{args: "shadow gw", status: 1, says: "no shadow"},
+		{args: `shadow -update {"state":{"reported":{"a":1}}} gw`, says: `{"reported":{"a":1}}`},
+		{args: `shadow -update {} gw`, status: 1, says: "400"},
+		{args: "check gw"},
+		{args: "shadow gw", says: `"desired":{"check":"`},
+		{args: "check a/b", status: 1, says: "a/b"},
+		{args: "things -dir /nowhere", status: 1, says: "is keyvet-lab up?"},
+		{args: "things x", status: 2, says: "x"},
+		{args: "things -dir=", status: 1, says: "KEYVET_LAB"},
+		{args: "job", status: 2, says: "unknown command"},
+		{args: "job drop", status: 2, says: "unknown command"},
+	} {
+		var out strings.Builder
+		if status := command(t.Context(), strings.Fields(tt.args), strings.NewReader(tt.stdin), &out, &out); status != tt.status || !strings.Contains(out.String(), tt.says) {
+			t.Errorf("keyvet-lab %s: exit %d, want %d with %q\n%s", tt.args, status, tt.status, tt.says, &out)
+		}
+		if tt.says == "" && tt.args != "check gw" && out.String() != "" {
+			t.Errorf("keyvet-lab %s says %q", tt.args, &out)
+		}
+	}
+}
+
+func TestUpClaim(t *testing.T) {
+	dir, said := keepUp(t, "-thing", "gw", "-claim", "-addr", "127.0.0.1:0", "-quotas", "-jitr")
+	config, err := os.ReadFile(filepath.Join(dir, "gw", "keyvet.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`template = "keyvet"`, `parameters = { ThingName = "gw" }`, `claim_key = "` + dir, `endpoints = ["127.0.0.1:`} {
+		if !strings.Contains(string(config), want) {
+			t.Errorf("the configuration does not say %s:\n%s", want, config)
+		}
+	}
+	if !strings.Contains(said, "endpoint  127.0.0.1:") {
+		t.Errorf("it says:\n%s", said)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "gw", "state", "identity")); !os.IsNotExist(err) {
+		t.Errorf("an identity beside the claim: %v", err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "gw", "claim", "key.pem")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// What was up once is up again with the same things and the same identity.
+func TestUpAgain(t *testing.T) {
+	dir := filepath.Join(shortDir(t), "lab")
+	var before []byte
+	for i := range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, w := io.Pipe()
+		go func() {
+			for lines := bufio.NewScanner(r); lines.Scan(); {
+				if strings.HasPrefix(lines.Text(), "Ctrl-C") {
+					cancel()
+				}
+			}
+		}()
+		if status := command(ctx, []string{"up", "-dir", dir, "-thing", "gw"}, nil, w, w); status != 0 {
+			t.Fatalf("exit %d", status)
+		}
+		w.Close()
+		cancel()
+		now, err := os.ReadFile(filepath.Join(dir, "gw", "state", "identity", "certificate.pem"))
+		if err != nil || i > 0 && string(now) != string(before) {
+			t.Errorf("another certificate: %v", err)
+		}
+		before = now
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	for _, tt := range []struct {
 		args   []string
@@ -103,12 +251,14 @@ func TestCommandLine(t *testing.T) {
 		{nil, 2, "usage:"},
 		{[]string{"help"}, 0, "usage:"},
 		{[]string{"dmo"}, 2, "unknown command"},
-		{[]string{"demo", "x"}, 2, "no arguments"},
+		{[]string{"demo", "x"}, 2, "takes no argument"},
+		{[]string{"up", "-addr", "nowhere"}, 1, "host:port"},
+		{[]string{"help"}, 0, "deactivated-at-use"},
 		{[]string{"demo", "-x"}, 2, "-x"},
 		{[]string{"demo", "-keyvet", "/nowhere/keyvet"}, 1, "-keyvet"},
 	} {
 		var out strings.Builder
-		if status := command(t.Context(), tt.args, &out, &out); status != tt.status || !strings.Contains(out.String(), tt.says) {
+		if status := command(t.Context(), tt.args, nil, &out, &out); status != tt.status || !strings.Contains(out.String(), tt.says) {
 			t.Errorf("keyvet-lab %q: exit %d, want %d with %q\n%s", tt.args, status, tt.status, tt.says, &out)
 		}
 	}

@@ -81,35 +81,44 @@ func makeAuthority(certPath, keyPath string) error {
 	return os.WriteFile(certPath, certificatePEM(der), 0o644) // last: without it, both are made again
 }
 
-func (a *authority) issue(template *x509.Certificate, pub crypto.PublicKey) (der []byte, err error) {
+func (a *authority) issue(template *x509.Certificate, pub crypto.PublicKey, life time.Duration) (der []byte, err error) {
 	template.NotBefore = time.Now().Add(-time.Hour)
-	template.NotAfter = time.Now().AddDate(1, 0, 0)
+	template.NotAfter = time.Now().Add(life)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	return x509.CreateCertificate(rand.Reader, template, a.certificate, pub, a.key)
 }
 
-// serverConfig is mutual TLS with a fresh server certificate.
-func (a *authority) serverConfig(names []string) (*tls.Config, error) {
+const year = 365 * 24 * time.Hour
+
+// serverConfig is mutual TLS with a fresh server certificate for localhost and
+// the further names. verify sees the client's chain, leaf first.
+func (a *authority) serverConfig(names []string, verify func(chain [][]byte) error) (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	der, err := a.issue(&x509.Certificate{
+	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "localhost"},
-		DNSNames:    append([]string{"localhost"}, names...),
+		DNSNames:    []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, key.Public())
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	der, err := a.issue(template, key.Public(), year)
 	if err != nil {
 		return nil, err
 	}
-	clients := x509.NewCertPool()
-	clients.AddCert(a.certificate)
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS12,
 		Certificates:           []tls.Certificate{{Certificate: [][]byte{der, a.certificate.Raw}, PrivateKey: key}},
-		ClientAuth:             tls.RequireAndVerifyClientCert,
-		ClientCAs:              clients,
+		ClientAuth:             tls.RequireAnyClientCert, // AWS IoT knows a certificate by its registry, not by its CA
+		VerifyPeerCertificate:  func(chain [][]byte, _ [][]*x509.Certificate) error { return verify(chain) },
 		NextProtos:             []string{"x-amzn-mqtt-ca", "mqtt"},
 		SessionTicketsDisabled: true, // as AWS IoT
 	}, nil
@@ -131,25 +140,65 @@ func (s *Server) CAFile() string { return s.ca.path }
 // CAPEM is the CA's certificate.
 func (s *Server) CAPEM() []byte { return certificatePEM(s.ca.certificate.Raw) }
 
-// IssueCertificate makes a client certificate on pub, valid for one year,
-// registers it as active and binds it to the thing. It returns the chain, leaf
-// first, as PEM. A thing may have several certificates.
+// IssueCertificate makes a client certificate on pub, registers it as active
+// and binds it to the thing. It returns the chain, leaf first, as PEM. A thing
+// may have several certificates.
 func (s *Server) IssueCertificate(thing string, pub crypto.PublicKey) ([]byte, error) {
 	if !validName(thing) {
 		return nil, fmt.Errorf("localiot: thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", thing)
 	}
-	der, err := s.ca.issue(&x509.Certificate{
-		Subject:     pkix.Name{CommonName: thing},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, pub)
+	return s.issueRegistered(thing, pub, registration{Thing: thing, Status: Active})
+}
+
+// IssueClaim makes a claim certificate on pub: it may ask for certificates and
+// provision, and nothing else.
+func (s *Server) IssueClaim(pub crypto.PublicKey) ([]byte, error) {
+	return s.issueRegistered("claim", pub, registration{Status: Active, Claim: true})
+}
+
+// IssueUnregistered makes a certificate of the CA that the registry does not
+// know, for just-in-time registration: the thing's name is its common name.
+func (s *Server) IssueUnregistered(thing string, pub crypto.PublicKey) ([]byte, error) {
+	der, err := s.ca.issue(clientTemplate(pkix.Name{CommonName: thing}), pub, s.life)
 	if err != nil {
 		return nil, fmt.Errorf("localiot: issue certificate: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.registry.Certificates[CertificateID(der)] = registration{Thing: thing, Active: true}
-	if err := s.registry.save(s.dir); err != nil {
+	return append(certificatePEM(der), s.CAPEM()...), nil
+}
+
+func clientTemplate(subject pkix.Name) *x509.Certificate {
+	return &x509.Certificate{Subject: subject, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+}
+
+func (s *Server) issueRegistered(commonName string, pub crypto.PublicKey, r registration) ([]byte, error) {
+	der, err := s.ca.issue(clientTemplate(pkix.Name{CommonName: commonName}), pub, s.life)
+	if err != nil {
+		return nil, fmt.Errorf("localiot: issue certificate: %w", err)
+	}
+	if err := s.register(der, r); err != nil {
 		return nil, fmt.Errorf("localiot: %w", err)
 	}
 	return append(certificatePEM(der), s.CAPEM()...), nil
+}
+
+// RegisterCertificate registers a certificate, whoever issued it, as active
+// and binds it to the thing.
+func (s *Server) RegisterCertificate(thing string, der []byte) error {
+	if !validName(thing) {
+		return fmt.Errorf("localiot: register certificate: %q is no thing's name", thing)
+	}
+	if _, err := x509.ParseCertificate(der); err != nil {
+		return fmt.Errorf("localiot: register certificate: %w", err)
+	}
+	if err := s.register(der, registration{Thing: thing, Status: Active}); err != nil {
+		return fmt.Errorf("localiot: register certificate: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) register(der []byte, r registration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.registry.register(der, r)
+	return s.registry.save(s.dir)
 }

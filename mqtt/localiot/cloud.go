@@ -3,7 +3,9 @@ package localiot
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -18,6 +20,8 @@ const (
 	maxSlashes       = 7
 	maxFilters       = 8  // in one SUBSCRIBE
 	maxSubscriptions = 50 // of one connection
+	maxClientID      = 128
+	maxPerSecond     = 100 // messages published on one connection
 )
 
 // cloud is what stands behind the broker: policy, limits, and the answers on
@@ -25,21 +29,95 @@ const (
 type cloud struct {
 	mochi.HookBase
 	server *Server
+
+	mu        sync.Mutex
+	connected map[string]time.Time // when each client id last sent a CONNECT
 }
 
 func (c *cloud) ID() string { return "cloud" }
 
 func (c *cloud) Provides(b byte) bool {
-	return b == mochi.OnConnectAuthenticate || b == mochi.OnACLCheck || b == mochi.OnPacketRead || b == mochi.OnPublish || b == mochi.OnPublished
+	switch b {
+	case mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPacketRead, mochi.OnPublish, mochi.OnPublished:
+		return true
+	}
+	return false
 }
 
 // OnConnectAuthenticate lets everybody in: the listener has seen to it.
 func (c *cloud) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
 
-// OnACLCheck is the policy: a device has its own thing's topics alone.
+// OnConnect keeps AWS IoT's rules of CONNECT. Its error closes the connection
+// without a CONNACK.
+func (c *cloud) OnConnect(cl *mochi.Client, _ packets.Packet) error {
+	p, ok := cl.Net.Conn.(*peer)
+	if !ok {
+		return errors.New("not a device")
+	}
+	switch {
+	case c.server.strikes(func(f Faults) bool { return f.RefuseConnects }):
+		return errors.New("fault: connects are refused")
+	case c.server.strikes(func(f Faults) bool { return f.Connack5 }):
+		return c.refuse(cl, 5)
+	case c.server.strikes(func(f Faults) bool { return f.Connack7 }):
+		return c.refuse(cl, 7)
+	case c.server.strikes(func(f Faults) bool { return f.NoConnack }):
+		_ = p.SetDeadline(time.Time{})
+		_, _ = io.Copy(io.Discard, p)
+		return errors.New("fault: no CONNACK")
+	case len(cl.ID) > maxClientID:
+		return errors.New("client id is too long")
+	case c.server.quotas && c.tooSoon(cl.ID):
+		return errors.New("a second CONNECT of this client id within a second")
+	}
+	// The broker would say DISCONNECT to the old connection, which MQTT 3.1.1
+	// does not know.
+	if old, ok := c.server.broker.Clients.Get(cl.ID); ok {
+		old.Stop(packets.ErrSessionTakenOver)
+		if oldPeer, ok := old.Net.Conn.(*peer); ok {
+			<-oldPeer.ended
+		}
+	}
+	return nil
+}
+
+func (c *cloud) refuse(cl *mochi.Client, code byte) error {
+	err := cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code})
+	return errors.Join(fmt.Errorf("fault: CONNACK %d", code), err)
+}
+
+// tooSoon notes a CONNECT and tells whether it came within a second of the last.
+func (c *cloud) tooSoon(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for other, at := range c.connected {
+		if now.Sub(at) >= time.Second {
+			delete(c.connected, other)
+		}
+	}
+	_, soon := c.connected[id]
+	c.connected[id] = now
+	return soon
+}
+
+// OnACLCheck is the policy: a device has its own thing's topics and those of
+// fleet provisioning, a claim the latter alone.
 func (c *cloud) OnACLCheck(cl *mochi.Client, topic string, _ bool) bool {
 	p, ok := cl.Net.Conn.(*peer)
-	return ok && (strings.HasPrefix(topic, "$aws/things/"+p.thing+"/") || strings.HasPrefix(topic, "keyvet/"+p.thing+"/"))
+	if !ok {
+		return false
+	}
+	prefixes := []string{createFromCSR, provisionPrefix}
+	if !p.claim {
+		prefixes = append(prefixes, "$aws/things/"+p.thing+"/", "keyvet/"+p.thing+"/")
+	}
+	for _, prefix := range prefixes {
+		if strings.HasPrefix(topic, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // OnPacketRead ends the connection, without a word as AWS IoT does, on an
@@ -49,15 +127,15 @@ func (c *cloud) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packe
 		c.server.log.Warn("disconnected", "client", cl.ID, "reason", err)
 		return pk, packets.ErrRejectPacket // the one error that the broker takes as a reason to close
 	}
+	if pk.FixedHeader.Type == packets.Pingreq && c.server.strikes(func(f Faults) bool { return f.NoPingresp }) {
+		pk.FixedHeader.Type = packets.Puback // of nothing, which the broker passes over
+	}
 	return pk, nil
 }
 
 func (c *cloud) allowed(cl *mochi.Client, pk packets.Packet) error {
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
-		if c.server.currentFaults().RefuseConnects {
-			return errors.New("fault: connects are refused")
-		}
 		if cl.ID != "" {
 			return errors.New("a second CONNECT")
 		}
@@ -72,10 +150,19 @@ func (c *cloud) allowed(cl *mochi.Client, pk packets.Packet) error {
 		}
 		return c.allowedTopic(cl, pk.TopicName)
 	case packets.Subscribe:
-		if n := len(pk.Filters); n > maxFilters || n+cl.State.Subscriptions.Len() > maxSubscriptions {
+		added := len(pk.Filters)
+		for _, sub := range pk.Filters {
+			if _, again := cl.State.Subscriptions.Get(sub.Filter); again {
+				added--
+			}
+		}
+		if len(pk.Filters) > maxFilters || added+cl.State.Subscriptions.Len() > maxSubscriptions {
 			return errors.New("too many subscriptions")
 		}
 		for _, sub := range pk.Filters {
+			if sub.Qos > 1 {
+				return errors.New("QoS 2 is not supported")
+			}
 			if err := c.allowedTopic(cl, sub.Filter); err != nil {
 				return err
 			}
@@ -94,14 +181,19 @@ func (c *cloud) allowedTopic(cl *mochi.Client, topic string) error {
 	return nil
 }
 
-// OnPublish records the message; one on a reserved topic goes to no subscriber.
+// OnPublish records the message; one on a reserved topic goes to no
+// subscriber, and one too many in a second is gone.
 func (c *cloud) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
 	p, ok := cl.Net.Conn.(*peer)
 	if !ok {
 		return pk, nil
 	}
+	if c.server.quotas && p.tooMany() {
+		return pk, packets.ErrRejectPacket // discarded, and no PUBACK
+	}
 	c.server.recordMessage(Message{
 		Time: time.Now(), Thing: p.thing, ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
+		CertificateID: p.certificateID,
 	})
 	if strings.HasPrefix(pk.TopicName, "$") {
 		return pk, packets.CodeSuccessIgnore
@@ -109,61 +201,102 @@ func (c *cloud) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, 
 	return pk, nil
 }
 
-// OnPublished answers a request on a reserved topic.
+func (p *peer) tooMany() bool {
+	if now := time.Now(); now.Sub(p.second) >= time.Second {
+		p.second, p.published = now, 0
+	}
+	p.published++
+	return p.published > maxPerSecond
+}
+
+// OnPublished answers a request.
 func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 	p, ok := cl.Net.Conn.(*peer)
 	if !ok {
 		return
 	}
-	operation, ok := strings.CutPrefix(pk.TopicName, "$aws/things/"+p.thing+"/")
-	if !ok {
-		return
-	}
 	send := func(suffix string, payload any) {
-		if suffix == "accepted" && c.server.currentFaults().DropAccepted {
+		if suffix == "accepted" && c.server.strikes(func(f Faults) bool { return f.DropAccepted }) {
 			return
 		}
-		c.send(cl, pk.TopicName, suffix, payload)
+		c.send(cl, pk.TopicName+"/"+suffix, payload)
 	}
-	switch {
-	case strings.HasPrefix(operation, "jobs/"):
-		answerJobs(strings.TrimPrefix(operation, "jobs/"), pk.Payload, send)
-	case operation == "shadow" || strings.HasPrefix(operation, "shadow/"):
-		c.server.answerShadow(p.thing, strings.TrimPrefix(operation, "shadow/"), pk.Payload, send)
+	topic := pk.TopicName
+	if operation, ok := strings.CutPrefix(topic, "$aws/things/"+p.thing+"/"); ok {
+		switch {
+		case strings.HasPrefix(operation, "jobs/"):
+			c.server.answerJobs(p.thing, strings.TrimPrefix(operation, "jobs/"), pk.Payload, send)
+		case operation == "shadow" || strings.HasPrefix(operation, "shadow/"):
+			c.server.answerShadow(p.thing, strings.TrimPrefix(operation, "shadow/"), pk.Payload, send)
+		case operation == "defender/metrics/json":
+			c.server.answerDefender(p.thing, pk.Payload, send)
+		}
+		return
+	}
+	switch operation, _ := strings.CutPrefix(topic, "keyvet/"+p.thing+"/certificate/"); operation {
+	case "create", "commit":
+		c.server.answerIssuer(p.thing, p.certificateID, operation, pk.Payload, send)
+	default:
+		c.server.answerProvisioning(topic, pk.Payload, send)
 	}
 }
 
-// send delivers a message of the cloud's to all who have subscribed to it, and
-// a reply to the client that asked even if it has not. It bypasses the broker's
-// own delivery, which keeps packet ids of both directions in one table and so
-// refuses a SUBSCRIBE whose id is that of a message not yet acknowledged.
-func (c *cloud) send(requester *mochi.Client, topic, suffix string, payload any) {
-	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish},
-		TopicName:   topic + "/" + suffix, Payload: encode(payload),
-	}
+// send delivers a message of the cloud's. As AWS IoT does it, one on a thing's
+// reserved topics goes to all who have subscribed to it, and a reply to the
+// client that asked even if it has not; one of fleet provisioning goes to
+// nobody but the client that asked, if it has subscribed; and any other one to
+// who has subscribed. A persistent session gets it when it is back.
+//
+// It bypasses the broker's own delivery, which keeps packet ids of both
+// directions in one table and so refuses a SUBSCRIBE whose id is that of a
+// message not yet acknowledged.
+func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
+	ofThing := strings.HasPrefix(topic, "$aws/things/")
 	to := make(map[*mochi.Client]byte)
-	if suffix == "accepted" || suffix == "rejected" {
+	if ofThing && requester != nil && (strings.HasSuffix(topic, "/accepted") || strings.HasSuffix(topic, "/rejected")) {
 		to[requester] = 1
 	}
-	for id, sub := range c.server.broker.Topics.Subscribers(pk.TopicName).Subscriptions {
-		if cl, ok := c.server.broker.Clients.Get(id); ok {
+	for id, sub := range c.server.broker.Topics.Subscribers(topic).Subscriptions {
+		if cl, ok := c.server.broker.Clients.Get(id); ok && (cl == requester || ofThing || !strings.HasPrefix(topic, "$")) {
 			to[cl] = min(1, sub.Qos)
 		}
 	}
+	body := encode(payload)
 	for cl, qos := range to {
-		pk.FixedHeader.Qos, pk.PacketID = qos, 0
-		if qos > 0 {
-			id, err := cl.NextPacketID()
-			if err != nil {
-				c.server.log.Warn("reply not sent", "client", cl.ID, "error", err)
-				continue
+		pk := packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos},
+			TopicName:   topic, Payload: body, Created: time.Now().Unix(),
+		}
+		if err := c.queue(cl, pk); err != nil {
+			c.server.log.Warn("message not sent", "client", cl.ID, "topic", topic, "error", err)
+		}
+	}
+}
+
+func (c *cloud) queue(cl *mochi.Client, pk packets.Packet) error {
+	if pk.FixedHeader.Qos > 0 {
+		id, err := cl.NextPacketID()
+		if err != nil {
+			return err
+		}
+		pk.PacketID = uint16(id)
+		if cl.Closed() { // a persistent session
+			if cl.State.Inflight.Len() >= maxQueued {
+				return errors.New("too much waits for it")
 			}
-			pk.PacketID = uint16(id)
+			cl.State.Inflight.Set(pk)
+			return nil
 		}
-		if err := cl.WritePacket(pk); err != nil {
-			c.server.log.Warn("reply not sent", "client", cl.ID, "error", err)
-		}
+	}
+	p, ok := cl.Net.Conn.(*peer)
+	if !ok {
+		return errors.New("not a device")
+	}
+	select {
+	case p.out <- outgoing{cl, pk}:
+		return nil
+	default:
+		return errors.New("too much waits for it")
 	}
 }
 

@@ -1,19 +1,28 @@
 // Package localiot is an AWS IoT endpoint for the desk and the tests: an MQTT
 // broker with mutual TLS, a local certificate authority, a registry of things,
-// and AWS IoT's answers on its reserved topics. It behaves as a device can
-// observe of AWS IoT, limits and silent disconnects included.
+// and AWS IoT's answers on its reserved topics: Jobs, shadows, fleet
+// provisioning by claim, Device Defender's metrics; besides, just-in-time
+// registration and keyvet's own issuer "topics". It behaves as a device can
+// observe of AWS IoT, limits and silent disconnects included, and has a switch
+// for every [Faults].
 //
-// Not supported yet: jobs that are pending, fleet provisioning, Device
-// Defender, just-in-time registration.
+// Policy: a device has $aws/things/{thing}/…, keyvet/{thing}/… and the topics
+// of fleet provisioning, under any client id; a claim has the last alone.
+//
+// Not supported: CBOR payloads, named policies, basic ingest, MQTT over
+// WebSocket, metrics that Device Defender defines itself (they are taken
+// unread).
 package localiot
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -25,16 +34,21 @@ type Options struct {
 	Dir  string       // holds the CA and the registry; made if absent
 	Addr string       // "" is "127.0.0.1:0"
 	Log  *slog.Logger // nil: none
-	// Names are what the server's certificate is for besides localhost.
-	Names []string
 	// MaxVersion of TLS; 0 is the newest. AWS IoT has security policies of TLS 1.2 alone.
 	MaxVersion uint16
-}
-
-// Faults are ways to misbehave.
-type Faults struct {
-	DropAccepted   bool // carry requests out but never answer that they were accepted
-	RefuseConnects bool // close each connection after its CONNECT, without a CONNACK
+	// Names are hosts and addresses that the server's certificate is for besides
+	// localhost; Endpoint gives the first.
+	Names []string
+	// Quotas are kept that count by time: one CONNECT a second per client id,
+	// 100 messages a second per connection. Off, so that tests need not wait.
+	Quotas bool
+	// JITR registers an unknown certificate of the CA as it first connects.
+	JITR bool
+	// Life of a client certificate; 0 is a year.
+	Life time.Duration
+	// Provider is an account's certificate provider: it answers a device's CSR
+	// with a chain, leaf first, DER. nil: the CA of Dir, and the CSR's subject.
+	Provider func(*x509.CertificateRequest) ([][]byte, error)
 }
 
 // Connection is one TLS connection, whether or not it came to a session.
@@ -57,6 +71,8 @@ type Message struct {
 	Topic    string
 	Payload  []byte
 	QoS      byte
+	// CertificateID is which certificate that was.
+	CertificateID string
 }
 
 // maxRecorded bounds the messages, and the connections, that are remembered:
@@ -66,17 +82,29 @@ const maxRecorded = 10000
 // Server is a running endpoint.
 type Server struct {
 	log      *slog.Logger
+	host     string
 	ca       *authority
 	broker   *mochi.Server
+	cloud    *cloud
 	listener *listener
+	dir      string
+	life     time.Duration
+	quotas   bool
+	jitr     bool
+	provider func(*x509.CertificateRequest) ([][]byte, error)
 
 	mu          sync.Mutex
 	faults      Faults
+	serving     sync.WaitGroup // for every connection
+	healed      chan struct{}  // closed at the end of a partition; nil without one
+	wires       map[*wire]bool // every connection; nil once the server is being closed
 	registry    registry
-	dir         string
+	templates   map[string]*template
+	alarm       *time.Timer         // for the first execution that runs out of time
+	defended    map[string]defended // the last report to Device Defender, by thing
 	messages    []recorded
 	connections []Connection
-	changed     chan struct{} // closed, and replaced, with each message
+	changed     chan struct{} // closed, and replaced, with each message and change of a job
 }
 
 type recorded struct {
@@ -92,7 +120,20 @@ func Start(opts Options) (*Server, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{log: opts.Log, dir: opts.Dir, changed: make(chan struct{})}
+	if opts.Life == 0 {
+		opts.Life = year
+	}
+	s := &Server{
+		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider,
+		wires: make(map[*wire]bool), templates: make(map[string]*template), defended: make(map[string]defended), changed: make(chan struct{}),
+	}
+	if len(opts.Names) > 0 {
+		s.host = opts.Names[0]
+	}
+	s.cloud = &cloud{server: s, connected: make(map[string]time.Time)}
+	if err := s.AddTemplate(Template, []byte(templateBody)); err != nil {
+		return nil, err
+	}
 	var err error
 	if s.ca, err = openAuthority(opts.Dir); err != nil {
 		return nil, fmt.Errorf("localiot: certificate authority: %w", err)
@@ -100,7 +141,7 @@ func Start(opts Options) (*Server, error) {
 	if s.registry, err = openRegistry(opts.Dir); err != nil {
 		return nil, fmt.Errorf("localiot: registry: %w", err)
 	}
-	config, err := s.ca.serverConfig(opts.Names)
+	config, err := s.ca.serverConfig(opts.Names, s.verify)
 	if err != nil {
 		return nil, fmt.Errorf("localiot: server certificate: %w", err)
 	}
@@ -112,43 +153,49 @@ func Start(opts Options) (*Server, error) {
 	s.listener = &listener{Listener: tcp, config: config, server: s}
 	capabilities := mochi.NewDefaultServerCapabilities()
 	capabilities.MaximumPacketSize = maxPayload + 1<<10
+	capabilities.MaximumQos = 1
 	s.broker = mochi.New(&mochi.Options{Capabilities: capabilities, Logger: opts.Log})
 	if err := errors.Join(
-		s.broker.AddHook(&cloud{server: s}, nil),
+		s.broker.AddHook(s.cloud, nil),
 		s.broker.AddListener(s.listener),
 		s.broker.Serve(),
 	); err != nil {
 		tcp.Close()
 		return nil, fmt.Errorf("localiot: start broker: %w", err)
 	}
+	s.mu.Lock()
+	s.setAlarm(time.Now())
+	s.mu.Unlock()
 	return s, nil
 }
 
-// Close ends every connection and stops serving.
+// Close ends every connection and stops serving. Closing again does nothing.
 func (s *Server) Close() error {
+	s.mu.Lock()
+	wires := s.wires
+	s.wires = nil
+	s.setFaults(Faults{})
+	if s.alarm != nil {
+		s.alarm.Stop()
+	}
+	s.mu.Unlock()
+	if wires == nil {
+		return nil
+	}
+	for w := range wires { // before the broker says a DISCONNECT, which MQTT 3.1.1 does not know
+		w.Close()
+	}
+	s.serving.Wait() // the broker's list of clients must not change under its closing: it would lock up
 	if err := s.broker.Close(); err != nil {
 		return fmt.Errorf("localiot: %w", err)
 	}
 	return nil
 }
 
-// Endpoint is "localhost:port"; the server's certificate is for localhost,
-// 127.0.0.1, ::1 and [Options].Names.
+// Endpoint is "localhost:port", or the first of Options.Names with the port;
+// the server's certificate is for localhost, 127.0.0.1 and ::1 in any case.
 func (s *Server) Endpoint() string {
-	return fmt.Sprintf("localhost:%d", s.listener.Addr().(*net.TCPAddr).Port)
-}
-
-// SetFaults replaces the faults; connections that stand are left standing.
-func (s *Server) SetFaults(f Faults) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = f
-}
-
-func (s *Server) currentFaults() Faults {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.faults
+	return net.JoinHostPort(s.host, strconv.Itoa(s.listener.Addr().(*net.TCPAddr).Port))
 }
 
 // Connections are those seen so far, refused ones included, oldest first.
@@ -200,6 +247,11 @@ func (s *Server) recordMessage(m Message) {
 	if len(s.messages) > maxRecorded {
 		s.messages = slices.Delete(s.messages, 0, len(s.messages)-maxRecorded)
 	}
+	s.wake()
+}
+
+// wake lets those that wait for a change look again; mu is held.
+func (s *Server) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }

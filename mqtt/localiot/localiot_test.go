@@ -356,37 +356,6 @@ func TestTLS12(t *testing.T) {
 	}
 }
 
-func TestFaults(t *testing.T) {
-	s := start(t)
-	d := dial(t, s, "gw")
-	s.SetFaults(localiot.Faults{DropAccepted: true})
-	d.write(publish("$aws/things/gw/shadow/update", `{"state":{"reported":{"a":1}}}`, 1, false))
-	if _, ok := d.read().(*packets.PubackPacket); !ok {
-		t.Fatal("no PUBACK")
-	}
-	d.write(packets.NewControlPacket(packets.Pingreq))
-	if p, ok := d.read().(*packets.PingrespPacket); !ok {
-		t.Errorf("%v came before the PINGRESP", p)
-	}
-	if got := string(s.Shadow("gw", "")); got != `{"reported":{"a":1}}` {
-		t.Errorf("shadow %s", got)
-	}
-	s.SetFaults(localiot.Faults{RefuseConnects: true})
-	conn, err := tls.Dial("tcp", s.Endpoint(), tlsConfig(s, enrol(t, s, "gw")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
-	d = &device{t, conn}
-	c := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
-	c.ProtocolName, c.ProtocolVersion, c.CleanSession, c.ClientIdentifier = "MQTT", 4, true, "gw"
-	d.write(c)
-	if !d.gone() {
-		t.Error("not refused")
-	}
-}
-
 func TestMessages(t *testing.T) {
 	s := start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -53,11 +53,37 @@ func (s *Server) Shadow(thing, name string) []byte {
 	return encode(doc.State)
 }
 
+// UpdateShadow is an update by the cloud's side, in the shadow's own JSON, such
+// as {"state":{"desired":{"check":"1"}}}. Who has subscribed sees it as any other.
+func (s *Server) UpdateShadow(thing, name string, update []byte) error {
+	if !validName(thing) || name != "" && !validShadow(name) {
+		return fmt.Errorf("localiot: update shadow: %q of %q is no shadow", name, thing)
+	}
+	topic, operation := "$aws/things/"+thing+"/shadow/update/", "update"
+	if name != "" {
+		operation = "name/" + name + "/update"
+		topic = "$aws/things/" + thing + "/shadow/" + operation + "/"
+	}
+	var rejected any
+	s.answerShadow(thing, operation, update, func(suffix string, payload any) {
+		if suffix == "rejected" {
+			rejected = payload
+		}
+		s.cloud.send(nil, topic+suffix, payload)
+	})
+	if rejected != nil {
+		return fmt.Errorf("localiot: update shadow: rejected: %s", encode(rejected))
+	}
+	return nil
+}
+
+func validShadow(name string) bool { return validName(name) && len(name) <= 64 }
+
 // answerShadow carries out "update", "name/N/get" and their like.
 func (s *Server) answerShadow(thing, operation string, payload []byte, send reply) {
 	name := ""
 	if named, ok := strings.CutPrefix(operation, "name/"); ok {
-		if name, operation, ok = strings.Cut(named, "/"); !ok || !validName(name) || len(name) > 64 {
+		if name, operation, ok = strings.Cut(named, "/"); !ok || !validShadow(name) {
 			return
 		}
 	}
@@ -86,8 +112,11 @@ func (s *Server) answerShadow(thing, operation string, payload []byte, send repl
 		}
 		messages = append(messages, message{suffix, payload})
 	}
+	if err == nil && s.strikes(func(f Faults) bool { return f.Throttle }) {
+		err = &shadowError{429, "Too many requests"}
+	}
 	if err == nil {
-		err = s.changeShadow(shadowKey(thing, name), func(doc *shadow) (*shadow, error) {
+		err = s.changeShadow(shadowKey(thing, name), request.Version != nil, func(doc *shadow) (*shadow, error) {
 			return carryOut(doc, request, now, add)
 		})
 	}
@@ -105,12 +134,17 @@ func (s *Server) answerShadow(thing, operation string, payload []byte, send repl
 	}
 }
 
-func (s *Server) changeShadow(key string, change func(*shadow) (*shadow, error)) error {
+func (s *Server) changeShadow(key string, expectsVersion bool, change func(*shadow) (*shadow, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.registry.Shadows[key]
 	if before == nil {
 		before = &shadow{Deleted: true}
+	}
+	if expectsVersion && s.strikesLocked(func(f Faults) bool { return f.VersionMismatch }) {
+		touched := *before
+		touched.Version++
+		s.registry.Shadows[key], before = &touched, &touched
 	}
 	after, err := change(before)
 	if err != nil || after == before {

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/rpc"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/keyvet/keyvet/mqtt/localiot"
+)
+
+// controlTime bounds one command to a running lab.
+const controlTime = 30 * time.Second
+
+// controlPath is in a folder that nobody else may enter.
+func controlPath(dir string) string { return filepath.Join(cloudDir(dir), "control") }
+
+func cloudDir(dir string) string { return filepath.Join(dir, "cloud") }
+
+// Lab is what the other commands ask of a running "up", over net/rpc on a Unix
+// socket that nobody else may open.
+type Lab struct{ cloud *localiot.Server }
+
+// None is no argument, or no answer.
+type None struct{}
+
+// Thing is a thing of the registry.
+type Thing struct {
+	Name         string
+	Certificates []localiot.Certificate
+}
+
+// Things are all things.
+func (l *Lab) Things(_ None, things *[]Thing) error {
+	for _, name := range l.cloud.Things() {
+		*things = append(*things, Thing{name, l.cloud.Certificates(name)})
+	}
+	return nil
+}
+
+// CreateJob queues a job.
+func (l *Lab) CreateJob(j localiot.Job, _ *None) error { return l.cloud.CreateJob(j) }
+
+// Cancel says which job to cancel.
+type Cancel struct {
+	ID    string
+	Force bool
+}
+
+// CancelJob cancels a job.
+func (l *Lab) CancelJob(c Cancel, _ *None) error { return l.cloud.CancelJob(c.ID, c.Force) }
+
+// Executions are those of all jobs.
+func (l *Lab) Executions(_ None, all *[]localiot.Execution) error {
+	*all = l.cloud.Executions("")
+	return nil
+}
+
+// SetFaults replaces the faults.
+func (l *Lab) SetFaults(f localiot.Faults, _ *None) error {
+	l.cloud.SetFaults(f)
+	return nil
+}
+
+// Faults are those that are on.
+func (l *Lab) Faults(_ None, f *localiot.Faults) error {
+	*f = l.cloud.Faults()
+	return nil
+}
+
+// Shadow names a shadow and, if it is not empty, an update to do first.
+type Shadow struct {
+	Thing, Name string
+	Update      []byte
+}
+
+// Shadow is the state of a shadow, or empty.
+func (l *Lab) Shadow(s Shadow, state *[]byte) error {
+	if len(s.Update) > 0 {
+		if err := l.cloud.UpdateShadow(s.Thing, s.Name, s.Update); err != nil {
+			return err
+		}
+	}
+	*state = l.cloud.Shadow(s.Thing, s.Name)
+	return nil
+}
+
+// Check asks a thing for a check, and tells the token.
+func (l *Lab) Check(thing string, token *string) error {
+	*token = rand.Text()
+	update, err := json.Marshal(map[string]any{"state": map[string]any{"desired": map[string]any{"check": *token}}})
+	if err != nil {
+		return err
+	}
+	return l.cloud.UpdateShadow(thing, "keyvet", update)
+}
+
+// control listens in dir for the other commands, until it is closed.
+func control(dir string, cloud *localiot.Server) (net.Listener, error) {
+	path := controlPath(dir)
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, err
+	}
+	server := rpc.NewServer()
+	if err := server.Register(&Lab{cloud}); err != nil {
+		l.Close()
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.SetDeadline(time.Now().Add(controlTime))
+			go server.ServeConn(conn)
+		}
+	}()
+	return l, nil
+}
+
+// ask calls a method of the lab that is up in dir.
+func ask(dir, method string, args, answer any) error {
+	if dir == "" {
+		return errors.New("say with -dir or KEYVET_LAB where keyvet-lab is up")
+	}
+	conn, err := net.DialTimeout("unix", controlPath(dir), controlTime)
+	if err != nil {
+		return fmt.Errorf("is keyvet-lab up? %w", err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(controlTime))
+	client := rpc.NewClient(conn)
+	defer client.Close()
+	return client.Call("Lab."+method, args, answer)
+}
