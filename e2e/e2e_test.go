@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"os"
 	"testing"
 
@@ -34,19 +33,15 @@ func startCloud(t *testing.T) *localiot.Server {
 // configure puts the configuration and the CA of the cloud into the machine.
 func (m *machine) configure(cloud *localiot.Server, more string) {
 	m.t.Helper()
-	_, port, err := net.SplitHostPort(cloud.Endpoint())
-	if err != nil {
-		m.t.Fatal(err)
-	}
 	m.put("/etc/keyvet/ca.pem", cloud.CAPEM())
 	m.put("/etc/keyvet/keyvet.toml", fmt.Appendf(nil, `[thing]
 name = %q
 [identity]
 ca = ["/etc/keyvet/ca.pem"]
 [mqtt]
-endpoints = ["%s:%s"]
+endpoints = [%q]
 ca_file = "/etc/keyvet/ca.pem"
-%s`, m.name, host, port, more))
+%s`, m.name, cloud.Endpoint(), more))
 }
 
 // enrol puts a key and the cloud's certificate on it into the machine.
