@@ -13,6 +13,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/keyvet/keyvet/device"
@@ -44,6 +46,18 @@ ca_file = "/etc/keyvet/ca.pem"
 %s`, m.name, cloud.Endpoint(), more))
 }
 
+// claim puts a claim certificate of the fleet into the machine, which has no
+// certificate of its own.
+func (m *machine) claim(cloud *localiot.Server) {
+	m.t.Helper()
+	key := newKey(m.t)
+	chain, err := cloud.IssueClaim(key.Public())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.pair("/var/lib/keyvet/claim/", chain, key)
+}
+
 // enrol puts a key and the cloud's certificate on it into the machine.
 func (m *machine) enrol(cloud *localiot.Server, key crypto.Signer) {
 	m.t.Helper()
@@ -51,12 +65,26 @@ func (m *machine) enrol(cloud *localiot.Server, key crypto.Signer) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	m.pair("/var/lib/keyvet/identity/", chain, key)
+}
+
+func (m *machine) pair(dir string, chain []byte, key crypto.Signer) {
+	m.t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.put("/var/lib/keyvet/identity/certificate.pem", chain)
-	m.put("/var/lib/keyvet/identity/key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	m.put(dir+"certificate.pem", chain)
+	m.put(dir+"key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 // report waits for the machine's next report to the cloud.
@@ -75,28 +103,116 @@ func (m *machine) report(cloud *localiot.Server) *device.Report {
 	return r
 }
 
+// TestTrusted is the life of a good machine: made with a claim and no key of
+// its own, switched on, rebooted, told to take a new key, and twice robbed of
+// its power while it does.
 func TestTrusted(t *testing.T) {
 	t.Parallel()
 	cloud := startCloud(t)
 	m := newMachine(t, "gateway", "tpm-tis")
-	m.configure(cloud, "")
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.enrol(cloud, key)
+	m.configure(cloud, `[provision]
+claim_certificate = "/var/lib/keyvet/claim/certificate.pem"
+claim_key = "/var/lib/keyvet/claim/key.pem"
+template = "keyvet"
+parameters = {ThingName = "gateway"}
+delete_claim = true
+[rotate]
+template = "keyvet"
+grace = "1s"
+`)
+	m.claim(cloud)
+
 	m.on()
 	m.trusted(cloud, device.TriggerFirstBoot)
+	first := m.credential(cloud)
+	if left := m.shell("ls /var/lib/keyvet/claim"); left != "" {
+		t.Errorf("the claim is still there: %q", left)
+	}
 	m.figures()
+
 	m.reboot()
 	m.trusted(cloud, device.TriggerBoot)
+	if again := m.credential(cloud); again != first {
+		t.Errorf("a boot changed the credential from %s to %s", first, again)
+	}
+
+	m.rotate(cloud, "rotate-1")
+	second := m.rotated(cloud, "rotate-1", first)
+
+	for i, step := range []string{"enrol", "commit"} {
+		job := "rotate-cut-at-" + step
+		m.rotate(cloud, job)
+		m.says(`msg=rotation step=` + step)
+		m.cut()
+		t.Logf("%s: power cut in step %s", m.name, step)
+		m.on()
+		m.trusted(cloud, "")
+		third := m.rotated(cloud, job, second)
+		t.Logf("%s: cut %d: %s, then %s", m.name, i+1, second, third)
+		second = third
+	}
+}
+
+// rotate gives the machine the job to take a new key.
+func (m *machine) rotate(cloud *localiot.Server, job string) {
+	m.t.Helper()
+	document := json.RawMessage(`{"operation":"keyvet.rotate","version":"1.0"}`)
+	if err := cloud.CreateJob(localiot.Job{ID: job, Things: []string{m.name}, Document: document}); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// rotated waits for the job's end and returns the credential, which is another
+// than the old one.
+func (m *machine) rotated(cloud *localiot.Server, job, old string) string {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	defer cancel()
+	ended, err := cloud.WaitExecution(ctx, job, m.name, localiot.Execution.Ended)
+	if err != nil {
+		m.t.Fatalf("%v\n%s", err, m.console.tail())
+	}
+	if ended.Status != "SUCCEEDED" {
+		m.t.Errorf("job %s: %s %v", job, ended.Status, ended.StatusDetails)
+	}
+	current := m.credential(cloud)
+	if current == old {
+		m.t.Errorf("job %s: the credential is the old one", job)
+	}
+	if active := m.shell("systemctl is-active keyvet-trusted.target e2e-appliance.service"); active != "active\nactive" {
+		m.t.Errorf("job %s: target and appliance are %q", job, active)
+	}
+	return current
+}
+
+// credential is the cloud's id of the certificate that is in use in the
+// machine. Its key is the TPM's, and the only one.
+func (m *machine) credential(cloud *localiot.Server) string {
+	m.t.Helper()
+	key := m.shell("cat /var/lib/keyvet/identity/key.pem")
+	if block, _ := pem.Decode([]byte(key)); block == nil || block.Type != "TSS2 PRIVATE KEY" {
+		m.t.Errorf("the key is not the TPM's: %.40q", key)
+	}
+	block, _ := pem.Decode([]byte(m.shell("cat /var/lib/keyvet/identity/certificate.pem")))
+	if block == nil {
+		m.t.Fatal("the machine has no certificate")
+	}
+	id := localiot.CertificateID(block.Bytes)
+	certificates := cloud.Certificates(m.name)
+	if !slices.ContainsFunc(certificates, func(c localiot.Certificate) bool { return c.ID == id && c.Status == localiot.Active }) {
+		m.t.Errorf("the certificate in use, %s, is not active: %v", id, certificates)
+	}
+	if left := m.shell("ls /var/lib/keyvet/credentials"); len(strings.Fields(left)) != 1 {
+		m.t.Errorf("not one credential, but %q", left)
+	}
+	return id
 }
 
 // trusted waits until the report is acknowledged and what depends on it runs.
 func (m *machine) trusted(cloud *localiot.Server, trigger device.Trigger) {
 	m.t.Helper()
 	r := m.report(cloud)
-	if r.Trigger != trigger || !r.Verdict().Opens() || r.Evidence == nil {
+	if trigger != "" && r.Trigger != trigger || !r.Verdict().Opens() || r.Evidence == nil {
 		m.t.Errorf("trigger %s, verdict %s, evidence %v, %v", r.Trigger, r.Verdict(), r.Evidence != nil, r.ReasonCodes())
 	}
 	m.says(`keyvet\[\d+\]: .*msg=gate open=true`)
