@@ -109,7 +109,7 @@ func (m *machine) report(cloud *localiot.Server) *device.Report {
 func TestTrusted(t *testing.T) {
 	t.Parallel()
 	cloud := startCloud(t)
-	m := newMachine(t, "gateway", "tpm-tis")
+	m := newMachine(t, "gateway", tis)
 	m.configure(cloud, `[provision]
 claim_certificate = "/var/lib/keyvet/claim/certificate.pem"
 claim_key = "/var/lib/keyvet/claim/key.pem"
@@ -233,7 +233,7 @@ func (m *machine) figures() {
 func TestWeak(t *testing.T) {
 	t.Parallel()
 	cloud := startCloud(t)
-	m := newMachine(t, "weak", "tpm-crb")
+	m := newMachine(t, "weak", crb)
 	m.configure(cloud, "")
 	weak, err := os.ReadFile("../cmd/keyvet-lab/weak/debian-2048.key")
 	if err != nil {

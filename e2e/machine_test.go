@@ -33,21 +33,44 @@ type machine struct {
 	t     *testing.T
 	name  string
 	dir   string
-	model string // of the TPM, as QEMU names it
+	board board
 	boots int
 
 	console    *console
 	qemu, chip *process
 }
 
+// board is a machine as QEMU makes it.
+type board struct {
+	image   string   // the environment variable that names the folder of disk and kernel
+	qemu    []string // the program, and what sets the board apart
+	console string   // the first serial port, as Linux calls it
+}
+
+var (
+	tis = board{"KEYVET_E2E_AMD64", []string{"qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-device", "tpm-tis,tpmdev=tpm0"}, "ttyS0"}
+	crb = board{"KEYVET_E2E_AMD64", []string{"qemu-system-x86_64", "-machine", "q35", "-cpu", "max", "-device", "tpm-crb,tpmdev=tpm0"}, "ttyS0"}
+	arm = board{"KEYVET_E2E_ARM64", []string{"qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a57", "-device", "tpm-tis-device,tpmdev=tpm0"}, "ttyAMA0"}
+)
+
+// file is one that e2e/image has made.
+func (b board) file(t *testing.T, name string) string {
+	t.Helper()
+	dir := os.Getenv(b.image)
+	if dir == "" {
+		t.Fatalf("%s does not name the folder that e2e/image prints: run this by make e2e", b.image)
+	}
+	return filepath.Join(dir, name)
+}
+
 // newMachine builds a machine with a TPM as its maker delivers it.
-func newMachine(t *testing.T, name, model string) *machine {
+func newMachine(t *testing.T, name string, board board) *machine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "e2e") // short: it holds sockets
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, name: name, dir: dir, model: model}
+	m := &machine{t: t, name: name, dir: dir, board: board}
 	t.Cleanup(func() {
 		if m.qemu != nil {
 			m.cut()
@@ -63,18 +86,8 @@ func newMachine(t *testing.T, name, model string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.run("cp", "--sparse=always", filepath.Join(imageDir(t), "disk.ext4"), m.disk())
+	m.run("cp", "--sparse=always", board.file(t, "disk.ext4"), m.disk())
 	return m
-}
-
-// imageDir is where e2e/image has put disk and kernel.
-func imageDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("KEYVET_E2E_IMAGE")
-	if dir == "" {
-		t.Fatal("KEYVET_E2E_IMAGE does not name the folder that e2e/image prints: run this by make e2e")
-	}
-	return dir
 }
 
 func (m *machine) disk() string { return filepath.Join(m.dir, "disk") }
@@ -153,14 +166,13 @@ func (m *machine) on() {
 	m.console = &console{file: log, changed: make(chan struct{})}
 	m.chip = m.spawn(nil, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+path("tpm/state"), "--ctrl", "type=unixio,path="+path("tpm.ctrl"))
 	m.await(path("tpm.ctrl"), m.chip)
-	m.qemu = m.spawn(m.console, "qemu-system-x86_64",
-		"-machine", "q35,accel=tcg", "-cpu", "max", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot",
-		"-kernel", filepath.Join(imageDir(m.t), "vmlinuz"),
-		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 console=ttyS0 systemd.journald.forward_to_console=1 systemd.show_status=0",
+	m.qemu = m.spawn(m.console, m.board.qemu[0], append(m.board.qemu[1:len(m.board.qemu):len(m.board.qemu)],
+		"-accel", "tcg", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", m.board.file(m.t, "vmlinuz"),
+		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console="+m.board.console,
 		"-drive", "file="+m.disk()+",format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=disk",
 		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci",
-		"-chardev", "socket,id=chip,path="+path("tpm.ctrl"), "-tpmdev", "emulator,id=tpm0,chardev=chip", "-device", m.model+",tpmdev=tpm0",
-		"-serial", "stdio", "-serial", "unix:"+path("shell")+",server=on,wait=off")
+		"-chardev", "socket,id=chip,path="+path("tpm.ctrl"), "-tpmdev", "emulator,id=tpm0,chardev=chip",
+		"-device", "virtio-serial-pci", "-chardev", "socket,id=shell,server=on,wait=off,path="+path("shell"), "-device", "virtconsole,chardev=shell")...)
 	m.await(path("shell"), m.qemu)
 }
 
