@@ -21,35 +21,41 @@ const module = "github.com/keyvet/keyvet"
 // apart, may import. A star: device knows nothing, tpm, mqtt and blocklist do
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
-	"cmd":                  nil, // this test alone
-	"cmd/keyvet":           {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/keyfile", "tpm", "tpm/advisory", "mqtt", "mqtt/awsiot", "blocklist"},
-	"cmd/keyvet-blocklist": {"blocklist", "blocklist/debian"},
-	"cmd/keyvet-lab":       {"device", "tpm/tpmtest", "mqtt/localiot"},
-	"cmd/keyvet-verify":    {"device", "tpm", "tpm/ekcert", "tpm/evidence"}, // tpm in its tests: somebody has to make reports
-	"device":               nil,
-	"device/agent":         {"device", "device/check", "device/durable", "device/gate"},
-	"device/check":         {"device"},
-	"device/durable":       nil,
-	"device/gate":          {"device", "device/durable"},
-	"device/keyfile":       {"device"},
-	"tpm":                  {"device", "tpm/ekcert", "tpm/evidence", "tpm/tis", "tpm/tpm12"},
-	"tpm/advisory":         {"device"},
-	"tpm/ekcert":           nil,
-	"tpm/evidence":         {"device", "tpm/ekcert"},
-	"tpm/tis":              nil,
-	"tpm/tpm12":            nil,
-	"tpm/tpmtest":          nil,
-	"mqtt":                 nil,
-	"mqtt/awsiot":          {"device", "mqtt"},
-	"mqtt/localiot":        nil,
-	"blocklist":            {"device", "blocklist/debian"},
-	"blocklist/debian":     nil,
-	"e2e":                  nil, // tests alone
-	"packaging/bill":       nil, // of the build host
+	"cmd":                        nil, // this test alone
+	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/keyfile", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
+	"cmd/keyvet-blocklist":       {"blocklist", "blocklist/debian"},
+	"cmd/keyvet-lab":             {"device", "tpm/tpmtest", "mqtt/localiot"},
+	"cmd/keyvet-verify":          {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports
+	"device":                     nil,
+	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
+	"device/check":               {"device"},
+	"device/durable":             nil,
+	"device/durable/durabletest": {"device/durable"},
+	"device/gate":                {"device", "device/durable"},
+	"device/identity":            {"device/durable"},
+	"device/keyfile":             {"device"},
+	"device/rotate":              {"device", "device/durable", "device/identity"},
+	"tpm":                        {"device", "tpm/ekcert", "tpm/evidence", "tpm/tis", "tpm/tpm12"},
+	"tpm/advisory":               {"device"},
+	"tpm/ekcert":                 nil,
+	"tpm/evidence":               {"device", "tpm/ekcert"},
+	"tpm/tis":                    nil,
+	"tpm/tpm12":                  nil,
+	"tpm/tpmtest":                nil,
+	"mqtt":                       nil,
+	"mqtt/awsiot":                {"device", "mqtt"},
+	"mqtt/localiot":              nil,
+	"blocklist":                  {"device", "blocklist/debian"},
+	"blocklist/debian":           nil,
+	"packaging/bill":             nil, // of the build host
+	"e2e":                        nil, // tests alone
 }
 
 // testsToo may be imported by any test besides what its package may import.
-var testsToo = []string{"tpm/tpmtest", "mqtt/localiot", "device/durable", "blocklist", "device"}
+var testsToo = []string{"tpm/tpmtest", "mqtt/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
+
+// testsOf a package may also import these, such as who uses the package.
+var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}}
 
 func TestTree(t *testing.T) {
 	files := 0
@@ -78,7 +84,7 @@ func TestTree(t *testing.T) {
 			return nil
 		}
 		if strings.HasSuffix(name, "_test.go") {
-			allowed = append(append([]string{pkg}, allowed...), testsToo...)
+			allowed = slices.Concat([]string{pkg}, allowed, testsToo, testsOf[pkg])
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
 		if err != nil {

@@ -79,10 +79,11 @@ const (
 // base64, of the TCG wire form (TPM 2.0 Library, Part 2) or of DER.
 type Evidence struct {
 	Level     EvidenceLevel `json:"level"`
-	AKPublic  string        `json:"akPublic"`        // TPMT_PUBLIC
-	Quote     string        `json:"quote"`           // TPMS_ATTEST; package tpm/evidence says what its extraData is
-	Signature string        `json:"signature"`       // TPMT_SIGNATURE
-	Nonce     string        `json:"nonce,omitempty"` // as the verifier gave it
+	AKPublic  string        `json:"akPublic"`           // TPMT_PUBLIC
+	AKParent  string        `json:"akParent,omitempty"` // TPM2B_NAME without its size, of the AK's parent; "" if the AK is a primary key
+	Quote     string        `json:"quote"`              // TPMS_ATTEST; package tpm/evidence says what its extraData is
+	Signature string        `json:"signature"`          // TPMT_SIGNATURE
+	Nonce     string        `json:"nonce,omitempty"`    // as the verifier gave it
 	// PCRValues are the values of the PCRs of the quote, in its order, end to end.
 	PCRValues     string        `json:"pcrValues,omitempty"`
 	EKCertificate string        `json:"ekCertificate,omitempty"` // DER

@@ -136,6 +136,73 @@ func TestMosquitto(t *testing.T) {
 	}
 }
 
+// A broker that is not ours keeps filters and messages while there is no
+// connection, and forgets them when told to.
+func TestMosquittoKeeps(t *testing.T) {
+	ours := newAuthority(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cfg := Config{
+		Endpoints: []string{mosquitto(t, ours)}, ClientID: "cloud", Roots: ours.pool(),
+		Certificate: ours.issue(t, time.Now().Add(time.Hour)),
+	}
+	cloud, err := Dial(ctx, cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cloud.Close()
+	cfg.ClientID, cfg.Persistent = "gw", true
+	d := newDialer(t, cfg)
+	got := make(chan string, 2)
+	var s *Session
+	again := func() {
+		t.Helper()
+		if s, err = d.Dial(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	subscribe := func() {
+		t.Helper()
+		if err := s.Subscribe(ctx, "a", func(_ string, payload []byte) { got <- string(payload) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again()
+	subscribe()
+	s.end(errors.New("cut"))
+	if err := cloud.Publish(ctx, "a", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if !s.kept.has("a") {
+		t.Error("the session is gone")
+	}
+	subscribe()
+	if m := <-got; m != "kept" {
+		t.Errorf("got %q", m)
+	}
+
+	s.Close()
+	clean := cfg
+	clean.Persistent = false
+	other, err := Dial(ctx, clean, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	again()
+	if s.kept.has("a") {
+		t.Error("the broker has forgotten the session, and we have not")
+	}
+	subscribe()
+	if err := cloud.Publish(ctx, "a", []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if m := <-got; m != "new" {
+		t.Errorf("got %q", m)
+	}
+}
+
 // What is refused, and how, at an endpoint that behaves as AWS IoT.
 func TestLocalIoT(t *testing.T) {
 	cloud, err := localiot.Start(localiot.Options{Dir: t.TempDir()})

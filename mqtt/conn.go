@@ -3,15 +3,13 @@ package mqtt
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"slices"
+	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
@@ -86,9 +84,10 @@ func noEOF(err error) error {
 }
 
 // open dials endpoint and does the TLS handshake.
-func open(ctx context.Context, cfg *Config, endpoint string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: cfg.Timeout}
-	tcp, err := dialer.DialContext(ctx, "tcp", endpoint)
+func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Conn, error) {
+	reaching, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	defer cancel()
+	tcp, err := d.network(reaching, "tcp", endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%w: check network and endpoint: %w", ErrUnreachable, err)
 	}
@@ -97,23 +96,35 @@ func open(ctx context.Context, cfg *Config, endpoint string) (net.Conn, error) {
 	defer cancel()
 	if err := secured.HandshakeContext(shaking); err != nil {
 		tcp.Close()
-		return nil, handshakeError(err)
+		return nil, handshakeError(err, time.Now())
 	}
 	return secured, nil
+}
+
+// suites are those of TLS 1.2 that AWS IoT recommends (AWS IoT Developer Guide,
+// "Transport security in AWS IoT Core"); TLS 1.3 has its own, all of them good.
+var suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 }
 
 func tlsConfig(cfg *Config, endpoint string) *tls.Config {
 	host, port, _ := net.SplitHostPort(endpoint) // seen by Config.complete
 	config := &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		MaxVersion: maxVersion(cfg.Certificate),
-		ServerName: host, // for an IP address crypto/tls sends no SNI and verifies the address
-		RootCAs:    cfg.Roots,
+		MinVersion:   tls.VersionTLS12,
+		MaxVersion:   maxVersion(cfg.Certificate),
+		CipherSuites: suites,
+		ServerName:   host, // for an IP address crypto/tls sends no SNI and verifies the address
+		RootCAs:      cfg.Roots,
 		// Not Certificates: crypto/tls would leave ours out if the server's
 		// list of CAs lacked its issuer, and nobody could tell why.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cfg.Certificate, nil },
 		VerifyConnection: func(state tls.ConnectionState) error {
-			return checkPins(cfg.Pins, state.VerifiedChains)
+			leafOnly, err := checkPins(cfg.Pins, state.VerifiedChains)
+			if leafOnly {
+				cfg.Log.Warn("mqtt.pins has the server's own key alone, which its next certificate need not have: pin its CAs", "endpoint", endpoint)
+			}
+			return err
 		},
 	}
 	if port == "443" {
@@ -139,22 +150,7 @@ func maxVersion(c tls.Certificate) uint16 {
 	return tls.VersionTLS12
 }
 
-func checkPins(pins []string, chains [][]*x509.Certificate) error {
-	if len(pins) == 0 {
-		return nil
-	}
-	for _, chain := range chains {
-		for _, cert := range chain {
-			sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-			if slices.Contains(pins, base64.StdEncoding.EncodeToString(sum[:])) {
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("%w: no key of its chain is pinned: check mqtt.pins", ErrServerUntrusted)
-}
-
-func handshakeError(err error) error {
+func handshakeError(err error, now time.Time) error {
 	var unverified *tls.CertificateVerificationError
 	var foreign tls.RecordHeaderError
 	var invalid x509.CertificateInvalidError
@@ -162,6 +158,8 @@ func handshakeError(err error) error {
 	switch {
 	case errors.Is(err, ErrServerUntrusted): // the pins
 		return err
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore) && ClockBehind(now):
+		return fmt.Errorf("%w: it says %s: set it: %w", ErrClock, now.UTC().Format(time.RFC3339), err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("%w: check the clock and the server's certificate: %w", ErrServerUntrusted, err)
 	case errors.As(err, &name):

@@ -7,28 +7,28 @@
 // out when nobody knows, and brings net/http and a WebSocket library along,
 // which are 1.0 MB of the device binary.
 //
-// QoS 0 and 1 only, as AWS IoT has them; always a clean session.
+// It publishes with QoS 1 and subscribes with QoS 1; the session is clean, or
+// with Config.Persistent outlives the connection at the broker.
 //
 // It does not reconnect: a session that is lost is closed, [Session.Done]
-// tells, and the owner dials anew.
+// tells, and the owner dials anew by the same [Dialer]. A publication that the
+// connection broke under is told as [ErrLost], so that nobody waits for it any
+// more and nothing is sent again behind the owner's back; who has to be sure
+// keeps the message until the application's reply.
 package mqtt
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"slices"
-	"strings"
 	"time"
 )
 
-// What a caller of [Dial] may test for. Each error is one line that says what
+// What a caller of [Dialer.Dial] may test for. Each error is one line that says what
 // to look at.
 var (
 	// ErrServerUntrusted: the server's certificate does not verify, or no
@@ -45,6 +45,11 @@ var (
 	// ErrUnreachable: there was no such answer within the time given. It is
 	// tried again.
 	ErrUnreachable = errors.New("server is unreachable")
+
+	// ErrClock: the server's certificate is not valid yet by a clock that is
+	// behind this program's own age. Something may set the clock, so it is tried
+	// again; nothing here does, for no time from an unproven server is to be trusted.
+	ErrClock = errors.New("the clock is wrong")
 
 	// ErrLost: the connection broke under an established session.
 	ErrLost = errors.New("connection is lost")
@@ -72,9 +77,15 @@ type Config struct {
 	Certificate tls.Certificate
 
 	Roots *x509.CertPool // nil: the system's
-	// Pins, where there are any, are base64 SHA-256 of SubjectPublicKeyInfo,
-	// one of which has to be in the verified chain.
+	// Pins, where there are any, are [AmazonRoots] or base64 SHA-256 of
+	// SubjectPublicKeyInfo, one of which has to be in the verified chain. One that
+	// only the server's own key fits is warned of: it ends with that key.
 	Pins []string
+
+	// Persistent asks the broker to keep the session while there is no
+	// connection: its filters, and the messages of QoS 1 to them. AWS IoT does so
+	// for an hour by default.
+	Persistent bool
 
 	KeepAlive time.Duration // 0: 5 minutes; AWS takes 30 s to 20 min
 	Timeout   time.Duration // of each network step; 0: 30 s
@@ -94,12 +105,12 @@ func (cfg *Config) complete() error {
 	if cfg.ClientID == "" || len(cfg.ClientID) > MaxClientID {
 		return fmt.Errorf("client id of %d bytes: it takes 1 to %d", len(cfg.ClientID), MaxClientID)
 	}
-	if len(cfg.Certificate.Certificate) == 0 || cfg.Certificate.PrivateKey == nil {
-		return errors.New("no client certificate with its key is given")
+	if err := checkCertificate(cfg.Certificate); err != nil {
+		return err
 	}
 	for _, pin := range cfg.Pins {
-		if b, err := base64.StdEncoding.DecodeString(pin); err != nil || len(b) != 32 {
-			return fmt.Errorf("pin %q is not the base64 of a SHA-256", pin)
+		if err := CheckPin(pin); err != nil {
+			return err
 		}
 	}
 	if cfg.KeepAlive == 0 {
@@ -117,86 +128,13 @@ func (cfg *Config) complete() error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	cfg.Endpoints, cfg.Pins = slices.Clone(cfg.Endpoints), slices.Clone(cfg.Pins)
 	return nil
 }
 
-// Dial connects to the first endpoint that will have us. A session counts as
-// up only once probe, a round trip through the application behind the broker,
-// returned nil: a CONNACK is no proof. probe has Config.Timeout for the whole of it; nil probes
-// nothing, for brokers that have no application behind them.
-//
-// Between rounds over the endpoints Dial waits a random time of 0 to
-// min(128 s, 1 s·2^n) (full jitter), n being the rounds that failed. It counts
-// from 0 each time: whoever dials again after a loss has to wait first, unless
-// the session before had been stable.
-//
-// It fails at once if the configuration is wrong or every endpoint left is
-// [ErrServerUntrusted], else after Config.Attempts rounds or with the context.
-func Dial(ctx context.Context, cfg Config, probe func(context.Context, *Session) error) (*Session, error) {
-	if err := cfg.complete(); err != nil {
-		return nil, fmt.Errorf("mqtt: configuration: %w", err)
+func checkCertificate(c tls.Certificate) error {
+	if len(c.Certificate) == 0 || c.PrivateKey == nil {
+		return errors.New("no client certificate with its key is given")
 	}
-	return dial(ctx, cfg, func(ctx context.Context, endpoint string) (*Session, error) {
-		return connect(ctx, &cfg, endpoint, probe)
-	})
+	return nil
 }
-
-func dial(ctx context.Context, cfg Config, connect func(context.Context, string) (*Session, error)) (*Session, error) {
-	endpoints := slices.Clone(cfg.Endpoints)
-	var failed roundError
-	for n := 0; ; n++ {
-		failed = slices.DeleteFunc(failed, func(err error) bool { return !errors.Is(err, ErrServerUntrusted) })
-		var again []string
-		for _, endpoint := range endpoints {
-			s, err := connect(ctx, endpoint)
-			if err == nil {
-				return s, nil
-			}
-			failed = append(failed, fmt.Errorf("mqtt: connect to %s: %w", endpoint, err))
-			if ctx.Err() != nil {
-				return nil, failed
-			}
-			if !errors.Is(err, ErrServerUntrusted) {
-				again = append(again, endpoint)
-			}
-		}
-		endpoints = again
-		if len(endpoints) == 0 || n+1 == cfg.Attempts {
-			return nil, failed
-		}
-		wait := rand.N(backoff(n))
-		cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
-		if err := sleep(ctx, wait); err != nil {
-			return nil, append(failed, fmt.Errorf("mqtt: connect: %w", err))
-		}
-	}
-}
-
-// backoff is the longest wait after n+1 failed rounds.
-func backoff(n int) time.Duration {
-	return min(128*time.Second, time.Second<<min(n, 7))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}
-
-// roundError is why each endpoint failed, in one line.
-type roundError []error
-
-func (e roundError) Error() string {
-	lines := make([]string, len(e))
-	for i, err := range e {
-		lines[i] = err.Error()
-	}
-	return strings.Join(lines, "; ")
-}
-
-func (e roundError) Unwrap() []error { return e }

@@ -15,6 +15,7 @@ type Rejected struct {
 	Topic   string // of the request
 	Code    string // "409" from the shadow, "InvalidTopic" from Jobs, "" if it gave none
 	Message string // one line of at most 256 bytes
+	Payload []byte // as it came, for what else the service says in it
 }
 
 func (e *Rejected) Error() string {
@@ -36,11 +37,12 @@ type reply struct {
 }
 
 // Request publishes payload to topic and waits for the reply on topic/accepted
-// or topic/rejected, which it has subscribed to first; a rejection is a
-// [*Rejected]. If payload is a JSON object with a clientToken, only a reply
-// that carries the same one counts; without one, only a reply without one. A
-// rejection that carries none counts in either case, since AWS IoT leaves it
-// out where it could not read the request.
+// or topic/rejected, which it has subscribed to first unless a filter of
+// [Session.Subscribe] covers them; a rejection is a [*Rejected]. If payload is
+// a JSON object with a clientToken, only a reply that carries the same one
+// counts; without one, only a reply without one. A rejection that carries none
+// counts in either case, since AWS IoT leaves it out where it could not read
+// the request.
 func (s *Session) Request(ctx context.Context, topic string, payload []byte) ([]byte, error) {
 	accepted, err := s.request(ctx, topic, payload)
 	if err != nil {
@@ -124,18 +126,23 @@ func clientToken(payload []byte) string {
 }
 
 // parseRejected reads the rejections of the shadow (a number for a code), of
-// Jobs (a word) and of fleet provisioning (members of other names).
+// Jobs (a word), of fleet provisioning (members of other names) and of Device
+// Defender (members of an object).
 func parseRejected(topic string, payload []byte) *Rejected {
 	var doc struct {
 		Code         any    `json:"code"`
 		Message      string `json:"message"`
 		ErrorCode    string `json:"errorCode"`
 		ErrorMessage string `json:"errorMessage"`
+		Details      struct {
+			Code    string `json:"ErrorCode"`
+			Message string `json:"ErrorMessage"`
+		} `json:"statusDetails"`
 	}
 	if err := json.Unmarshal(payload, &doc); err != nil {
-		return &Rejected{Topic: topic, Message: "the reason could not be read"}
+		return &Rejected{Topic: topic, Message: "the reason could not be read", Payload: payload}
 	}
-	r := &Rejected{Topic: topic, Code: doc.ErrorCode, Message: oneLine(doc.Message + doc.ErrorMessage)}
+	r := &Rejected{Topic: topic, Code: doc.ErrorCode + doc.Details.Code, Message: oneLine(doc.Message + doc.ErrorMessage + doc.Details.Message), Payload: payload}
 	switch code := doc.Code.(type) {
 	case string:
 		r.Code = code

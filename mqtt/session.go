@@ -31,12 +31,17 @@ type Session struct {
 	pong        chan struct{} // holds one token once a PINGRESP came
 	inbound     chan struct{} // holds a token for each message that is being handled
 
+	kept  *filters  // what the broker keeps for a persistent session, else nil
+	began time.Time // once it was up
+
 	mu       sync.Mutex
 	err      error // why the connection ended
+	ended    time.Time
 	done     chan struct{}
 	lastID   uint16
 	replies  map[uint16]chan packets.ControlPacket // by packet id
 	handlers map[string][]Handler                  // by filter; a nil list is a filter of Request
+	attached chan struct{}                         // closed when another filter has its handlers
 	waiting  map[string][]*waiter                  // by topic of the request
 }
 
@@ -45,23 +50,23 @@ type Session struct {
 const maxInbound = 64
 
 // connect makes one attempt at one endpoint.
-func connect(ctx context.Context, cfg *Config, endpoint string, probe func(context.Context, *Session) error) (*Session, error) {
-	c, err := open(ctx, cfg, endpoint)
+func (d *Dialer) connect(ctx context.Context, cfg *Config, endpoint string, probe func(context.Context, *Session) error) (*Session, error) {
+	c, err := d.open(ctx, cfg, endpoint)
 	if err != nil {
 		return nil, err
 	}
-	return establish(ctx, cfg, endpoint, c, probe)
+	return d.establish(ctx, cfg, endpoint, c, probe)
 }
 
 // establish makes a session of an open connection, which it closes if it fails.
-func establish(ctx context.Context, cfg *Config, endpoint string, c net.Conn, probe func(context.Context, *Session) error) (*Session, error) {
+func (d *Dialer) establish(ctx context.Context, cfg *Config, endpoint string, c net.Conn, probe func(context.Context, *Session) error) (*Session, error) {
 	s := &Session{
 		conn: c, timeout: cfg.Timeout, log: cfg.Log,
 		subscribing: make(chan struct{}, 1), pong: make(chan struct{}, 1), inbound: make(chan struct{}, maxInbound),
 		done: make(chan struct{}), replies: make(map[uint16]chan packets.ControlPacket),
-		handlers: make(map[string][]Handler), waiting: make(map[string][]*waiter),
+		handlers: make(map[string][]Handler), attached: make(chan struct{}), waiting: make(map[string][]*waiter),
 	}
-	err := s.start(ctx, cfg)
+	err := s.start(ctx, cfg, func(present bool) { s.kept = d.keptAt(endpoint, present) })
 	if err == nil && probe != nil {
 		err = s.probe(ctx, probe)
 	}
@@ -69,17 +74,19 @@ func establish(ctx context.Context, cfg *Config, endpoint string, c net.Conn, pr
 		s.Close()
 		return nil, err
 	}
+	s.began = time.Now()
 	s.log.Info("connected", "endpoint", endpoint)
 	return s, nil
 }
 
-// start sends the CONNECT and waits for the CONNACK.
-func (s *Session) start(ctx context.Context, cfg *Config) error {
+// start sends the CONNECT and waits for the CONNACK, whose word on the session
+// resume gets before the first message is read.
+func (s *Session) start(ctx context.Context, cfg *Config, resume func(present bool)) error {
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	defer stop()
 	connect := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	connect.ProtocolName, connect.ProtocolVersion = "MQTT", 4 // 3.1.1
-	connect.CleanSession = true
+	connect.CleanSession = !cfg.Persistent
 	connect.ClientIdentifier = cfg.ClientID
 	connect.Keepalive = uint16(cfg.KeepAlive / time.Second) // at most 1200
 
@@ -108,6 +115,7 @@ func (s *Session) start(ctx context.Context, cfg *Config) error {
 	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	resume(connack.SessionPresent)
 	go s.read()
 	go s.keepAlive(cfg.KeepAlive * 3 / 4)
 	return nil
@@ -264,7 +272,7 @@ func (s *Session) end(err error) {
 	s.mu.Lock()
 	first := s.err == nil
 	if first {
-		s.err = err
+		s.err, s.ended = err, time.Now()
 		close(s.done)
 	}
 	s.mu.Unlock()
@@ -277,6 +285,16 @@ func (s *Session) lost() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return fmt.Errorf("%w: %w", ErrLost, s.err)
+}
+
+// lasted is how long the connection has been there.
+func (s *Session) lasted() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		return time.Since(s.began)
+	}
+	return s.ended.Sub(s.began)
 }
 
 // Done is closed when the connection has ended, by whatever side.
@@ -320,6 +338,7 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 }
 
 // Subscribe calls h for every message that matches filter, asked for with QoS 1.
+// h may be nil: then the filter only covers the replies to requests.
 func (s *Session) Subscribe(ctx context.Context, filter string, h Handler) error {
 	if err := s.subscribe(ctx, filter, h); err != nil {
 		return fmt.Errorf("mqtt: subscribe to %s: %w", filter, err)
@@ -342,11 +361,22 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	}
 	s.mu.Lock()
 	handlers, known := s.handlers[filter]
-	if h != nil {
-		s.handlers[filter] = append(handlers, h) // before the SUBACK: messages may overtake it
+	kept := s.kept.has(filter)
+	if h == nil {
+		for wider := range s.handlers {
+			known = known || matches(wider, filter)
+		}
+		kept = kept || s.kept.match(filter)
+	} else {
+		handlers = append(handlers, h) // before the SUBACK: messages may overtake it
+	}
+	if h != nil || kept {
+		s.handlers[filter] = handlers
+		close(s.attached)
+		s.attached = make(chan struct{})
 	}
 	s.mu.Unlock()
-	if known {
+	if known || kept {
 		return nil
 	}
 	p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
@@ -361,13 +391,19 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	defer s.mu.Unlock()
 	if err != nil {
 		delete(s.handlers, filter)
-	} else if h == nil {
+		return err
+	}
+	if h == nil {
 		s.handlers[filter] = nil
 	}
-	return err
+	s.kept.add(filter)
+	return nil
 }
 
-// exchange sends a packet under a free id and waits for the broker's reply to it.
+// exchange sends a packet under a free id and waits for the broker's reply to
+// it. Without one it sends the same packet again, twice: AWS IoT leaves out
+// what is over its quota of publications (AWS IoT Core endpoints and quotas,
+// "Publish requests per second per connection").
 func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, id *uint16) (packets.ControlPacket, error) {
 	reply := make(chan packets.ControlPacket, 1)
 	s.mu.Lock()
@@ -381,36 +417,75 @@ func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPa
 		delete(s.replies, *id)
 		s.mu.Unlock()
 	}()
-	timer := time.NewTimer(s.timeout)
-	defer timer.Stop()
-	if s.write(p) != nil {
-		return nil, s.lost()
+	for range 3 {
+		if s.write(p) != nil {
+			return nil, s.lost()
+		}
+		answer, err := s.reply(ctx, reply)
+		if answer != nil || err != nil {
+			return answer, err
+		}
+		if publish, ok := p.(*packets.PublishPacket); ok {
+			publish.Dup = true
+		}
 	}
+	return nil, fmt.Errorf("no %s within %v", what, s.timeout)
+}
+
+// reply waits a third of the timeout; nil is silence.
+func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket) (packets.ControlPacket, error) {
+	timer := time.NewTimer(s.timeout / 3)
+	defer timer.Stop()
 	select {
 	case p := <-reply:
 		return p, nil
 	case <-s.done:
-		return nil, s.lost()
+		select {
+		case p := <-reply: // the last that came
+			return p, nil
+		default:
+			return nil, s.lost()
+		}
 	case <-timer.C:
-		return nil, fmt.Errorf("no %s within %v", what, s.timeout)
+		return nil, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-// deliver hands a message to whoever waits for it.
+// deliver hands a message to whoever waits for it. One that the broker kept
+// for this session may come before its handler is back: it waits as long as
+// any step does.
 func (s *Session) deliver(topic string, payload []byte) {
 	s.mu.Lock()
-	var matched []Handler
-	for filter, handlers := range s.handlers {
-		if matches(filter, topic) {
-			matched = append(matched, handlers...)
-		}
-	}
 	s.answer(topic, payload)
 	s.mu.Unlock()
-	for _, h := range matched {
-		h(topic, payload)
+	deadline := time.NewTimer(s.timeout)
+	defer deadline.Stop()
+	for {
+		s.mu.Lock()
+		known := false
+		var matched []Handler
+		for filter, handlers := range s.handlers {
+			if matches(filter, topic) {
+				known, matched = true, append(matched, handlers...)
+			}
+		}
+		attached := s.attached
+		s.mu.Unlock()
+		for _, h := range matched {
+			h(topic, payload)
+		}
+		if known || !s.kept.match(topic) {
+			return
+		}
+		select {
+		case <-attached:
+		case <-deadline.C:
+			return
+		case <-s.done:
+			return
+		}
 	}
 }
 

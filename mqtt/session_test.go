@@ -9,8 +9,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,6 +56,8 @@ func (srv server) serve(conn net.Conn) {
 			kind, answer = packets.Publish, []byte{0x40, 2, byte(p.MessageID >> 8), byte(p.MessageID)}
 		case *packets.SubscribePacket:
 			kind, answer = packets.Subscribe, []byte{0x90, 3, byte(p.MessageID >> 8), byte(p.MessageID), 1}
+		case *packets.PubackPacket:
+			kind = packets.Puback
 		case *packets.PingreqPacket:
 			kind, answer = packets.Pingreq, []byte{0xd0, 0}
 		case *packets.DisconnectPacket:
@@ -63,6 +67,9 @@ func (srv server) serve(conn net.Conn) {
 			if answer = own(p); string(answer) == "close" {
 				return
 			}
+		}
+		if len(answer) == 0 {
+			continue
 		}
 		if _, err := conn.Write(answer); err != nil {
 			return
@@ -91,7 +98,7 @@ func connectTo(t *testing.T, srv server, probe func(context.Context, *Session) e
 	near, far := net.Pipe()
 	go srv.serve(far)
 	cfg := complete(t, Config{})
-	s, err := establish(t.Context(), &cfg, "a:8883", near, probe)
+	s, err := newDialer(t, cfg).establish(t.Context(), &cfg, "a:8883", near, probe)
 	if err == nil {
 		t.Cleanup(func() { s.Close() })
 	}
@@ -175,7 +182,7 @@ func TestCutBeforeConnect(t *testing.T) {
 		near, far := net.Pipe()
 		far.Close()
 		cfg := complete(t, Config{})
-		_, err := establish(t.Context(), &cfg, "a:8883", near, nil)
+		_, err := newDialer(t, cfg).establish(t.Context(), &cfg, "a:8883", near, nil)
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "closed before the CONNACK") {
 			t.Error(err)
 		}
@@ -189,7 +196,7 @@ func TestConnectEndsWithContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		cfg := complete(t, Config{})
-		_, err := establish(ctx, &cfg, "a:8883", near, nil)
+		_, err := newDialer(t, cfg).establish(ctx, &cfg, "a:8883", near, nil)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
@@ -257,6 +264,41 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
+// What is not acknowledged is sent again under its id, a publication with DUP
+// (MQTT 3.1.1, section 3.3.1.1), on the same connection.
+func TestSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		began := time.Now()
+		answer := func(p packets.ControlPacket, third []byte) []byte {
+			dup := p.(*packets.PublishPacket)
+			sent = append(sent, fmt.Sprintf("%v id %d dup %v", time.Since(began), dup.MessageID, dup.Dup))
+			if len(sent) < 3 {
+				return nil
+			}
+			return third
+		}
+		s := up(t, server{packets.Publish: func(p packets.ControlPacket) []byte { return answer(p, []byte{0x40, 2, 0, 1}) }})
+		if err := s.Publish(t.Context(), "a", nil); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Join(sent, ", "); got != "0s id 1 dup false, 10s id 1 dup true, 20s id 1 dup true" {
+			t.Errorf("sent %s", got)
+		}
+		var ids []uint16
+		s = up(t, server{packets.Subscribe: func(p packets.ControlPacket) []byte {
+			ids = append(ids, p.(*packets.SubscribePacket).MessageID)
+			if len(ids) < 2 {
+				return nil
+			}
+			return []byte{0x90, 3, 0, 1, 1}
+		}})
+		if err := s.Subscribe(t.Context(), "a", func(string, []byte) {}); err != nil || !slices.Equal(ids, []uint16{1, 1}) {
+			t.Errorf("%v, %v", ids, err)
+		}
+	})
+}
+
 // Handlers get what matches, may publish, and a second one costs no SUBSCRIBE.
 func TestHandlers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -309,6 +351,7 @@ func TestRequest(t *testing.T) {
 		"rejected by the shadow":   {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"t","code":409,"message":"Version conflict"}`), "rejected: 409: Version conflict"},
 		"rejected by Jobs":         {`{"clientToken":"t"}`, message("r/rejected", `{"code":"InvalidJson","message":"x"}`), "rejected: InvalidJson: x"},
 		"rejected by provisioning": {`{}`, message("r/rejected", `{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"y"}`), "rejected: InvalidCSR: y"},
+		"rejected by Defender":     {`{}`, message("r/rejected", `{"status":"REJECTED","statusDetails":{"ErrorCode":"Throttled","ErrorMessage":"z"}}`), "rejected: Throttled: z"},
 		"another's rejection":      {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"u","code":409}`), "no reply within 30s"},
 		"rejected in no JSON":      {`{"clientToken":"t"}`, message("r/rejected", `nonsense`), "could not be read"},
 		"rejected in lines":        {`{}`, message("r/rejected", `{"code":1,"message":"a\nb\u001b[2J"}`), "rejected: 1: a b [2J"},
@@ -337,6 +380,38 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+// The replies of a request come under a filter that was there before, and no
+// further one is asked for.
+func TestRequestUnderFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		subscribes := 0
+		s := up(t, server{
+			packets.Subscribe: func(p packets.ControlPacket) []byte {
+				subscribes++
+				id := p.(*packets.SubscribePacket).MessageID
+				return []byte{0x90, 3, byte(id >> 8), byte(id), 1}
+			},
+			packets.Publish: func(p packets.ControlPacket) []byte {
+				publish := p.(*packets.PublishPacket)
+				return append([]byte{0x40, 2, byte(publish.MessageID >> 8), byte(publish.MessageID)}, message(publish.TopicName+"/accepted", "{}")...)
+			},
+		})
+		for _, filter := range []string{"r/+/get/accepted", "r/+/get/rejected", "r/+/get/accepted"} {
+			if err := s.Subscribe(t.Context(), filter, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, topic := range []string{"r/1/get", "r/2/get", "r/2/set"} {
+			if _, err := s.Request(t.Context(), topic, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if subscribes != 4 { // r/2/set has two of its own
+			t.Errorf("%d SUBSCRIBEs", subscribes)
+		}
+	})
+}
+
 // A loss ends every wait, and Done tells.
 func TestLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -356,6 +431,22 @@ func TestLoss(t *testing.T) {
 			t.Errorf("told after %v", waited)
 		}
 	})
+}
+
+// An answer that came right before the end of the connection counts.
+func TestAnswerBeforeLoss(t *testing.T) {
+	for range 64 { // select takes either
+		s := &Session{done: make(chan struct{}), timeout: time.Minute, err: net.ErrClosed}
+		close(s.done)
+		reply := make(chan packets.ControlPacket, 1)
+		if p, err := s.reply(t.Context(), reply); p != nil || !errors.Is(err, ErrLost) {
+			t.Fatalf("%v, %v", p, err)
+		}
+		reply <- new(packets.SubackPacket)
+		if p, err := s.reply(t.Context(), reply); p == nil || err != nil {
+			t.Fatalf("%v, %v", p, err)
+		}
+	}
 }
 
 // A server that answers no PINGREQ is gone.
@@ -395,7 +486,7 @@ func TestWritesAreBounded(t *testing.T) {
 			<-stop
 		}()
 		cfg := complete(t, Config{})
-		s, err := establish(t.Context(), &cfg, "a:8883", near, nil)
+		s, err := newDialer(t, cfg).establish(t.Context(), &cfg, "a:8883", near, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -11,11 +12,16 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
+	"log/slog"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -60,13 +66,18 @@ func (a authority) pin() string {
 // issue makes a certificate for names, host names or IP addresses.
 func (a authority) issue(t *testing.T, notAfter time.Time, names ...string) tls.Certificate {
 	t.Helper()
+	return a.issueFrom(t, time.Now().Add(-24*time.Hour), notAfter, names...)
+}
+
+func (a authority) issueFrom(t *testing.T, notBefore, notAfter time.Time, names ...string) tls.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "gw"},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: notAfter,
+		NotBefore: notBefore, NotAfter: notAfter,
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -153,6 +164,134 @@ func TestTLS(t *testing.T) {
 				t.Errorf("got %v, want %v with %q", err, tt.want, tt.says)
 			}
 		})
+	}
+}
+
+// Which certificate of a chain a pin fits decides.
+func TestPins(t *testing.T) {
+	root, other := newAuthority(t), newAuthority(t)
+	leaf, err := x509.ParseCertificate(root.issue(t, time.Now().Add(time.Hour), "localhost").Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	leafPin := authority{cert: leaf}.pin()
+	chain, alone := []*x509.Certificate{leaf, root.cert}, []*x509.Certificate{root.cert}
+	for what, tt := range map[string]struct {
+		pins     []string
+		chains   [][]*x509.Certificate
+		leafOnly bool
+		want     error
+	}{
+		"no pins":                {nil, [][]*x509.Certificate{chain}, false, nil},
+		"root":                   {[]string{root.pin()}, [][]*x509.Certificate{chain}, false, nil},
+		"root and leaf":          {[]string{leafPin, root.pin()}, [][]*x509.Certificate{chain}, false, nil},
+		"leaf":                   {[]string{leafPin}, [][]*x509.Certificate{chain}, true, nil},
+		"another":                {[]string{other.pin()}, [][]*x509.Certificate{chain}, false, ErrServerUntrusted},
+		"second of two chains":   {[]string{other.pin()}, [][]*x509.Certificate{chain, {leaf, other.cert}}, false, nil},
+		"its own root":           {[]string{root.pin()}, [][]*x509.Certificate{alone}, false, nil},
+		"Amazon's, and it's not": {[]string{AmazonRoots}, [][]*x509.Certificate{chain}, false, ErrServerUntrusted},
+		"Amazon's, or this":      {[]string{AmazonRoots, root.pin()}, [][]*x509.Certificate{chain}, false, nil},
+	} {
+		if leafOnly, err := checkPins(tt.pins, tt.chains); leafOnly != tt.leafOnly || !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, %v", what, leafOnly, err)
+		}
+	}
+}
+
+// The leaf's pin is warned of, and works.
+func TestLeafPin(t *testing.T) {
+	ours := newAuthority(t)
+	cert := ours.issue(t, time.Now().Add(time.Hour), "localhost")
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listen(t, func(conn net.Conn) {
+		server{}.serve(tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert}}))
+	})
+	for pin, warns := range map[string]bool{authority{cert: leaf}.pin(): true, ours.pin(): false} {
+		var log bytes.Buffer
+		s, err := Dial(t.Context(), Config{
+			Endpoints: []string{"localhost:" + port}, ClientID: "gw", Roots: ours.pool(), Pins: []string{pin}, Attempts: 1,
+			Certificate: ours.issue(t, time.Now().Add(time.Hour)), Log: slog.New(slog.NewTextHandler(&log, nil)),
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if got := strings.Contains(log.String(), "pin its CAs"); got != warns {
+			t.Errorf("log %s", &log)
+		}
+	}
+}
+
+// The five keys are those of the roots that Debian ships.
+func TestAmazonRoots(t *testing.T) {
+	files, err := filepath.Glob("/usr/share/ca-certificates/mozilla/Amazon_Root_CA_*.crt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, "/usr/share/ca-certificates/mozilla/Starfield_Services_Root_Certificate_Authority_-_G2.crt")
+	if len(files) != len(amazonRoots) {
+		t.Fatalf("install ca-certificates: %d roots of Amazon's", len(files))
+	}
+	for i, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pin := (authority{cert: cert}).pin(); pin != amazonRoots[i] {
+			t.Errorf("%s: %s, want %s", file, amazonRoots[i], pin)
+		}
+		if _, err := checkPins([]string{AmazonRoots}, [][]*x509.Certificate{{cert, cert}}); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// A certificate that is not valid yet is the clock's fault where the clock
+// cannot be right, and only there.
+func TestClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // whose clock starts in the year 2000
+		now := time.Now()
+		ours := newAuthority(t)
+		for what, tt := range map[string]struct {
+			notBefore, notAfter time.Time
+			now                 time.Time
+			want                error
+			says                string
+		}{
+			"a clock of 2000":         {clockFloor(), clockFloor().AddDate(1, 0, 0), now, ErrClock, "2000-01-01T00:00:00Z"},
+			"a plausible clock":       {clockFloor().AddDate(1, 0, 0), clockFloor().AddDate(2, 0, 0), clockFloor(), ErrServerUntrusted, "clock"},
+			"expired, by 2000 even":   {now.AddDate(-2, 0, 0), now.AddDate(-1, 0, 0), now, ErrServerUntrusted, "clock"},
+			"expired, rightly so":     {clockFloor(), clockFloor().AddDate(0, 0, 1), clockFloor().AddDate(1, 0, 0), ErrServerUntrusted, "clock"},
+			"a clock before the root": {clockFloor(), clockFloor().AddDate(1, 0, 0), time.Unix(0, 0), ErrClock, "1970-01-01"},
+		} {
+			cert, err := x509.ParseCertificate(ours.issueFrom(t, tt.notBefore, tt.notAfter, "localhost").Certificate[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = cert.Verify(x509.VerifyOptions{Roots: ours.pool(), CurrentTime: tt.now, DNSName: "localhost"})
+			if err == nil {
+				t.Fatalf("%s: verified", what)
+			}
+			err = handshakeError(&tls.CertificateVerificationError{Err: err}, tt.now)
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	})
+	for at, behind := range map[time.Time]bool{
+		time.Unix(0, 0): true, clockFloor().Add(-time.Second): true, clockFloor(): false, time.Now(): false,
+	} {
+		if ClockBehind(at) != behind {
+			t.Errorf("ClockBehind(%v) = %v", at, !behind)
+		}
 	}
 }
 

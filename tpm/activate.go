@@ -20,10 +20,10 @@ func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 	if len(c.CredentialBlob) > most || len(c.Secret) > most {
 		return nil, errors.New("tpm: activate: the challenge is too large to be one")
 	}
-	err = t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+	err = t.withAK(func(ak loadedAK) error {
 		return t.withEK(c, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
 			rsp, err := tpm2.ActivateCredential{
-				ActivateHandle: emptyAuth(ak), KeyHandle: endorsed(ek, area),
+				ActivateHandle: emptyAuth(ak.NamedHandle), KeyHandle: endorsed(ek, area),
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: c.CredentialBlob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: c.Secret},
 			}.Execute(t)
 			switch {
@@ -55,7 +55,7 @@ func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPM
 		if err != nil {
 			return fmt.Errorf("tpm: read public area: %w", explain(err))
 		}
-		if area, err := rsp.OutPublic.Contents(); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
+		if area, err := named(rsp.OutPublic, rsp.Name); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
 			return use(tpm2.NamedHandle{Handle: h, Name: rsp.Name}, area)
 		}
 	}

@@ -10,12 +10,23 @@ import (
 // busChip is a TPM on a bare SPI or I2C bus as a connection: what is written is
 // a command, and the first read has it executed.
 type busChip struct {
-	chip              *tis.Chip
+	chip              chip
 	command, response []byte
 }
 
+// chip is what of a tis.Chip is needed.
+type chip interface {
+	Send(command []byte) ([]byte, error)
+	Close() error
+}
+
+// openChip is tis.Open, but for tests, whose chips are models.
+var openChip = func(address string, timeout time.Duration) (chip, error) {
+	return tis.Open(address, tis.Options{Timeout: timeout})
+}
+
 func openBus(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
-	chip, err := tis.Open(address, tis.Options{Timeout: timeout})
+	chip, err := openChip(address, timeout)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -204,13 +205,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	if public.DataSize > ekcert.MaxBytes {
 		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
 	}
-	properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
+	chunk, err := t.nvBuffer()
 	if err != nil {
 		return nil, err
-	}
-	chunk := uint16(min(properties[tpm2.TPMPTNVBufferMax], 1024))
-	if chunk == 0 {
-		chunk = 512
 	}
 	content := make([]byte, 0, public.DataSize)
 	for offset := uint16(0); offset < public.DataSize; {
@@ -226,6 +223,19 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		offset += size
 	}
 	return content, nil
+}
+
+// nvBuffer is how much of an NV index one command reads. The TPM is asked once,
+// by Info or here.
+func (t *TPM) nvBuffer() (uint16, error) {
+	if t.nvBufferMax.Load() == 0 {
+		properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
+		if err != nil {
+			return 0, err
+		}
+		t.nvBufferMax.Store(cmp.Or(properties[tpm2.TPMPTNVBufferMax], 512))
+	}
+	return uint16(min(t.nvBufferMax.Load(), 1024)), nil
 }
 
 // addCertificates gives each key its certificate, which is the first one with

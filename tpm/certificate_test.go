@@ -62,12 +62,14 @@ func issue(t *testing.T, name string, public crypto.PublicKey, issuer string, si
 	return der
 }
 
-func TestCertificatesInNV(t *testing.T) {
+func TestCertificatesInNV(t *testing.T) { byEveryWay(t, testCertificatesInNV) }
+
+func testCertificatesInNV(t *testing.T, by *way) {
 	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	_, keys, _ := c.Inventory()
 	rsaEK, p384EK := keyByID(t, keys, "tpm-ek-rsa2048"), keyByID(t, keys, "tpm-ek-p384")
 
@@ -146,12 +148,14 @@ func TestHoldsCertificate(t *testing.T) {
 
 // Device identities: a certificate of a persistent key, one of a key that is
 // not there, and the issuer's. Each key has its certificate.
-func TestDeviceIdentities(t *testing.T) {
+func TestDeviceIdentities(t *testing.T) { byEveryWay(t, testDeviceIdentities) }
+
+func testDeviceIdentities(t *testing.T, by *way) {
 	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	persist(t, emulator, map[string]tpm2.TPMHandle{"tpm-ak": 0x81020001})
 	c := connect(t, emulator.Address())
 	_, keys, _ := c.Inventory()
@@ -192,12 +196,14 @@ func issueLeaf(t *testing.T, public crypto.PublicKey, signer *ecdsa.PrivateKey) 
 
 // A certificate of the high range has its key made, and one that cannot be
 // parsed gives its key where the TPM does not.
-func TestUnparsableCertificates(t *testing.T) {
+func TestUnparsableCertificates(t *testing.T) { byEveryWay(t, testUnparsableCertificates) }
+
+func testUnparsableCertificates(t *testing.T, by *way) {
 	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	_, keys, _ := c.Inventory()
 	damage := func(der []byte) []byte {
 		return bytes.Replace(der, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)

@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/evidence"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -140,5 +144,63 @@ func FuzzInventory(f *testing.F) {
 			}
 		}
 		c.Quote([32]byte{})
+	})
+}
+
+// FuzzKeys has a TPM answer anything while it makes keys, certifies one and
+// answers challenges, from recordings of these on.
+func FuzzKeys(f *testing.F) {
+	c := connect(f, tpmtest.Run(f, tpmtest.Options{}).Address())
+	_, keys, _ := c.Inventory()
+	quoted, err := c.Quote([32]byte{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	statement, err := evidence.VerifyDigest(quoted, [32]byte{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	var uses []func(*TPM) error
+	for _, k := range keys {
+		if k.Role == device.RoleEK { // by password and by policy
+			challenge, _, err := evidence.NewChallenge(k.Public, statement.AKName)
+			if err != nil {
+				f.Fatal(err)
+			}
+			uses = append(uses, func(c *TPM) error { _, err := c.Activate(challenge); return err })
+		}
+	}
+	for _, algorithm := range []string{"ecdsa-p256", "rsa-2048"} {
+		uses = append(uses, func(c *TPM) error {
+			b, err := c.CreateKey(algorithm)
+			if err == nil {
+				_, err = ParseKeyBlob(b.PEM())
+			}
+			return err
+		})
+	}
+	uses = append(uses, func(c *TPM) error {
+		signing := attestationKey
+		signing.hierarchy = tpm2.TPMRHOwner
+		signing.area.ObjectAttributes.Restricted = false
+		return c.withPrimary(attestationKey, func(ak tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+			return c.withPrimary(signing, func(key tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+				_, err := c.certify(ak, [32]byte{}, emptyAuth(key))
+				return err
+			})
+		})
+	})
+	socket := c.conn
+	for i, use := range uses {
+		recorded := &recorder{ReadWriteCloser: socket}
+		c.conn = recorded
+		if err := use(c); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(byte(i), recorded.responses)
+	}
+	f.Fuzz(func(t *testing.T, which byte, b []byte) {
+		// Too short a time to be asked to repeat a command.
+		_ = uses[int(which)%len(uses)](&TPM{address: "fuzz", timeout: 9 * time.Millisecond, conn: &transcript{responses: b}})
 	})
 }

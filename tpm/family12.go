@@ -64,7 +64,11 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	}
 	inv.addCertificates(certs, nil)
 	if state.Owned {
-		inv.gap("tpm-srk", errors.New("the TPM has an owner: its storage root key and the keys under it are readable by the owner's password alone, which keyvet does not ask for"))
+		inv.gaps = append(inv.gaps, device.Gap{
+			What:  "tpm-srk",
+			Why:   "the TPM has an owner: its storage root key and the keys under it are readable by the owner's password alone, which keyvet does not ask for",
+			Minor: len(inv.keys) > 0, // the one key that tells of the chip was read
+		})
 	}
 	switch content, err := tpm12.ReadNV(t, tpm12.PlatformCertificate); {
 	case err == nil:

@@ -35,6 +35,7 @@ func (t *TPM) Info() (device.TPM, error) {
 	if err != nil {
 		return info, err
 	}
+	t.nvBufferMax.Store(p[tpm2.TPMPTNVBufferMax])
 	info.Manufacturer = words(p[tpm2.TPMPTManufacturer])
 	info.VendorString = words(p[tpm2.TPMPTVendorString1], p[tpm2.TPMPTVendorString2], p[tpm2.TPMPTVendorString3], p[tpm2.TPMPTVendorString4])
 	v1, has1 := p[tpm2.TPMPTFirmwareVersion1]

@@ -40,6 +40,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv := inventory{t: t}
 	inv.addStates()
 	inv.readPersistent()
+	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
 	inv.addEKs(certs)
 	inv.addPrimary(storageRootKey, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
@@ -59,8 +60,12 @@ const (
 	lastSRKHandle   = 0x8100ffff
 	firstEKHandle   = 0x81010000
 	lastEKHandle    = 0x8101ffff
+	firstTransient  = 0x80000000
+	lastTransient   = 0x80ffffff
 	firstPersistent = 0x81000000
 	lastPersistent  = 0x81ffffff
+
+	lastOwnerPersistent = 0x817fffff // above are the platform's (Part 2, section 7.5)
 )
 
 // inventory is one being read.
@@ -93,7 +98,7 @@ func (inv *inventory) readPersistent() {
 		rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(inv.t)
 		var area *tpm2.TPMTPublic
 		if err == nil {
-			area, err = rsp.OutPublic.Contents()
+			area, err = named(rsp.OutPublic, rsp.Name)
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
@@ -126,9 +131,12 @@ func (inv *inventory) addObject(id string, role device.Role, o object) {
 // tpmObject is the name and attributes of a key. A name by a hash that is not
 // known is left out.
 func tpmObject(area *tpm2.TPMTPublic) *device.TPMObject {
-	o := &device.TPMObject{Attributes: binary.BigEndian.Uint32(tpm2.Marshal(area.ObjectAttributes))}
-	if name, err := tpm2.ObjectName(area); err == nil {
-		o.Name = name.Buffer
+	public := tpm2.Marshal(*area)
+	o := &device.TPMObject{Attributes: binary.BigEndian.Uint32(public[4:])} // after type and nameAlg (Part 2, section 12.2.4)
+	if hash, err := area.NameAlg.Hash(); err == nil && hash.Available() {
+		h := hash.New()
+		h.Write(public)
+		o.Name = h.Sum(public[2:4:4])
 	}
 	return o
 }
@@ -172,7 +180,9 @@ func (inv *inventory) addPrimary(p primary, role device.Role, persistent *object
 func (inv *inventory) addEKs(certs []*certificate) {
 	made := make(map[string]*object)
 	for _, matches := range []func(endorsementKey, object) bool{
-		func(ek endorsementKey, o object) bool { return sameTemplate(o.area, &ek.area) },
+		func(ek endorsementKey, o object) bool {
+			return o.area.NameAlg == ek.area.NameAlg && sameTemplate(o.area, &ek.area)
+		},
 		func(ek endorsementKey, o object) bool { return isEK(o.area, ek.algorithm) },
 	} {
 		for _, ek := range endorsementKeys {
@@ -196,8 +206,10 @@ func (inv *inventory) addEKs(certs []*certificate) {
 func sameTemplate(area, template *tpm2.TPMTPublic) bool {
 	key := *area
 	key.Unique = template.Unique
-	return area.Type == template.Type && bytes.Equal(tpm2.Marshal(key), tpm2.Marshal(*template))
+	return area.Type == template.Type && sameKey(&key, template)
 }
+
+func sameKey(a, b *tpm2.TPMTPublic) bool { return bytes.Equal(tpm2.Marshal(*a), tpm2.Marshal(*b)) }
 
 // addEK adds an endorsement key from its persistent handle, else by its
 // template, else from its certificate alone, which is all there is where the
@@ -253,21 +265,21 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 	if t.is12.Load() {
 		return fmt.Errorf("tpm: create primary key %s: %w", p.name, errTPM12)
 	}
-	creator := &creator{t: t, timeout: t.timeout}
+	creator := &creator{t: t, timeout: t.timeout, area: &p.area}
 	if p.area.Type == tpm2.TPMAlgRSA {
 		creator.timeout = max(t.timeout, rsaCreation)
 	}
 	defer func() {
-		if creator.handle == 0 {
-			return
-		}
-		if _, flushErr := (tpm2.FlushContext{FlushHandle: creator.handle}).Execute(t); err == nil && flushErr != nil {
-			err = fmt.Errorf("flush %s: %w", p.id, flushErr)
+		if flushErr := creator.flush(); err == nil && flushErr != nil {
+			err = fmt.Errorf("%s: %w", p.id, flushErr)
 		}
 	}()
 	rsp, err := tpm2.CreatePrimary{PrimaryHandle: p.hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
 	if err != nil {
 		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explain(err))
+	}
+	if _, err := named(rsp.OutPublic, rsp.Name); err != nil {
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)
 	}
 	return use(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, rsp.OutPublic)
 }
@@ -278,11 +290,15 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 type creator struct {
 	t       *TPM
 	timeout time.Duration
-	handle  tpm2.TPMHandle // 0 if nothing was loaded
+	area    *tpm2.TPMTPublic // of the object, or its template
+	handle  tpm2.TPMHandle   // 0 if nothing was loaded
 }
 
 func (c *creator) Send(command []byte) ([]byte, error) {
 	response, err := c.t.send(command, c.timeout)
+	if err != nil {
+		c.t.leave(c.area) // whether the TPM carried it out is not known
+	}
 	if err == nil && len(response) >= headerLen+4 && binary.BigEndian.Uint32(response[6:]) == 0 {
 		c.handle = tpm2.TPMHandle(binary.BigEndian.Uint32(response[headerLen:]))
 	}

@@ -72,10 +72,12 @@ func allHandles(t *testing.T, c *TPM) []tpm2.TPMHandle {
 	return all
 }
 
-func TestInventory(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{})
+func TestInventory(t *testing.T) { byEveryWay(t, testInventory) }
+
+func testInventory(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
 	roca := tpmtest.ROCAKey("inventory")
-	if err := tpmtest.ImportRSA(emulator.Address(), roca, 0x81000100); err != nil {
+	if err := tpmtest.ImportRSA(emulator.SWTPM.Address(), roca, 0x81000100); err != nil {
 		t.Fatal(err)
 	}
 	c := connect(t, emulator.Address())
@@ -137,8 +139,10 @@ func TestInventory(t *testing.T) {
 	}
 }
 
-func TestInventoryWithoutCertificates(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+func TestInventoryWithoutCertificates(t *testing.T) { byEveryWay(t, testInventoryWithoutCertificates) }
+
+func testInventoryWithoutCertificates(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	_, keys, gaps := c.Inventory()
 	if len(gaps) != 0 || keyByID(t, keys, "tpm-ek-rsa2048").Chain != nil {
 		t.Errorf("%v", brief(keys, gaps))
@@ -149,7 +153,7 @@ func TestInventoryWithoutCertificates(t *testing.T) {
 }
 
 // evict removes a persistent key, as an owner may.
-func evict(t *testing.T, c *TPM, h tpm2.TPMHandle) {
+func evict(t testing.TB, c *TPM, h tpm2.TPMHandle) {
 	t.Helper()
 	rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(c)
 	if err != nil {
@@ -161,8 +165,10 @@ func evict(t *testing.T, c *TPM, h tpm2.TPMHandle) {
 }
 
 // The templates make the very keys that the manufacturer made persistent and certified.
-func TestTemplates(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
+func TestTemplates(t *testing.T) { byEveryWay(t, testTemplates) }
+
+func testTemplates(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{}).Address())
 	_, before, _ := c.Inventory()
 	evict(t, c, 0x81010001)
 	evict(t, c, 0x81010016)
@@ -181,8 +187,10 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-func TestEndorsementPassword(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
+func TestEndorsementPassword(t *testing.T) { byEveryWay(t, testEndorsementPassword) }
+
+func testEndorsementPassword(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{}).Address())
 	evict(t, c, 0x81010001)
 	if _, err := (tpm2.HierarchyChangeAuth{
 		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
@@ -210,8 +218,10 @@ func TestEndorsementPassword(t *testing.T) {
 }
 
 // One free slot for transient objects is enough; with none, the gaps say what to do.
-func TestTransientSlots(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+func TestTransientSlots(t *testing.T) { byEveryWay(t, testTransientSlots) }
+
+func testTransientSlots(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	load := func() {
 		if _, err := (tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHNull, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}).Execute(c); err != nil {
 			t.Fatal(err)
@@ -237,11 +247,13 @@ func TestTransientSlots(t *testing.T) {
 
 // A key is flushed even if the response that told of it makes no sense, and if
 // what it was made for fails.
-func TestFlushOnErrors(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestFlushOnErrors(t *testing.T) { byEveryWay(t, testFlushOnErrors) }
+
+func testFlushOnErrors(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	var intact atomic.Bool
 	var damaged atomic.Int32
-	proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
+	proxy := by.proxy(t, emulator, func(command, response []byte) []byte {
 		if !intact.Load() && bytes.HasPrefix(command[6:], []byte{0, 0, 1, 0x31}) && bytes.Equal(response[6:10], make([]byte, 4)) { // TPM2_CreatePrimary
 			damaged.Add(1)
 			response = append(response[:14:14], 0xff, 0xff, 0xff, 0xff) // the handle, and no more that makes sense
@@ -272,8 +284,10 @@ func TestFlushOnErrors(t *testing.T) {
 }
 
 // A curve that the TPM does not have is a minor gap.
-func TestUnsupported(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+func TestUnsupported(t *testing.T) { byEveryWay(t, testUnsupported) }
+
+func testUnsupported(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	area := tpm2.ECCSRKTemplate
 	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
 		Symmetric: tpm2.TPMTSymDefObject{
@@ -285,4 +299,18 @@ func TestUnsupported(t *testing.T) {
 	inv := inventory{t: c}
 	inv.addPrimary(primary{"tpm-ek-x448", "x448", "X", tpm2.TPMRHEndorsement, area}, device.RoleEK, nil)
 	expect(t, brief(inv.keys, inv.gaps), "gap tpm-ek-x448 minor=true")
+}
+
+func TestPretend(t *testing.T) { byEveryWay(t, testPretend) }
+
+func testPretend(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
+	proxy := by.proxy(t, emulator, tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}.Rewrite)
+	info, keys, _ := connect(t, proxy.Address()).Inventory()
+	if want := (device.TPM{Family: "2.0", Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: "7.61.2785.0", SpecRevision: "1.64", PlatformCertificate: info.PlatformCertificate, State: device.TPMOK}); info != want {
+		t.Errorf("%+v, want %+v", info, want)
+	}
+	if len(keys) != 5 {
+		t.Errorf("%d keys", len(keys))
+	}
 }

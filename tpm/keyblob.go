@@ -186,30 +186,64 @@ func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error)
 		}
 		return use(h)
 	}
-	return t.withPrimary(storageParent, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+	p := storageParent
+	if parent == tpm2.TPMRHEndorsement {
+		p = endorsementStorage
+	}
+	return t.withPrimary(p, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
 		return use(withoutPassword(h.Handle, h.Name))
 	})
 }
 
-// with has the key in the TPM for as long as use runs. Whatever happens, it is
-// flushed afterwards, unless the connection broke.
+// with has the key in the TPM for as long as use runs.
 func (b *KeyBlob) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
-	return t.withParent(b.file.Parent, func(parent tpm2.AuthHandle) (err error) {
-		creator := &creator{t: t, timeout: t.timeout}
-		defer func() {
-			if flushErr := creator.flush(); err == nil {
-				err = flushErr
-			}
-		}()
-		rsp, err := tpm2.Load{ParentHandle: parent, InPrivate: b.file.Privkey, InPublic: b.file.Pubkey}.Execute(creator)
+	return t.withLoaded(b.file, b.area, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error { return use(emptyAuth(h), b.area) })
+}
+
+// errNotLoadable: the TPM refuses the key itself.
+var errNotLoadable = errors.New("the TPM cannot load it: it is of another TPM or another parent, or this TPM was cleared since")
+
+// withLoaded has the key of a file in the TPM for as long as use runs; its
+// parent is out of it again by then, so that there is room for two such keys.
+// Whatever happens, the key is flushed afterwards, unless the connection broke.
+func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(key tpm2.NamedHandle, parent tpm2.TPM2BName) error) (err error) {
+	creator := &creator{t: t, timeout: t.timeout, area: area}
+	defer func() {
+		if flushErr := creator.flush(); err == nil {
+			err = flushErr
+		}
+	}()
+	var key tpm2.NamedHandle
+	var parent tpm2.TPM2BName
+	err = t.withParent(file.Parent, func(h tpm2.AuthHandle) error {
+		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(creator)
 		switch {
-		case errors.Is(err, tpm2.TPMRCIntegrity):
-			return fmt.Errorf("the TPM cannot load it: it is of another TPM or another parent, or this TPM was cleared since: %w", err)
+		case isParameter(err):
+			return fmt.Errorf("%w: %w", errNotLoadable, err)
 		case err != nil:
 			return fmt.Errorf("load: %w", explain(err))
 		}
-		return use(withoutPassword(rsp.ObjectHandle, rsp.Name), b.area)
+		if _, err := named(file.Pubkey, rsp.Name); err != nil {
+			return err
+		}
+		key, parent = tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, h.Name
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return use(key, parent)
+}
+
+// isParameter tells whether the TPM refused a parameter of the command, and not
+// the command, a handle or a session.
+func isParameter(err error) bool {
+	var format1 tpm2.TPMFmt1Error
+	if !errors.As(err, &format1) {
+		return false
+	}
+	parameter, _ := format1.Parameter()
+	return parameter
 }
 
 // flush takes out what was loaded.
@@ -218,6 +252,7 @@ func (c *creator) flush() error {
 		return nil
 	}
 	if _, err := (tpm2.FlushContext{FlushHandle: c.handle}).Execute(c.t); err != nil {
+		c.t.leave(c.area)
 		return fmt.Errorf("flush: %w", err)
 	}
 	return nil
@@ -239,7 +274,7 @@ func (t *TPM) readPublic(h tpm2.TPMHandle) (tpm2.AuthHandle, *tpm2.TPMTPublic, e
 	}
 	var area *tpm2.TPMTPublic
 	if err == nil {
-		area, err = rsp.OutPublic.Contents()
+		area, err = named(rsp.OutPublic, rsp.Name)
 	}
 	if err != nil {
 		return tpm2.AuthHandle{}, nil, fmt.Errorf("read public area of %#08x: %w", uint32(h), explain(err))

@@ -23,7 +23,7 @@ import (
 )
 
 // peer runs a program of the TCG's software stack on the TPM, in a directory.
-func peer(t *testing.T, emulator *tpmtest.SWTPM, dir string, args ...string) []byte {
+func peer(t *testing.T, emulator machine, dir string, args ...string) []byte {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -40,7 +40,7 @@ func peer(t *testing.T, emulator *tpmtest.SWTPM, dir string, args ...string) []b
 }
 
 // openssl runs openssl with the provider tpm2 of tpm2-openssl.
-func openssl(t *testing.T, emulator *tpmtest.SWTPM, dir, command string, args ...string) []byte {
+func openssl(t *testing.T, emulator machine, dir, command string, args ...string) []byte {
 	t.Helper()
 	return peer(t, emulator, dir, slices.Concat([]string{"openssl", command, "-provider", "tpm2", "-provider", "default", "-propquery", "?provider=tpm2"}, args)...)
 }
@@ -56,8 +56,10 @@ func readFile(t *testing.T, dir, name string) []byte {
 }
 
 // tpm2-openssl signs with the keys that keyvet makes, and go-tpm-keyfiles does.
-func TestPeersSign(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestPeersSign(t *testing.T) { byEveryWay(t, testPeersSign) }
+
+func testPeersSign(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	before := handlesOf(t, emulator.Address())
 	dir := t.TempDir()
 	message := []byte("message")
@@ -124,8 +126,10 @@ func sum256(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
 func sum384(b []byte) []byte { s := sha512.Sum384(b); return s[:] }
 
 // keyvet signs with keys that tpm2-openssl and tpm2-tools made.
-func TestPeersKeys(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestPeersKeys(t *testing.T) { byEveryWay(t, testPeersKeys) }
+
+func testPeersKeys(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	dir := t.TempDir()
 	for name, create := range map[string]func() ([]byte, []byte){
 		"openssl EC P-256": func() ([]byte, []byte) {

@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -36,6 +37,21 @@ var otherCurves = map[tpm2.TPMECCCurve]string{
 	tpm2.TPMECCNistP192: "P192", tpm2.TPMECCBNP256: "BN256", tpm2.TPMECCBNP638: "BN638", tpm2.TPMECCSM2P256: "SM2",
 	tpm2.TPMECCBrainpoolP256R1: "brainpoolP256r1", tpm2.TPMECCBrainpoolP384R1: "brainpoolP384r1", tpm2.TPMECCBrainpoolP512R1: "brainpoolP512r1",
 	tpm2.TPMECCCurve25519: "curve25519", tpm2.TPMECCCurve448: "curve448",
+}
+
+// named is the public area of an object, held against the name that the TPM
+// gives with it: the hash of that area (Part 1, section 16). Two that do not
+// fit are not of one object, or were changed on the way. A name by a hash that
+// is not known is taken as it is.
+func named(public tpm2.TPM2BPublic, name tpm2.TPM2BName) (*tpm2.TPMTPublic, error) {
+	area, err := public.Contents()
+	if err != nil {
+		return nil, err
+	}
+	if own, err := tpm2.ObjectName(area); err == nil && !bytes.Equal(own.Buffer, name.Buffer) {
+		return nil, errors.New("its public area is not the one that the TPM names: something between keyvet and the TPM changes what it says")
+	}
+	return area, nil
 }
 
 // publicKey is the key in a public area, in one of the forms of

@@ -6,13 +6,16 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"math/big"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
 func rsaArea(n []byte, exponent uint32) *tpm2.TPMTPublic {
@@ -164,6 +167,53 @@ func TestWords(t *testing.T) {
 	} {
 		if got := words(values...); got != want {
 			t.Errorf("%x: %q, want %q", values, got, want)
+		}
+	}
+}
+
+// A public area that is not the one the TPM names is no key: it was changed on
+// its way, or is of another object.
+func TestNames(t *testing.T) { byEveryWay(t, testNames) }
+
+func testNames(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
+	proxy := by.proxy(t, emulator, func(command, response []byte) []byte {
+		at := 0 // of the TPM2B_PUBLIC
+		switch binary.BigEndian.Uint32(command[6:]) {
+		case 0x173: // TPM2_ReadPublic
+			at = headerLen
+		case 0x131: // TPM2_CreatePrimary
+			at = headerLen + 8 // handle, size of the parameters
+		}
+		if at > 0 && len(response) > at+2 {
+			response[at+1+int(binary.BigEndian.Uint16(response[at:]))] ^= 1
+		}
+		return response
+	})
+	c := connect(t, proxy.Address())
+	_, keys, gaps := c.Inventory()
+	told := 0
+	for _, g := range gaps {
+		if strings.Contains(g.Why, "not the one that the TPM names") {
+			told++
+		}
+	}
+	for _, k := range keys {
+		if !strings.HasPrefix(k.Source, "tpm:nv:") { // from its certificate alone
+			t.Errorf("%s from %s", k.ID, k.Source)
+		}
+	}
+	if len(keys) == 0 || told < 4 {
+		t.Errorf("%v", brief(keys, gaps))
+	}
+	if _, err := c.CreateKey("ecdsa-p256"); err == nil || !strings.Contains(err.Error(), "not the one that the TPM names") {
+		t.Errorf("under a parent that was changed: %v", err)
+	}
+	c.Close() // an emulator serves one client at a time
+	direct := connect(t, emulator.Address())
+	for _, h := range allHandles(t, direct) {
+		if h>>24 == 0x80 {
+			t.Errorf("%#x stays in the TPM", h)
 		}
 	}
 }

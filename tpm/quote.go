@@ -19,11 +19,11 @@ import (
 type AttestRequest struct {
 	Digest [32]byte // device.Digest of the report
 	Nonce  []byte   // the verifier's, at most evidence.MaxNonce bytes; nil if it gave none
-	PCRs   []uint   // of the SHA-256 bank, to be quoted; nil for 0 to 7
-	// DeviceKey is a loaded key that the attestation key is to certify, with
-	// what it takes to use it; nil for none. It takes up a transient slot
-	// besides that of the attestation key.
-	DeviceKey *tpm2.AuthHandle
+	Bank   string   // of the PCRs: "sha256", "sha384" or "sha512"; "" for "sha256"
+	PCRs   []uint   // to be quoted; nil for 0 to 7
+	// DeviceKey is the device's key in this TPM, which the attestation key is
+	// to certify; nil for none.
+	DeviceKey *Signer
 }
 
 // Quote is evidence over the report of that digest alone: [TPM.Attest] without
@@ -49,19 +49,27 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 	if r.PCRs != nil {
 		pcrs = slices.Compact(slices.Sorted(slices.Values(r.PCRs)))
 	}
+	bank := tpm2.TPMAlgSHA256
+	if r.Bank != "" {
+		var known bool
+		if bank, known = banks[r.Bank]; !known {
+			return nil, fmt.Errorf("tpm: attest: unknown bank %q", r.Bank)
+		}
+	}
 	e := &device.Evidence{Level: device.EvidenceSelfAsserted, Nonce: base64.StdEncoding.EncodeToString(r.Nonce)}
-	err := t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
-		e.AKPublic = base64.StdEncoding.EncodeToString(public.Bytes())
+	err := t.withAK(func(ak loadedAK) error {
+		e.AKPublic, e.AKParent = base64.StdEncoding.EncodeToString(ak.public.Bytes()), base64.StdEncoding.EncodeToString(ak.parent)
 		qualifying := evidence.QualifyingData(r.Digest, r.Nonce, t.addEKCertificate(e)...)
-		if err := t.quotePCRs(e, ak, qualifying, pcrs); err != nil {
+		if err := t.quotePCRs(e, ak.NamedHandle, qualifying, bank, pcrs); err != nil {
 			return err
 		}
 		if r.DeviceKey == nil {
 			return nil
 		}
-		var err error
-		e.DeviceKey, err = t.certify(ak, qualifying, *r.DeviceKey)
-		return err
+		return r.DeviceKey.with(t, func(key tpm2.AuthHandle, _ *tpm2.TPMTPublic) (err error) {
+			e.DeviceKey, err = t.certify(ak.NamedHandle, qualifying, key)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -105,10 +113,29 @@ func emptyAuth(key tpm2.NamedHandle) tpm2.AuthHandle {
 // ownScheme has a key sign by the scheme it was made with.
 var ownScheme = tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}
 
-// quote quotes PCRs of the SHA-256 bank.
-func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, pcrs []uint) (*tpm2.QuoteResponse, error) {
+// banks are the PCR banks that can be quoted (Part 2, section 6.3).
+var banks = map[string]tpm2.TPMAlgID{"sha256": tpm2.TPMAlgSHA256, "sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512}
+
+// HasBank tells whether the TPM has PCRs in the bank of that name (TPM_CAP_PCRS,
+// Part 3, section 30.2).
+func (t *TPM) HasBank(name string) (bool, error) {
+	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(t)
+	if err != nil {
+		return false, fmt.Errorf("tpm: get PCR banks: %w", explain(err))
+	}
+	assigned, err := rsp.CapabilityData.Data.AssignedPCR()
+	if err != nil {
+		return false, fmt.Errorf("tpm: get PCR banks: %w", err)
+	}
+	bank, known := banks[name]
+	return known && slices.ContainsFunc(assigned.PCRSelections, func(s tpm2.TPMSPCRSelection) bool {
+		return s.Hash == bank && slices.ContainsFunc(s.PCRSelect, func(b byte) bool { return b != 0 })
+	}), nil
+}
+
+func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID, pcrs []uint) (*tpm2.QuoteResponse, error) {
 	rsp, err := tpm2.Quote{
-		SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme, PCRSelect: selection(pcrs),
+		SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme, PCRSelect: selection(bank, pcrs),
 	}.Execute(t)
 	if err != nil {
 		return nil, fmt.Errorf("tpm: quote: %w", err)
@@ -119,28 +146,28 @@ func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, pcrs []uint) (*tpm
 	return rsp, nil
 }
 
-func selection(pcrs []uint) tpm2.TPMLPCRSelection {
+func selection(bank tpm2.TPMAlgID, pcrs []uint) tpm2.TPMLPCRSelection {
 	if len(pcrs) == 0 {
 		return tpm2.TPMLPCRSelection{}
 	}
 	return tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-		{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(pcrs...)},
+		{Hash: bank, PCRSelect: tpm2.PCClientCompatible.PCRs(pcrs...)},
 	}}
 }
 
 // quotePCRs adds a quote to e, and the values of its PCRs. Where one was
 // extended between reading and signing, it starts again.
-func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]byte, pcrs []uint) error {
+func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID, pcrs []uint) error {
 	const attempts = 3
 	for range attempts {
-		values, err := t.readPCRs(pcrs)
+		values, err := t.readPCRs(bank, pcrs)
 		if err != nil {
 			return err
 		}
 		if len(values) == 0 { // this TPM has no such bank
 			pcrs = nil
 		}
-		rsp, err := t.quote(ak, qualifying, pcrs)
+		rsp, err := t.quote(ak, qualifying, bank, pcrs)
 		if err != nil {
 			return err
 		}
@@ -162,13 +189,13 @@ func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]
 	return errors.New("tpm: quote: the PCRs read are not those that were signed: they keep changing")
 }
 
-// readPCRs reads PCRs of the SHA-256 bank, in ascending order and end to end
+// readPCRs reads PCRs of a bank, in ascending order and end to end
 // (TPM2_PCR_Read, Part 3, section 22.4): none if the TPM has no such bank.
-func (t *TPM) readPCRs(pcrs []uint) ([]byte, error) {
+func (t *TPM) readPCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
 	const most = 8 // digests of one answer (Part 2, TPML_DIGEST)
 	var values []byte
 	for part := range slices.Chunk(pcrs, most) {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(part)}.Execute(t)
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, part)}.Execute(t)
 		if err != nil {
 			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
 		}
@@ -185,6 +212,9 @@ func (t *TPM) readPCRs(pcrs []uint) ([]byte, error) {
 // certify has the attestation key sign that a loaded key is in this TPM.
 func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHandle) (*device.CertifiedKey, error) {
 	public, err := tpm2.ReadPublic{ObjectHandle: key.Handle}.Execute(t)
+	if err == nil {
+		_, err = named(public.OutPublic, public.Name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tpm: certify: read public area: %w", err)
 	}
@@ -209,11 +239,14 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 func (inv *inventory) addAttestationKey(info device.TPM) {
 	o := object{source: "tpm:template:" + attestationKey.name}
 	var signed uint64
-	err := inv.t.withPrimary(attestationKey, func(ak tpm2.NamedHandle, public tpm2.TPM2BPublic) (err error) {
-		if o.area, err = public.Contents(); err != nil {
+	if inv.t.ak != nil {
+		o.source = inv.t.ak.source()
+	}
+	err := inv.t.withAK(func(ak loadedAK) (err error) {
+		if o.area, err = ak.public.Contents(); err != nil {
 			return err
 		}
-		signed, err = inv.t.signedFirmwareVersion(ak, public)
+		signed, err = inv.t.signedFirmwareVersion(ak)
 		return err
 	})
 	if o.area != nil {
@@ -230,11 +263,13 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 
 // signedFirmwareVersion has the TPM sign its firmware version, which any
 // attestation tells (Part 2, section 10.12.8, TPMS_ATTEST).
-func (t *TPM) signedFirmwareVersion(ak tpm2.NamedHandle, public tpm2.TPM2BPublic) (uint64, error) {
+func (t *TPM) signedFirmwareVersion(ak loadedAK) (uint64, error) {
 	var nonce [32]byte
 	rand.Read(nonce[:]) // never fails
-	e := &device.Evidence{Level: device.EvidenceSelfAsserted, AKPublic: base64.StdEncoding.EncodeToString(public.Bytes())}
-	if err := t.quotePCRs(e, ak, evidence.QualifyingData(nonce, nil), nil); err != nil {
+	e := &device.Evidence{
+		Level: device.EvidenceSelfAsserted, AKPublic: base64.StdEncoding.EncodeToString(ak.public.Bytes()), AKParent: base64.StdEncoding.EncodeToString(ak.parent),
+	}
+	if err := t.quotePCRs(e, ak.NamedHandle, evidence.QualifyingData(nonce, nil), tpm2.TPMAlgSHA256, nil); err != nil {
 		return 0, err
 	}
 	s, err := evidence.VerifyDigest(e, nonce)

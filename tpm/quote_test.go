@@ -28,7 +28,7 @@ import (
 )
 
 // roots are the CA certificates of an emulator's EK certificates.
-func roots(t *testing.T, emulator *tpmtest.SWTPM) []*x509.Certificate {
+func roots(t *testing.T, emulator machine) []*x509.Certificate {
 	t.Helper()
 	var all []*x509.Certificate
 	for _, file := range emulator.CAFiles() {
@@ -83,8 +83,17 @@ func statuses(r *evidence.Result) map[string]device.Status {
 	return m
 }
 
+// loadedKey is a key that is in the TPM already.
+type loadedKey struct{ tpm2.AuthHandle }
+
+func (k loadedKey) with(_ *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
+	return use(k.AuthHandle, nil)
+}
+
+func (k loadedKey) String() string { return "a loaded key" }
+
 // loadKey loads a new P-256 signing key of the owner.
-func loadKey(t *testing.T, c *TPM, fixed bool) (tpm2.AuthHandle, device.Key) {
+func loadKey(t *testing.T, c *TPM, fixed bool) (loadedKey, device.Key) {
 	t.Helper()
 	area := attestationKey.area
 	area.ObjectAttributes.Restricted = false
@@ -104,12 +113,14 @@ func loadKey(t *testing.T, c *TPM, fixed bool) (tpm2.AuthHandle, device.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}), device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
+	return loadedKey{emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name})}, device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
 }
 
 // Evidence of a TPM with all there is to it holds, level by level.
-func TestAttest(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{})
+func TestAttest(t *testing.T) { byEveryWay(t, testAttest) }
+
+func testAttest(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
 	c := connect(t, emulator.Address())
 	if _, err := (tpm2.PCRExtend{
 		PCRHandle: tpm2.AuthHandle{Handle: 5, Auth: tpm2.PasswordAuth(nil)},
@@ -121,7 +132,7 @@ func TestAttest(t *testing.T) {
 	key, listed := loadKey(t, c, true)
 	nonce := []byte("a nonce of the verifier")
 	good := report(t, c, []device.Key{listed}, func(digest [32]byte) (*device.Evidence, error) {
-		return c.Attest(AttestRequest{Digest: digest, Nonce: nonce, PCRs: []uint{23, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5}, DeviceKey: &key})
+		return c.Attest(AttestRequest{Digest: digest, Nonce: nonce, PCRs: []uint{23, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5}, DeviceKey: &Signer{key: key}})
 	})
 	policy := evidence.Policy{Now: time.Now(), Nonce: nonce, EKRoots: roots(t, emulator)}
 	r := evidence.Verify(good, policy)
@@ -166,26 +177,32 @@ func TestAttest(t *testing.T) {
 }
 
 // A key that is not fixed to the TPM, or is another than the report lists.
-func TestAttestDeviceKey(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+func TestAttestDeviceKey(t *testing.T) { byEveryWay(t, testAttestDeviceKey) }
+
+func testAttestDeviceKey(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	key, listed := loadKey(t, c, false)
 	other := keyByID(t, func() []device.Key { _, keys, _ := c.Inventory(); return keys }(), "tpm-srk")
 	other.Role = device.RoleDevice
 	for _, tt := range []struct {
 		name   string
 		listed []device.Key
-		key    *tpm2.AuthHandle
+		key    signingKey
 		want   device.Status
 		reason string
 	}{
-		{"not fixed", []device.Key{listed}, &key, device.Warn, "may leave it"},
-		{"another", []device.Key{other}, &key, device.Fail, "not the device's key"},
-		{"none listed", nil, &key, device.Warn, "lists no device key"},
+		{"not fixed", []device.Key{listed}, key, device.Warn, "may leave it"},
+		{"another", []device.Key{other}, key, device.Fail, "not the device's key"},
+		{"none listed", nil, key, device.Warn, "lists no device key"},
 		{"not certified", []device.Key{listed}, nil, device.Warn, "nothing shows that it is in the TPM"},
 		{"no key", nil, nil, device.NotApplicable, "lists no device key"},
 	} {
 		encoded := report(t, c, tt.listed, func(digest [32]byte) (*device.Evidence, error) {
-			return c.Attest(AttestRequest{Digest: digest, PCRs: []uint{}, DeviceKey: tt.key})
+			r := AttestRequest{Digest: digest, PCRs: []uint{}}
+			if tt.key != nil {
+				r.DeviceKey = &Signer{key: tt.key}
+			}
+			return c.Attest(r)
 		})
 		r := evidence.Verify(encoded, evidence.Policy{Now: time.Now()})
 		for _, l := range r.Levels {
@@ -199,8 +216,11 @@ func TestAttestDeviceKey(t *testing.T) {
 	}
 	bad := key
 	bad.Auth = tpm2.PasswordAuth([]byte("wrong"))
-	if _, err := c.Attest(AttestRequest{DeviceKey: &bad}); err == nil || !strings.HasPrefix(err.Error(), "tpm: certify: ") {
-		t.Errorf("%v", err)
+	signer := &Signer{key: bad}
+	for range 2 { // the second time, the TPM is not asked
+		if _, err := c.Attest(AttestRequest{DeviceKey: signer}); err == nil || !strings.Contains(err.Error(), "the key has a password") {
+			t.Errorf("%v", err)
+		}
 	}
 	if _, err := c.Attest(AttestRequest{Nonce: make([]byte, evidence.MaxNonce+1)}); err == nil {
 		t.Error("a nonce of any length is taken")
@@ -208,15 +228,17 @@ func TestAttestDeviceKey(t *testing.T) {
 }
 
 // What a TPM signs by a key that must not count, and what another TPM signs.
-func TestEvidenceRefused(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{})
+func TestEvidenceRefused(t *testing.T) { byEveryWay(t, testEvidenceRefused) }
+
+func testEvidenceRefused(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
 	c := connect(t, emulator.Address())
-	otherEmulator := tpmtest.Run(t, tpmtest.Options{})
+	otherEmulator := by.run(t, tpmtest.Options{})
 	other := connect(t, otherEmulator.Address())
 	certs, _ := (&inventory{t: c}).readCertificates()
 
-	// by has the TPM sign as Attest does, but by another key and unseen.
-	by := func(change func(*primary)) func([32]byte) (*device.Evidence, error) {
+	// signedBy has the TPM sign as Attest does, but by another key and unseen.
+	signedBy := func(change func(*primary)) func([32]byte) (*device.Evidence, error) {
 		ak := attestationKey
 		change(&ak)
 		return func(digest [32]byte) (*device.Evidence, error) {
@@ -226,7 +248,7 @@ func TestEvidenceRefused(t *testing.T) {
 			}
 			return e, c.withPrimary(ak, func(h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
 				e.AKPublic = base64.StdEncoding.EncodeToString(public.Bytes())
-				return c.quotePCRs(e, h, evidence.QualifyingData(digest, nil, certs[0].der), []uint{0})
+				return c.quotePCRs(e, h, evidence.QualifyingData(digest, nil, certs[0].der), tpm2.TPMAlgSHA256, []uint{0})
 			})
 		}
 	}
@@ -264,9 +286,9 @@ func TestEvidenceRefused(t *testing.T) {
 		{"no nonce", c.Quote, evidence.Policy{Nonce: []byte("today's")}, evidence.LevelFreshness, "carries no nonce"},
 		{"a chain to an unknown root", c.Quote, evidence.Policy{EKRoots: roots(t, otherEmulator)}, evidence.LevelEKCertificate, "does not lead to a given root: x509: certificate signed by unknown authority"},
 		{"none of these", c.Quote, evidence.Policy{EKRoots: own}, "", ""},
-		{"an owner-hierarchy AK", by(func(p *primary) { p.hierarchy = tpm2.TPMRHOwner }), evidence.Policy{}, evidence.LevelHierarchy, "not a primary key of the endorsement hierarchy"},
-		{"a key that is not restricted", by(func(p *primary) { p.area.ObjectAttributes.Restricted = false }), evidence.Policy{}, evidence.LevelAttestationKey, "not a restricted signing key"},
-		{"a key that may leave its TPM", by(func(p *primary) {
+		{"an owner-hierarchy AK", signedBy(func(p *primary) { p.hierarchy = tpm2.TPMRHOwner }), evidence.Policy{}, evidence.LevelHierarchy, "not a primary key of the endorsement hierarchy"},
+		{"a key that is not restricted", signedBy(func(p *primary) { p.area.ObjectAttributes.Restricted = false }), evidence.Policy{}, evidence.LevelAttestationKey, "not a restricted signing key"},
+		{"a key that may leave its TPM", signedBy(func(p *primary) {
 			p.area.ObjectAttributes.FixedTPM, p.area.ObjectAttributes.FixedParent = false, false
 		}), evidence.Policy{}, evidence.LevelAttestationKey, "stays there"},
 	} {
@@ -287,8 +309,12 @@ func TestEvidenceRefused(t *testing.T) {
 // Whoever changes what the TPM states of its firmware is found out, and what
 // it then states still counts for the advisories.
 func TestFirmwareVersionIsHeldAgainstTheSigned(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
-	proxy := tpmtest.RunProxy(t, emulator.Address(), tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}.Rewrite)
+	byEveryWay(t, testFirmwareVersionIsHeldAgainstTheSigned)
+}
+
+func testFirmwareVersionIsHeldAgainstTheSigned(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	proxy := by.proxy(t, emulator, tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}.Rewrite)
 	c := connect(t, proxy.Address())
 	info, _, gaps := c.Inventory()
 	if info.FirmwareVersion != "7.61.2785.0" || len(gaps) != 1 || gaps[0].Minor || !strings.Contains(gaps[0].Why, "states 7.61.2785.0, but signs 8217.") {
@@ -301,9 +327,11 @@ func TestFirmwareVersionIsHeldAgainstTheSigned(t *testing.T) {
 }
 
 // A TPM that signs something else gives no evidence.
-func TestQuoteIsVerified(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
-	proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
+func TestQuoteIsVerified(t *testing.T) { byEveryWay(t, testQuoteIsVerified) }
+
+func testQuoteIsVerified(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	proxy := by.proxy(t, emulator, func(command, response []byte) []byte {
 		if bytes.HasPrefix(command[6:], []byte{0, 0, 1, 0x58}) && len(response) > 60 { // TPM2_Quote
 			response[60] ^= 1
 		}
@@ -321,8 +349,10 @@ func TestQuoteIsVerified(t *testing.T) {
 
 // PCRs that change between reading and signing are read again, not for ever;
 // of a TPM without the bank, none are quoted.
-func TestQuotePCRs(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestQuotePCRs(t *testing.T) { byEveryWay(t, testQuotePCRs) }
+
+func testQuotePCRs(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	none := append([]byte{0x80, 1, 0, 0, 0, 22, 0, 0, 0, 0}, make([]byte, 12)...) // no selection, no digests
 	for _, tt := range []struct {
 		name    string
@@ -341,7 +371,7 @@ func TestQuotePCRs(t *testing.T) {
 		}, 0, "1 instead of 8"},
 	} {
 		var read atomic.Int32
-		proxy := tpmtest.RunProxy(t, emulator.Address(), func(command, response []byte) []byte {
+		proxy := by.proxy(t, emulator, func(command, response []byte) []byte {
 			if bytes.HasPrefix(command[6:], []byte{0, 0, 1, 0x7e}) { // TPM2_PCR_Read
 				return tt.rewrite(read.Add(1), response)
 			}
@@ -370,10 +400,12 @@ func TestQuotePCRs(t *testing.T) {
 }
 
 // The issuers that a TPM holds go along.
-func TestAttestIssuers(t *testing.T) {
+func TestAttestIssuers(t *testing.T) { byEveryWay(t, testAttestIssuers) }
+
+func testAttestIssuers(t *testing.T, by *way) {
 	root := newCA(t, "root", nil)
 	intermediate := newCA(t, "intermediate", root)
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	_, keys, _ := c.Inventory()
 	byAuth := tpm2.TPMANV{AuthRead: true, OwnerRead: true, NoDA: true}
 	store(t, c, 0x01c00002, byAuth, intermediate.issue(t, &x509.Certificate{
@@ -421,8 +453,10 @@ func (c *ca) issue(t *testing.T, template *x509.Certificate, public crypto.Publi
 	return der
 }
 
-func TestActivate(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
+func TestActivate(t *testing.T) { byEveryWay(t, testActivate) }
+
+func testActivate(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{}).Address())
 	_, keys, _ := c.Inventory()
 	before := allHandles(t, c)
 	e, err := c.Quote([32]byte{})

@@ -220,7 +220,7 @@ func (s *Signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 }
 
 func (s *Signer) signOn(t *TPM, digest []byte, hash tpm2.TPMAlgID, opts crypto.SignerOpts) (signature []byte, err error) {
-	err = s.key.with(t, func(h tpm2.AuthHandle, area *tpm2.TPMTPublic) (err error) {
+	err = s.have(t, func(h tpm2.AuthHandle, area *tpm2.TPMTPublic) (err error) {
 		pss, isPSS := opts.(*rsa.PSSOptions)
 		rsaPublic, isRSA := s.public.(*rsa.PublicKey)
 		switch {
@@ -233,13 +233,31 @@ func (s *Signer) signOn(t *TPM, digest []byte, hash tpm2.TPMAlgID, opts crypto.S
 		default:
 			signature, err = t.sign(h, tpm2.TPMAlgRSAPSS, hash, digest)
 		}
+		return err
+	})
+	return signature, err
+}
+
+// with has the key in a TPM that is open for as long as use runs.
+func (s *Signer) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.password != nil {
+		return s.password
+	}
+	return s.have(t, use)
+}
+
+// have is with under the lock. It keeps in mind that the TPM wants a password.
+func (s *Signer) have(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
+	return s.key.with(t, func(h tpm2.AuthHandle, area *tpm2.TPMTPublic) error {
+		err := use(h, area)
 		if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
 			s.password = fmt.Errorf("the key has a password, which there is nobody to give: %w", err)
 			return s.password
 		}
 		return err
 	})
-	return signature, err
 }
 
 // sign is TPM2_Sign (Part 3, section 20.2).

@@ -155,8 +155,10 @@ func shake(t *testing.T, client tls.Certificate, version uint16) error {
 	return err
 }
 
-func TestSigner(t *testing.T) {
-	address := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address()
+func TestSigner(t *testing.T) { byEveryWay(t, testSigner) }
+
+func testSigner(t *testing.T, by *way) {
+	address := by.run(t, tpmtest.Options{NoEKCertificates: true}).Address()
 	before := handlesOf(t, address)
 	handle := uint32(0x81000100)
 	for algorithm, want := range map[string][]tls.SignatureScheme{
@@ -209,8 +211,10 @@ func TestSigner(t *testing.T) {
 }
 
 // Every hash and length of salt that crypto/x509 and crypto/tls may ask for.
-func TestSignOptions(t *testing.T) {
-	address := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address()
+func TestSignOptions(t *testing.T) { byEveryWay(t, testSignOptions) }
+
+func testSignOptions(t *testing.T, by *way) {
+	address := by.run(t, tpmtest.Options{NoEKCertificates: true}).Address()
 	keys := map[string]*Signer{}
 	for _, algorithm := range []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048"} {
 		keys[algorithm] = signerOf(t, address, createKey(t, address, algorithm))
@@ -244,8 +248,10 @@ func TestSignOptions(t *testing.T) {
 	}
 }
 
-func TestSignInParallel(t *testing.T) {
-	address := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address()
+func TestSignInParallel(t *testing.T) { byEveryWay(t, testSignInParallel) }
+
+func testSignInParallel(t *testing.T, by *way) {
+	address := by.run(t, tpmtest.Options{NoEKCertificates: true}).Address()
 	b := createKey(t, address, "ecdsa-p256")
 	one, other := signerOf(t, address, b), signerOf(t, address, b)
 	var group sync.WaitGroup
@@ -263,7 +269,11 @@ func TestSignInParallel(t *testing.T) {
 // On a TPM that somebody owns, keys are made under the storage key that was
 // put there for it.
 func TestCreateKeyUnderPersistentParent(t *testing.T) {
-	address := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address()
+	byEveryWay(t, testCreateKeyUnderPersistentParent)
+}
+
+func testCreateKeyUnderPersistentParent(t *testing.T, by *way) {
+	address := by.run(t, tpmtest.Options{NoEKCertificates: true}).Address()
 	underOwner := createKey(t, address, "ecdsa-p256")
 	c, err := Open(address, Options{})
 	if err != nil {
@@ -294,13 +304,15 @@ func TestCreateKeyUnderPersistentParent(t *testing.T) {
 	}
 }
 
-func TestCreateKeyErrors(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestCreateKeyErrors(t *testing.T) { byEveryWay(t, testCreateKeyErrors) }
+
+func testCreateKeyErrors(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	c := connect(t, emulator.Address())
 	if _, err := c.CreateKey("rsa-1024"); err == nil {
 		t.Error("a key of an algorithm that nobody knows")
 	}
-	unsupported := tpmtest.RunProxy(t, "", func(command, response []byte) []byte {
+	unsupported := by.proxy(t, machine{}, func(command, response []byte) []byte {
 		return frame(0x8001, 0x2c4) // TPM_RC_VALUE, parameter 2
 	})
 	if _, err := connect(t, unsupported.Address()).CreateKey("ecdsa-p384"); err == nil {
@@ -314,8 +326,10 @@ func frame(tag uint16, code uint32) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, headerLen), code)
 }
 
-func TestSignerRefuses(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestSignerRefuses(t *testing.T) { byEveryWay(t, testSignerRefuses) }
+
+func testSignerRefuses(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	address := emulator.Address()
 	p256 := keyTemplates["ecdsa-p256"]
 	restricted := p256
@@ -366,7 +380,7 @@ func TestSignerRefuses(t *testing.T) {
 
 	good, other := createKey(t, address, "ecdsa-p256"), createKey(t, address, "ecdsa-p256")
 	persistBlob(t, address, other, 0x81000200)
-	foreign := createKey(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address(), "ecdsa-p256")
+	foreign := createKey(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address(), "ecdsa-p256")
 	orphan := *good
 	file := *good.file
 	file.Parent, orphan.file = 0x81000300, &file
@@ -442,11 +456,13 @@ func flipSignatures(scheme tpm2.TPMAlgID) tpmtest.Rewrite {
 
 // A TPM that falls silent in the middle ends the signature at the deadline of
 // that command.
-func TestSilentWhileSigning(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestSilentWhileSigning(t *testing.T) { byEveryWay(t, testSilentWhileSigning) }
+
+func testSilentWhileSigning(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	b := createKey(t, emulator.Address(), "ecdsa-p256")
 	for _, command := range []tpm2.TPMCC{tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCSign, tpm2.TPMCCFlushContext} {
-		proxy := tpmtest.RunProxy(t, emulator.Address(), func(sent, response []byte) []byte {
+		proxy := by.proxy(t, emulator, func(sent, response []byte) []byte {
 			if binary.BigEndian.Uint32(sent[6:]) == uint32(command) {
 				return nil
 			}
@@ -482,8 +498,10 @@ func flushAll(t *testing.T, address string) {
 }
 
 // A TPM locks itself after some wrong passwords: one is not tried twice.
-func TestPasswordTriedOnce(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestPasswordTriedOnce(t *testing.T) { byEveryWay(t, testPasswordTriedOnce) }
+
+func testPasswordTriedOnce(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	template := keyTemplates["rsa-2048"]
 	template.ObjectAttributes.NoDA = false
 	b, err := ParseKeyBlob(blobOf(createTemplate(t, emulator.Address(), "secret", template)).PEM())
@@ -491,7 +509,7 @@ func TestPasswordTriedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused atomic.Int32
-	proxy := tpmtest.RunProxy(t, emulator.Address(), func(_, response []byte) []byte {
+	proxy := by.proxy(t, emulator, func(_, response []byte) []byte {
 		if binary.BigEndian.Uint32(response[6:]) == 0x98e { // TPM_RC_AUTH_FAIL, session 1
 			refused.Add(1)
 		}
@@ -508,11 +526,13 @@ func TestPasswordTriedOnce(t *testing.T) {
 	}
 }
 
-func TestBadSignature(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestBadSignature(t *testing.T) { byEveryWay(t, testBadSignature) }
+
+func testBadSignature(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	for algorithm, scheme := range map[string]tpm2.TPMAlgID{"ecdsa-p256": tpm2.TPMAlgECDSA, "rsa-2048": tpm2.TPMAlgRSASSA} {
 		b := createKey(t, emulator.Address(), algorithm)
-		proxy := tpmtest.RunProxy(t, emulator.Address(), flipSignatures(scheme))
+		proxy := by.proxy(t, emulator, flipSignatures(scheme))
 		digest := sha256.Sum256(nil)
 		if signature, err := signerOf(t, proxy.Address(), b).Sign(nil, digest[:], crypto.SHA256); err == nil || signature != nil || !strings.Contains(err.Error(), "does not verify") {
 			t.Errorf("%s: %x, %v", algorithm, signature, err)
@@ -525,8 +545,10 @@ func TestBadSignature(t *testing.T) {
 }
 
 // A key that may only sign has the TPM pad: PSS is offered if the salt is right.
-func TestSignOnlyRSA(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestSignOnlyRSA(t *testing.T) { byEveryWay(t, testSignOnlyRSA) }
+
+func testSignOnlyRSA(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	template := keyTemplates["rsa-2048"]
 	template.ObjectAttributes.Decrypt = false
 	b, err := ParseKeyBlob(blobOf(createTemplate(t, emulator.Address(), "", template)).PEM())
@@ -539,7 +561,7 @@ func TestSignOnlyRSA(t *testing.T) {
 	}
 
 	// A TPM whose PSS is not what TLS wants.
-	proxy := tpmtest.RunProxy(t, emulator.Address(), flipSignatures(tpm2.TPMAlgRSAPSS))
+	proxy := by.proxy(t, emulator, flipSignatures(tpm2.TPMAlgRSAPSS))
 	s := signerOf(t, proxy.Address(), b)
 	schemes, err = s.SelfTest()
 	if err != nil || !slices.Equal(schemes, []tls.SignatureScheme{tls.PKCS1WithSHA256}) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -42,7 +44,9 @@ func switchOff(t *testing.T, c *TPM, hierarchy uint32) {
 	command(t, c, hierarchyControl, uint32(tpm2.TPMRHPlatform), append(binary.BigEndian.AppendUint32(nil, hierarchy), 0)...)
 }
 
-func TestDisabledHierarchies(t *testing.T) {
+func TestDisabledHierarchies(t *testing.T) { byEveryWay(t, testDisabledHierarchies) }
+
+func testDisabledHierarchies(t *testing.T, by *way) {
 	for hierarchy, want := range map[uint32][]string{
 		uint32(tpm2.TPMRHEndorsement): {
 			"tpm-ek-rsa2048 EK RSA-2048 tpm:nv:0x01c00002 1",
@@ -69,7 +73,7 @@ func TestDisabledHierarchies(t *testing.T) {
 		},
 	} {
 		t.Run(strings.Join(want[len(want)-1:], ""), func(t *testing.T) {
-			c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
+			c := connect(t, by.run(t, tpmtest.Options{}).Address())
 			switchOff(t, c, hierarchy)
 			_, keys, gaps := c.Inventory()
 			expect(t, brief(keys, gaps), want...)
@@ -84,8 +88,10 @@ func TestDisabledHierarchies(t *testing.T) {
 
 // The platform's hierarchy is for firmware, which disables it before it hands
 // over: nothing is missing then.
-func TestDisabledPlatformHierarchy(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{}).Address())
+func TestDisabledPlatformHierarchy(t *testing.T) { byEveryWay(t, testDisabledPlatformHierarchy) }
+
+func testDisabledPlatformHierarchy(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{}).Address())
 	switchOff(t, c, uint32(tpm2.TPMRHPlatform))
 	_, keys, gaps := c.Inventory()
 	if len(keys) != 5 || len(gaps) != 0 {
@@ -94,8 +100,10 @@ func TestDisabledPlatformHierarchy(t *testing.T) {
 }
 
 // In lockout all keys are read and quotes made: none of them counts towards it.
-func TestLockout(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+func TestLockout(t *testing.T) { byEveryWay(t, testLockout) }
+
+func testLockout(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	const dictionaryAttackParameters = 0x13a
 	// No tries at all, one forgiven in 600 s.
 	command(t, c, dictionaryAttackParameters, uint32(tpm2.TPMRHLockout), 0, 0, 0, 0, 0, 0, 2, 0x58, 0, 0, 0, 1)
@@ -112,8 +120,10 @@ func TestLockout(t *testing.T) {
 }
 
 // Neither inventory nor quote needs a session, so that other programs' do not matter.
-func TestSessionsExhausted(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+func TestSessionsExhausted(t *testing.T) { byEveryWay(t, testSessionsExhausted) }
+
+func testSessionsExhausted(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	var full error
 	for i := 0; full == nil; i++ {
 		if i > 100 {
@@ -208,4 +218,52 @@ func TestWhileBusy(t *testing.T) {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 	})
+}
+
+// A TPM that says "not now" is asked again.
+func TestRetry(t *testing.T) { byEveryWay(t, testRetry) }
+
+func testRetry(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	for _, code := range []uint32{0x908, 0x90a, 0x920, 0x922} {
+		var asked atomic.Int32
+		proxy := by.proxy(t, emulator, func(_, response []byte) []byte {
+			if asked.Add(1) <= 3 {
+				return frame(0x8001, code)
+			}
+			return response
+		})
+		c, err := Open(proxy.Address(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := c.Info(); err != nil || info.State != device.TPMOK {
+			t.Errorf("%#x: %+v, %v", code, info, err)
+		}
+		c.Close()
+		proxy.Close()
+	}
+	always := by.proxy(t, machine{}, func(_, _ []byte) []byte { return frame(0x8001, 0x922) })
+	c, err := Open(always.Address(), Options{Timeout: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Info(); err == nil || !strings.Contains(err.Error(), "the TPM stayed busy") && !errors.Is(err, ErrTimeout) {
+		t.Errorf("a TPM that never starts: %v", err)
+	}
+}
+
+func TestDegraded(t *testing.T) { byEveryWay(t, testDegraded) }
+
+func testDegraded(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{FailureMode: true})
+	c := connect(t, emulator.Address())
+	info, keys, gaps := c.Inventory()
+	if want := (device.TPM{Family: "2.0", State: device.TPMDegraded}); info != want {
+		t.Errorf("%+v, want %+v", info, want)
+	}
+	if len(keys) != 0 || len(gaps) != 1 || gaps[0].Minor || !strings.Contains(gaps[0].Why, "failure mode") {
+		t.Errorf("%v %v", keys, gaps)
+	}
 }

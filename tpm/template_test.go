@@ -65,8 +65,10 @@ func TestEndorsementKeyTable(t *testing.T) {
 }
 
 // A TPM that the manufacturer gave an RSA key of 3,072 bits.
-func TestRSA3072(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{RSA3072: true}).Address())
+func TestRSA3072(t *testing.T) { byEveryWay(t, testRSA3072) }
+
+func testRSA3072(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{RSA3072: true}).Address())
 	_, keys, gaps := c.Inventory()
 	expect(t, brief(keys, gaps),
 		"tpm-ek-rsa2048 EK RSA-2048 tpm:template:L-1 0",
@@ -87,8 +89,10 @@ func TestRSA3072(t *testing.T) {
 
 // Two keys of one algorithm, by templates of the low and of the high range,
 // are told apart.
-func TestLowAndHighRange(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestLowAndHighRange(t *testing.T) { byEveryWay(t, testLowAndHighRange) }
+
+func testLowAndHighRange(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	persist(t, emulator, map[string]tpm2.TPMHandle{"tpm-ek-rsa2048-high": 0x81010000, "tpm-ek-p256-high": 0x81010014, "tpm-ek-p521": 0x81010018})
 	c := connect(t, emulator.Address())
 	_, keys, gaps := c.Inventory()
@@ -126,8 +130,10 @@ func TestRoleOf(t *testing.T) {
 }
 
 // Keys of the platform's hierarchy are listed too.
-func TestPlatformKey(t *testing.T) {
-	c := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+func TestPlatformKey(t *testing.T) { byEveryWay(t, testPlatformKey) }
+
+func testPlatformKey(t *testing.T, by *way) {
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	platform := attestationKey
 	platform.hierarchy = tpm2.TPMRHPlatform
 	if err := c.withPrimary(platform, func(key tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {

@@ -20,7 +20,7 @@ import (
 )
 
 // tool runs a tool of tpm2-tools on the emulator, whose only client it has to be.
-func tool(t *testing.T, emulator *tpmtest.SWTPM, name string, args ...string) []byte {
+func tool(t *testing.T, emulator machine, name string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(name, append([]string{"-T", emulator.TCTI()}, args...)...)
 	var problems bytes.Buffer
@@ -33,7 +33,7 @@ func tool(t *testing.T, emulator *tpmtest.SWTPM, name string, args ...string) []
 }
 
 // read is an inventory over a connection of its own, and a quote.
-func read(t *testing.T, emulator *tpmtest.SWTPM) (device.TPM, []device.Key) {
+func read(t *testing.T, emulator machine) (device.TPM, []device.Key) {
 	t.Helper()
 	c, err := Open(emulator.Address(), Options{})
 	if err != nil {
@@ -51,7 +51,7 @@ func read(t *testing.T, emulator *tpmtest.SWTPM) (device.TPM, []device.Key) {
 }
 
 // toolHandles are all handles that tpm2_getcap sees, by kind.
-func toolHandles(t *testing.T, emulator *tpmtest.SWTPM) map[string]string {
+func toolHandles(t *testing.T, emulator machine) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
 	for _, kind := range []string{"handles-transient", "handles-persistent", "handles-loaded-session", "handles-saved-session", "handles-nv-index", "handles-pcr"} {
@@ -62,9 +62,11 @@ func toolHandles(t *testing.T, emulator *tpmtest.SWTPM) map[string]string {
 
 // tpm2-tools read the same keys from the same TPM: public keys, names and
 // attributes; and see the same handles before and after.
-func TestAgreesWithTPM2Tools(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{})
-	if err := tpmtest.ImportRSA(emulator.Address(), tpmtest.ROCAKey("tools"), 0x81000100); err != nil {
+func TestAgreesWithTPM2Tools(t *testing.T) { byEveryWay(t, testAgreesWithTPM2Tools) }
+
+func testAgreesWithTPM2Tools(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
+	if err := tpmtest.ImportRSA(emulator.SWTPM.Address(), tpmtest.ROCAKey("tools"), 0x81000100); err != nil {
 		t.Fatal(err)
 	}
 	// The keys that are made by a template, where the tools can see them too.
@@ -135,7 +137,7 @@ func TestAgreesWithTPM2Tools(t *testing.T) {
 }
 
 // persist makes the keys of the inventory that have a template persistent, as an owner may.
-func persist(t *testing.T, emulator *tpmtest.SWTPM, handles map[string]tpm2.TPMHandle) {
+func persist(t *testing.T, emulator machine, handles map[string]tpm2.TPMHandle) {
 	t.Helper()
 	c, err := Open(emulator.Address(), Options{})
 	if err != nil {
@@ -161,8 +163,10 @@ func persist(t *testing.T, emulator *tpmtest.SWTPM, handles map[string]tpm2.TPMH
 }
 
 // Our templates make the keys that tpm2_createek makes by its own.
-func TestTemplatesOfTPM2Tools(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+func TestTemplatesOfTPM2Tools(t *testing.T) { byEveryWay(t, testTemplatesOfTPM2Tools) }
+
+func testTemplatesOfTPM2Tools(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
 	dir := t.TempDir()
 	want := make(map[string][]byte)
 	for id, algorithm := range map[string]string{

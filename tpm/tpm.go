@@ -1,6 +1,7 @@
 // Package tpm reads one TPM 2.0: what it says of itself, its keys and their
 // certificates, and a quote over a report. It changes nothing in the TPM: what
-// it loads it flushes, on errors too, and it makes nothing persistent. Of a TPM
+// it loads it flushes, on errors too, and it makes nothing persistent but what
+// [TPM.PersistentAK] is asked for. Of a TPM
 // 1.2 it reads what there is to be read without a password, see [tpm12].
 //
 // A TPM is reached through the kernel's character devices, over a socket that
@@ -59,7 +60,9 @@ type TPM struct {
 	address string
 	timeout time.Duration
 
-	is12 atomic.Bool // a TPM 1.2, as the kernel says or as it answered
+	is12        atomic.Bool   // a TPM 1.2, as the kernel says or as it answered
+	ak          *AK           // nil: the primary key attestationKey
+	nvBufferMax atomic.Uint32 // TPM_PT_NV_BUFFER_MAX; zero if it was not read
 
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser
@@ -67,8 +70,9 @@ type TPM struct {
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),
-// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command yet. The error wraps
-// ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
+// unix:PATH, tcp:HOST:PORT, or spi: or i2c: as tis.Open has them. It sends no command
+// yet, unless an earlier connection of this program broke while a key of its
+// own was in the TPM. The error wraps ErrAbsent if nothing is there, ErrTimeout if connecting took too long.
 func Open(address string, opts Options) (*TPM, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
@@ -79,6 +83,7 @@ func Open(address string, opts Options) (*TPM, error) {
 	}
 	t := &TPM{address: address, timeout: opts.Timeout, conn: conn}
 	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))
+	t.flushLeftovers()
 	return t, nil
 }
 
@@ -91,17 +96,37 @@ func kernelSaysTPM12(sysfs, address string) bool {
 	return err == nil && strings.HasPrefix(address, "/") && strings.TrimSpace(string(major)) == "1"
 }
 
-func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
+// CheckAddress tells whether address can be one for [Open]; it opens nothing.
+func CheckAddress(address string) error {
 	scheme, rest, ok := strings.Cut(address, ":")
 	switch {
 	case strings.HasPrefix(address, "/"):
-		return openDevice(address, timeout)
+		return nil
 	case !ok:
-		return nil, errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
+		return errors.New("not an address: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT")
+	case scheme == "spi", scheme == "i2c":
+		return tis.CheckAddress(address)
+	case scheme != "unix" && scheme != "tcp":
+		return fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
+	case scheme == "unix" && rest == "":
+		return errors.New("unix: without the path of a socket")
+	case scheme == "tcp":
+		_, _, err := net.SplitHostPort(rest)
+		return err
+	}
+	return nil
+}
+
+func dial(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
+	if err := CheckAddress(address); err != nil {
+		return nil, err
+	}
+	scheme, rest, _ := strings.Cut(address, ":")
+	switch {
+	case strings.HasPrefix(address, "/"):
+		return openDevice(address, timeout)
 	case scheme == "spi", scheme == "i2c":
 		return openBus(address, timeout)
-	case scheme != "unix" && scheme != "tcp":
-		return nil, fmt.Errorf("unknown scheme %q: give a device path such as /dev/tpmrm0, unix:PATH or tcp:HOST:PORT", scheme)
 	}
 	deadline := time.Now().Add(timeout)
 	conn, err := net.DialTimeout(scheme, rest, timeout)
@@ -244,6 +269,27 @@ func (t *TPM) exchange(command []byte, deadline time.Time, timeout time.Duration
 	if t.broken != nil {
 		return nil, t.broken
 	}
+	response, err := roundTripBy(t.conn, command, deadline)
+	switch {
+	case err == nil:
+		return response, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		t.broken = fmt.Errorf("%s: %w: no answer within %v (hung, or serving another client: an emulator serves one at a time)", t.address, ErrTimeout, timeout)
+	default:
+		t.broken = fmt.Errorf("%s: %w", t.address, err)
+	}
+	t.conn.Close()
+	return nil, t.broken
+}
+
+// roundTripBy is roundTrip, or os.ErrDeadlineExceeded.
+func roundTripBy(conn io.ReadWriter, command []byte, deadline time.Time) ([]byte, error) {
+	if socket, ok := conn.(net.Conn); ok {
+		if err := socket.SetDeadline(deadline); err != nil {
+			return nil, err
+		}
+		return roundTrip(socket, command)
+	}
 	type result struct {
 		response []byte
 		err      error
@@ -252,22 +298,17 @@ func (t *TPM) exchange(command []byte, deadline time.Time, timeout time.Duration
 	// left behind on a time-out, and ends when the kernel's driver gives up.
 	done := make(chan result, 1)
 	go func() {
-		response, err := roundTrip(t.conn, command)
+		response, err := roundTrip(conn, command)
 		done <- result{response, err}
 	}()
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
 	case r := <-done:
-		if r.err == nil {
-			return r.response, nil
-		}
-		t.broken = fmt.Errorf("%s: %w", t.address, r.err)
+		return r.response, r.err
 	case <-timer.C:
-		t.broken = fmt.Errorf("%s: %w: no answer within %v (hung, or serving another client: an emulator serves one at a time)", t.address, ErrTimeout, timeout)
+		return nil, os.ErrDeadlineExceeded
 	}
-	t.conn.Close()
-	return nil, t.broken
 }
 
 // roundTrip writes one command and reads the response by the length in its header.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,56 +236,5 @@ func TestConnectionLost(t *testing.T) {
 	_, err = open(t, "unix:"+listener.Addr().String(), 0).Info()
 	if err == nil || errors.Is(err, tpm.ErrTimeout) || !strings.Contains(err.Error(), "unexpected EOF") {
 		t.Errorf("%v", err)
-	}
-}
-
-// A TPM that says "not now" is asked again.
-func TestRetry(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
-	for _, code := range []uint32{0x908, 0x90a, 0x920, 0x922} {
-		var asked atomic.Int32
-		proxy := tpmtest.RunProxy(t, emulator.Address(), func(_, response []byte) []byte {
-			if asked.Add(1) <= 3 {
-				return frame(0x8001, code)
-			}
-			return response
-		})
-		c, err := tpm.Open(proxy.Address(), tpm.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info, err := c.Info(); err != nil || info.State != device.TPMOK {
-			t.Errorf("%#x: %+v, %v", code, info, err)
-		}
-		c.Close()
-		proxy.Close()
-	}
-	always := tpmtest.RunProxy(t, "", func(_, _ []byte) []byte { return frame(0x8001, 0x922) })
-	if _, err := open(t, always.Address(), 50*time.Millisecond).Info(); err == nil || !strings.Contains(err.Error(), "the TPM stayed busy") && !errors.Is(err, tpm.ErrTimeout) {
-		t.Errorf("a TPM that never starts: %v", err)
-	}
-}
-
-func TestDegraded(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{FailureMode: true})
-	c := open(t, emulator.Address(), 0)
-	info, keys, gaps := c.Inventory()
-	if want := (device.TPM{Family: "2.0", State: device.TPMDegraded}); info != want {
-		t.Errorf("%+v, want %+v", info, want)
-	}
-	if len(keys) != 0 || len(gaps) != 1 || gaps[0].Minor || !strings.Contains(gaps[0].Why, "failure mode") {
-		t.Errorf("%v %v", keys, gaps)
-	}
-}
-
-func TestPretend(t *testing.T) {
-	emulator := tpmtest.Run(t, tpmtest.Options{})
-	proxy := tpmtest.RunProxy(t, emulator.Address(), tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}.Rewrite)
-	info, keys, _ := open(t, proxy.Address(), 0).Inventory()
-	if want := (device.TPM{Family: "2.0", Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: "7.61.2785.0", SpecRevision: "1.64", PlatformCertificate: info.PlatformCertificate, State: device.TPMOK}); info != want {
-		t.Errorf("%+v, want %+v", info, want)
-	}
-	if len(keys) != 5 {
-		t.Errorf("%d keys", len(keys))
 	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,8 @@ const usage = `keyvet-verify tells what of the evidence in a keyvet report holds
 
 Usage:
   keyvet-verify [-json] [-ek-roots DIR] [-nonce HEX] REPORT
+  keyvet-verify challenge [-ek-roots DIR] -keep FILE REPORT
+  keyvet-verify answer [-json] [-ek-roots DIR] -kept FILE REPORT ANSWER
 
 REPORT is a file with the report, byte for byte as the device sent it, or "-"
 for standard input. One line break after it does not count.
@@ -34,7 +37,9 @@ Flags:
   -json          one JSON document on standard output
 
 A report alone never shows that the attestation key is in the TPM of the EK
-certificate: that takes a challenge to the device, see keyvet-verify(1).
+certificate. That takes a challenge: publish what "challenge" prints to the
+device's topic keyvet/THING/challenge, and give what comes back on
+keyvet/THING/challenge/answer to "answer". FILE keeps the secret in between.
 
 Exit status: 0 the evidence holds and the report passes, warnings included,
 1 either fails, 2 wrong usage, 3 something that was asked for could not be
@@ -56,48 +61,87 @@ const (
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("keyvet-verify", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	asJSON := flags.Bool("json", false, "")
-	ekRoots := flags.String("ek-roots", "", "")
-	nonce := flags.String("nonce", "", "")
-	err := flags.Parse(args)
+	c := &commandLine{in: stdin, out: stdout}
+	do := c.verify
+	if len(args) > 0 {
+		switch args[0] {
+		case "challenge":
+			do, args = c.challenge, args[1:]
+		case "answer":
+			do, args = c.answer, args[1:]
+		}
+	}
+	status, err := do(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
 		return exitPass
 	}
-	wrong := func(err error) int {
-		fmt.Fprintf(stderr, "keyvet-verify: %s\nTry 'keyvet-verify -help'.\n", printable(err.Error()))
-		return exitUsage
-	}
-	if err != nil {
-		return wrong(err)
-	}
-	if flags.NArg() != 1 {
-		return wrong(fmt.Errorf("%d reports are named, want one; flags go before it", flags.NArg()))
-	}
-	policy := evidence.Policy{Now: time.Now()}
-	given := make(map[string]bool) // even if empty, as an unset variable of a script is
-	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if given["nonce"] {
-		if policy.Nonce, err = parseNonce(*nonce); err != nil {
-			return wrong(err)
-		}
-	}
-	if given["ek-roots"] {
-		if policy.EKRoots, err = readRoots(*ekRoots); err != nil {
-			return wrong(err)
-		}
-	}
-	report, err := readReport(flags.Arg(0), stdin)
 	if err == nil {
-		var status int
-		if status, err = show(stdout, evidence.Verify(report, policy), *asJSON); err == nil {
-			return status
-		}
+		return status
 	}
 	fmt.Fprintf(stderr, "keyvet-verify: %s\n", printable(err.Error()))
-	return exitUndecided
+	switch status {
+	case exitUsage:
+		fmt.Fprintln(stderr, "Try 'keyvet-verify -help'.")
+	case exitPass:
+		status = exitUndecided
+	}
+	return status
+}
+
+// commandLine is one being carried out.
+type commandLine struct {
+	in     io.Reader
+	out    io.Writer
+	asJSON bool
+	roots  []*x509.Certificate
+}
+
+// parse reads the flags that all commands have, and those of flags.
+func (c *commandLine) parse(flags *flag.FlagSet, args []string, files int) (err error) {
+	flags.SetOutput(io.Discard)
+	flags.BoolVar(&c.asJSON, "json", false, "")
+	ekRoots := flags.String("ek-roots", "", "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if n := flags.NArg(); n != files {
+		return fmt.Errorf("%d files are named, want %d; flags go before them", n, files)
+	}
+	if isSet(flags, "ek-roots") {
+		c.roots, err = readRoots(*ekRoots)
+	}
+	return err
+}
+
+// isSet tells whether a flag was given, even if empty, as an unset variable of
+// a script is.
+func isSet(flags *flag.FlagSet, name string) (set bool) {
+	flags.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
+}
+
+// verify verifies a report.
+func (c *commandLine) verify(args []string) (status int, err error) {
+	flags := flag.NewFlagSet("keyvet-verify", flag.ContinueOnError)
+	nonce := flags.String("nonce", "", "")
+	if err := c.parse(flags, args, 1); err != nil {
+		return exitUsage, err
+	}
+	policy := evidence.Policy{Now: time.Now(), EKRoots: c.roots}
+	if isSet(flags, "nonce") {
+		if policy.Nonce, err = parseNonce(*nonce); err != nil {
+			return exitUsage, err
+		}
+	}
+	report, err := readReport(flags.Arg(0), c.in)
+	if err == nil {
+		status, err = show(c.out, evidence.Verify(report, policy), c.asJSON)
+	}
+	if err != nil {
+		return exitUndecided, err
+	}
+	return status, nil
 }
 
 func parseNonce(text string) ([]byte, error) {

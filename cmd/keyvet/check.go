@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm"
 )
 
 func checkCommand(ctx context.Context, s streams, args []string) int {
@@ -27,6 +28,11 @@ func checkCommand(ctx context.Context, s streams, args []string) int {
 	}
 	tpmGiven := false
 	fs.Visit(func(f *flag.Flag) { tpmGiven = tpmGiven || f.Name == "tpm" })
+	if *address != "" {
+		if err := tpm.CheckAddress(*address); err != nil {
+			return s.usageError(fmt.Sprintf("check: -tpm %q: %v", *address, err), "check")
+		}
+	}
 	if tpmGiven || len(files) > 0 {
 		cfg.TPM.Address = *address
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/agnivade/levenshtein"
 
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/tpm"
 )
 
@@ -38,7 +38,11 @@ type config struct {
 	TPM struct {
 		Address string   `toml:"address"`
 		Timeout duration `toml:"timeout"`
+		AK      string   `toml:"ak"`
 	} `toml:"tpm"`
+	Evidence struct {
+		PCRs pcrs `toml:"pcrs"`
+	} `toml:"evidence"`
 	Identity struct {
 		Certificate string   `toml:"certificate"`
 		Key         string   `toml:"key"`
@@ -103,12 +107,41 @@ func (d *duration) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
+// pcrs are PCRs of one bank: "sha256:0,1,7"; "" is none.
+type pcrs struct {
+	bank    string
+	indices []uint
+}
+
+func (p *pcrs) UnmarshalText(b []byte) error {
+	*p = pcrs{bank: defaultBank, indices: []uint{}}
+	if len(b) == 0 {
+		return nil
+	}
+	bank, list, ok := strings.Cut(string(b), ":")
+	if !ok || !slices.Contains([]string{"sha256", "sha384", "sha512"}, bank) {
+		return fmt.Errorf("%q is not a bank and its PCRs, such as sha256:0,1,7; banks are sha256, sha384 and sha512", b)
+	}
+	p.bank = bank
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.ParseUint(text, 10, 8)
+		if err != nil || n > 23 || slices.Contains(p.indices, uint(n)) {
+			return fmt.Errorf("%q: PCRs are 0 to 23, each once", b)
+		}
+		p.indices = append(p.indices, uint(n))
+	}
+	return nil
+}
+
+const defaultBank = "sha256"
+
 func defaults() *config {
 	c := new(config)
 	c.StateDir = "/var/lib/keyvet"
 	c.RunDir = "/run/keyvet"
 	c.TPM.Address = "/dev/tpmrm0"
 	c.TPM.Timeout.Duration = 30 * time.Second
+	c.Evidence.PCRs = pcrs{bank: defaultBank, indices: []uint{0, 1, 2, 3, 4, 5, 6, 7}}
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour
 	c.MQTT.KeepAlive.Duration = 5 * time.Minute
 	c.MQTT.ReportTopic = "keyvet/{thing}/report"
@@ -172,6 +205,18 @@ func persistentHandle(key string) (handle uint32, inTPM bool, err error) {
 	return uint32(n), true, nil
 }
 
+// attestationKey is the persistent handle that tpm.ak names; 0 if it names none.
+func (c *config) attestationKey() (uint32, error) {
+	if c.TPM.AK == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(c.TPM.AK, 0, 32)
+	if err != nil || n < 0x81000000 || n > 0x817fffff {
+		return 0, fmt.Errorf("tpm.ak = %q: must be a persistent handle of the owner, such as 0x81010020", c.TPM.AK)
+	}
+	return uint32(n), nil
+}
+
 func (c *config) decode(text string) error {
 	md, err := toml.Decode(text, c)
 	if err != nil {
@@ -206,8 +251,8 @@ func (c *config) validate() error {
 		}
 	}
 	for _, pin := range c.MQTT.Pins {
-		if b, err := base64.StdEncoding.DecodeString(pin); err != nil || len(b) != 32 {
-			return fmt.Errorf("mqtt.pins: %q is not a base64 SHA-256", pin)
+		if err := mqtt.CheckPin(pin); err != nil {
+			return fmt.Errorf("mqtt.pins: %w", err)
 		}
 	}
 	if k := c.MQTT.KeepAlive.Duration; k < 30*time.Second || k > 20*time.Minute {
@@ -217,6 +262,14 @@ func (c *config) validate() error {
 		return fmt.Errorf("identity.key = %w", err)
 	} else if inTPM && c.TPM.Address == "" {
 		return fmt.Errorf("identity.key = %q, but tpm.address is empty", c.Identity.Key)
+	}
+	if c.TPM.Address != "" {
+		if err := tpm.CheckAddress(c.TPM.Address); err != nil {
+			return fmt.Errorf("tpm.address = %q: %w", c.TPM.Address, err)
+		}
+	}
+	if _, err := c.attestationKey(); err != nil {
+		return err
 	}
 	if c.TPM.Timeout.Duration == 0 {
 		return errors.New("tpm.timeout must be more than zero")
@@ -234,7 +287,7 @@ func keyNames(t reflect.Type, prefix string) []string {
 		f := t.Field(i)
 		name := prefix + f.Tag.Get("toml")
 		names = append(names, name)
-		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[duration]() {
+		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[duration]() && f.Type != reflect.TypeFor[pcrs]() {
 			names = append(names, keyNames(f.Type, name+".")...)
 		}
 	}

@@ -17,6 +17,9 @@ name = "gateway-0042"
 [tpm]
 address = "/dev/tpmrm0"
 timeout = "30s"
+ak = ""
+[evidence]
+pcrs = "sha256:0,1,2,3,4,5,6,7"
 [identity]
 certificate = ""
 key = ""
@@ -65,6 +68,9 @@ func TestConfig(t *testing.T) {
 	if c.Thing.Name != "gateway-0042" || c.Rotate.Grace.Duration != 24*time.Hour || c.Rotate.Before.Duration != 0 || !c.Defender.Enabled {
 		t.Errorf("read as %+v", c)
 	}
+	if err := defaults().decode("[mqtt]\npins = ['amazon', '++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1aI=']"); err != nil {
+		t.Error(err)
+	}
 	for _, tt := range []struct{ text, want string }{
 		{"stat_dir = 'x'", `unknown key "stat_dir", did you mean "state_dir"?`},
 		{"[mqtt]\nca = 'x'", `did you mean "identity.ca"?`},
@@ -88,6 +94,14 @@ func TestConfig(t *testing.T) {
 		{"[identity]\nkey = 'tpm:0x80000001'", "persistent handle"},
 		{"[identity]\nkey = 'tpm:0x181000100'", "persistent handle"},
 		{"tpm.address = ''\nidentity.key = 'tpm:0x81000100'", "tpm.address is empty"},
+		{"evidence.pcrs = 'md5:0'", "is not a bank"},
+		{"evidence.pcrs = 'sha256'", "is not a bank"},
+		{"evidence.pcrs = 'sha256:'", "0 to 23"},
+		{"evidence.pcrs = 'sha256:0,24'", "0 to 23"},
+		{"evidence.pcrs = 'sha256:7,7'", "each once"},
+		{"tpm.ak = '0x81800000'", "tpm.ak"},
+		{"tpm.ak = 'tpm:0x81010020'", "tpm.ak"},
+		{"tpm.address = 'nonsense'", "tpm.address"},
 		{"[log]\nlevel = 'loud'", "log.level"},
 	} {
 		err := defaults().decode(tt.text)

@@ -35,6 +35,7 @@ type vetter struct {
 	files     []string // on the command line: those alone
 	stdin     io.Reader
 	tell      func(what string) (done func()) // of what takes long
+	prepare   func(*tpm.TPM) []device.Gap     // before it is read; nil: nothing
 }
 
 // vet reads all there is, puts every check to it and makes the report. The TPM
@@ -77,6 +78,9 @@ func (v *vetter) readTPM(inv *device.Inventory) *tpm.TPM {
 		inv.TPM = &device.TPM{State: device.TPMAbsent}
 		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: why})
 		return nil
+	}
+	if v.prepare != nil {
+		inv.Gaps = append(inv.Gaps, v.prepare(t)...)
 	}
 	info, keys, gaps := t.Inventory()
 	inv.TPM = &info

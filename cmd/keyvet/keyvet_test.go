@@ -220,6 +220,9 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"check", "-v", good}, 0, "PASS  point"},
 		{[]string{"check", "-config", filepath.Join(dir, "none.toml"), good}, 2, "none.toml"},
 		{[]string{"check", "-tpm", "unix:" + filepath.Join(dir, "none"), good}, 3, "TPM"},
+		{[]string{"check", "-tpm", "nonsense", good}, 2, "not an address"},
+		{[]string{"check", "-tpm", "tcp:localhost"}, 2, "missing port"},
+		{[]string{"check", "-tpm", "spi:/dev/tpm0"}, 2, "not a SPI device"},
 		{[]string{"run", "x"}, 2, "no arguments"},
 		{[]string{"status", "x"}, 2, "no arguments"},
 	} {

@@ -58,7 +58,7 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 	}
 	defer unlock()
 
-	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), attempts: 0}
+	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: *once, attempts: 1}
 	if *once {
 		d.attempts = onceAttempts
 	}
@@ -73,6 +73,7 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 		Spool: &durable.Spool{Dir: filepath.Join(cfg.StateDir, "spool")},
 	}
 	if !*once {
+		a.Alive = notifySystemd(ctx, d.log)
 		if err := a.Run(ctx); err != nil && ctx.Err() == nil {
 			s.fail(err)
 			return exitUndecided
@@ -143,16 +144,23 @@ type deviceRun struct {
 	cfg      *config
 	log      *slog.Logger
 	attempts int
+	once     bool
 
 	credential    tls.Certificate
 	credentialErr error  // why there is none
 	thing         string // "" until a vet has found it out
 	thingErr      error
+
+	dialer *mqtt.Dialer // nil before the first connection
+	pace   awsiot.Pace
+
+	noChallenges bool   // the broker does not let this device have any
+	signed       signed // the last report with evidence
 }
 
 // vet makes the report, with the thing's name and the TPM's evidence.
 func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
-	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress}
+	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}
 	r, inv, t := v.vet(ctx, trigger)
 	if t != nil {
 		defer t.Close()
@@ -165,17 +173,7 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Rep
 	if t == nil || inv.TPM.State != device.TPMOK {
 		return r
 	}
-	doc, err := r.Encode()
-	if err == nil {
-		var digest [sha256.Size]byte
-		if digest, err = device.Digest(doc); err == nil {
-			r.Evidence, err = t.Quote(digest)
-		}
-	}
-	if err != nil {
-		d.log.Warn("the report goes without evidence", "error", err)
-		r.Gaps = append(r.Gaps, device.Gap{What: "evidence", Why: err.Error(), Minor: true})
-	}
+	d.attest(t, r)
 	return r
 }
 
@@ -211,24 +209,15 @@ func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
 // connect makes a session with AWS IoT and proves it.
 func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 	credential, err := d.testedCredential()
-	if err := errors.Join(err, d.thingErr); err != nil {
-		return nil, err
+	if err = errors.Join(err, d.thingErr); err == nil {
+		err = d.prepareDialer(credential)
 	}
-	c := d.cfg.MQTT
-	roots, err := mqttRoots(c.CAFile)
 	if err != nil {
-		return nil, err
-	}
-	clientID := c.ClientID
-	if clientID == "" {
-		clientID = d.thing
+		return nil, notReady{err}
 	}
 	var client *awsiot.Client
-	session, err := mqtt.Dial(ctx, mqtt.Config{
-		Endpoints: c.Endpoints, ClientID: clientID, Certificate: credential, Roots: roots, Pins: c.Pins,
-		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
-	}, func(ctx context.Context, s *mqtt.Session) (err error) {
-		client, err = awsiot.New(s, d.thing, c.ReportTopic)
+	session, err := d.dialer.Dial(ctx, func(ctx context.Context, s *mqtt.Session) (err error) {
+		client, err = awsiot.New(s, d.thing, d.cfg.MQTT.ReportTopic)
 		if err != nil {
 			return err
 		}
@@ -237,8 +226,41 @@ func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cloud{client, session}, nil
+	return newCloud(d, client, session), nil
 }
+
+// prepareDialer has the dialer connect with credential.
+func (d *deviceRun) prepareDialer(credential tls.Certificate) error {
+	if d.dialer != nil {
+		d.dialer.SetCertificate(credential)
+		return nil
+	}
+	c, err := d.mqttConfig(credential)
+	if err == nil {
+		d.dialer, err = mqtt.NewDialer(c)
+	}
+	return err
+}
+
+// mqttConfig is the configuration of a session with AWS IoT by a credential.
+func (d *deviceRun) mqttConfig(credential tls.Certificate) (mqtt.Config, error) {
+	c := d.cfg.MQTT
+	roots, err := mqttRoots(c.CAFile)
+	clientID := c.ClientID
+	if clientID == "" {
+		clientID = d.thing
+	}
+	return mqtt.Config{
+		Endpoints: c.Endpoints, ClientID: clientID, Certificate: credential, Roots: roots, Pins: c.Pins, Persistent: !d.once,
+		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
+	}, err
+}
+
+// notReady is why the device cannot even try to connect.
+type notReady struct{ error }
+
+func (e notReady) Is(target error) bool { return target == agent.ErrNotReady }
+func (e notReady) Unwrap() error        { return e.error }
 
 // mqttRoots are the certificates of the file; "" means the system's.
 func mqttRoots(file string) (*x509.CertPool, error) {
@@ -255,15 +277,6 @@ func mqttRoots(file string) (*x509.CertPool, error) {
 	}
 	return pool, nil
 }
-
-// cloud is a proven session.
-type cloud struct {
-	*awsiot.Client
-	session *mqtt.Session
-}
-
-func (c cloud) Done() <-chan struct{} { return c.session.Done() }
-func (c cloud) Close()                { c.session.Close() }
 
 // certificateID is what AWS IoT calls a certificate: the lower-case hex
 // SHA-256 of its DER.

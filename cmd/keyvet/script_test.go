@@ -18,10 +18,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/localiot"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
@@ -34,9 +36,14 @@ func TestMain(m *testing.M) {
 // TestScripts runs the real program against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
+	verifier := filepath.Join(t.TempDir(), "keyvet-verify")
+	if out, err := exec.Command("go", "build", "-o", verifier, "../keyvet-verify").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("VERIFY", verifier)
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")
 			env.Setenv("KVF", list)
@@ -47,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"exit":   exitCommand,
 			"tpm":    tpmCommand,
 			"cloud":  cloudCommand,
+			"fleet":  fleetCommand,
 			"device": deviceCommand,
 			"flip":   flipCommand,
 			"big":    bigCommand,
@@ -108,6 +116,13 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{})
 		ts.Check(err)
 		ts.Setenv("TPM", d.tpm.Address())
+		roots := ts.MkAbs("ek-roots")
+		ts.Check(os.MkdirAll(roots, 0o700))
+		for i, file := range d.tpm.CAFiles() {
+			b, readErr := os.ReadFile(file)
+			ts.Check(readErr)
+			ts.Check(os.WriteFile(filepath.Join(roots, strconv.Itoa(i)+".pem"), b, 0o600))
+		}
 		ts.Setenv("TPM2TOOLS_TCTI", d.tpm.TCTI())
 		ts.Setenv("TPM2OPENSSL_TCTI", d.tpm.TCTI())
 	case "create-key":
@@ -139,8 +154,10 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // cloudCommand: cloud start [1.2] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
-// reports THING [VERDICT ...] | shadow THING NAME=VALUE ... Endpoint and CA
-// file are in $ENDPOINT and $CLOUD_CA; a stopped cloud starts again where it was.
+// fault NAME ... | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
+// await-shadow THING NAME=VALUE ... | desire THING UPDATE | job ID THING DOCUMENT |
+// await-job ID THING STATUS [NAME=PART ...]. Endpoint and CA file are in $ENDPOINT and
+// $CLOUD_CA; a stopped cloud starts again where it was.
 func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
 	switch args[0] {
@@ -182,16 +199,93 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("the cloud got reports %v, want %s", got, want)
 		}
 	case "shadow":
-		var shadow struct{ Reported map[string]any }
-		ts.Check(json.Unmarshal(d.cloud.Shadow(args[1], "keyvet"), &shadow))
-		for _, pair := range args[2:] {
+		if !shadowReports(d.cloud.Shadow(args[1], "keyvet"), args[2:]) {
+			ts.Fatalf("the shadow is %s, want %v", d.cloud.Shadow(args[1], "keyvet"), args[2:])
+		}
+	case "last":
+		sent := d.cloud.Messages("keyvet/" + args[1] + "/report")
+		if len(sent) == 0 {
+			ts.Fatalf("the cloud got no report")
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), sent[len(sent)-1].Payload, 0o600))
+	case "await-shadow":
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		ts.Check(d.cloud.WaitShadow(ctx, args[1], "keyvet", func(state []byte) bool { return shadowReports(state, args[2:]) }))
+	case "desire":
+		ts.Check(d.cloud.UpdateShadow(args[1], "keyvet", []byte(args[2])))
+	case "fault":
+		faults := d.cloud.Faults()
+		for _, name := range args[1:] {
+			ts.Check(faults.Set(name))
+		}
+		d.cloud.SetFaults(faults)
+	case "job":
+		ts.Check(d.cloud.CreateJob(localiot.Job{ID: args[1], Things: []string{args[2]}, Document: json.RawMessage(args[3])}))
+	case "await-job":
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		e, err := d.cloud.WaitExecution(ctx, args[1], args[2], func(e localiot.Execution) bool { return e.Status == args[3] })
+		if err != nil {
+			ts.Fatalf("job %s is %+v: %v", args[1], e, err)
+		}
+		for _, pair := range args[4:] {
 			name, want, _ := strings.Cut(pair, "=")
-			if got := fmt.Sprint(shadow.Reported[name]); got != want {
-				ts.Fatalf("the shadow reports %s %q, want %q", name, got, want)
+			if got := e.StatusDetails[name]; !strings.Contains(got, want) {
+				ts.Fatalf("job %s: %s is %q, want %q", args[1], name, got, want)
 			}
 		}
 	default:
 		ts.Fatalf("cloud %s?", args[0])
+	}
+}
+
+// patience is how long a script waits for what a device does by itself.
+const patience = 2 * time.Minute
+
+// shadowReports tells whether a shadow reports each NAME=VALUE.
+func shadowReports(shadow []byte, pairs []string) bool {
+	var doc struct{ Reported map[string]any }
+	if json.Unmarshal(shadow, &doc) != nil {
+		return false
+	}
+	for _, pair := range pairs {
+		name, want, _ := strings.Cut(pair, "=")
+		if fmt.Sprint(doc.Reported[name]) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// fleetCommand is the fleet's side of a challenge, under the certificate of the
+// thing itself: fleet THING CHALLENGE ANSWER publishes the one file and writes
+// the answer to the other.
+func fleetCommand(ts *testscript.TestScript, _ bool, args []string) {
+	d, thing := deskOf(ts), args[0]
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	chain, err := d.cloud.IssueCertificate(thing, key.Public())
+	ts.Check(err)
+	block, _ := pem.Decode(chain)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(d.cloud.CAPEM())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := mqtt.Dial(ctx, mqtt.Config{
+		Endpoints: []string{d.cloud.Endpoint()}, ClientID: "fleet", Roots: roots, Attempts: 1,
+		Certificate: tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key},
+	}, nil)
+	ts.Check(err)
+	defer s.Close()
+	answer := make(chan []byte, 1)
+	ts.Check(s.Subscribe(ctx, "keyvet/"+thing+"/challenge/answer", func(_ string, payload []byte) { answer <- payload }))
+	ts.Check(s.Publish(ctx, "keyvet/"+thing+"/challenge", []byte(ts.ReadFile(args[1]))))
+	select {
+	case payload := <-answer:
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), payload, 0o600))
+	case <-ctx.Done():
+		ts.Fatalf("no answer to the challenge")
 	}
 }
 

@@ -20,17 +20,42 @@ type Cloud interface {
 	gate.Publisher
 	// ReportGate tells the cloud how the gate stands.
 	ReportGate(ctx context.Context, open bool) error
+	// ReportMetrics tells Device Defender what the report found, or nothing
+	// where that is not wanted or too soon.
+	ReportMetrics(ctx context.Context, r *device.Report) error
+	// Next is what the cloud asks of the device next, nil if nothing. What is
+	// malformed has been answered by then, and what is for others left alone.
+	Next(ctx context.Context) (*Work, error)
+	// Wanted receives when there may be something new for Next.
+	Wanted() <-chan struct{}
 	// Done is closed when the session is lost.
 	Done() <-chan struct{}
 	Close()
 }
 
-// Agent vets a device and reports on it.
+// ErrNotReady is wrapped by the error of a device that cannot even try to
+// connect: no credential, no name.
+var ErrNotReady = errors.New("not ready to connect")
+
+// Agent vets a device, reports on it and does what the cloud asks for. All of
+// it happens in one goroutine, since a TPM serves one caller at a time.
 type Agent struct {
 	// Vet vets every key now and makes the report, with the TPM's evidence.
 	Vet func(context.Context, device.Trigger) *device.Report
-	// Connect makes a session, or gives up with an error that a person can act on.
+	// Connect makes a session, or gives up with an error that a person can act
+	// on. It spaces its tries itself, but for [ErrNotReady].
 	Connect func(context.Context) (Cloud, error)
+	// Provision makes the first credential where there is none and one can be
+	// had; made says that it did. nil: the device has to be given one.
+	Provision func(context.Context) (made bool, err error)
+	// Rotate replaces the device's credential, or is nil.
+	Rotate Rotator
+	// Local gives what there is to do without the cloud's asking, once each
+	// time: the operator's word, a certificate close to its end. nil, and a nil
+	// answer: nothing.
+	Local func() *Work
+	// Alive is called whenever the loop has come a step further.
+	Alive func()
 
 	Gate     *gate.Gate
 	Spool    *durable.Spool
@@ -41,14 +66,22 @@ type Agent struct {
 
 const (
 	deliverTimeout = time.Minute // for one report, from publication to acknowledgement
-	redialPause    = time.Minute // at most, after Connect gave up
+	redialPause    = time.Minute // at most, after ErrNotReady or a report that was not acknowledged
+	drainPause     = time.Second // between two reports out of the spool
 )
 
 // Once vets the device, tells the cloud and leaves the gate decided. The error
 // says why the gate is shut, or why the report could not be delivered.
 func (a *Agent) Once(ctx context.Context) (*device.Report, error) {
 	r := a.vet(ctx, a.bootTrigger())
-	cloud, err := a.Connect(ctx)
+	made, err := a.provision(ctx)
+	if made {
+		r = a.vet(ctx, device.TriggerFirstBoot)
+	}
+	var cloud Cloud
+	if err == nil {
+		cloud, err = a.Connect(ctx)
+	}
 	if err != nil {
 		return r, a.settle(r, a.Gate.Admit(ctx, offline{err}, r))
 	}
@@ -56,55 +89,11 @@ func (a *Agent) Once(ctx context.Context) (*device.Report, error) {
 	return r, a.deliver(ctx, cloud, r)
 }
 
-// Run vets the device now and then on schedule until ctx ends, and stays
-// connected in between. It only returns when ctx ends.
-func (a *Agent) Run(ctx context.Context) error {
-	trigger := a.bootTrigger()
-	for {
-		r := a.vet(ctx, trigger)
-		until, cancel := ctx, context.CancelFunc(func() {})
-		if a.Every > 0 {
-			until, cancel = context.WithTimeout(ctx, jittered(a.Every))
-		}
-		a.stayConnected(until, r)
-		cancel()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		trigger = device.TriggerSchedule
+func (a *Agent) provision(ctx context.Context) (made bool, err error) {
+	if a.Provision == nil {
+		return false, nil
 	}
-}
-
-// stayConnected delivers r, and what waits in the spool after each
-// reconnection, until ctx ends.
-func (a *Agent) stayConnected(ctx context.Context, r *device.Report) {
-	delivered := false
-	for ctx.Err() == nil {
-		cloud, err := a.Connect(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
-			a.Log.Warn("no connection, the report waits", "error", err)
-			pause(ctx, rand.N(redialPause))
-			continue
-		}
-		if !delivered {
-			err := a.deliver(ctx, cloud, r)
-			delivered = !errors.Is(err, gate.ErrNotAcknowledged)
-		}
-		if delivered {
-			select {
-			case <-ctx.Done():
-			case <-cloud.Done():
-				a.Log.Warn("connection lost")
-			}
-		}
-		cloud.Close()
-		if !delivered {
-			pause(ctx, rand.N(redialPause))
-		}
-	}
+	return a.Provision(ctx)
 }
 
 // vet makes the report and sees to it that a power cut cannot lose the verdict.
@@ -142,6 +131,9 @@ func (a *Agent) deliver(ctx context.Context, cloud Cloud, r *device.Report) erro
 		if tellErr := cloud.ReportGate(admitCtx, a.Gate.Open()); tellErr != nil {
 			a.Log.Warn("the shadow does not show the gate", "error", tellErr)
 		}
+		if tellErr := cloud.ReportMetrics(admitCtx, r); tellErr != nil {
+			a.Log.Warn("Device Defender has not taken the metrics", "error", tellErr)
+		}
 	}
 	return err
 }
@@ -162,6 +154,8 @@ func (a *Agent) drain(ctx context.Context, cloud Cloud, except string) {
 			return
 		}
 		a.Log.Info("earlier report delivered", "report", e.ID)
+		a.alive()
+		pause(ctx, drainPause)
 	}
 }
 
@@ -224,6 +218,12 @@ type offline struct{ err error }
 
 func (o offline) Publish(context.Context, *device.Report) error {
 	return fmt.Errorf("agent: %w", o.err)
+}
+
+func (a *Agent) alive() {
+	if a.Alive != nil {
+		a.Alive()
+	}
 }
 
 // jittered spreads a fleet that booted together: d, give or take a tenth.

@@ -7,9 +7,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +29,12 @@ type cloud struct {
 	refuse func(*device.Report) error
 	got    []string // "reportId verdict" of every acknowledged report, "gate open|shut"
 	done   chan struct{}
+	wanted chan struct{}
+	work   []*agent.Work
+}
+
+func newCloud() *cloud {
+	return &cloud{done: make(chan struct{}), wanted: make(chan struct{}, 1)}
 }
 
 func (c *cloud) Publish(_ context.Context, r *device.Report) error {
@@ -43,8 +51,32 @@ func (c *cloud) ReportGate(_ context.Context, open bool) error {
 	c.got = append(c.got, map[bool]string{true: "gate open", false: "gate shut"}[open])
 	return nil
 }
-func (c *cloud) Done() <-chan struct{} { return c.done }
-func (c *cloud) Close()                {}
+func (c *cloud) ReportMetrics(context.Context, *device.Report) error { return nil }
+
+// Next gives what is asked until it is answered for good.
+func (c *cloud) Next(context.Context) (*agent.Work, error) {
+	if len(c.work) == 0 {
+		return nil, nil
+	}
+	return c.work[0], nil
+}
+
+func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
+func (c *cloud) Done() <-chan struct{}   { return c.done }
+func (c *cloud) Close()                  {}
+
+// ask queues work and tells the device.
+func (c *cloud) ask(w *agent.Work) {
+	w.Answer = func(_ context.Context, o agent.Outcome, details map[string]string) error {
+		c.got = append(c.got, fmt.Sprint(w.ID, " ", o, " ", details["step"], details["reasonCode"]))
+		if o != agent.InProgress {
+			c.work = slices.DeleteFunc(c.work, func(queued *agent.Work) bool { return queued == w })
+		}
+		return nil
+	}
+	c.work = append(c.work, w)
+	c.wanted <- struct{}{}
+}
 
 // desk is an agent on a directory of its own, with verdicts and a cloud to choose.
 type desk struct {
@@ -68,7 +100,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{dir: dir, status: device.Pass, cloud: &cloud{done: make(chan struct{})}}
+	d := &desk{dir: dir, status: device.Pass, cloud: newCloud()}
 	d.Agent = &agent.Agent{
 		Vet: func(_ context.Context, trigger device.Trigger) *device.Report {
 			d.mu.Lock()
@@ -83,7 +115,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			if d.cloud == nil {
-				return nil, errors.New("no route")
+				return nil, fmt.Errorf("no route: %w", agent.ErrNotReady)
 			}
 			return d.cloud, nil
 		},
@@ -160,27 +192,35 @@ func TestOnce(t *testing.T) {
 
 func TestSpoolIsDrainedInOrder(t *testing.T) {
 	dir := t.TempDir()
-	d := newDesk(t, dir, gate.Acknowledged)
-	online := d.cloud
-	d.cloud = nil
-	d.status = device.Fail
-	d.Once(t.Context())
-	d.status = device.Pass
-	d.Once(t.Context())
-	d.cloud = online
-	if _, err := d.Once(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	want := d.ids[0] + " FAIL, " + d.ids[1] + " PASS, " + d.ids[2] + " PASS, gate open"
-	if got := strings.Join(online.got, ", "); got != want {
-		t.Errorf("the cloud got %s\nwant %s", got, want)
-	}
-	if n := d.spooled(t); n != 0 {
-		t.Errorf("%d reports left in the spool", n)
-	}
-	if d.triggers[0] != device.TriggerFirstBoot || d.triggers[1] != device.TriggerBoot {
-		t.Errorf("triggers %v", d.triggers)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		online := d.cloud
+		d.cloud = nil
+		d.status = device.Fail
+		d.Once(t.Context())
+		time.Sleep(time.Hour)
+		d.status = device.Pass
+		d.Once(t.Context())
+		time.Sleep(time.Hour)
+		d.cloud = online
+		start := time.Now()
+		if _, err := d.Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("two reports out of the spool took %v, which is not one a second", took)
+		}
+		want := d.ids[0] + " FAIL, " + d.ids[1] + " PASS, " + d.ids[2] + " PASS, gate open"
+		if got := strings.Join(online.got, ", "); got != want {
+			t.Errorf("the cloud got %s\nwant %s", got, want)
+		}
+		if n := d.spooled(t); n != 0 {
+			t.Errorf("%d reports left in the spool", n)
+		}
+		if d.triggers[0] != device.TriggerFirstBoot || d.triggers[1] != device.TriggerBoot {
+			t.Errorf("triggers %v", d.triggers)
+		}
+	})
 }
 
 func TestRefusedReportStays(t *testing.T) {
@@ -232,7 +272,7 @@ func TestRun(t *testing.T) {
 		if !d.trusted() || len(online.got) != 2 {
 			t.Errorf("online: trusted %v, cloud got %v", d.trusted(), online.got)
 		}
-		d.change(func() { d.cloud = &cloud{done: make(chan struct{})} })
+		d.change(func() { d.cloud = newCloud() })
 		close(online.done) // lost; the report is not sent again
 		time.Sleep(time.Minute)
 		synctest.Wait()

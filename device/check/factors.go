@@ -72,8 +72,12 @@ var oddPrimes = sync.OnceValues(func() (primes []uint32, product *big.Int) {
 })
 
 func multiply(factors []uint32) *big.Int {
-	if len(factors) == 1 {
-		return new(big.Int).SetUint64(uint64(factors[0]))
+	if len(factors) <= 4 { // of 16 bits each
+		product := uint64(1)
+		for _, f := range factors {
+			product *= uint64(f)
+		}
+		return new(big.Int).SetUint64(product)
 	}
 	half := len(factors) / 2
 	return new(big.Int).Mul(multiply(factors[:half]), multiply(factors[half:]))

@@ -3,12 +3,14 @@ package durable_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/keyvet/keyvet/device/durable"
 )
@@ -63,6 +65,23 @@ func TestDirRemovesTornFiles(t *testing.T) {
 	}
 }
 
+const block = 4 << 10 // what a file counts for at least
+
+func removeID(t *testing.T, s *durable.Spool, id string) {
+	t.Helper()
+	entries, err := s.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.ID == id {
+			if err := s.Remove(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func ids(t *testing.T, s *durable.Spool) string {
 	t.Helper()
 	entries, err := s.List()
@@ -77,7 +96,7 @@ func ids(t *testing.T, s *durable.Spool) string {
 }
 
 func TestSpool(t *testing.T) {
-	s := &durable.Spool{Dir: filepath.Join(t.TempDir(), "spool"), MaxBytes: 100}
+	s := &durable.Spool{Dir: filepath.Join(t.TempDir(), "spool"), MaxBytes: 10 * block}
 	if got := ids(t, s); got != "" {
 		t.Fatalf("a new spool holds %q", got)
 	}
@@ -87,22 +106,22 @@ func TestSpool(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put("a", false, 40)
-	put("b", true, 40)
-	put("a", false, 40) // once is enough
+	put("a", false, 4*block)
+	put("b", true, 4*block)
+	put("a", false, 4*block) // once is enough
 	if got := ids(t, s); got != "a b" {
 		t.Errorf("spool holds %q, want a b", got)
 	}
-	put("c-with-dashes", false, 40)
+	put("c-with-dashes", false, 3*block+1)
 	if got := ids(t, s); got != "b c-with-dashes" {
 		t.Errorf("over the bound it holds %q: the oldest passing report goes first", got)
 	}
-	put("d", true, 90)
+	put("d", true, 9*block)
 	if got := ids(t, s); got != "b d" {
 		t.Errorf("it holds %q: a failing report is kept past the bound", got)
 	}
 	entries, _ := s.List()
-	if b, err := s.Read(entries[0]); err != nil || len(b) != 40 {
+	if b, err := s.Read(entries[0]); err != nil || len(b) != 4*block {
 		t.Errorf("read %d bytes: %v", len(b), err)
 	}
 	if err := s.Remove(entries[0]); err != nil {
@@ -111,8 +130,58 @@ func TestSpool(t *testing.T) {
 	if got := ids(t, s); got != "d" {
 		t.Errorf("after removing b it holds %q", got)
 	}
-	if err := s.Put("../evil", true, nil); err == nil {
-		t.Error("an id with a path in it was taken")
+	for id, size := range map[string]int{"../evil": 0, "": 0, "huge": 1<<20 + 1} {
+		if err := s.Put(id, true, make([]byte, size)); err == nil {
+			t.Errorf("%d bytes under the id %q were taken", size, id)
+		}
+	}
+}
+
+// Files that are small count as blocks, so that there are never many.
+func TestSpoolCount(t *testing.T) {
+	s := &durable.Spool{Dir: filepath.Join(t.TempDir(), "spool"), MaxBytes: 8 * block}
+	for i := range 30 {
+		if err := s.Put(fmt.Sprint(i), i == 3, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := ids(t, s); got != "3 23 24 25 26 27 28 29" {
+		t.Errorf("it holds %q", got)
+	}
+}
+
+// A clock that is set back makes no old entry of the newest.
+func TestSpoolClock(t *testing.T) {
+	dir := t.TempDir()
+	os.WriteFile(filepath.Join(dir, "04102444800000000000-drop-2100.json"), []byte("{}"), 0o600)
+	os.WriteFile(filepath.Join(dir, "notes-on-it.json"), []byte("somebody's"), 0o600)
+	s := &durable.Spool{Dir: dir, MaxBytes: 2 * block}
+	synctest.Test(t, func(t *testing.T) { // in the year 2000
+		for _, id := range []string{"a", "b"} {
+			if err := s.Put(id, false, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if got := ids(t, s); got != "a b" {
+		t.Errorf("it holds %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "notes-on-it.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is not the fault of a full disk drops nothing.
+func TestSpoolUnwritable(t *testing.T) {
+	s := &durable.Spool{Dir: filepath.Join(t.TempDir(), "spool")}
+	if err := s.Put("a", false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(strings.Repeat("x", 300), true, nil); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Errorf("a name that is too long: %v", err)
+	}
+	if got := ids(t, s); got != "a" {
+		t.Errorf("it holds %q", got)
 	}
 }
 
@@ -155,6 +224,17 @@ func fullDisk(t *testing.T, dir string) {
 	}
 	if got := ids(t, s); got != "pass2 fail" {
 		t.Errorf("the spool holds %q", got)
+	}
+	for i := range 100 { // the file system has few files left, and bytes enough for none
+		if err := s.Put(fmt.Sprintf("small%d", i), true, []byte("{}")); err != nil {
+			break
+		}
+	}
+	if got := ids(t, s); !strings.HasPrefix(got, "fail small0") {
+		t.Errorf("the spool holds %q: failing ones push out passing ones, never each other", got)
+	}
+	for _, id := range strings.Fields(ids(t, s))[1:] {
+		removeID(t, s, id)
 	}
 	state := filepath.Join(dir, "state")
 	if err := durable.WriteFile(state, []byte("old"), 0o600); err != nil {

@@ -8,13 +8,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // Spool keeps reports that the cloud has not acknowledged, one file each. It
 // is bounded in bytes: the oldest that may be dropped go first, and those that
-// must be kept are never dropped, even past the bound.
+// must be kept are never dropped, even past the bound. A file counts as whole
+// blocks, as on the disk, so that the bound holds for their number, too.
 type Spool struct {
 	Dir      string
 	MaxBytes int64 // 0 means 4 MiB
@@ -25,15 +28,21 @@ type Entry struct {
 	ID   string // the report's id
 	Keep bool   // never dropped for room
 	Size int64
+	age  int64 // what its name sorts by
 	path string
 }
 
+// room is what an entry of so many bytes takes of the disk.
+func room(size int64) int64 { return (size + blockBytes - 1) / blockBytes * blockBytes }
+
 const (
 	defaultSpoolBytes = 4 << 20
-	maxEntryBytes     = 1 << 20 // what Read takes; reports are at most 128 KB
+	maxEntryBytes     = 1 << 20 // what Put and Read take; reports are at most 128 KB
+	blockBytes        = 4 << 10
 )
 
-// Names sort by age: <nanoseconds, 20 digits>-<keep|drop>-<id>.json.
+// Names sort by age: <nanoseconds, 20 digits>-<keep|drop>-<id>.json. Where the
+// clock was set back, an entry counts as a nanosecond younger than the last.
 const (
 	keepMark = "keep"
 	dropMark = "drop"
@@ -41,10 +50,13 @@ const (
 
 // Put stores data under id, durably. What is already there under id is not
 // stored twice. When the disk is full, entries that may be dropped make room
-// for one that must be kept.
+// for one that must be kept; whatever else fails drops nothing.
 func (s *Spool) Put(id string, keep bool, data []byte) error {
 	if id == "" || strings.ContainsAny(id, "/.") {
 		return fmt.Errorf("durable: spool: bad id %q", id)
+	}
+	if len(data) > maxEntryBytes {
+		return fmt.Errorf("durable: spool: %s has %d bytes, more than %d", id, len(data), maxEntryBytes)
 	}
 	if err := Dir(s.Dir, 0o700); err != nil {
 		return err
@@ -56,40 +68,54 @@ func (s *Spool) Put(id string, keep bool, data []byte) error {
 	if slices.ContainsFunc(entries, func(e Entry) bool { return e.ID == id }) {
 		return nil
 	}
+	age := max(time.Now().UnixNano(), 0)
+	if len(entries) > 0 {
+		age = max(age, entries[len(entries)-1].age+1)
+	}
 	mark := dropMark
 	if keep {
 		mark = keepMark
 	}
-	name := filepath.Join(s.Dir, fmt.Sprintf("%020d-%s-%s.json", time.Now().UnixNano(), mark, id))
+	name := filepath.Join(s.Dir, fmt.Sprintf("%020d-%s-%s.json", age, mark, id))
+	droppable := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.Keep })
+	for err = WriteFile(name, data, 0o600); err != nil; err = WriteFile(name, data, 0o600) {
+		full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+		if !keep || !full || len(droppable) == 0 || s.Remove(droppable[0]) != nil {
+			return err
+		}
+		droppable = droppable[1:]
+	}
+	return s.trim(id)
+}
+
+// trim drops the oldest entries until the spool keeps to its bound, but for the
+// one named, which has just come.
+func (s *Spool) trim(except string) error {
+	entries, err := s.List()
+	if err != nil {
+		return err
+	}
 	limit := s.MaxBytes
 	if limit == 0 {
 		limit = defaultSpoolBytes
 	}
-	total := int64(len(data))
+	total := int64(0)
 	for _, e := range entries {
-		total += e.Size
+		total += room(e.Size)
 	}
 	for _, e := range entries {
 		if total <= limit {
 			break
 		}
-		if !e.Keep {
-			if err := s.Remove(e); err != nil {
-				return err
-			}
-			total -= e.Size
-		}
-	}
-	err = WriteFile(name, data, 0o600)
-	for i := 0; err != nil && keep && i < len(entries); i++ {
-		if entries[i].Keep {
+		if e.Keep || e.ID == except {
 			continue
 		}
-		if s.Remove(entries[i]) == nil {
-			err = WriteFile(name, data, 0o600)
+		if err := s.Remove(e); err != nil {
+			return err
 		}
+		total -= room(e.Size)
 	}
-	return err
+	return nil
 }
 
 // List gives what waits, oldest first. A spool that was never written to is empty.
@@ -108,6 +134,10 @@ func (s *Spool) List() ([]Entry, error) {
 		if !isJSON || len(parts) != 3 || !f.Type().IsRegular() {
 			continue
 		}
+		age, err := strconv.ParseInt(parts[0], 10, 64)
+		if err != nil {
+			continue
+		}
 		info, err := f.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -115,7 +145,7 @@ func (s *Spool) List() ([]Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("durable: spool: %w", err)
 		}
-		entries = append(entries, Entry{ID: parts[2], Keep: parts[1] == keepMark, Size: info.Size(), path: filepath.Join(s.Dir, f.Name())})
+		entries = append(entries, Entry{ID: parts[2], Keep: parts[1] == keepMark, Size: info.Size(), age: age, path: filepath.Join(s.Dir, f.Name())})
 	}
 	return entries, nil
 }

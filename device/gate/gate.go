@@ -54,11 +54,7 @@ func New(policy Policy, runDir string, key crypto.Signer, spki []byte) (*Gate, e
 	if policy != Acknowledged && policy != Local {
 		return nil, fmt.Errorf("gate: unknown policy %q", policy)
 	}
-	g := &Gate{policy: policy, path: Path(runDir), key: key}
-	if len(spki) > 0 {
-		sum := sha256.Sum256(spki)
-		g.spki = hex.EncodeToString(sum[:])
-	}
+	g := &Gate{policy: policy, path: Path(runDir), key: key, spki: digest(spki)}
 	if err := durable.Dir(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("gate: %w", err)
 	}
@@ -74,7 +70,10 @@ func Path(runDir string) string { return filepath.Join(runDir, "trusted") }
 // further passing report waits for its acknowledgement, since it stands on an
 // acknowledged one; the error then wraps ErrNotAcknowledged alone.
 func (g *Gate) Admit(ctx context.Context, p Publisher, r *device.Report) error {
-	reason := g.refusal(r)
+	reason := refusal(r)
+	if reason == "" {
+		reason = g.keyRefusal(r)
+	}
 	if reason != "" {
 		// Shut first: publishing may take long.
 		if err := g.shut(); err != nil {
@@ -99,11 +98,16 @@ func (g *Gate) Admit(ctx context.Context, p Publisher, r *device.Report) error {
 	return g.unlock(r)
 }
 
-// refusal says why r does not open the gate; "" if it does.
-func (g *Gate) refusal(r *device.Report) string {
+// refusal says why r as a whole opens no gate; "" if it does.
+func refusal(r *device.Report) string {
 	if v := r.Verdict(); !v.Opens() {
 		return "the verdict is " + v.String()
 	}
+	return ""
+}
+
+// keyRefusal says why r does not open the gate before its key; "" if it does.
+func (g *Gate) keyRefusal(r *device.Report) string {
 	if g.key == nil || g.spki == "" {
 		return "the device has no key yet"
 	}
@@ -116,6 +120,50 @@ func (g *Gate) refusal(r *device.Report) string {
 		}
 	}
 	return "the report holds no finding on the device key"
+}
+
+// ErrRefused is wrapped by the error of a report that lets no gate move.
+var ErrRefused = errors.New("the gate does not move to the key")
+
+// Move publishes r, a report on another key of this device, and once the cloud
+// has acknowledged it, under either policy, moves the gate before that key. The
+// gate is then open if r passes as a whole, else shut. On an error the gate
+// stays as it was: ErrRefused if r does not pass that key, ErrNotAcknowledged
+// if the cloud did not acknowledge it.
+func (g *Gate) Move(ctx context.Context, p Publisher, r *device.Report, key crypto.Signer, spki []byte) error {
+	moved := &Gate{policy: g.policy, path: g.path, key: key, spki: digest(spki), open: g.open}
+	reason := moved.keyRefusal(r)
+	if err := p.Publish(ctx, r); err != nil {
+		return fmt.Errorf("gate: %w: %w", ErrNotAcknowledged, err)
+	}
+	if reason != "" {
+		return fmt.Errorf("gate: %s: %w", reason, ErrRefused)
+	}
+	settle := moved.shut
+	if refusal(r) == "" {
+		settle = func() error { return moved.unlock(r) }
+	}
+	if err := settle(); err != nil {
+		return err
+	}
+	*g = *moved
+	return nil
+}
+
+// Reset puts the gate, shut, before another key, such as the one it was before
+// until a rotation that failed.
+func (g *Gate) Reset(key crypto.Signer, spki []byte) error {
+	g.key, g.spki = key, digest(spki)
+	return g.shut()
+}
+
+// digest is the lower-case hex SHA-256; "" of nothing.
+func digest(spki []byte) string {
+	if len(spki) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(spki)
+	return hex.EncodeToString(sum[:])
 }
 
 // trusted is the content of the mark, for people and for units that want to

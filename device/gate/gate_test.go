@@ -151,3 +151,83 @@ func TestNew(t *testing.T) {
 	}
 	check(t, g, b, false)
 }
+
+func TestMove(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		policy gate.Policy
+		before device.Status // of the report that the gate stands on; zero for a shut one
+		status device.Status // of the new key
+		ek     device.Status // of another key
+		cloud  error
+		other  bool // the report is on a third key
+		want   error
+		moved  bool
+		open   bool
+	}{
+		{"open to open", gate.Acknowledged, device.Pass, device.Pass, device.Pass, nil, false, nil, true, true},
+		{"shut to open", gate.Acknowledged, device.Fail, device.Pass, device.Pass, nil, false, nil, true, true},
+		{"warning", gate.Acknowledged, device.Pass, device.Warn, device.Pass, nil, false, nil, true, true},
+		{"another key fails", gate.Acknowledged, device.Pass, device.Pass, device.Fail, nil, false, nil, true, false},
+		{"another key fails, shut", gate.Acknowledged, device.Fail, device.Pass, device.Fail, nil, false, nil, true, false},
+		{"the new key fails", gate.Acknowledged, device.Pass, device.Fail, device.Pass, nil, false, gate.ErrRefused, false, true},
+		{"the new key is undecided", gate.Acknowledged, device.Pass, device.Undecided, device.Pass, nil, false, gate.ErrRefused, false, true},
+		{"not on the new key", gate.Acknowledged, device.Pass, device.Pass, device.Pass, nil, true, gate.ErrRefused, false, true},
+		{"not acknowledged", gate.Acknowledged, device.Pass, device.Pass, device.Pass, errors.New("offline"), false, gate.ErrNotAcknowledged, false, true},
+		{"not acknowledged, local", gate.Local, device.Pass, device.Pass, device.Pass, errors.New("offline"), false, gate.ErrNotAcknowledged, false, true},
+		{"not acknowledged, shut", gate.Local, device.Fail, device.Pass, device.Pass, errors.New("offline"), false, gate.ErrNotAcknowledged, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			old, next := newBench(t), newBench(t)
+			g, err := gate.New(tt.policy, old.dir, old.key, old.spki)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = g.Admit(t.Context(), &cloud{}, old.report(tt.before))
+			reported := next
+			if tt.other {
+				reported = newBench(t)
+			}
+			r := device.NewReport(device.Inventory{ReadAt: time.Now(), Keys: []device.Key{
+				{ID: "device", Role: device.RoleDevice, Public: reported.key.Public(), SPKI: reported.spki},
+				{ID: "ek", Role: device.RoleEK, Public: old.key.Public(), SPKI: old.spki},
+			}}, []device.Finding{{Check: "debian", Key: "device", Status: tt.status}, {Check: "roca", Key: "ek", Status: tt.ek}})
+			c := &cloud{err: tt.cloud}
+			if err := g.Move(t.Context(), c, r, next.key, next.spki); !errors.Is(err, tt.want) {
+				t.Errorf("Move: %v, want %v", err, tt.want)
+			}
+			if c.seen != 1 {
+				t.Errorf("published %d times", c.seen)
+			}
+			before := bench{next.key, next.spki, old.dir}
+			if !tt.moved {
+				before.key = old.key
+			}
+			check(t, g, before, tt.open)
+			if tt.moved { // a report on the old key does not open it any more
+				if err := g.Admit(t.Context(), &cloud{}, old.report(device.Pass)); !errors.Is(err, gate.ErrShut) {
+					t.Errorf("a report on the old key: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestReset(t *testing.T) {
+	old, next := newBench(t), newBench(t)
+	g, err := gate.New(gate.Acknowledged, old.dir, next.key, next.spki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Admit(t.Context(), &cloud{}, next.report(device.Pass)); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Reset(old.key, old.spki); err != nil {
+		t.Fatal(err)
+	}
+	check(t, g, old, false)
+	if err := g.Admit(t.Context(), &cloud{}, old.report(device.Pass)); err != nil {
+		t.Fatal(err)
+	}
+	check(t, g, old, true)
+}

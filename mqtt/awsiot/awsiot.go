@@ -1,5 +1,10 @@
-// Package awsiot speaks AWS IoT's own topics over one mqtt session: the probe
-// that proves a session, the report, and the summary in the named shadow.
+// Package awsiot speaks AWS IoT's protocols over one mqtt session: the probe
+// that proves a session, the report with its findings and the summary in the
+// named shadow, Jobs, fleet provisioning, the operator's own issuer, desired
+// checks, and custom metrics of Device Defender.
+//
+// What AWS IoT sends is bounded and read with care: a reply that makes no sense
+// is an error of the call, never a panic, and never "nothing there".
 package awsiot
 
 import (
@@ -8,7 +13,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/keyvet/keyvet/device"
@@ -17,17 +24,36 @@ import (
 
 // Client is one thing's side of AWS IoT on one session.
 type Client struct {
-	session     *mqtt.Session
+	Provisioner // on the thing's own session, for rotation
+
+	// Pace is New's own; put that of the client before in its place, and its
+	// five minutes hold across reconnections.
+	Pace *Pace
+	Log  *slog.Logger // none at first; tells what was ignored
+
+	thing       string
 	prefix      string // "$aws/things/T/"
 	reportTopic string
 	gateOpen    atomic.Bool
+
+	mu     sync.Mutex
+	logged string // the last of logOnce
+}
+
+// The characters of AWS IoT's names; those of things and of statusDetails have
+// a colon besides.
+const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+// validName tells whether name is one that AWS IoT could have given, and so
+// whether it is safe in a topic and as the name of a file.
+func validName(name string) bool {
+	return name != "" && len(name) <= 128 && strings.Trim(name, nameCharacters) == ""
 }
 
 // CheckThingName tells whether AWS IoT takes name for a thing (CreateThing in
 // the API reference).
 func CheckThingName(name string) error {
-	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-"
-	if name == "" || len(name) > 128 || strings.Trim(name, allowed) != "" {
+	if !validName(strings.ReplaceAll(name, ":", "_")) {
 		return fmt.Errorf("awsiot: thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", name)
 	}
 	return nil
@@ -42,13 +68,23 @@ func New(s *mqtt.Session, thing, reportTopic string) (*Client, error) {
 	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(topic, "+#{}") || len(topic) > mqtt.MaxTopic {
 		return nil, fmt.Errorf("awsiot: %q cannot be the report topic", topic)
 	}
-	return &Client{session: s, prefix: "$aws/things/" + thing + "/", reportTopic: topic}, nil
+	return &Client{
+		Provisioner: NewProvisioner(s), Pace: new(Pace), Log: slog.New(slog.DiscardHandler),
+		thing: thing, prefix: "$aws/things/" + thing + "/", reportTopic: topic,
+	}, nil
 }
+
+// shadow is a topic of the named shadow, own one of the thing's in keyvet's
+// own namespace.
+func (c *Client) shadow(operation string) string {
+	return c.prefix + "shadow/name/" + shadowName + "/" + operation
+}
+func (c *Client) own(operation string) string { return "keyvet/" + c.thing + "/" + operation }
 
 // Probe asks for the next job, whatever it may be: an answer, a rejection
 // included, proves that AWS IoT serves this session.
 func (c *Client) Probe(ctx context.Context) error {
-	_, err := c.session.Request(ctx, c.prefix+"jobs/$next/get", request(nil))
+	_, err := c.jobRequest(ctx, NextJob, "get", nil)
 	var rejected *mqtt.Rejected
 	if err != nil && !errors.As(err, &rejected) {
 		return fmt.Errorf("awsiot: probe: %w", err)
@@ -90,22 +126,53 @@ func gateWord(open bool) string {
 
 // updateShadow waits for update/accepted with its own clientToken.
 func (c *Client) updateShadow(ctx context.Context, reported map[string]any) error {
-	update := request(map[string]any{"state": map[string]any{"reported": reported}})
-	if _, err := c.session.Request(ctx, c.prefix+"shadow/name/"+shadowName+"/update", update); err != nil {
+	update := withToken(map[string]any{"state": map[string]any{"reported": reported}})
+	if _, err := request(ctx, c.session, c.shadow("update"), update); err != nil {
 		return fmt.Errorf("awsiot: update shadow: %w", err)
 	}
 	return nil
 }
 
-// request is doc with a clientToken that nobody else has (at most 64 bytes).
-func request(doc map[string]any) []byte {
-	withToken := map[string]any{"clientToken": rand.Text()}
-	for name, value := range doc {
-		withToken[name] = value
+// logOnce tells of what was ignored, and does not repeat itself when the same
+// comes again.
+func (c *Client) logOnce(what string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if said := what + err.Error(); said != c.logged {
+		c.logged = said
+		c.Log.Warn(what, "reason", err)
 	}
-	b, err := json.Marshal(withToken)
+}
+
+// withToken is the JSON of doc with a clientToken that nobody else has (at
+// most 64 bytes).
+func withToken(doc map[string]any) []byte {
+	all := map[string]any{"clientToken": rand.Text()}
+	for name, value := range doc {
+		all[name] = value
+	}
+	return plain(all)
+}
+
+// plain is the JSON of doc, for services that know no clientToken.
+func plain(doc map[string]any) []byte {
+	b, err := json.Marshal(doc)
 	if err != nil {
-		panic(err) // of strings and lists of strings
+		panic(err) // of strings, numbers and lists of them
 	}
 	return b
+}
+
+// maxPayload bounds what is parsed.
+const maxPayload = mqtt.MaxPayload
+
+// decode reads a reply or a message into v.
+func decode(payload []byte, v any) error {
+	if len(payload) > maxPayload {
+		return fmt.Errorf("%d bytes of JSON are more than %d", len(payload), maxPayload)
+	}
+	if err := json.Unmarshal(payload, v); err != nil {
+		return fmt.Errorf("malformed JSON: %v", err)
+	}
+	return nil
 }

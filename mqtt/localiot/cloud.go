@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -24,12 +25,16 @@ const (
 	maxPerSecond     = 100 // messages published on one connection
 )
 
+// firstPacketID is the lowest of the ids of messages of the cloud's.
+const firstPacketID = 1 << 15
+
 // cloud is what stands behind the broker: policy, limits, and the answers on
 // reserved topics.
 type cloud struct {
 	mochi.HookBase
 	server *Server
 
+	packetID  atomic.Uint32
 	mu        sync.Mutex
 	connected map[string]time.Time // when each client id last sent a CONNECT
 }
@@ -38,7 +43,7 @@ func (c *cloud) ID() string { return "cloud" }
 
 func (c *cloud) Provides(b byte) bool {
 	switch b {
-	case mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPacketRead, mochi.OnPublish, mochi.OnPublished:
+	case mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPacketRead, mochi.OnPacketEncode, mochi.OnPublish, mochi.OnPublished:
 		return true
 	}
 	return false
@@ -123,6 +128,7 @@ func (c *cloud) OnACLCheck(cl *mochi.Client, topic string, _ bool) bool {
 // OnPacketRead ends the connection, without a word as AWS IoT does, on an
 // operation that is not allowed.
 func (c *cloud) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	c.observe(cl, pk, true)
 	if err := c.allowed(cl, pk); err != nil {
 		c.server.log.Warn("disconnected", "client", cl.ID, "reason", err)
 		return pk, packets.ErrRejectPacket // the one error that the broker takes as a reason to close
@@ -131,6 +137,18 @@ func (c *cloud) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packe
 		pk.FixedHeader.Type = packets.Puback // of nothing, which the broker passes over
 	}
 	return pk, nil
+}
+
+// OnPacketEncode comes before a packet is sent.
+func (c *cloud) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	c.observe(cl, pk, false)
+	return pk
+}
+
+func (c *cloud) observe(cl *mochi.Client, pk packets.Packet, in bool) {
+	if p, ok := cl.Net.Conn.(*peer); ok && c.server.onPacket != nil {
+		c.server.onPacket(Packet{In: in, Type: pk.FixedHeader.Type, Topic: pk.TopicName, Thing: p.thing, CertificateID: p.certificateID})
+	}
 }
 
 func (c *cloud) allowed(cl *mochi.Client, pk packets.Packet) error {
@@ -245,11 +263,13 @@ func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 // reserved topics goes to all who have subscribed to it, and a reply to the
 // client that asked even if it has not; one of fleet provisioning goes to
 // nobody but the client that asked, if it has subscribed; and any other one to
-// who has subscribed. A persistent session gets it when it is back.
+// who has subscribed. A persistent session gets it when it is back, or again if
+// it has not acknowledged it.
 //
 // It bypasses the broker's own delivery, which keeps packet ids of both
 // directions in one table and so refuses a SUBSCRIBE whose id is that of a
-// message not yet acknowledged.
+// message not yet acknowledged: its own ids are high ones, where clients, which
+// count from 1, do not come.
 func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
 	ofThing := strings.HasPrefix(topic, "$aws/things/")
 	to := make(map[*mochi.Client]byte)
@@ -275,16 +295,17 @@ func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
 
 func (c *cloud) queue(cl *mochi.Client, pk packets.Packet) error {
 	if pk.FixedHeader.Qos > 0 {
-		id, err := cl.NextPacketID()
-		if err != nil {
-			return err
+		if cl.State.Inflight.Len() >= maxQueued {
+			return errors.New("too much waits for it")
 		}
-		pk.PacketID = uint16(id)
-		if cl.Closed() { // a persistent session
-			if cl.State.Inflight.Len() >= maxQueued {
-				return errors.New("too much waits for it")
-			}
-			cl.State.Inflight.Set(pk)
+		for taken := true; taken; {
+			pk.PacketID = firstPacketID | uint16(c.packetID.Add(1))
+			_, taken = cl.State.Inflight.Get(pk.PacketID)
+		}
+		if !cl.Properties.Clean {
+			cl.State.Inflight.Set(pk) // until it is acknowledged
+		}
+		if cl.Closed() {
 			return nil
 		}
 	}

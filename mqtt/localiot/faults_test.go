@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -366,13 +368,15 @@ func TestPersistentSession(t *testing.T) {
 		t.Fatal("still there")
 	}
 	createJob(t, s, "j", "gw")
-	d, present = open(false)
-	if !present {
-		t.Error("the session is gone")
-	}
-	m, ok := d.read().(*packets.PublishPacket)
-	if !ok || m.Qos != 1 || !strings.Contains(string(m.Payload), `"jobId":"j"`) {
-		t.Fatalf("%v", m)
+	var m *packets.PublishPacket
+	for range 2 { // the first time it is not acknowledged
+		if d, present = open(false); !present {
+			t.Error("the session is gone")
+		}
+		var ok bool
+		if m, ok = d.read().(*packets.PublishPacket); !ok || m.Qos != 1 || !m.Dup || !strings.Contains(string(m.Payload), `"jobId":"j"`) {
+			t.Fatalf("%v", m)
+		}
 	}
 	ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 	ack.MessageID = m.MessageID
@@ -380,8 +384,36 @@ func TestPersistentSession(t *testing.T) {
 	if !d.pings() {
 		t.Error("more than one message waited")
 	}
+	d.conn.Close()
+	if d, _ = open(false); !d.pings() {
+		t.Error("what was acknowledged came again")
+	}
 	if _, present = open(true); present {
 		t.Error("a clean session is not")
+	}
+}
+
+func TestOnPacket(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	s, err := localiot.Start(localiot.Options{Dir: t.TempDir(), OnPacket: func(p localiot.Packet) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, fmt.Sprint(p.In, " ", p.Type, " ", p.Topic, " ", p.Thing))
+		if len(p.CertificateID) != 64 {
+			t.Errorf("%+v", p)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	dial(t, s, "gw").job("get", ``)
+	mu.Lock()
+	defer mu.Unlock()
+	want := []string{"true 1  gw", "false 2  gw", "true 3 $aws/things/gw/jobs/get gw", "false 3 $aws/things/gw/jobs/get/accepted gw"}
+	if !slices.Equal(seen, want) {
+		t.Errorf("%q, want %q", seen, want)
 	}
 }
 

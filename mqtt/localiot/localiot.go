@@ -49,6 +49,19 @@ type Options struct {
 	// Provider is an account's certificate provider: it answers a device's CSR
 	// with a chain, leaf first, DER. nil: the CA of Dir, and the CSR's subject.
 	Provider func(*x509.CertificateRequest) ([][]byte, error)
+	// OnPacket is called with every packet of a device before it is acted upon,
+	// and with every packet to one before it is sent, which waits for it to return:
+	// the place to cut a device's power. It may be called by many at a time.
+	OnPacket func(Packet)
+}
+
+// Packet is one MQTT packet.
+type Packet struct {
+	In            bool   // from the device
+	Type          byte   // as MQTT numbers them: 1 CONNECT, 3 PUBLISH …
+	Topic         string // of a PUBLISH
+	Thing         string // whose certificate the connection is under, or ""
+	CertificateID string
 }
 
 // Connection is one TLS connection, whether or not it came to a session.
@@ -92,6 +105,7 @@ type Server struct {
 	quotas   bool
 	jitr     bool
 	provider func(*x509.CertificateRequest) ([][]byte, error)
+	onPacket func(Packet)
 
 	mu          sync.Mutex
 	faults      Faults
@@ -124,7 +138,7 @@ func Start(opts Options) (*Server, error) {
 		opts.Life = year
 	}
 	s := &Server{
-		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider,
+		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider, onPacket: opts.OnPacket,
 		wires: make(map[*wire]bool), templates: make(map[string]*template), defended: make(map[string]defended), changed: make(chan struct{}),
 	}
 	if len(opts.Names) > 0 {

@@ -14,7 +14,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -347,8 +349,8 @@ func TestIssuerByTopics(t *testing.T) {
 	if a := replies(fresh, "commit", object(t, map[string]string{"jobId": "j", "certificateId": id}))["accepted"]; a["certificateId"] != id {
 		t.Errorf("%v", a)
 	}
-	d.read() // the rejection, since it had subscribed
-	if !d.gone() {
+	// The rejection may still come, since the old connection had subscribed, too.
+	if _, err := io.Copy(io.Discard, d.conn); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the old certificate's connection stands")
 	}
 	if got := statuses(s, "gw"); !slices.Equal(got, []localiot.CertificateStatus{localiot.Inactive, localiot.Active}) {

@@ -2,6 +2,7 @@ package localiot
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,6 +52,25 @@ func (s *Server) Shadow(thing, name string) []byte {
 		return nil
 	}
 	return encode(doc.State)
+}
+
+// WaitShadow waits until until says yes of the state of a shadow, as
+// [Server.Shadow] gives it.
+func (s *Server) WaitShadow(ctx context.Context, thing, name string, until func(state []byte) bool) error {
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		state := s.Shadow(thing, name)
+		if until(state) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("localiot: wait for shadow %s of %s, now %s: %w", name, thing, state, context.Cause(ctx))
+		}
+	}
 }
 
 // UpdateShadow is an update by the cloud's side, in the shadow's own JSON, such
@@ -151,6 +171,7 @@ func (s *Server) changeShadow(key string, expectsVersion bool, change func(*shad
 		return err
 	}
 	s.registry.Shadows[key] = after
+	s.wake()
 	return s.registry.save(s.dir)
 }
 

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/md5"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -167,6 +170,48 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"nonsense"}, {"sbom"}, {"sbom", "/nonexistent", "1"}, {"copyright", "x"}, {"yocto", "-C", "/nonexistent"}, {"yocto", "-x"}} {
 		if err := run(args, new(bytes.Buffer)); err == nil {
 			t.Errorf("bill %v: no error", args)
+		}
+	}
+}
+
+// TestLayer holds the recipe to the tree where only a build would tell.
+func TestLayer(t *testing.T) {
+	recipe, err := os.ReadFile(filepath.Join(recipeDir, "keyvet_git.bb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	licence, err := os.ReadFile("LICENSE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("${GO_IMPORT}/LICENSE;md5=%x\"", md5.Sum(licence)); !strings.Contains(string(recipe), want) {
+		t.Errorf("recipe: no %s", want)
+	}
+	var named []string
+	for _, m := range regexp.MustCompile(`\$src/(\S+)`).FindAllStringSubmatch(string(recipe), -1) {
+		if !strings.Contains(m[1], "$") {
+			named = append(named, m[1])
+		}
+	}
+	if len(named) < 4 {
+		t.Errorf("the recipe installs only %v", named)
+	}
+	for _, name := range named {
+		if _, err := os.Stat(name); err != nil {
+			t.Errorf("the recipe installs it: %v", err)
+		}
+	}
+	nfpm, err := os.ReadFile("packaging/nfpm.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	units, err := filepath.Glob("packaging/systemd/keyvet*.[spt][ea]*") // service, path, target
+	if err != nil || len(units) != 5 {
+		t.Fatalf("units: %v %v", units, err)
+	}
+	for _, unit := range units {
+		if name := filepath.Base(unit); !strings.Contains(string(recipe), name) || !strings.Contains(string(nfpm), name) {
+			t.Errorf("%s is in the recipe: %t, in the packages: %t", name, strings.Contains(string(recipe), name), strings.Contains(string(nfpm), name))
 		}
 	}
 }

@@ -132,11 +132,25 @@ func nameOf(public []byte) []byte {
 	return append([]byte{0x00, 0x0b}, sum[:]...)
 }
 
-// qualifiedName is that of a primary key in the endorsement hierarchy, whose
-// own name is its handle (Part 1, on qualified names).
-func qualifiedName(name []byte) []byte {
-	sum := sha256.Sum256(append([]byte{0x40, 0x00, 0x00, 0x0b}, name...))
-	return append([]byte{0x00, 0x0b}, sum[:]...)
+// qualifiedName is that of the last of these keys, each the parent of the next
+// and the first a primary key in the endorsement hierarchy, whose own name is
+// its handle (Part 1, on qualified names); nil if one is not the name of a key.
+func qualifiedName(names ...[]byte) []byte {
+	qualified := []byte{0x40, 0x00, 0x00, 0x0b}
+	for _, name := range names {
+		if len(name) < 2 {
+			return nil
+		}
+		hash, err := tpm2.TPMAlgID(binary.BigEndian.Uint16(name)).Hash()
+		if err != nil || len(name) != 2+hash.Size() {
+			return nil
+		}
+		h := hash.New()
+		h.Write(qualified)
+		h.Write(name)
+		qualified = h.Sum(bytes.Clone(name[:2]))
+	}
+	return qualified
 }
 
 // certifiedKey is the key in a TPMT_PUBLIC, if a certification names it.

@@ -83,7 +83,7 @@ type PCR struct {
 // decoded is evidence without its base64.
 type decoded struct {
 	akPublic, quote, signature []byte
-	nonce, pcrValues           []byte   // nil if not there
+	akParent, nonce, pcrValues []byte   // nil if not there
 	certificates               [][]byte // of the EK and of its issuers; nil if not there
 	deviceKey                  *decodedKey
 }
@@ -106,6 +106,7 @@ func decode(e *device.Evidence) (*decoded, error) {
 			members = append(members, member{name, text, to})
 		}
 	}
+	optional("akParent", e.AKParent, &d.akParent)
 	optional("nonce", e.Nonce, &d.nonce)
 	optional("pcrValues", e.PCRValues, &d.pcrValues)
 	if len(e.EKIssuers) > maxIssuers {
@@ -163,6 +164,27 @@ func canonical(e *device.Evidence, report []byte) bool {
 		return false
 	}
 	return bytes.HasSuffix(report, append(append([]byte(`,"evidence":`), b...), '}'))
+}
+
+// Replace is a report with other evidence in the place of its own.
+func Replace(report []byte, e *device.Evidence) ([]byte, error) {
+	r := new(device.Report)
+	if err := json.Unmarshal(report, r); err != nil {
+		return nil, fmt.Errorf("evidence: replace: %w", err)
+	}
+	if r.Evidence == nil || !canonical(r.Evidence, report) {
+		return nil, errors.New("evidence: replace: the report has no evidence, or is not written as keyvet writes it")
+	}
+	old, err := json.Marshal(r.Evidence)
+	if err != nil {
+		return nil, fmt.Errorf("evidence: replace: %w", err)
+	}
+	replacement, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("evidence: replace: %w", err)
+	}
+	head := report[:len(report)-len(old)-1]
+	return append(append(bytes.Clone(head), replacement...), '}'), nil
 }
 
 func hashName(alg tpm2.TPMAlgID) string {

@@ -122,7 +122,13 @@ type forgery struct {
 	area    tpm2.TPMTPublic
 	attest  tpm2.TPMSAttest
 	report  *device.Report
+	parent  []byte           // the name of the attestation key's, nil for a primary key
 	certify *tpm2.TPMSAttest // of the key in evidence.DeviceKey.Public
+}
+
+// child makes the attestation key a child of the key of that name.
+func (f *forgery) child(parent []byte) {
+	f.report.Evidence.AKParent, f.parent = b64(parent), parent
 }
 
 const allZero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" // one PCR
@@ -184,6 +190,9 @@ func forge(t testing.TB, change func(*forgery)) []byte {
 		}
 		if a.QualifiedSigner.Buffer == nil {
 			a.QualifiedSigner.Buffer = qualifiedName(nameOf(public))
+			if f.parent != nil {
+				a.QualifiedSigner.Buffer = qualifiedName(f.parent, nameOf(public))
+			}
 		}
 		b := tpm2.Marshal(*a)
 		sum := sha256.Sum256(b)
@@ -298,6 +307,17 @@ func TestVerifyForged(t *testing.T) {
 		{"another kind", func(f *forgery) {
 			f.attest.Type, f.attest.Attested = tpm2.TPMSTAttestTime, tpm2.NewTPMUAttest(tpm2.TPMSTAttestTime, &tpm2.TPMSTimeAttestInfo{})
 		}, none, LevelSignature, device.Fail, "another kind"},
+		{"a child", func(f *forgery) { f.child(nameOf([]byte("parent"))) }, none, LevelHierarchy, device.Pass, "under a primary key of the endorsement hierarchy"},
+		{"the child of another", func(f *forgery) {
+			f.child(nameOf([]byte("parent")))
+			f.report.Evidence.AKParent = b64(nameOf([]byte("other")))
+		}, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
+		{"the child of no key", func(f *forgery) { f.child([]byte("parent")) }, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
+		{"a primary key that names a parent", func(f *forgery) { f.report.Evidence.AKParent = b64(nameOf([]byte("parent"))) }, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
+		{"a child that names no parent", func(f *forgery) {
+			f.child(nameOf([]byte("parent")))
+			f.report.Evidence.AKParent = ""
+		}, none, LevelHierarchy, device.Fail, "not a primary key of the endorsement hierarchy"},
 		{"another hierarchy", func(f *forgery) { f.attest.QualifiedSigner.Buffer = make([]byte, 34) }, none, LevelHierarchy, device.Fail, "not a primary key of the endorsement hierarchy"},
 		{"other data", func(f *forgery) { f.attest.ExtraData.Buffer = make([]byte, 32) }, none, LevelReport, device.Fail, "another report"},
 		{"an unlisted AK", func(f *forgery) { f.report.Keys[0].SPKISHA256 = "00" }, none, LevelReport, device.Fail, "another TPM's"},
@@ -527,6 +547,60 @@ func FuzzAttestation(f *testing.F) {
 			if key, _, err := certifiedKey(a, public); err == nil {
 				x509.MarshalPKIXPublicKey(key)
 			}
+		}
+	})
+}
+
+// A report with other evidence is the same but for that.
+func TestReplace(t *testing.T) {
+	e := recorded(t)
+	if same, err := Replace(report, e); err != nil || !bytes.Equal(same, report) {
+		t.Errorf("%s, %v", same, err)
+	}
+	e.Nonce = b64([]byte("another"))
+	changed, err := Replace(report, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := device.Digest(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := device.Digest(changed); err != nil || after != before || !canonical(e, changed) {
+		t.Errorf("%s, %v", changed, err)
+	}
+	bare := []byte(`{"schema":"keyvet.report/1"}`)
+	for name, bad := range map[string][]byte{"no report": []byte("x"), "no evidence": bare, "spaced": append(bytes.Clone(report), ' ')} {
+		if got, err := Replace(bad, e); err == nil {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+// FuzzChallenge makes challenges to keys that certificates may hold.
+func FuzzChallenge(f *testing.F) {
+	name := append([]byte{0, 0x0b}, make([]byte, 32)...)
+	for _, curve := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			f.Fatal(err)
+		}
+		spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(spki, name)
+	}
+	ca := roots(f)[0]
+	f.Add(ca.RawSubjectPublicKeyInfo, name)
+	f.Add(ca.RawSubjectPublicKeyInfo, name[:33])
+	f.Fuzz(func(t *testing.T, spki, name []byte) {
+		key, err := x509.ParsePKIXPublicKey(spki)
+		if err != nil {
+			return
+		}
+		if c, secret, err := NewChallenge(key, name); err == nil && (len(secret) != 32 || len(c.CredentialBlob) == 0 || len(c.Secret) == 0) || err != nil && (c != nil || secret != nil) {
+			t.Fatalf("%+v, %x, %v", c, secret, err)
 		}
 	})
 }

@@ -220,6 +220,12 @@ func (v *verification) signature() (device.Status, string) {
 }
 
 func (v *verification) hierarchy() (device.Status, string) {
+	if v.akParent != nil {
+		if want := qualifiedName(v.akParent, v.statement.AKName); want == nil || !bytes.Equal(v.attest.QualifiedSigner.Buffer, want) {
+			return device.Fail, "the attestation key is not the child of a primary key of that name in the endorsement hierarchy: in another, the TPM signs an obscured firmware version"
+		}
+		return device.Pass, "the attestation key is under a primary key of the endorsement hierarchy"
+	}
 	if !bytes.Equal(v.attest.QualifiedSigner.Buffer, qualifiedName(v.statement.AKName)) {
 		return device.Fail, "the attestation key is not a primary key of the endorsement hierarchy: in another, the TPM signs an obscured firmware version"
 	}

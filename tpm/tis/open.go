@@ -76,6 +76,12 @@ type address struct {
 	line            uint32
 }
 
+// CheckAddress tells whether text can be an address for [Open]; it opens nothing.
+func CheckAddress(text string) error {
+	_, err := parseAddress(text)
+	return err
+}
+
 func parseAddress(text string) (a address, err error) {
 	scheme, rest, _ := strings.Cut(text, ":")
 	path, query, _ := strings.Cut(rest, "?")

@@ -17,6 +17,7 @@ type Faults struct {
 	Duration    time.Duration // of each command
 	NACKs       int           // I2C: so many NACKs before each read or write of a register is taken
 	BadSums     int           // I2C: so many wrong checksums, the first ones
+	Prompt      bool          // every flag is right at once, and the FIFO never full or empty for a while
 	Unstarted   bool          // nobody has sent TPM2_Startup
 	Mute        bool          // it never answers a command
 	StopAfter   int           // each response stops after so many bytes, if not zero
@@ -206,7 +207,7 @@ func (c *Chip) readFIFO(b []byte) {
 			c.room--
 		}
 	}
-	c.settled = false
+	c.settle()
 }
 
 func (c *Chip) readChecksum(b []byte) {
@@ -243,6 +244,9 @@ func (c *Chip) write(r Register, b []byte) {
 		switch {
 		case b[0] == 0x02:
 			c.requested = !c.active
+			if c.faults.Prompt {
+				c.requested, c.active = false, true
+			}
 		case b[0] == 0x20:
 			c.active, c.requested = false, false
 			c.reset(idle)
@@ -264,7 +268,8 @@ func (c *Chip) write(r Register, b []byte) {
 			}
 		case 0x02:
 			if c.state == completion {
-				c.at, c.settled, c.room = 0, false, 0
+				c.at, c.room = 0, 0
+				c.settle()
 			}
 		}
 	case FIFO:
@@ -295,7 +300,7 @@ func (c *Chip) writeFIFO(b []byte) {
 			c.room--
 		}
 	}
-	c.settled = false
+	c.settle()
 }
 
 // execute has the TPM execute the command. It is done at once, and the
@@ -326,6 +331,15 @@ func (c *Chip) execute() {
 // failure is a response of that code alone.
 func failure(code uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, 10}, code)
+}
+
+// settle has the flags take a moment after data went through the FIFO, unless
+// the chip is prompt.
+func (c *Chip) settle() {
+	c.settled = c.faults.Prompt
+	if c.faults.Prompt {
+		c.room = c.faults.Burst
+	}
 }
 
 // wire is the way of bytes between register and driver.

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/mqtt"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
+)
+
+// cloud is a proven session, as the agent wants one.
+type cloud struct {
+	*awsiot.Client
+	session *mqtt.Session
+	run     *deviceRun
+	wanted  chan struct{} // capacity 1
+
+	listening bool
+	gateOpen  bool            // as it was reported last
+	foreign   map[string]bool // ids of pending jobs that are others'
+
+	challenges chan challenge // capacity 1
+
+	mu     sync.Mutex
+	tokens []string // of desired checks that are not carried out yet
+}
+
+// maxTokens bounds the desired checks that wait; one check answers all.
+const maxTokens = 8
+
+func newCloud(run *deviceRun, client *awsiot.Client, session *mqtt.Session) *cloud {
+	client.Pace, client.Log = &run.pace, run.log
+	return &cloud{Client: client, session: session, run: run, wanted: make(chan struct{}, 1), challenges: make(chan challenge, 1), foreign: make(map[string]bool)}
+}
+
+func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
+func (c *cloud) Done() <-chan struct{}   { return c.session.Done() }
+func (c *cloud) Close()                  { c.session.Close() }
+
+// Publish sends the report, and its findings for the account's topic rule. The
+// report alone is what counts.
+func (c *cloud) Publish(ctx context.Context, r *device.Report) error {
+	if err := c.Client.Publish(ctx, r); err != nil {
+		return err
+	}
+	if err := c.PublishFindings(ctx, r); err != nil {
+		c.run.log.Warn("the findings went out with the report alone", "error", err)
+	}
+	return nil
+}
+
+func (c *cloud) ReportGate(ctx context.Context, open bool) error {
+	c.gateOpen = open
+	return c.Client.ReportGate(ctx, open)
+}
+
+func (c *cloud) ReportMetrics(ctx context.Context, r *device.Report) error {
+	if !c.run.cfg.Defender.Enabled {
+		return nil
+	}
+	err := c.Client.ReportMetrics(ctx, awsiot.MetricsOf(r, c.gateOpen))
+	if errors.Is(err, awsiot.ErrTooSoon) {
+		return nil
+	}
+	return err
+}
+
+// Next is the next thing that the cloud asks for: a challenge first, since
+// somebody waits for its answer, then jobs, then a check that the shadow desires.
+func (c *cloud) Next(ctx context.Context) (*agent.Work, error) {
+	listenErr := c.listen(ctx)
+	if work := c.nextChallenge(); work != nil {
+		return work, listenErr
+	}
+	work, err := c.nextJob(ctx)
+	if work == nil {
+		work = c.nextCheck()
+	}
+	return work, errors.Join(listenErr, err)
+}
+
+// listen subscribes to what may be asked, once for a session.
+func (c *cloud) listen(ctx context.Context) error {
+	if c.listening {
+		return nil
+	}
+	c.listening = true
+	return errors.Join(c.OnJobs(ctx, c.wake), c.OnDesiredCheck(ctx, c.desire), c.onChallenges(ctx))
+}
+
+func (c *cloud) wake() {
+	select {
+	case c.wanted <- struct{}{}:
+	default: // there already
+	}
+}
+
+func (c *cloud) desire(token string) {
+	c.mu.Lock()
+	if c.tokens = append(c.tokens, token); len(c.tokens) > maxTokens {
+		c.tokens = c.tokens[1:]
+	}
+	c.mu.Unlock()
+	c.wake()
+}
+
+// nextCheck is a check for the newest token.
+func (c *cloud) nextCheck() *agent.Work {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tokens) == 0 {
+		return nil
+	}
+	token := c.tokens[len(c.tokens)-1]
+	return &agent.Work{Operation: agent.OperationCheck, ID: token, Answer: func(ctx context.Context, o agent.Outcome, _ map[string]string) error {
+		if o == agent.InProgress {
+			return nil
+		}
+		c.mu.Lock()
+		for i, t := range c.tokens {
+			if t == token {
+				c.tokens = c.tokens[i+1:]
+				break
+			}
+		}
+		c.mu.Unlock()
+		return c.AcknowledgeCheck(ctx, token)
+	}}
+}
+
+// nextJob is the first pending job that is keyvet's. Those of others are left
+// alone; what is keyvet's and malformed is rejected.
+func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
+	ids, err := c.PendingJobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	foreign := make(map[string]bool)
+	for _, id := range ids {
+		if c.foreign[id] {
+			foreign[id] = true
+		}
+	}
+	c.foreign = foreign // those that are over are forgotten
+	for _, id := range ids {
+		if foreign[id] {
+			continue
+		}
+		job, err := c.DescribeJob(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if job == nil {
+			continue // over meanwhile
+		}
+		operation, err := awsiot.ParseOperation(job.Document)
+		var malformed *awsiot.DocumentError
+		switch {
+		case errors.As(err, &malformed):
+			c.run.log.Warn("job rejected", "job", id, "reason", malformed.Reason)
+			details := map[string]string{"reasonCode": string(reasonBadDocument), "reason": malformed.Reason}
+			if err := c.answerJob(ctx, job, agent.Rejected, details); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			foreign[id] = true
+		default:
+			return &agent.Work{
+				Operation: agent.Operation(operation.Name), ID: id, Key: operation.Key,
+				Answer: func(ctx context.Context, o agent.Outcome, details map[string]string) error {
+					return c.answerJob(ctx, job, o, details)
+				},
+			}, nil
+		}
+	}
+	return nil, nil
+}
+
+// reasonBadDocument answers a job document of keyvet's that is malformed.
+const reasonBadDocument device.ReasonCode = device.ReasonKeyvetPrefix + "BAD_JOB_DOCUMENT"
+
+// answerJob updates the job, once more if somebody else just did.
+func (c *cloud) answerJob(ctx context.Context, job *awsiot.Job, o agent.Outcome, details map[string]string) error {
+	err := c.UpdateJob(ctx, job, awsiot.JobStatus(o), details)
+	if errors.Is(err, awsiot.ErrVersionMismatch) && !job.Status.Ended() {
+		err = c.UpdateJob(ctx, job, awsiot.JobStatus(o), details)
+	}
+	return err
+}

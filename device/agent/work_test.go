@@ -1,0 +1,189 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/gate"
+)
+
+// running is a desk whose agent runs, in a bubble.
+func running(t *testing.T, d *desk) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- d.Run(ctx) }()
+	synctest.Wait()
+	return func() error { cancel(); return <-ended }
+}
+
+func TestJobs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		var beats atomic.Int64
+		d.Alive = func() { beats.Add(1) }
+		stop := running(t, d)
+		if len(d.cloud.got) != 2 {
+			t.Fatalf("at boot the cloud got %v", d.cloud.got)
+		}
+		d.cloud.got = nil
+
+		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check-1"})
+		synctest.Wait()
+		want := "check-1 IN_PROGRESS check, " + d.ids[1] + " PASS, gate open, check-1 SUCCEEDED reported"
+		if got := strings.Join(d.cloud.got, ", "); got != want || d.triggers[1] != device.TriggerJob {
+			t.Errorf("%v: the cloud got %s\nwant %s", d.triggers, got, want)
+		}
+
+		d.cloud.got = nil
+		d.change(func() { d.status = device.Fail })
+		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check-2"})
+		synctest.Wait()
+		want = "check-2 IN_PROGRESS check, " + d.ids[2] + " FAIL, gate shut, check-2 SUCCEEDED reported"
+		if got := strings.Join(d.cloud.got, ", "); got != want || d.trusted() {
+			t.Errorf("trusted %v, the cloud got %s\nwant %s", d.trusted(), got, want)
+		}
+
+		d.cloud.got = nil
+		d.cloud.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate-1"})
+		synctest.Wait()
+		if got := strings.Join(d.cloud.got, ", "); got != "rotate-1 REJECTED KEYVET_NOT_SUPPORTED" {
+			t.Errorf("a rotation without a rotator: %s", got)
+		}
+
+		before := beats.Load()
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := beats.Load() - before; n != 10 {
+			t.Errorf("%d beats in five idle minutes, want 10", n)
+		}
+		if err := stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// A job whose report was not acknowledged stays in progress until it is.
+func TestJobNotAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		stop := running(t, d)
+		d.cloud.got = nil
+		var throttled atomic.Bool
+		throttled.Store(true)
+		d.cloud.refuse = func(*device.Report) error {
+			if throttled.Load() {
+				return errors.New("throttled")
+			}
+			return nil
+		}
+		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check"})
+		synctest.Wait()
+		if got := strings.Join(d.cloud.got, ", "); got != "check IN_PROGRESS check" || d.spooled(t) != 1 {
+			t.Errorf("%d in the spool, the cloud got %s", d.spooled(t), got)
+		}
+		throttled.Store(false)
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if got := strings.Join(d.cloud.got, ", "); !strings.HasSuffix(got, "gate open, check SUCCEEDED reported") {
+			t.Errorf("the cloud got %s", got)
+		}
+		if n := d.spooled(t); n != 0 {
+			t.Errorf("%d in the spool", n)
+		}
+		stop()
+	})
+}
+
+// What is to be done without the cloud's asking is seen within a beat.
+func TestLocalWork(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		local := make(chan *agent.Work, 1)
+		d.Local = func() *agent.Work {
+			select {
+			case w := <-local:
+				return w
+			default:
+				return nil
+			}
+		}
+		stop := running(t, d)
+		local <- &agent.Work{Operation: agent.OperationCheck, ID: "by hand",
+			Answer: func(context.Context, agent.Outcome, map[string]string) error { return nil }}
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if len(d.triggers) != 2 || len(local) != 0 {
+			t.Errorf("vetted %v, %d left", d.triggers, len(local))
+		}
+		stop()
+	})
+}
+
+type rotator func(context.Context, agent.Cloud, *agent.Work) error
+
+func (f rotator) Rotate(ctx context.Context, c agent.Cloud, w *agent.Work) error { return f(ctx, c, w) }
+
+// A rotation leaves the session closed; the device goes on with the next one.
+func TestRotate(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		d.Rotate = rotator(func(ctx context.Context, c agent.Cloud, w *agent.Work) error {
+			err := w.Answer(ctx, agent.Succeeded, map[string]string{"step": "prove"})
+			close(c.(*cloud).done)
+			d.change(func() { d.cloud = newCloud() })
+			return err
+		})
+		old := d.cloud
+		stop := running(t, d)
+		old.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate"})
+		synctest.Wait()
+		if got := strings.Join(old.got, ", "); !strings.HasSuffix(got, "rotate SUCCEEDED prove") {
+			t.Errorf("the old session got %s", got)
+		}
+		d.cloud.ask(&agent.Work{Operation: agent.OperationChallenge, ID: "c", Do: func(context.Context) error {
+			d.cloud.got = append(d.cloud.got, "challenged")
+			d.cloud.work = nil
+			return errors.New("the TPM is busy")
+		}})
+		synctest.Wait()
+		if got := strings.Join(d.cloud.got, ", "); got != "challenged" {
+			t.Errorf("the new session got %s", got)
+		}
+		stop()
+	})
+}
+
+func TestProvision(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want int // reports acknowledged by the cloud
+	}{
+		{"made", nil, 1},
+		{"no claim", errors.New("refused"), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDesk(t, t.TempDir(), gate.Acknowledged)
+			d.Provision = func(context.Context) (bool, error) { return tt.err == nil, tt.err }
+			r, err := d.Once(t.Context())
+			if d.trusted() != (tt.err == nil) || errors.Is(err, gate.ErrNotAcknowledged) != (tt.err != nil) {
+				t.Errorf("trusted %v, error %v", d.trusted(), err)
+			}
+			if tt.err == nil && (len(d.triggers) != 2 || r.ID != d.ids[1] || d.triggers[1] != device.TriggerFirstBoot) {
+				t.Errorf("vetted %v", d.triggers)
+			}
+		})
+	}
+}

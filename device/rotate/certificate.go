@@ -1,0 +1,72 @@
+package rotate
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+const (
+	maxChainBytes   = 64 << 10
+	maxCertificates = 10
+)
+
+// certificateRequest is a PKCS#10 request in PEM (RFC 2986).
+func certificateRequest(commonName string, key crypto.Signer) ([]byte, error) {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: commonName}}, key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
+}
+
+// parseChain reads certificates in PEM, leaf first, and nothing else.
+func parseChain(chain []byte) ([]*x509.Certificate, error) {
+	if len(chain) > maxChainBytes {
+		return nil, fmt.Errorf("%d bytes of certificates", len(chain))
+	}
+	var all []*x509.Certificate
+	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("a %q is among the certificates", block.Type)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, c); len(all) > maxCertificates {
+			return nil, fmt.Errorf("more than %d certificates", maxCertificates)
+		}
+	}
+	if all == nil {
+		return nil, errors.New("no certificate in PEM")
+	}
+	return all, nil
+}
+
+// fits tells why a certificate is not one for this device to use. Its chain,
+// the keys in that and its validity are for the checks.
+func (w *walk) fits(key device.Key) error {
+	leaf := key.Leaf()
+	switch {
+	case !bytes.Equal(leaf.RawSubjectPublicKeyInfo, key.SPKI):
+		return because(ReasonCertificateKey, "the certificate is for another key")
+	case leaf.IsCA:
+		return because(ReasonCertificateUsage, "the certificate is that of a CA")
+	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		return because(ReasonCertificateUsage, "the certificate's key may not sign")
+	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
+		return because(ReasonCertificateUsage, "the certificate is not for clients")
+	case w.Subject != "" && leaf.Subject.CommonName != w.Subject:
+		return because(ReasonCertificateSubject, "the certificate is for %q, not for %q", leaf.Subject.CommonName, w.Subject)
+	}
+	return nil
+}

@@ -1,0 +1,4 @@
+package rotate
+
+// ParseChain is parseChain, for its fuzz target.
+var ParseChain = parseChain

@@ -1,0 +1,267 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Dialer makes one session after another. It holds what outlives a session:
+// how often it failed of late, the credential, and the filters that brokers
+// keep for it. One Dial at a time.
+type Dialer struct {
+	cfg     Config
+	network func(ctx context.Context, network, address string) (net.Conn, error)
+
+	backoff backoff
+	last    *Session            // of the Dial before, until it is accounted for
+	kept    map[string]*filters // by endpoint
+
+	mu          sync.Mutex
+	certificate tls.Certificate
+}
+
+// NewDialer checks the configuration and connects to nothing.
+func NewDialer(cfg Config) (*Dialer, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("mqtt: configuration: %w", err)
+	}
+	return &Dialer{cfg: cfg, network: new(net.Dialer).DialContext, kept: make(map[string]*filters), certificate: cfg.Certificate}, nil
+}
+
+// Dial makes one session without a past.
+func Dial(ctx context.Context, cfg Config, probe func(context.Context, *Session) error) (*Session, error) {
+	d, err := NewDialer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return d.Dial(ctx, probe)
+}
+
+// SetCertificate changes the client's certificate for the connections to come;
+// the one that is up stays. It needs a key, as Config.Certificate does.
+func (d *Dialer) SetCertificate(c tls.Certificate) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.certificate = c
+}
+
+// Dial connects to the first endpoint, in order of preference, that will have
+// us. A session counts as up only once probe, a round trip through the
+// application behind the broker, returned nil: a CONNACK is no proof. probe has
+// Config.Timeout for the whole of it; nil probes nothing, for brokers that have
+// no application behind them.
+//
+// After a failed round over the endpoints, and after a session that ended, it
+// waits as [backoff] says, in this Dial or the next; only the first connection
+// of all comes at once. The session of the Dial before is closed.
+//
+// It fails at once if the configuration is wrong or every endpoint left is
+// [ErrServerUntrusted], else after Config.Attempts rounds or with the context.
+func (d *Dialer) Dial(ctx context.Context, probe func(context.Context, *Session) error) (*Session, error) {
+	return d.dial(ctx, func(ctx context.Context, endpoint string) (*Session, error) {
+		cfg := d.cfg
+		d.mu.Lock()
+		cfg.Certificate = d.certificate
+		d.mu.Unlock()
+		return d.connect(ctx, &cfg, endpoint, probe)
+	})
+}
+
+func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string) (*Session, error)) (*Session, error) {
+	if d.last != nil {
+		d.last.Close()
+		d.backoff.lost(d.last.lasted())
+		d.last = nil
+	}
+	endpoints := d.cfg.Endpoints
+	var failed roundError
+	for n := 1; ; n++ {
+		if wait := d.backoff.wait(); wait > 0 {
+			if failed != nil {
+				d.cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
+			}
+			if err := sleep(ctx, wait); err != nil {
+				return nil, append(failed, fmt.Errorf("mqtt: connect: %w", err))
+			}
+		}
+		failed = slices.DeleteFunc(failed, func(err error) bool { return !errors.Is(err, ErrServerUntrusted) })
+		var again []string
+		near := true
+		for i, endpoint := range endpoints {
+			s, err := connect(ctx, endpoint)
+			if err == nil {
+				d.last = s
+				return s, nil
+			}
+			failed = append(failed, fmt.Errorf("mqtt: connect to %s: %w", endpoint, err))
+			near = near && isNear(err)
+			if !errors.Is(err, ErrServerUntrusted) {
+				again = append(again, endpoint)
+			}
+			if ctx.Err() == nil && errors.Is(err, ErrRefused) && i+1 < len(endpoints) {
+				_ = sleep(ctx, connectSpacing) // the next may be another port of the same; the context is looked at below
+			}
+			if ctx.Err() != nil {
+				d.backoff.failed(near)
+				return nil, failed
+			}
+		}
+		d.backoff.failed(near)
+		endpoints = again
+		if len(endpoints) == 0 || n == d.cfg.Attempts {
+			return nil, failed
+		}
+	}
+}
+
+// backoff is how a device stays away from a service that does not have it. It
+// waits a second and a random time of 0 to a window (full jitter), which
+// doubles from 1 s to 16 s, for what passes quickly, and then is 512 s at once.
+//
+// The windows come of 100,000 devices that lose one region together, whose
+// account may send it 500 CONNECTs a second, and that are to stay under that
+// from the second minute on. A window of W has them send at most 2N/W a second
+// when it comes upon them in the middle, and N/W from its start: of 128 s, a
+// cap that is often advised, that is 1,560, which the service throttles, so
+// that they come again; of 512 s it is 390 and 195. Doubling up to it would find
+// them at N/(t·ln 2) after t, over the quota for five minutes: hence the leap.
+// TestHerd simulates it, docs/herd.md shows it.
+type backoff struct{ failures int }
+
+const (
+	quickTries = 5 // windows of 1, 2, 4, 8, 16 s
+	longWindow = 512 * time.Second
+
+	// connectSpacing is what AWS IoT wants between two CONNECTs of one client id
+	// (AWS IoT Core endpoints and quotas, "Connect requests per second per client ID").
+	connectSpacing = time.Second
+
+	// stableAfter is how long a session has to last so that its end begins a
+	// count and does not go on with one.
+	stableAfter = time.Minute
+)
+
+// failed counts a round. A failure that never left the device's own network,
+// such as at boot, cost the service nothing, and does not lead beyond the quick
+// tries.
+func (b *backoff) failed(near bool) {
+	if !near || b.failures < quickTries {
+		b.failures++
+	}
+}
+
+// lost counts the end of a session.
+func (b *backoff) lost(lasted time.Duration) {
+	if lasted >= stableAfter {
+		b.failures = 0
+	}
+	b.failures++
+}
+
+func (b *backoff) wait() time.Duration {
+	if b.failures == 0 {
+		return 0
+	}
+	return connectSpacing + rand.N(window(b.failures))
+}
+
+// window is the jitter's after so many failures, one at least.
+func window(failures int) time.Duration {
+	if failures > quickTries {
+		return longWindow
+	}
+	return time.Second << (failures - 1)
+}
+
+// isNear tells whether a connection failed without the service having anything
+// of it: no network, no name, or a clock by which no certificate is valid.
+func isNear(err error) bool {
+	var name *net.DNSError
+	return errors.As(err, &name) || errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.ENETDOWN) ||
+		errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, ErrClock)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// roundError is why each endpoint failed, in one line.
+type roundError []error
+
+func (e roundError) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = err.Error()
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (e roundError) Unwrap() []error { return e }
+
+// filters are those that a broker keeps for a persistent session and that this
+// process has asked for. What an earlier process asked for is not known, and
+// asked for again. A nil *filters has none and takes none.
+type filters struct {
+	mu  sync.Mutex
+	set map[string]bool
+}
+
+// keptAt is what the broker at endpoint keeps, by the word of its CONNACK.
+func (d *Dialer) keptAt(endpoint string, present bool) *filters {
+	if !d.cfg.Persistent {
+		return nil
+	}
+	if d.kept[endpoint] == nil || !present {
+		d.kept[endpoint] = &filters{set: make(map[string]bool)}
+	}
+	return d.kept[endpoint]
+}
+
+func (f *filters) has(filter string) bool {
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.set[filter]
+}
+
+func (f *filters) add(filter string) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.set[filter] = true
+}
+
+// match tells whether a topic falls under one of them.
+func (f *filters) match(topic string) bool {
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for filter := range f.set {
+		if matches(filter, topic) {
+			return true
+		}
+	}
+	return false
+}

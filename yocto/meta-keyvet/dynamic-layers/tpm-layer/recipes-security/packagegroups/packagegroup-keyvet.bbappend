@@ -1,0 +1,2 @@
+# To look at the TPM by hand.
+RRECOMMENDS:${PN} += "tpm2-tools"

@@ -1,0 +1,93 @@
+SUMMARY = "Configuration of keyvet"
+DESCRIPTION = "Writes keyvet.toml from variables. A product may replace this recipe by its own that provides virtual-keyvet-conf."
+HOMEPAGE = "https://github.com/keyvet/keyvet"
+SECTION = "base"
+LICENSE = "Apache-2.0"
+LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/Apache-2.0;md5=89aea4e17d99a7cacdbeed46a0096b10"
+
+# The thing's name; "cert:CN", "ek:sha256" or "file:/etc/hostname" on an image
+# that is the same for the whole fleet.
+KEYVET_THING_NAME ?= "file:${sysconfdir}/hostname"
+# Space-separated HOST:PORT, such as "xxxx-ats.iot.eu-west-1.amazonaws.com:8883".
+KEYVET_ENDPOINTS ?= ""
+# The endpoint's CA certificates on the device; "" is the system's.
+KEYVET_CA_FILE ?= ""
+# "" is a device without a TPM.
+KEYVET_TPM_ADDRESS ?= "${@bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', '/dev/tpmrm0', '', d)}"
+KEYVET_STATE_DIR ?= "${localstatedir}/lib/keyvet"
+KEYVET_GATE ?= "acknowledged"
+# First contact: the provisioning template, and the claim's certificate and key.
+KEYVET_PROVISION_TEMPLATE ?= ""
+KEYVET_CLAIM_CERTIFICATE ?= ""
+KEYVET_CLAIM_KEY ?= ""
+
+inherit features_check
+REQUIRED_DISTRO_FEATURES = "systemd"
+
+INHIBIT_DEFAULT_DEPS = "1"
+S = "${UNPACKDIR}"
+B = "${WORKDIR}/build"
+PACKAGE_ARCH = "${MACHINE_ARCH}"
+
+python do_compile() {
+    import json
+
+    def get(name):
+        return (d.getVar('KEYVET_' + name) or '').strip()
+
+    def text(name):
+        value = get(name)
+        if any(c < ' ' or c > '~' for c in value):
+            bb.fatal('KEYVET_%s: %r is not printable ASCII' % (name, value))
+        return json.dumps(value)  # of printable ASCII, also a string of TOML
+
+    endpoints = get('ENDPOINTS').split()
+    if not endpoints:
+        bb.warn('KEYVET_ENDPOINTS is not set: keyvet run will not start without an endpoint')
+    out = ['# Written by the recipe keyvet-conf.', 'state_dir = ' + text('STATE_DIR')]
+    tables = (
+        ('thing', (('name', 'THING_NAME'),)),
+        ('tpm', (('address', 'TPM_ADDRESS'),)),
+        ('mqtt', (('ca_file', 'CA_FILE'),)),
+        ('gate', (('open', 'GATE'),)),
+        ('provision', (('template', 'PROVISION_TEMPLATE'), ('claim_certificate', 'CLAIM_CERTIFICATE'), ('claim_key', 'CLAIM_KEY'))),
+    )
+    for table, keys in tables:
+        lines = ['%s = %s' % (key, text(name)) for key, name in keys if get(name) or name == 'TPM_ADDRESS']
+        if table == 'mqtt' and endpoints:
+            lines.insert(0, 'endpoints = ' + json.dumps(endpoints))
+        if lines:
+            out += ['', '[%s]' % table] + lines
+    with open(d.expand('${B}/keyvet.toml'), 'w') as f:
+        f.write('\n'.join(out) + '\n')
+
+    dropin = []
+    if bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', True, False, d) and get('TPM_ADDRESS') == '/dev/tpmrm0':
+        dropin += ['[Unit]', 'Wants=dev-tpmrm0.device', 'After=dev-tpmrm0.device', '']
+    state = get('STATE_DIR')
+    if state != d.expand('${localstatedir}/lib/keyvet'):
+        dropin += ['[Unit]', 'RequiresMountsFor=' + state, '', '[Service]', 'StateDirectory=', 'ReadWritePaths=' + state, '']
+    with open(d.expand('${B}/machine.conf'), 'w') as f:
+        f.write('\n'.join(dropin))
+    with open(d.expand('${B}/tmpfiles.conf'), 'w') as f:
+        f.write('d %s 0700 keyvet keyvet -\n' % state)
+}
+do_compile[cleandirs] = "${B}"
+do_compile[vardeps] += "KEYVET_THING_NAME KEYVET_ENDPOINTS KEYVET_CA_FILE KEYVET_TPM_ADDRESS KEYVET_STATE_DIR KEYVET_GATE \
+    KEYVET_PROVISION_TEMPLATE KEYVET_CLAIM_CERTIFICATE KEYVET_CLAIM_KEY"
+
+do_install() {
+    install -D -m 0644 ${B}/keyvet.toml ${D}${sysconfdir}/keyvet/keyvet.toml
+    if [ -s ${B}/machine.conf ]; then
+        install -D -m 0644 ${B}/machine.conf ${D}${systemd_system_unitdir}/keyvet.service.d/machine.conf
+    fi
+    if [ "${KEYVET_STATE_DIR}" != "${localstatedir}/lib/keyvet" ]; then
+        install -D -m 0644 ${B}/tmpfiles.conf ${D}${nonarch_libdir}/tmpfiles.d/keyvet-state.conf
+    fi
+}
+
+FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d"
+CONFFILES:${PN} = "${sysconfdir}/keyvet/keyvet.toml"
+RPROVIDES:${PN} += "virtual-keyvet-conf"
+# A kernel may have the drivers as modules, or built in.
+RRECOMMENDS:${PN} = "${@bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', 'kernel-module-tpm-tis kernel-module-tpm-crb kernel-module-tpm-tis-spi kernel-module-tpm-tis-i2c', '', d)}"
