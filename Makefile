@@ -137,5 +137,14 @@ check-units: ## systemd's own opinion of the units
 	@.ci/need systemd-analyze=systemd
 	packaging/check-units
 
+# A whole machine: docs/e2e.md.
+E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyvet-e2e
+.PHONY: e2e
+e2e: tools-demo ## a whole machine in QEMU with a TPM, systemd and keyvet's package; as root
+	@.ci/need qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap mke2fs=e2fsprogs
+	DIST=bin/e2e TARGETS=amd64// packaging/release
+	KEYVET_E2E_AMD64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_amd64.deb) && export KEYVET_E2E_AMD64 && \
+		$(GO) test -tags e2e -count 1 -timeout 20m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
+
 clean:
 	rm -rf bin dist
