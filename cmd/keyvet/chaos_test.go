@@ -50,7 +50,7 @@ const (
 //   - the gate is open on no report that fails, nor, under policy acknowledged,
 //     on one that the cloud has not acknowledged;
 //   - every failing report that was kept arrives;
-//   - there is one thing, and every job of keyvet's ends as it should;
+//   - there is one thing with one active certificate, and every job of keyvet's ends as it should;
 //   - SIGTERM ends the program in time, nothing else ends it, and once the world
 //     is healed it comes to rest.
 func TestChaos(t *testing.T) {
@@ -153,6 +153,7 @@ func newChaos(dir string, seed uint64) (*chaos, error) {
 	} else if key, err = ecdsa.GenerateKey(elliptic.P256(), crand.Reader); err != nil {
 		return c, err
 	}
+	c.claim = !c.weak && c.random.IntN(2) == 0 // a third of all
 	c.policy = gate.Acknowledged
 	if c.random.IntN(4) == 0 {
 		c.policy = gate.Local
@@ -296,6 +297,10 @@ var acts = []struct {
 	{"refuse-connects", 1, func(c *chaos) error { return c.fault("refuse-connects") }},
 	{"partition", 1, func(c *chaos) error { return c.fault("partition") }},
 	{"version-mismatch", 1, func(c *chaos) error { return c.fault("version-mismatch") }},
+	{"create-silent", 1, func(c *chaos) error { return c.fault("create-silent") }},
+	{"create-rejected", 1, func(c *chaos) error { return c.fault("create-rejected") }},
+	{"never-activated", 1, func(c *chaos) error { return c.fault("never-activated") }},
+	{"provision-rejected", 1, func(c *chaos) error { return c.fault("provision-rejected") }},
 	{"slow", 1, func(c *chaos) error { return c.fault(fmt.Sprintf("slow=%dms", 1+c.random.IntN(300))) }},
 }
 
@@ -333,7 +338,7 @@ func (c *chaos) fault(name string) error {
 }
 
 func (c *chaos) certificateIs(change func(*localiot.Server, string) error) error {
-	if c.cloud == nil {
+	if c.cloud == nil || c.claim {
 		return nil
 	}
 	return change(c.cloud, c.certificate)
@@ -615,6 +620,8 @@ func (c *chaos) restless() string {
 		return fmt.Sprintf("%d reports in the spool", len(waiting))
 	case !slices.Equal(c.cloud.Things(), []string{c.thing}):
 		return fmt.Sprintf("things: %v", c.cloud.Things())
+	case active(c.cloud.Certificates(c.thing)) != 1:
+		return fmt.Sprintf("%d certificates are active", active(c.cloud.Certificates(c.thing)))
 	}
 	for id := range c.failing {
 		if arrived[id] != "FAIL" {
@@ -635,6 +642,15 @@ func (c *chaos) restless() string {
 		return fmt.Sprintf("the shadow is %s, not %v", shadow, pairs)
 	}
 	return ""
+}
+
+func active(all []localiot.Certificate) (n int) {
+	for _, c := range all {
+		if c.Status == localiot.Active {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *chaos) tell(what string) {
@@ -660,5 +676,14 @@ func (c *chaos) count() {
 	c.struck["failing reports kept"] += len(c.failing)
 	c.struck["reports that came"] += len(c.reports())
 	c.struck["jobs"] += len(c.jobs)
+	if c.claim {
+		c.struck["runs that begin with a claim"]++
+	}
+	if c.tpm != nil {
+		c.struck["runs with a TPM"]++
+	}
+	if c.weak {
+		c.struck["runs with a weak key"]++
+	}
 	c.struck["looks at an open gate"] += c.opened
 }
