@@ -50,7 +50,7 @@ const (
 //   - the gate is open on no report that fails, nor, under policy acknowledged,
 //     on one that the cloud has not acknowledged;
 //   - every failing report that was kept arrives;
-//   - there is one thing, and every job of keyvet's ends as it should;
+//   - there is one thing that reports under one active certificate, and every job of keyvet's ends as it should;
 //   - SIGTERM ends the program in time, nothing else ends it, and once the world
 //     is healed it comes to rest.
 func TestChaos(t *testing.T) {
@@ -113,6 +113,7 @@ type chaos struct {
 	jobs    map[string]string // the status that each has to come to
 	token   string            // of the check desired last
 	opened  int               // looks at an open gate
+	before  int               // reports at this cloud, before it was healed
 }
 
 // trap strikes at a packet to come, so that faults also come between two that
@@ -153,6 +154,7 @@ func newChaos(dir string, seed uint64) (*chaos, error) {
 	} else if key, err = ecdsa.GenerateKey(elliptic.P256(), crand.Reader); err != nil {
 		return c, err
 	}
+	c.claim = !c.weak && c.random.IntN(2) == 0 // a third of all
 	c.policy = gate.Acknowledged
 	if c.random.IntN(4) == 0 {
 		c.policy = gate.Local
@@ -220,6 +222,7 @@ func (c *chaos) run() error {
 	if err := c.heal(); err != nil {
 		return fmt.Errorf("heal: %w", err)
 	}
+	c.before = len(c.cloud.Messages(c.topic()))
 	c.tell("healed")
 	if err := c.start(); err != nil {
 		return err
@@ -296,6 +299,10 @@ var acts = []struct {
 	{"refuse-connects", 1, func(c *chaos) error { return c.fault("refuse-connects") }},
 	{"partition", 1, func(c *chaos) error { return c.fault("partition") }},
 	{"version-mismatch", 1, func(c *chaos) error { return c.fault("version-mismatch") }},
+	{"create-silent", 1, func(c *chaos) error { return c.fault("create-silent") }},
+	{"create-rejected", 1, func(c *chaos) error { return c.fault("create-rejected") }},
+	{"never-activated", 1, func(c *chaos) error { return c.fault("never-activated") }},
+	{"provision-rejected", 1, func(c *chaos) error { return c.fault("provision-rejected") }},
 	{"slow", 1, func(c *chaos) error { return c.fault(fmt.Sprintf("slow=%dms", 1+c.random.IntN(300))) }},
 }
 
@@ -333,7 +340,7 @@ func (c *chaos) fault(name string) error {
 }
 
 func (c *chaos) certificateIs(change func(*localiot.Server, string) error) error {
-	if c.cloud == nil {
+	if c.cloud == nil || c.claim {
 		return nil
 	}
 	return change(c.cloud, c.certificate)
@@ -451,7 +458,7 @@ func (c *chaos) onPacket(p localiot.Packet) {
 func (c *chaos) reports() map[string]string {
 	all := maps.Clone(c.arrived)
 	if c.cloud != nil {
-		for _, m := range c.cloud.Messages("keyvet/" + c.thing + "/report") {
+		for _, m := range c.cloud.Messages(c.topic()) {
 			var r keptReport
 			if json.Unmarshal(m.Payload, &r) == nil {
 				all[r.ReportID] = r.Verdict
@@ -616,6 +623,9 @@ func (c *chaos) restless() string {
 	case !slices.Equal(c.cloud.Things(), []string{c.thing}):
 		return fmt.Sprintf("things: %v", c.cloud.Things())
 	}
+	if used := c.usedCertificates(); len(used) != 1 || used[0].Status != localiot.Active {
+		return fmt.Sprintf("certificates in use: %v", used)
+	}
 	for id := range c.failing {
 		if arrived[id] != "FAIL" {
 			return fmt.Sprintf("report %s was kept, failing, and never came", id)
@@ -636,6 +646,18 @@ func (c *chaos) restless() string {
 	}
 	return ""
 }
+
+// usedCertificates are those of the thing that reports came under since the
+// world was healed. Others may be active that were given up, with their keys.
+func (c *chaos) usedCertificates() []localiot.Certificate {
+	used := make(map[string]bool)
+	for _, m := range c.cloud.Messages(c.topic())[c.before:] {
+		used[m.CertificateID] = true
+	}
+	return slices.DeleteFunc(c.cloud.Certificates(c.thing), func(k localiot.Certificate) bool { return !used[k.ID] })
+}
+
+func (c *chaos) topic() string { return "keyvet/" + c.thing + "/report" }
 
 func (c *chaos) tell(what string) {
 	c.told = append(c.told, time.Now().Format("15:04:05.000 ")+what)
@@ -660,5 +682,17 @@ func (c *chaos) count() {
 	c.struck["failing reports kept"] += len(c.failing)
 	c.struck["reports that came"] += len(c.reports())
 	c.struck["jobs"] += len(c.jobs)
+	if c.claim {
+		c.struck["runs that begin with a claim"]++
+		if c.cloud != nil {
+			c.struck["certificates that they asked for"] += len(c.cloud.Certificates(c.thing))
+		}
+	}
+	if c.tpm != nil {
+		c.struck["runs with a TPM"]++
+	}
+	if c.weak {
+		c.struck["runs with a weak key"]++
+	}
 	c.struck["looks at an open gate"] += c.opened
 }

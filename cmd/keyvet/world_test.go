@@ -30,7 +30,8 @@ type world struct {
 	tpm        *tpmtest.SWTPM   // or nil
 
 	cloud       *localiot.Server // nil while it is down
-	certificate string           // its id
+	claim       bool             // the device begins with a claim alone
+	certificate string           // id of the one it begins with, if that is its own
 	net         *network
 	disk        *disk
 
@@ -44,18 +45,30 @@ func (w *world) build(key crypto.Signer, more string) (err error) {
 		return err
 	}
 	identity := filepath.Join(w.state(), "identity")
-	if err := errors.Join(os.MkdirAll(identity, 0o700), w.startCloud()); err != nil {
+	if !w.claim {
+		err = os.MkdirAll(identity, 0o700)
+	}
+	if err := errors.Join(err, w.startCloud()); err != nil {
 		return err
 	}
 	if w.net, err = newNetwork(w.cloud.Endpoint()); err != nil {
 		return err
 	}
-	chain, err := w.cloud.IssueCertificate(w.thing, key.Public())
+	var chain []byte
+	certificatePath, keyPath := filepath.Join(identity, "certificate.pem"), filepath.Join(identity, "key.pem")
+	if w.claim {
+		certificatePath, keyPath = filepath.Join(w.dir, "claim.pem"), filepath.Join(w.dir, "claim.key")
+		chain, err = w.cloud.IssueClaim(key.Public())
+		more += fmt.Sprintf("[provision]\nclaim_certificate = %q\nclaim_key = %q\ntemplate = %q\n", certificatePath, keyPath, localiot.Template)
+	} else {
+		chain, err = w.cloud.IssueCertificate(w.thing, key.Public())
+	}
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(chain)
-	w.certificate = localiot.CertificateID(block.Bytes)
+	if block, _ := pem.Decode(chain); !w.claim {
+		w.certificate = localiot.CertificateID(block.Bytes)
+	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
@@ -65,8 +78,8 @@ func (w *world) build(key crypto.Signer, more string) (err error) {
 		tpm = w.tpm.Address()
 	}
 	return errors.Join(
-		os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600),
-		os.WriteFile(filepath.Join(identity, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+		os.WriteFile(certificatePath, chain, 0o600),
+		os.WriteFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
 		os.WriteFile(w.config(), fmt.Appendf(nil, `state_dir = %q
 run_dir = %q
 thing.name = %q

@@ -193,12 +193,15 @@ func (c *Client) updateJob(ctx context.Context, job *Job, status JobStatus, deta
 	return err
 }
 
-// OnJobs calls f whenever the next job of the queue may be another one. What
-// the message says is not read: f has something look again, and must not take
-// long itself.
+// OnJobs calls f whenever there may be another job. Where the next one of the
+// queue is another agent's and stays, only the notice of the whole list tells of
+// those behind it. What the messages say is not read: f has something look
+// again, and must not take long itself.
 func (c *Client) OnJobs(ctx context.Context, f func()) error {
-	if err := c.session.Subscribe(ctx, c.jobs("notify-next"), func(string, []byte) { f() }); err != nil {
-		return fmt.Errorf("awsiot: await jobs: %w", err)
+	for _, notice := range []string{"notify-next", "notify"} {
+		if err := c.session.Subscribe(ctx, c.jobs(notice), func(string, []byte) { f() }); err != nil {
+			return fmt.Errorf("awsiot: await jobs: %w", err)
+		}
 	}
 	return nil
 }
