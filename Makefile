@@ -128,7 +128,7 @@ e2e: tools-demo ## a whole machine in QEMU with a TPM, systemd and keyvet's pack
 	@.ci/need qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap mke2fs=e2fsprogs
 	DIST=bin/e2e TARGETS=amd64// packaging/release
 	KEYVET_E2E_AMD64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_amd64.deb) && export KEYVET_E2E_AMD64 && \
-		$(GO) test -tags e2e -count 1 -timeout 20m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
+		$(GO) test -tags e2e -count 1 -timeout 30m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
 
 clean:
 	rm -rf bin dist

@@ -47,7 +47,8 @@ ca_file = "/etc/keyvet/ca.pem"
 }
 
 // claim puts a claim certificate of the fleet into the machine, which has no
-// certificate of its own.
+// certificate of its own, and tells it to take one by the template that the
+// cloud has.
 func (m *machine) claim(cloud *localiot.Server) {
 	m.t.Helper()
 	key := newKey(m.t)
@@ -56,6 +57,16 @@ func (m *machine) claim(cloud *localiot.Server) {
 		m.t.Fatal(err)
 	}
 	m.pair("/var/lib/keyvet/claim/", chain, key)
+	m.configure(cloud, fmt.Sprintf(`[provision]
+claim_certificate = "/var/lib/keyvet/claim/certificate.pem"
+claim_key = "/var/lib/keyvet/claim/key.pem"
+template = %q
+parameters = {ThingName = %q}
+delete_claim = true
+[rotate]
+template = %[1]q
+grace = "1s"
+`, localiot.Template, m.name))
 }
 
 // enrol puts a key and the cloud's certificate on it into the machine.
@@ -110,16 +121,6 @@ func TestTrusted(t *testing.T) {
 	t.Parallel()
 	cloud := startCloud(t)
 	m := newMachine(t, "gateway", tis)
-	m.configure(cloud, `[provision]
-claim_certificate = "/var/lib/keyvet/claim/certificate.pem"
-claim_key = "/var/lib/keyvet/claim/key.pem"
-template = "keyvet"
-parameters = {ThingName = "gateway"}
-delete_claim = true
-[rotate]
-template = "keyvet"
-grace = "1s"
-`)
 	m.claim(cloud)
 
 	m.on()
@@ -220,6 +221,18 @@ func (m *machine) trusted(cloud *localiot.Server, trigger device.Trigger) {
 	m.says(`the appliance runs`)
 }
 
+// TestArm is the first boot of a good machine of another architecture.
+func TestArm(t *testing.T) {
+	t.Parallel()
+	cloud := startCloud(t)
+	m := newMachine(t, "arm", arm)
+	m.claim(cloud)
+	m.on()
+	m.trusted(cloud, device.TriggerFirstBoot)
+	m.credential(cloud)
+	m.figures()
+}
+
 // figures logs what the README tells.
 func (m *machine) figures() {
 	m.t.Helper()
@@ -234,7 +247,6 @@ func TestWeak(t *testing.T) {
 	t.Parallel()
 	cloud := startCloud(t)
 	m := newMachine(t, "weak", crb)
-	m.configure(cloud, "")
 	weak, err := os.ReadFile("../cmd/keyvet-lab/weak/debian-2048.key")
 	if err != nil {
 		t.Fatal(err)
@@ -247,6 +259,7 @@ func TestWeak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.configure(cloud, "")
 	m.enrol(cloud, key)
 	m.on()
 	m.refused(cloud, device.TriggerFirstBoot)
