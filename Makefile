@@ -5,10 +5,12 @@ GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
-BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)"
-# The device binary does without inlining in the standard library: 0.6 MB
-# smaller, and the tests of a key are as fast (what counts there is assembly).
-DEVICE    = $(BUILD) -gcflags=std=-l
+BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+# The device binary does without inlining but where the tests of a key and the
+# TPM's messages are, and with functions that lie closer: 0.8 MB less.
+INLINED   = github.com/keyvet/keyvet/blocklist github.com/keyvet/keyvet/device/check github.com/google/go-tpm/...
+DEVICE    = $(BUILD) -ldflags "$(LDFLAGS) -funcalign=16" -gcflags=all=-l $(INLINED:%=-gcflags=%=)
+HOST      = $(BUILD) -ldflags "$(LDFLAGS)"
 
 # Packages that touch no hardware, no network and no other program: they run
 # on every word size and byte order that a device may have.
@@ -17,11 +19,11 @@ PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
-.PHONY: build test lint golangci go-test test-386 test-arm test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
+.PHONY: build test lint golangci go-test test-386 test-arm test-qemu-user test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
 
 build: ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
-	$(BUILD) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-verify
+	$(HOST) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-verify
 
 test: tools-test lint check-units go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
 
@@ -37,13 +39,17 @@ go-test:
 	$(GO) test ./...
 
 test-386:
-	GOARCH=386 $(GO) test $(PURE) ./device/durable
+	GOARCH=386 $(GO) test $(PURE) ./device/durable/... ./device/identity
+	GOARCH=386 $(GO) test -short ./device/rotate
 	GOARCH=386 $(GO) test -skip Mutations ./tpm/tis
 	GOARCH=386 $(GO) test -skip SDK ./mqtt/localiot
 	GOARCH=386 $(GO) test -run 'Published|Debian|Config|CommandLine' ./cmd/keyvet
 
-test-arm: # under emulation, which loses the address of a SIGBUS
-	GOARCH=arm GOARM=6 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -skip TestShrunkFile $(PURE)
+test-arm: # the smallest device, under emulation
+	.ci/qemu-user armv6 $(PURE)
+
+test-qemu-user: tools-test ## the pure packages and keyvet check on the other architectures, under emulation
+	.ci/qemu-user "armv7 arm64 mipsle riscv64" $(PURE)
 
 test-qemu-i2c: tools-test ## the I2C driver on QEMU's model of a TPM; downloads a QEMU that has it, 36 MB
 	.ci/qemu-i2c bin/qemu
@@ -58,7 +64,7 @@ cross: ## the device binary for every architecture, into bin/
 
 demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a local AWS IoT endpoint
 	@$(DEVICE) -o bin/ ./cmd/keyvet
-	@$(BUILD) -o bin/ ./cmd/keyvet-lab
+	@$(HOST) -o bin/ ./cmd/keyvet-lab
 	@bin/keyvet-lab demo -keyvet bin/keyvet
 
 bench: tools-test ## every figure of the README, each beside its peer

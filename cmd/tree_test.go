@@ -22,7 +22,7 @@ const module = "github.com/keyvet/keyvet"
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
 	"cmd":                        nil, // this test alone
-	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/keyfile", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
+	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
 	"cmd/keyvet-blocklist":       {"blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":             {"device", "tpm/tpmtest", "mqtt/localiot"},
 	"cmd/keyvet-verify":          {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports

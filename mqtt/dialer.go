@@ -23,6 +23,7 @@ type Dialer struct {
 
 	backoff backoff
 	last    *Session            // of the Dial before, until it is accounted for
+	latest  time.Time           // when the latest connection was begun
 	kept    map[string]*filters // by endpoint
 
 	mu          sync.Mutex
@@ -60,9 +61,10 @@ func (d *Dialer) SetCertificate(c tls.Certificate) {
 // Config.Timeout for the whole of it; nil probes nothing, for brokers that have
 // no application behind them.
 //
-// After a failed round over the endpoints, and after a session that ended, it
-// waits as [backoff] says, in this Dial or the next; only the first connection
-// of all comes at once. The session of the Dial before is closed.
+// After a failed round over the endpoints, and after a session that was lost, it
+// waits as [backoff] says, in this Dial or the next; after a session that its
+// owner closed, until a second has gone by since that began. Only the first
+// connection of all comes at once. The session of the Dial before is closed.
 //
 // It fails at once if the configuration is wrong or every endpoint left is
 // [ErrServerUntrusted], else after Config.Attempts rounds or with the context.
@@ -78,14 +80,16 @@ func (d *Dialer) Dial(ctx context.Context, probe func(context.Context, *Session)
 
 func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string) (*Session, error)) (*Session, error) {
 	if d.last != nil {
+		if !d.last.left() {
+			d.backoff.lost(d.last.lasted())
+		}
 		d.last.Close()
-		d.backoff.lost(d.last.lasted())
 		d.last = nil
 	}
 	endpoints := d.cfg.Endpoints
 	var failed roundError
 	for n := 1; ; n++ {
-		if wait := d.backoff.wait(); wait > 0 {
+		if wait := max(d.backoff.wait(), connectSpacing-time.Since(d.latest)); wait > 0 {
 			if failed != nil {
 				d.cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
 			}
@@ -97,6 +101,7 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 		var again []string
 		near := true
 		for i, endpoint := range endpoints {
+			d.latest = time.Now()
 			s, err := connect(ctx, endpoint)
 			if err == nil {
 				d.last = s
@@ -183,7 +188,9 @@ func window(failures int) time.Duration {
 }
 
 // isNear tells whether a connection failed without the service having anything
-// of it: no network, no name, or a clock by which no certificate is valid.
+// of it: no network, no name, or a clock by which no certificate is valid. Where
+// that is the region's fault after all, its return costs one burst, which the
+// service refuses and TestHerd has.
 func isNear(err error) bool {
 	var name *net.DNSError
 	return errors.As(err, &name) || errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.ENETDOWN) ||

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,6 +53,37 @@ func TestBackoffCounts(t *testing.T) {
 		}
 		if wait := b.wait(); (wait == 0) != (tt.want == 0) {
 			t.Errorf("%s: waits %v", what, wait)
+		}
+	}
+}
+
+func TestIsNear(t *testing.T) {
+	_, noName := new(net.Dialer).DialContext(t.Context(), "tcp", "no-such-endpoint.invalid:8883")
+	if noName == nil {
+		t.Fatal("an endpoint of .invalid answers")
+	}
+	refused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused.Close()
+	_, nobody := net.Dial("tcp", refused.Addr().String())
+	for what, tt := range map[string]struct {
+		err  error
+		near bool
+	}{
+		"no name":       {noName, true},
+		"no network":    {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}, true},
+		"no route":      {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, true},
+		"clock":         {ErrClock, true},
+		"nobody there":  {nobody, false},
+		"no answer":     {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, false},
+		"refused":       {ErrRefused, false},
+		"no CONNACK":    {ErrUnreachable, false},
+		"not the right": {ErrServerUntrusted, false},
+	} {
+		if got := isNear(fmt.Errorf("%w: check network and endpoint: %w", ErrUnreachable, tt.err)); got != tt.near {
+			t.Errorf("%s: %v: %v", what, tt.err, got)
 		}
 	}
 }
@@ -257,13 +290,15 @@ func TestBackoffAcrossDials(t *testing.T) {
 		var s *Session
 		up := func() { s = dialTo(t, d, server{}) }
 		dialled(0, 0, 0, up) // the first comes at once
+		s.Close()            // on purpose: only the spacing is kept
+		dialled(0, time.Second, time.Second, up)
 		time.Sleep(59 * time.Second)
-		s.Close()
+		s.end(errors.New("cut"))
 		dialled(1, time.Second, 2*time.Second, up)
 		s.end(errors.New("cut"))
 		time.Sleep(time.Hour) // does not make a short session long
 		dialled(2, time.Second, 3*time.Second, up)
-		s.Close()
+		s.end(errors.New("cut"))
 		dialled(5, 2*time.Second, 14*time.Second, func() { d.dial(t.Context(), down) })
 		dialled(5, time.Second, 17*time.Second, up)
 		time.Sleep(stableAfter)

@@ -45,9 +45,11 @@ type Session struct {
 	waiting  map[string][]*waiter                  // by topic of the request
 }
 
-// maxInbound bounds the messages that are handled at once. AWS IoT sends what
-// a device asked for; a broker that sends more is not one to stay with.
-const maxInbound = 64
+// maxInbound bounds the messages that are handled at once. AWS IoT leaves at
+// most 100 unacknowledged (AWS IoT Core endpoints and quotas, "Maximum outbound
+// unacknowledged messages"), which a session that it kept may begin with; a
+// broker that sends more is not one to stay with.
+const maxInbound = 128
 
 // connect makes one attempt at one endpoint.
 func (d *Dialer) connect(ctx context.Context, cfg *Config, endpoint string, probe func(context.Context, *Session) error) (*Session, error) {
@@ -295,6 +297,13 @@ func (s *Session) lasted() time.Duration {
 		return time.Since(s.began)
 	}
 	return s.ended.Sub(s.began)
+}
+
+// left tells whether the owner ended the session, by [Session.Close].
+func (s *Session) left() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Is(s.err, net.ErrClosed)
 }
 
 // Done is closed when the connection has ended, by whatever side.

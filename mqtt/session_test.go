@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"slices"
@@ -21,7 +22,7 @@ import (
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
-func newCertificate(t *testing.T) tls.Certificate {
+func newCertificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -565,6 +566,38 @@ func FuzzReadPacket(f *testing.F) {
 		if p, err := readPacket(bytes.NewReader(frame)); (p == nil) == (err == nil) {
 			t.Fatalf("%v, %v", p, err)
 		}
+	})
+}
+
+// Whatever a server says, everything that waits for it ends in time.
+func FuzzServer(f *testing.F) {
+	f.Add([]byte{0x90, 3, 0, 1, 1, 0x40, 2, 0, 3}, byte(0))
+	f.Add(append([]byte{0x90, 3, 0, 1, 1, 0x90, 3, 0, 2, 1, 0x40, 2, 0, 3}, message("r/accepted", "{}")...), byte(1))
+	f.Add([]byte{0x32, 5, 0, 1, 'a', 0, 9, 0xd0, 0}, byte(1))
+	cert := newCertificate(f)
+	f.Fuzz(func(t *testing.T, said []byte, present byte) {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			go io.Copy(io.Discard, far)
+			go func() {
+				far.Write([]byte{0x20, 2, present, 0})
+				far.Write(said)
+			}()
+			d := newDialer(t, Config{Endpoints: []string{"a:8883"}, ClientID: "gw", Certificate: cert, Persistent: true})
+			d.keptAt("a:8883", false).add("a")
+			began := time.Now()
+			s, err := d.establish(t.Context(), &d.cfg, "a:8883", near, nil)
+			if err != nil {
+				far.Close()
+				return
+			}
+			if _, err := s.Request(t.Context(), "r", nil); err != nil && time.Since(began) > 3*d.cfg.Timeout {
+				t.Errorf("a request takes %v: %v", time.Since(began), err)
+			}
+			s.Close()
+			<-s.Done()
+			far.Close()
+		})
 	})
 }
 

@@ -168,7 +168,7 @@ func (a *AK) with(t *TPM, use func(loadedAK) error) error {
 	err := t.withLoaded(a.file, a.area, func(h tpm2.NamedHandle, parent tpm2.TPM2BName) error {
 		return use(loadedAK{NamedHandle: h, public: a.file.Pubkey, parent: parent.Buffer})
 	})
-	if errors.Is(err, errNotLoadable) {
+	if errors.Is(err, ErrNotLoadable) {
 		return fmt.Errorf("%w: %w", ErrAKUnusable, err)
 	}
 	return err

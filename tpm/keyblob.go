@@ -164,9 +164,28 @@ func (t *TPM) createKey(template tpm2.TPMTPublic) (*KeyBlob, error) {
 		return explain(err)
 	})
 	if err != nil {
-		return nil, err
+		return nil, ofCreation(err)
 	}
 	return newKeyBlob(keyfile.NewTPMKey(keyfile.OIDLoadableKey, rsp.OutPublic, rsp.OutPrivate, keyfile.WithParent(parent)))
+}
+
+// Why [TPM.CreateKey] made no key, as far as a caller may test for.
+var (
+	ErrFull      = errors.New("the TPM has no room for one more key")
+	ErrAlgorithm = errors.New("the TPM does not make such keys")
+)
+
+// ofCreation sorts the errors of TPM2_Create (Part 3, section 12.1.2).
+func ofCreation(err error) error {
+	if errors.Is(err, errUnsupported) {
+		return fmt.Errorf("%w: %w", ErrAlgorithm, err)
+	}
+	for _, code := range []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCSessionMemory, tpm2.TPMRCSessionHandles, tpm2.TPMRCMemory} {
+		if errors.Is(err, code) {
+			return fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}
+	return err
 }
 
 // patient is the transport of a command that may take longer than others.
@@ -200,8 +219,8 @@ func (b *KeyBlob) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error
 	return t.withLoaded(b.file, b.area, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error { return use(emptyAuth(h), b.area) })
 }
 
-// errNotLoadable: the TPM refuses the key itself.
-var errNotLoadable = errors.New("the TPM cannot load it: it is of another TPM or another parent, or this TPM was cleared since")
+// ErrNotLoadable: the TPM refuses the key of a blob itself, and always will.
+var ErrNotLoadable = errors.New("the TPM cannot load it: it is of another TPM or another parent, or this TPM was cleared since")
 
 // withLoaded has the key of a file in the TPM for as long as use runs; its
 // parent is out of it again by then, so that there is room for two such keys.
@@ -219,7 +238,7 @@ func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(k
 		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(creator)
 		switch {
 		case isParameter(err):
-			return fmt.Errorf("%w: %w", errNotLoadable, err)
+			return fmt.Errorf("%w: %w", ErrNotLoadable, err)
 		case err != nil:
 			return fmt.Errorf("load: %w", explain(err))
 		}

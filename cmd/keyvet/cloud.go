@@ -150,11 +150,11 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 			continue
 		}
 		job, err := c.DescribeJob(ctx, id)
+		if job == nil && err == nil || errors.Is(err, awsiot.ErrJobEnded) {
+			continue // over meanwhile
+		}
 		if err != nil {
 			return nil, err
-		}
-		if job == nil {
-			continue // over meanwhile
 		}
 		operation, err := awsiot.ParseOperation(job.Document)
 		var malformed *awsiot.DocumentError
@@ -169,7 +169,7 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 			foreign[id] = true
 		default:
 			return &agent.Work{
-				Operation: agent.Operation(operation.Name), ID: id, Key: operation.Key,
+				Operation: agent.Operation(operation.Name), ID: id, Job: id, Execution: job.Execution, Key: operation.Key,
 				Answer: func(ctx context.Context, o agent.Outcome, details map[string]string) error {
 					return c.answerJob(ctx, job, o, details)
 				},

@@ -146,7 +146,7 @@ func defaults() *config {
 	c.MQTT.KeepAlive.Duration = 5 * time.Minute
 	c.MQTT.ReportTopic = "keyvet/{thing}/report"
 	c.Gate.Open = gate.Acknowledged
-	c.Rotate.Issuer = "fleet-provisioning"
+	c.Rotate.Issuer = issuerFleet
 	c.Rotate.Key = "ecdsa-p256"
 	c.Rotate.Grace.Duration = 24 * time.Hour
 	c.Schedule.Every.Duration = 24 * time.Hour
@@ -176,8 +176,19 @@ func loadConfig(path string) (*config, error) {
 	return c, nil
 }
 
-// identity is where the device's certificate and key are, or will be.
+// identity is where the device's certificate and key are, or will be: where the
+// configuration says, until keyvet has made the device another credential, which
+// is behind a symbolic link in the state directory.
 func (c *config) identity() (certificate, key string) {
+	made := filepath.Join(c.StateDir, "identity")
+	if info, err := os.Lstat(made); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return filepath.Join(made, "certificate.pem"), filepath.Join(made, "key.pem")
+	}
+	return c.configured()
+}
+
+// configured is where the credential is that the device was given.
+func (c *config) configured() (certificate, key string) {
 	certificate, key = c.Identity.Certificate, c.Identity.Key
 	if certificate == "" {
 		certificate = filepath.Join(c.StateDir, "identity", "certificate.pem")
@@ -236,7 +247,7 @@ func (c *config) decode(text string) error {
 func (c *config) validate() error {
 	for name, v := range map[string]struct{ value, allowed string }{
 		"gate.open":     {string(c.Gate.Open), "acknowledged local"},
-		"rotate.issuer": {c.Rotate.Issuer, "fleet-provisioning topics"},
+		"rotate.issuer": {c.Rotate.Issuer, issuerFleet + " topics"},
 		"rotate.key":    {c.Rotate.Key, "ecdsa-p256 ecdsa-p384 rsa-2048 rsa-3072"},
 		"log.level":     {c.Log.Level, "debug info warn error"},
 	} {
@@ -271,6 +282,9 @@ func (c *config) validate() error {
 	if _, err := c.attestationKey(); err != nil {
 		return err
 	}
+	if p := c.Provision; (p.ClaimCertificate == "") != (p.ClaimKey == "") || (p.ClaimCertificate == "") != (p.Template == "") {
+		return errors.New("provision.claim_certificate, provision.claim_key and provision.template are set together, or none of them")
+	}
 	if c.TPM.Timeout.Duration == 0 {
 		return errors.New("tpm.timeout must be more than zero")
 	}
@@ -279,6 +293,9 @@ func (c *config) validate() error {
 	}
 	return nil
 }
+
+// issuerFleet is the rotate.issuer that is AWS IoT itself.
+const issuerFleet = "fleet-provisioning"
 
 // keyNames lists the keys of the configuration: "mqtt.ca_file".
 func keyNames(t reflect.Type, prefix string) []string {

@@ -9,39 +9,42 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/tpm"
 )
 
-// loadCredential loads certificate and key of the device. A key in the TPM is
-// not asked for anything yet: the TPM may be busy, and answer later.
-func (d *deviceRun) loadCredential() {
-	d.credential, d.credentialErr = readKeyPair(d.cfg)
+// credential is a certificate with its key, which may be one that only the TPM
+// can use.
+type credential struct {
+	tls.Certificate
+	chain, key []byte // the files, PEM; a key at a handle of the TPM has none
 }
 
-func readKeyPair(c *config) (tls.Certificate, error) {
-	certificatePath, keyPath := c.identity()
-	certificate, err := readBounded(certificatePath, maxConfigBytes)
+// readCredential loads a certificate and its key. A key in the TPM is not asked
+// for anything yet: the TPM may be busy, and answer later.
+func readCredential(c *config, certificatePath, keyPath string) (credential, error) {
+	chain, err := readBounded(certificatePath, maxConfigBytes)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("no device certificate: %w", err)
+		return credential{}, fmt.Errorf("no device certificate: %w", err)
 	}
-	pair, err := tls.Certificate{}, error(nil)
+	loaded := credential{chain: chain}
 	if handle, inTPM, handleErr := persistentHandle(keyPath); handleErr != nil {
 		err = handleErr
 	} else if inTPM {
-		pair, err = keyPairInTPM(certificate, func(public crypto.PublicKey, _ []byte) (*tpm.Signer, error) {
+		loaded.Certificate, err = keyPairInTPM(chain, func(public crypto.PublicKey, _ []byte) (*tpm.Signer, error) {
 			return tpm.NewPersistentSigner(c.TPM.Address, c.tpmOptions(), handle, public)
 		})
 	} else {
-		key, readErr := readBounded(keyPath, maxConfigBytes)
-		if readErr != nil {
-			return tls.Certificate{}, fmt.Errorf("no device key: %w", readErr)
+		loaded.key, err = readBounded(keyPath, maxConfigBytes)
+		if err != nil {
+			return credential{}, fmt.Errorf("no device key: %w", err)
 		}
-		pair, err = keyPairOfFile(c, certificate, key)
+		loaded.Certificate, err = keyPairOfFile(c, chain, loaded.key)
 	}
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s and %s: %w", certificatePath, keyPath, err)
+		return credential{}, fmt.Errorf("%s and %s: %w", certificatePath, keyPath, err)
 	}
-	return pair, nil
+	return loaded, nil
 }
 
 // keyPairOfFile is for a key in a file, which may be one that only the TPM can use.
@@ -78,12 +81,12 @@ func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Sign
 	return pair, err
 }
 
-// testedCredential is the credential, once its key has shown that it signs.
-func (d *deviceRun) testedCredential() (tls.Certificate, error) {
-	pair := d.credential
-	if d.credentialErr != nil {
-		return pair, d.credentialErr
-	}
+// tested is what TLS takes of the credential, once its key has shown that it
+// signs: with the CA certificates of the configuration that it leads to, which
+// just-in-time registration wants to see (AWS IoT Developer Guide, "Just-in-time
+// registration").
+func (c credential) tested(cfg *config) (tls.Certificate, error) {
+	pair := c.Certificate
 	if s, inTPM := pair.PrivateKey.(*tpm.Signer); inTPM {
 		schemes, err := s.SelfTest()
 		if err != nil {
@@ -91,17 +94,49 @@ func (d *deviceRun) testedCredential() (tls.Certificate, error) {
 		}
 		pair.SupportedSignatureAlgorithms = schemes
 	}
+	pair.Certificate = append([][]byte(nil), pair.Certificate...)
+	issuers := certificates(cfg.Identity.CA, func(string, error) {}) // the inventory tells
+	for last := c.last(); last != nil && len(pair.Certificate) <= len(c.Certificate.Certificate)+len(issuers); {
+		last = issuerOf(last, issuers)
+		if last != nil {
+			pair.Certificate = append(pair.Certificate, last.Raw)
+		}
+	}
 	return pair, nil
 }
 
-func (d *deviceRun) signer() crypto.Signer {
-	signer, _ := d.credential.PrivateKey.(crypto.Signer)
-	return signer
-}
-
-func (d *deviceRun) spki() []byte {
-	if d.credential.Leaf == nil {
+// last is the certificate at the end of the chain; nil if it cannot be read.
+func (c credential) last() *x509.Certificate {
+	n := len(c.Certificate.Certificate)
+	last, err := x509.ParseCertificate(c.Certificate.Certificate[n-1])
+	if err != nil {
 		return nil
 	}
-	return d.credential.Leaf.RawSubjectPublicKeyInfo
+	return last
+}
+
+// issuerOf is the one of the certificates that signed c; nil if none did, or c itself.
+func issuerOf(c *x509.Certificate, issuers []*x509.Certificate) *x509.Certificate {
+	if c.CheckSignatureFrom(c) == nil {
+		return nil
+	}
+	for _, issuer := range issuers {
+		if c.CheckSignatureFrom(issuer) == nil {
+			return issuer
+		}
+	}
+	return nil
+}
+
+func (c credential) spki() []byte {
+	if c.Leaf == nil {
+		return nil
+	}
+	return c.Leaf.RawSubjectPublicKeyInfo
+}
+
+// guarded is the credential as the gate has it.
+func (c credential) guarded() gate.Credential {
+	signer, _ := c.PrivateKey.(crypto.Signer)
+	return gate.Credential{Key: signer, SPKI: c.spki(), Certificate: c.chain, KeyFile: c.key}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -20,6 +22,8 @@ import (
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/device/identity"
+	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
@@ -62,16 +66,11 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 	if *once {
 		d.attempts = onceAttempts
 	}
-	d.loadCredential()
-	g, err := gate.New(cfg.Gate.Open, cfg.RunDir, d.signer(), d.spki())
-	if err != nil {
+	if err := d.start(); err != nil {
 		s.fail(err)
 		return exitUndecided
 	}
-	a := &agent.Agent{
-		Vet: d.vet, Connect: d.connect, Gate: g, StateDir: cfg.StateDir, Every: cfg.Schedule.Every.Duration, Log: d.log,
-		Spool: &durable.Spool{Dir: filepath.Join(cfg.StateDir, "spool")},
-	}
+	a, g := d.agent, d.agent.Gate
 	if !*once {
 		a.Alive = notifySystemd(ctx, d.log)
 		if err := a.Run(ctx); err != nil && ctx.Err() == nil {
@@ -114,6 +113,9 @@ func (c *config) readyToRun() error {
 	return awsiot.CheckThingName(c.Thing.Name)
 }
 
+// errLocked says that the service runs.
+var errLocked = errors.New("another keyvet runs")
+
 // lock keeps a second keyvet off the state directory.
 func lock(dir string) (unlock func(), err error) {
 	if err := durable.Dir(dir, 0o700); err != nil {
@@ -125,7 +127,7 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another keyvet runs on %s: %w", dir, err)
+		return nil, fmt.Errorf("%w on %s: %w", errLocked, dir, err)
 	}
 	return func() { f.Close() }, nil
 }
@@ -146,20 +148,70 @@ type deviceRun struct {
 	attempts int
 	once     bool
 
-	credential    tls.Certificate
+	store  *identity.Store
+	engine *rotate.Engine
+	agent  *agent.Agent
+
+	credential    credential
 	credentialErr error  // why there is none
 	thing         string // "" until a vet has found it out
 	thingErr      error
 
-	dialer *mqtt.Dialer // nil before the first connection
-	pace   awsiot.Pace
+	resumed   time.Time // when a rotation that waits was last gone on with
+	scheduled time.Time // before then no rotation by schedule
+
+	dialer      *mqtt.Dialer // nil before the first connection
+	claimDialer *mqtt.Dialer // the same
+	dialled     time.Time    // when a session as the thing was last asked for
+	pace        awsiot.Pace
 
 	noChallenges bool   // the broker does not let this device have any
 	signed       signed // the last report with evidence
 }
 
+// start loads the credential in use and makes the agent with its shut gate.
+func (d *deviceRun) start() error {
+	d.store = &identity.Store{Dir: d.cfg.StateDir}
+	if err := d.store.Recover(); err != nil {
+		return err
+	}
+	d.credential, d.credentialErr = d.readCredential()
+	g, err := gate.New(d.cfg.Gate.Open, d.cfg.RunDir, d.credential.guarded())
+	if err != nil {
+		return err
+	}
+	d.agent = &agent.Agent{
+		Vet: d.vet, Connect: d.connect, Prepare: d.prepare, Local: d.localWork, Gate: g, StateDir: d.cfg.StateDir,
+		Every: d.cfg.Schedule.Every.Duration, Log: d.log, Spool: &durable.Spool{Dir: filepath.Join(d.cfg.StateDir, "spool")},
+	}
+	if err := d.cfg.readyToRotate(); err == nil {
+		d.agent.Rotate = d.rotate
+	}
+	d.engine = d.newEngine()
+	return nil
+}
+
+func (d *deviceRun) readCredential() (credential, error) {
+	certificate, key := d.cfg.identity()
+	return readCredential(d.cfg, certificate, key)
+}
+
+// load takes up the credential in use. Another key than before has to be
+// admitted first: the gate is shut before it.
+func (d *deviceRun) load() error {
+	before := d.credential.spki()
+	d.credential, d.credentialErr = d.readCredential()
+	if d.agent.Gate.Guards(d.credential.spki()) || bytes.Equal(before, d.credential.spki()) {
+		return nil
+	}
+	return d.agent.Gate.Reset(d.credential.guarded())
+}
+
 // vet makes the report, with the thing's name and the TPM's evidence.
 func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
+	if err := d.load(); err != nil { // it may be another one by now
+		d.log.Error("the gate is not shut before the new credential", "error", err)
+	}
 	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}
 	r, inv, t := v.vet(ctx, trigger)
 	if t != nil {
@@ -169,6 +221,13 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Rep
 	r.ThingName = d.thing
 	if d.credentialErr == nil {
 		r.Credential = device.RoleDevice
+	}
+	if _, err := d.engine.Journal.Load(); err != nil { // nothing is rotated until somebody has looked
+		d.log.Error("journal of rotations", "error", err)
+		r.Gaps = append(r.Gaps, device.Gap{What: "rotation journal", Why: err.Error(), Minor: true})
+	}
+	if mqtt.ClockBehind(r.Time) {
+		d.log.Warn("the clock is behind: it shows a time before this program was made; certificates cannot be judged until it is set", "time", r.Time)
 	}
 	if t == nil || inv.TPM.State != device.TPMOK {
 		return r
@@ -206,55 +265,74 @@ func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
 	return name, awsiot.CheckThingName(name)
 }
 
-// connect makes a session with AWS IoT and proves it.
+// connect makes a session with AWS IoT by the credential in use.
 func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
-	credential, err := d.testedCredential()
-	if err = errors.Join(err, d.thingErr); err == nil {
-		err = d.prepareDialer(credential)
+	if err := errors.Join(d.credentialErr, d.thingErr); err != nil {
+		return nil, notReady{err}
+	}
+	pair, err := d.credential.tested(d.cfg)
+	if err == nil && d.dialer == nil {
+		d.dialer, err = d.newDialer(pair, d.clientID(), !d.once)
 	}
 	if err != nil {
 		return nil, notReady{err}
 	}
-	var client *awsiot.Client
-	session, err := d.dialer.Dial(ctx, func(ctx context.Context, s *mqtt.Session) (err error) {
-		client, err = awsiot.New(s, d.thing, d.cfg.MQTT.ReportTopic)
-		if err != nil {
-			return err
-		}
-		return client.Probe(ctx)
-	})
+	d.dialer.SetCertificate(pair)
+	client, session, err := d.dial(ctx, d.dialer)
 	if err != nil {
 		return nil, err
 	}
 	return newCloud(d, client, session), nil
 }
 
-// prepareDialer has the dialer connect with credential.
-func (d *deviceRun) prepareDialer(credential tls.Certificate) error {
-	if d.dialer != nil {
-		d.dialer.SetCertificate(credential)
-		return nil
+// dial makes a session with AWS IoT as the thing, and proves it.
+func (d *deviceRun) dial(ctx context.Context, dialer *mqtt.Dialer) (*awsiot.Client, *mqtt.Session, error) {
+	if err := d.space(ctx); err != nil {
+		return nil, nil, err
 	}
-	c, err := d.mqttConfig(credential)
-	if err == nil {
-		d.dialer, err = mqtt.NewDialer(c)
-	}
-	return err
+	var client *awsiot.Client
+	session, err := dialer.Dial(ctx, func(ctx context.Context, s *mqtt.Session) (err error) {
+		client, err = awsiot.New(s, d.thing, d.cfg.MQTT.ReportTopic)
+		if err != nil {
+			return err
+		}
+		return client.Probe(ctx)
+	})
+	d.dialled = time.Now()
+	return client, session, err
 }
 
-// mqttConfig is the configuration of a session with AWS IoT by a credential.
-func (d *deviceRun) mqttConfig(credential tls.Certificate) (mqtt.Config, error) {
+// connectSpacing is what AWS IoT wants between two CONNECTs of one client id
+// (AWS IoT Core endpoints and quotas, "Connect requests per second per client ID").
+const connectSpacing = time.Second
+
+// space keeps the spacing where another dialer made the last connection.
+func (d *deviceRun) space(ctx context.Context) error {
+	t := time.NewTimer(connectSpacing - time.Since(d.dialled))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// newDialer is a dialer that connects with pair.
+func (d *deviceRun) newDialer(pair tls.Certificate, clientID string, persistent bool) (*mqtt.Dialer, error) {
 	c := d.cfg.MQTT
 	roots, err := mqttRoots(c.CAFile)
-	clientID := c.ClientID
-	if clientID == "" {
-		clientID = d.thing
+	if err != nil {
+		return nil, err
 	}
-	return mqtt.Config{
-		Endpoints: c.Endpoints, ClientID: clientID, Certificate: credential, Roots: roots, Pins: c.Pins, Persistent: !d.once,
+	return mqtt.NewDialer(mqtt.Config{
+		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Pins: c.Pins, Persistent: persistent,
 		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
-	}, err
+	})
 }
+
+// clientID is that of the thing.
+func (d *deviceRun) clientID() string { return cmp.Or(d.cfg.MQTT.ClientID, d.thing) }
 
 // notReady is why the device cannot even try to connect.
 type notReady struct{ error }

@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 			"cloud":  cloudCommand,
 			"fleet":  fleetCommand,
 			"device": deviceCommand,
+			"claim":  claimCommand,
 			"flip":   flipCommand,
 			"big":    bigCommand,
 		},
@@ -153,8 +154,8 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 }
 
-// cloudCommand: cloud start [1.2] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
-// fault NAME ... | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
+// cloudCommand: cloud start [1.2] [jitr] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
+// fault NAME ... | no-fault | certificates THING STATUS ... | things NAME ... | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
 // await-shadow THING NAME=VALUE ... | desire THING UPDATE | job ID THING DOCUMENT |
 // await-job ID THING STATUS [NAME=PART ...]. Endpoint and CA file are in $ENDPOINT and
 // $CLOUD_CA; a stopped cloud starts again where it was.
@@ -164,8 +165,13 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "start":
 		var err error
 		options := localiot.Options{Dir: ts.MkAbs("cloud"), Addr: d.addr}
-		if len(args) > 1 {
-			options.MaxVersion = tls.VersionTLS12
+		for _, option := range args[1:] {
+			switch option {
+			case "1.2":
+				options.MaxVersion = tls.VersionTLS12
+			case "jitr":
+				options.JITR = true
+			}
 		}
 		d.cloud, err = localiot.Start(options)
 		ts.Check(err)
@@ -220,6 +226,20 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Check(faults.Set(name))
 		}
 		d.cloud.SetFaults(faults)
+	case "no-fault":
+		d.cloud.SetFaults(localiot.Faults{})
+	case "certificates": // of a thing, by status
+		var got []string
+		for _, c := range d.cloud.Certificates(args[1]) {
+			got = append(got, string(c.Status))
+		}
+		if want := strings.Join(args[2:], " "); strings.Join(got, " ") != want {
+			ts.Fatalf("%s has certificates %v, want %s", args[1], got, want)
+		}
+	case "things":
+		if got, want := strings.Join(d.cloud.Things(), " "), strings.Join(args[1:], " "); got != want {
+			ts.Fatalf("things %s, want %s", got, want)
+		}
 	case "job":
 		ts.Check(d.cloud.CreateJob(localiot.Job{ID: args[1], Things: []string{args[2]}, Document: json.RawMessage(args[3])}))
 	case "await-job":
@@ -290,21 +310,31 @@ func fleetCommand(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // deviceCommand enrols a device in the directory of its name: device THING
-// [KEYFILE]. Its configuration is THING/keyvet.toml, to which more may be added.
+// [KEYFILE | unregistered]. Its configuration is THING/keyvet.toml, to which more may be added.
 // Of a public key alone it gets the certificate.
 func deviceCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d, thing := deskOf(ts), args[0]
 	dir := ts.MkAbs(thing)
 	identity := filepath.Join(dir, "state", "identity")
 	ts.Check(os.MkdirAll(identity, 0o700))
+	issue := d.cloud.IssueCertificate
+	if len(args) > 1 && args[1] == "unregistered" {
+		issue, args = d.cloud.IssueUnregistered, args[:1]
+	}
 	public, private := deviceKey(ts, args[1:])
-	chain, err := d.cloud.IssueCertificate(thing, public)
+	chain, err := issue(thing, public)
 	ts.Check(err)
 	ts.Check(os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600))
 	if private != nil {
 		ts.Check(os.WriteFile(filepath.Join(identity, "key.pem"), private, 0o600))
 	}
-	ts.Check(os.WriteFile(filepath.Join(dir, "keyvet.toml"), fmt.Appendf(nil, `state_dir = %q
+	ts.Check(os.WriteFile(filepath.Join(dir, "keyvet.toml"), d.configuration(ts, thing), 0o600))
+}
+
+// configuration is that of a device in the directory of its name.
+func (d *desk) configuration(ts *testscript.TestScript, thing string) []byte {
+	dir := ts.MkAbs(thing)
+	return fmt.Appendf(nil, `state_dir = %q
 run_dir = %q
 thing.name = %q
 tpm.address = %q
@@ -312,7 +342,29 @@ tpm.timeout = "3s"
 identity.ca = [%q]
 mqtt.endpoints = [%q]
 mqtt.ca_file = %q
-`, filepath.Join(dir, "state"), filepath.Join(dir, "run"), thing, ts.Getenv("TPM"), d.cloud.CAFile(), d.cloud.Endpoint(), d.cloud.CAFile()), 0o600))
+rotate.template = %q
+`, filepath.Join(dir, "state"), filepath.Join(dir, "run"), thing, ts.Getenv("TPM"), d.cloud.CAFile(), d.cloud.Endpoint(), d.cloud.CAFile(), localiot.Template)
+}
+
+// claimCommand makes a device that has a claim alone: claim THING.
+func claimCommand(ts *testscript.TestScript, _ bool, args []string) {
+	d, thing := deskOf(ts), args[0]
+	dir := ts.MkAbs(thing)
+	ts.Check(os.MkdirAll(dir, 0o700))
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	chain, err := d.cloud.IssueClaim(key.Public())
+	ts.Check(err)
+	claim, claimKey := filepath.Join(dir, "claim.pem"), filepath.Join(dir, "claim.key")
+	ts.Check(os.WriteFile(claim, chain, 0o600))
+	ts.Check(os.WriteFile(claimKey, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	ts.Check(os.WriteFile(filepath.Join(dir, "keyvet.toml"), fmt.Appendf(d.configuration(ts, thing), `[provision]
+claim_certificate = %q
+claim_key = %q
+template = %q
+`, claim, claimKey, localiot.Template), 0o600))
 }
 
 // deviceKey is the key of a file, or a new one: its public half, and what to

@@ -45,11 +45,13 @@ type Agent struct {
 	// Connect makes a session, or gives up with an error that a person can act
 	// on. It spaces its tries itself, but for [ErrNotReady].
 	Connect func(context.Context) (Cloud, error)
-	// Provision makes the first credential where there is none and one can be
-	// had; made says that it did. nil: the device has to be given one.
-	Provision func(context.Context) (made bool, err error)
-	// Rotate replaces the device's credential, or is nil.
-	Rotate Rotator
+	// Prepare comes before each Connect: it goes on with a rotation that was
+	// interrupted, and makes the first credential where there is none and one can
+	// be had; changed says that the device has another credential now. May be nil.
+	Prepare func(context.Context) (changed bool, err error)
+	// Rotate replaces the device's credential and answers w itself. The session
+	// of before is over by then. nil: this device has no way to do so.
+	Rotate func(ctx context.Context, w *Work) error
 	// Local gives what there is to do without the cloud's asking, once each
 	// time: the operator's word, a certificate close to its end. nil, and a nil
 	// answer: nothing.
@@ -62,6 +64,8 @@ type Agent struct {
 	StateDir string
 	Every    time.Duration // between two self-checks; 0 means only once
 	Log      *slog.Logger
+
+	moved *moved // since the last look
 }
 
 const (
@@ -74,9 +78,12 @@ const (
 // says why the gate is shut, or why the report could not be delivered.
 func (a *Agent) Once(ctx context.Context) (*device.Report, error) {
 	r := a.vet(ctx, a.bootTrigger())
-	made, err := a.provision(ctx)
-	if made {
-		r = a.vet(ctx, device.TriggerFirstBoot)
+	changed, err := a.prepare(ctx)
+	if m := a.takeMoved(); m != nil {
+		return m.report, m.err
+	}
+	if changed {
+		r = a.vet(ctx, r.Trigger)
 	}
 	var cloud Cloud
 	if err == nil {
@@ -89,16 +96,23 @@ func (a *Agent) Once(ctx context.Context) (*device.Report, error) {
 	return r, a.deliver(ctx, cloud, r)
 }
 
-func (a *Agent) provision(ctx context.Context) (made bool, err error) {
-	if a.Provision == nil {
+func (a *Agent) prepare(ctx context.Context) (changed bool, err error) {
+	if a.Prepare == nil {
 		return false, nil
 	}
-	return a.Provision(ctx)
+	return a.Prepare(ctx)
 }
 
 // vet makes the report and sees to it that a power cut cannot lose the verdict.
 // A verdict that does not pass shuts the gate here, whatever comes after.
 func (a *Agent) vet(ctx context.Context, trigger device.Trigger) *device.Report {
+	r := a.keep(ctx, trigger)
+	_ = a.settle(r, a.Gate.Admit(ctx, offline{errors.New("not connected yet")}, r)) // delivering tells
+	return r
+}
+
+// keep makes the report and puts it into the spool.
+func (a *Agent) keep(ctx context.Context, trigger device.Trigger) *device.Report {
 	r := a.Vet(ctx, trigger)
 	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
 	if b, err := r.Encode(); err != nil {
@@ -106,8 +120,38 @@ func (a *Agent) vet(ctx context.Context, trigger device.Trigger) *device.Report 
 	} else if err := a.Spool.Put(r.ID, r.Verdict() == device.Fail, b); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
-	_ = a.settle(r, a.Gate.Admit(ctx, offline{errors.New("not connected yet")}, r)) // delivering tells
 	return r
+}
+
+// Move vets the device with another credential and has the gate move to that on
+// the acknowledged report. The error is that of [gate.Gate.Move].
+func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, c gate.Credential) error {
+	r := a.keep(ctx, trigger)
+	a.drain(ctx, cloud, r.ID)
+	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
+	defer cancel()
+	err := a.Gate.Move(ctx, cloud, r, c)
+	if errors.Is(err, gate.ErrNotAcknowledged) {
+		return err // the gate stands on the report before
+	}
+	a.tell(ctx, cloud, r)
+	a.moved = &moved{r, a.settle(r, err)}
+	if !a.Gate.Open() && err == nil {
+		a.moved.err = fmt.Errorf("agent: the verdict is %s: %w", r.Verdict(), gate.ErrShut)
+	}
+	return err
+}
+
+// moved is the report on which the gate moved, and why it is shut all the same.
+type moved struct {
+	report *device.Report
+	err    error
+}
+
+func (a *Agent) takeMoved() *moved {
+	m := a.moved
+	a.moved = nil
+	return m
 }
 
 // deliver sends what waits, oldest first so that the shadow ends with the
@@ -118,9 +162,6 @@ func (a *Agent) deliver(ctx context.Context, cloud Cloud, r *device.Report) erro
 	defer cancel()
 	err := a.Gate.Admit(admitCtx, cloud, r)
 	acknowledged := !errors.Is(err, gate.ErrNotAcknowledged)
-	if acknowledged {
-		a.forget(r.ID)
-	}
 	err = a.settle(r, err)
 	if err != nil {
 		a.Log.Warn("gate", "open", a.Gate.Open(), "reason", err)
@@ -128,14 +169,21 @@ func (a *Agent) deliver(ctx context.Context, cloud Cloud, r *device.Report) erro
 		a.Log.Info("gate", "open", true)
 	}
 	if acknowledged {
-		if tellErr := cloud.ReportGate(admitCtx, a.Gate.Open()); tellErr != nil {
-			a.Log.Warn("the shadow does not show the gate", "error", tellErr)
-		}
-		if tellErr := cloud.ReportMetrics(admitCtx, r); tellErr != nil {
-			a.Log.Warn("Device Defender has not taken the metrics", "error", tellErr)
-		}
+		a.tell(admitCtx, cloud, r)
 	}
 	return err
+}
+
+// tell takes an acknowledged report out of the spool and tells the cloud what
+// came of it.
+func (a *Agent) tell(ctx context.Context, cloud Cloud, r *device.Report) {
+	a.forget(r.ID)
+	if err := cloud.ReportGate(ctx, a.Gate.Open()); err != nil {
+		a.Log.Warn("the shadow does not show the gate", "error", err)
+	}
+	if err := cloud.ReportMetrics(ctx, r); err != nil {
+		a.Log.Warn("Device Defender has not taken the metrics", "error", err)
+	}
 }
 
 // drain delivers the reports that wait in the spool, apart from the one named.

@@ -96,7 +96,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		t.Fatal(err)
 	}
 	spki, _ := x509.MarshalPKIXPublicKey(key.Public())
-	g, err := gate.New(policy, filepath.Join(dir, "run"), key, spki)
+	g, err := gate.New(policy, filepath.Join(dir, "run"), gate.Credential{Key: key, SPKI: spki})
 	if err != nil {
 		t.Fatal(err)
 	}

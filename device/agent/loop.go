@@ -92,14 +92,16 @@ func (l *loop) serve(ctx context.Context) {
 // a round over the endpoints.
 const connectTimeout = 15 * time.Minute
 
-// connect makes the first credential if there is none, and the session.
+// connect makes the session, once the credential is the one to be.
 func (l *loop) connect(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	defer l.beatDuring(ctx)()
-	made, err := l.provision(ctx)
-	if made {
-		l.vetNow(ctx, device.TriggerFirstBoot)
+	changed, err := l.prepare(ctx)
+	if m := l.takeMoved(); m != nil {
+		l.report, l.delivered = m.report, true
+	} else if changed {
+		l.vetNow(ctx, l.report.Trigger)
 	}
 	if err == nil {
 		l.cloud, err = l.Connect(ctx)

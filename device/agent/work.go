@@ -34,7 +34,9 @@ const (
 // Work is one thing that the cloud asks for.
 type Work struct {
 	Operation Operation
-	ID        string // of the job, or what else names it in the log
+	ID        string // what names it in the log
+	Job       string // the job's id; "" if it is none
+	Execution int64  // of the job
 	Key       string // OperationRotate: the kind of key; "" for the configured one
 	// Answer tells the cloud. Details are few and short (step, reasonCode,
 	// reportId). An error says that the cloud does not want it any more, or
@@ -42,13 +44,6 @@ type Work struct {
 	Answer func(ctx context.Context, o Outcome, details map[string]string) error
 	// Do carries it out, where the agent has no more to do with it.
 	Do func(context.Context) error
-}
-
-// Rotator replaces the device's credential.
-type Rotator interface {
-	// Rotate carries out w over cloud, answers it, and leaves cloud closed if
-	// the credential changed. The error is for the log.
-	Rotate(ctx context.Context, cloud Cloud, w *Work) error
 }
 
 // ReasonNotSupported answers a rotation where the device has no way to one.
@@ -65,7 +60,7 @@ func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 	case w.Operation == OperationCheck:
 		err = l.checkNow(ctx, w)
 	case w.Operation == OperationRotate && l.Rotate != nil:
-		err = l.Rotate.Rotate(ctx, l.cloud, w)
+		return l.rotateNow(ctx, w)
 	default:
 		err = w.Answer(ctx, Rejected, map[string]string{"reasonCode": string(ReasonNotSupported)})
 	}
@@ -86,6 +81,25 @@ func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
 	}
 	return true
+}
+
+// rotateNow gives the session up: there is one at a time, and the new
+// credential needs its own. If the rotation left the gate shut, the device
+// vets itself anew, which may open it.
+func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
+	l.disconnect()
+	if err := l.Rotate(ctx, w); err != nil {
+		l.Log.Warn("not rotated", "id", w.ID, "error", err)
+		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
+	}
+	l.alive()
+	if m := l.takeMoved(); m != nil {
+		l.report, l.delivered = m.report, true
+	}
+	if !l.Gate.Open() && l.report.Verdict().Opens() {
+		l.vetNow(ctx, device.TriggerJob)
+	}
+	return false
 }
 
 // checkNow vets the device because the cloud says so. The job succeeds once

@@ -130,21 +130,16 @@ func TestLocalWork(t *testing.T) {
 	})
 }
 
-type rotator func(context.Context, agent.Cloud, *agent.Work) error
-
-func (f rotator) Rotate(ctx context.Context, c agent.Cloud, w *agent.Work) error { return f(ctx, c, w) }
-
 // A rotation leaves the session closed; the device goes on with the next one.
 func TestRotate(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
-		d.Rotate = rotator(func(ctx context.Context, c agent.Cloud, w *agent.Work) error {
+		d.Rotate = func(ctx context.Context, w *agent.Work) error {
 			err := w.Answer(ctx, agent.Succeeded, map[string]string{"step": "prove"})
-			close(c.(*cloud).done)
 			d.change(func() { d.cloud = newCloud() })
 			return err
-		})
+		}
 		old := d.cloud
 		stop := running(t, d)
 		old.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate"})
@@ -165,18 +160,18 @@ func TestRotate(t *testing.T) {
 	})
 }
 
-func TestProvision(t *testing.T) {
+func TestPrepare(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		err  error
 		want int // reports acknowledged by the cloud
 	}{
 		{"made", nil, 1},
-		{"no claim", errors.New("refused"), 0},
+		{"not made", errors.New("refused"), 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDesk(t, t.TempDir(), gate.Acknowledged)
-			d.Provision = func(context.Context) (bool, error) { return tt.err == nil, tt.err }
+			d.Prepare = func(context.Context) (bool, error) { return tt.err == nil, tt.err }
 			r, err := d.Once(t.Context())
 			if d.trusted() != (tt.err == nil) || errors.Is(err, gate.ErrNotAcknowledged) != (tt.err != nil) {
 				t.Errorf("trusted %v, error %v", d.trusted(), err)

@@ -115,8 +115,8 @@ func (d Disk) Remove(path string) error {
 	return nil
 }
 
-// RemoveDir removes a directory and the files in it. That it is not there is
-// no error.
+// RemoveDir removes a directory and what is in it. That it is not there is no
+// error.
 func (d Disk) RemoveDir(path string) error {
 	entries, err := d.fs().ReadDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +126,12 @@ func (d Disk) RemoveDir(path string) error {
 		return fmt.Errorf("durable: remove: %w", err)
 	}
 	for _, e := range entries {
-		if err := d.fs().Remove(filepath.Join(path, e.Name())); err != nil {
+		name := filepath.Join(path, e.Name())
+		if e.IsDir() {
+			if err := d.RemoveDir(name); err != nil {
+				return err
+			}
+		} else if err := d.fs().Remove(name); err != nil {
 			return fmt.Errorf("durable: remove: %w", err)
 		}
 	}

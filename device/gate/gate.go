@@ -38,23 +38,33 @@ var (
 	ErrNotAcknowledged = errors.New("report is not acknowledged")
 )
 
-// Gate guards one key. It is not for concurrent use.
-type Gate struct {
-	policy Policy
-	path   string
-	key    crypto.Signer
-	spki   string // lower-case hex SHA-256
-	open   bool
+// Credential is what a gate guards.
+type Credential struct {
+	Key  crypto.Signer
+	SPKI []byte // SubjectPublicKeyInfo, DER
+	// What other programs get while the gate is open, in PEM: the chain, leaf
+	// first, and the key as it is kept, which may be one that only the TPM can
+	// use. A key at a handle has no file.
+	Certificate, KeyFile []byte
 }
 
-// New makes a shut gate before key, whose SubjectPublicKeyInfo is spki (DER),
-// and removes the mark that an earlier gate left in runDir. The key may be
-// nil, if the device has none yet; such a gate never opens.
-func New(policy Policy, runDir string, key crypto.Signer, spki []byte) (*Gate, error) {
+// Gate guards one credential. It is not for concurrent use.
+type Gate struct {
+	policy     Policy
+	runDir     string
+	credential Credential
+	spki       string // lower-case hex SHA-256
+	open       bool
+}
+
+// New makes a shut gate before a credential, and removes what an earlier gate
+// left in runDir. The credential may be empty, if the device has none yet; such
+// a gate never opens.
+func New(policy Policy, runDir string, c Credential) (*Gate, error) {
 	if policy != Acknowledged && policy != Local {
 		return nil, fmt.Errorf("gate: unknown policy %q", policy)
 	}
-	g := &Gate{policy: policy, path: Path(runDir), key: key, spki: digest(spki)}
+	g := &Gate{policy: policy, runDir: runDir, credential: c, spki: digest(c.SPKI)}
 	if err := durable.Dir(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("gate: %w", err)
 	}
@@ -108,7 +118,7 @@ func refusal(r *device.Report) string {
 
 // keyRefusal says why r does not open the gate before its key; "" if it does.
 func (g *Gate) keyRefusal(r *device.Report) string {
-	if g.key == nil || g.spki == "" {
+	if g.credential.Key == nil || g.spki == "" {
 		return "the device has no key yet"
 	}
 	for _, k := range r.Keys {
@@ -130,8 +140,8 @@ var ErrRefused = errors.New("the gate does not move to the key")
 // gate is then open if r passes as a whole, else shut. On an error the gate
 // stays as it was: ErrRefused if r does not pass that key, ErrNotAcknowledged
 // if the cloud did not acknowledge it.
-func (g *Gate) Move(ctx context.Context, p Publisher, r *device.Report, key crypto.Signer, spki []byte) error {
-	moved := &Gate{policy: g.policy, path: g.path, key: key, spki: digest(spki), open: g.open}
+func (g *Gate) Move(ctx context.Context, p Publisher, r *device.Report, c Credential) error {
+	moved := &Gate{policy: g.policy, runDir: g.runDir, credential: c, spki: digest(c.SPKI), open: g.open}
 	reason := moved.keyRefusal(r)
 	if err := p.Publish(ctx, r); err != nil {
 		return fmt.Errorf("gate: %w: %w", ErrNotAcknowledged, err)
@@ -150,10 +160,10 @@ func (g *Gate) Move(ctx context.Context, p Publisher, r *device.Report, key cryp
 	return nil
 }
 
-// Reset puts the gate, shut, before another key, such as the one it was before
-// until a rotation that failed.
-func (g *Gate) Reset(key crypto.Signer, spki []byte) error {
-	g.key, g.spki = key, digest(spki)
+// Reset puts the gate, shut, before another credential, such as the one it was
+// before until a rotation that failed.
+func (g *Gate) Reset(c Credential) error {
+	g.credential, g.spki = c, digest(c.SPKI)
 	return g.shut()
 }
 
@@ -177,11 +187,13 @@ type trusted struct {
 func (g *Gate) unlock(r *device.Report) error {
 	b, err := json.Marshal(trusted{r.ID, r.Time, g.spki})
 	if err == nil {
-		err = durable.WriteFile(g.path, append(b, '\n'), 0o644)
+		err = g.handOut()
+	}
+	if err == nil {
+		err = durable.WriteFile(Path(g.runDir), append(b, '\n'), 0o644)
 	}
 	if err != nil {
-		g.open = false
-		return fmt.Errorf("gate: %w: %w", ErrShut, err)
+		return errors.Join(fmt.Errorf("gate: %w: %w", ErrShut, err), g.shut())
 	}
 	g.open = true
 	return nil
@@ -189,11 +201,14 @@ func (g *Gate) unlock(r *device.Report) error {
 
 func (g *Gate) shut() error {
 	g.open = false
-	if err := durable.Remove(g.path); err != nil {
+	if err := errors.Join(durable.Remove(Path(g.runDir)), g.takeBack()); err != nil {
 		return fmt.Errorf("gate: %w", err)
 	}
 	return nil
 }
+
+// Guards tells whether the gate's key is that of spki (DER).
+func (g *Gate) Guards(spki []byte) bool { return g.spki == digest(spki) }
 
 // Open tells whether the gate is open.
 func (g *Gate) Open() bool { return g.open }
@@ -203,5 +218,5 @@ func (g *Gate) Signer() (crypto.Signer, error) {
 	if !g.open {
 		return nil, fmt.Errorf("gate: %w", ErrShut)
 	}
-	return g.key, nil
+	return g.credential.Key, nil
 }

@@ -1,13 +1,16 @@
 package gate_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -41,6 +44,29 @@ func newBench(t *testing.T) bench {
 	return bench{key, spki, t.TempDir()}
 }
 
+func (b bench) credential() gate.Credential {
+	return gate.Credential{Key: b.key, SPKI: b.spki, Certificate: append([]byte("certificate "), b.spki...), KeyFile: append([]byte("key "), b.spki...)}
+}
+
+// handedOut tells whether other programs have the credential, and nothing else.
+func (b bench) handedOut(t *testing.T, dir string) bool {
+	t.Helper()
+	path := gate.IdentityPath(dir)
+	certificate, certErr := os.ReadFile(filepath.Join(path, "certificate.pem"))
+	key, keyErr := os.ReadFile(filepath.Join(path, "key.pem"))
+	if errors.Is(certErr, fs.ErrNotExist) && errors.Is(keyErr, fs.ErrNotExist) {
+		return false
+	}
+	if certErr != nil || keyErr != nil || !bytes.HasSuffix(certificate, b.spki) || !bytes.HasSuffix(key, b.spki) {
+		t.Errorf("handed out: %q %v, %q %v", certificate, certErr, key, keyErr)
+	}
+	info, err := os.Stat(filepath.Join(path, "key.pem"))
+	if err != nil || info.Mode().Perm()&0o007 != 0 {
+		t.Errorf("the key's mode is %v, %v", info.Mode(), err)
+	}
+	return true
+}
+
 func (b bench) report(status device.Status) *device.Report {
 	inv := device.Inventory{ReadAt: time.Now(), Keys: []device.Key{{ID: "device", Role: device.RoleDevice, Public: b.key.Public(), SPKI: b.spki}}}
 	return device.NewReport(inv, []device.Finding{{Check: "debian", Key: "device", Status: status}})
@@ -72,7 +98,7 @@ func TestAdmit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t)
-			g, err := gate.New(tt.policy, b.dir, b.key, b.spki)
+			g, err := gate.New(tt.policy, b.dir, b.credential())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,6 +129,9 @@ func check(t *testing.T, g *gate.Gate, b bench, open bool) {
 	if open && signer != b.key {
 		t.Error("another key was handed out")
 	}
+	if got := b.handedOut(t, b.dir); got != open {
+		t.Errorf("other programs have a credential: %v, want %v", got, open)
+	}
 	if !open && !errors.Is(err, gate.ErrShut) {
 		t.Errorf("Signer: %v", err)
 	}
@@ -110,7 +139,7 @@ func check(t *testing.T, g *gate.Gate, b bench, open bool) {
 
 func TestLaterReports(t *testing.T) {
 	b := newBench(t)
-	g, err := gate.New(gate.Acknowledged, b.dir, b.key, b.spki)
+	g, err := gate.New(gate.Acknowledged, b.dir, b.credential())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +159,7 @@ func TestLaterReports(t *testing.T) {
 	if err := g.Admit(t.Context(), &cloud{}, b.report(device.Pass)); err != nil {
 		t.Fatal(err)
 	}
-	again, err := gate.New(gate.Acknowledged, b.dir, b.key, b.spki) // a restart
+	again, err := gate.New(gate.Acknowledged, b.dir, b.credential()) // a restart
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,11 +167,11 @@ func TestLaterReports(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	if _, err := gate.New("open", t.TempDir(), nil, nil); err == nil {
+	if _, err := gate.New("open", t.TempDir(), gate.Credential{}); err == nil {
 		t.Error("an unknown policy was taken")
 	}
 	b := newBench(t)
-	g, err := gate.New(gate.Local, b.dir, nil, nil)
+	g, err := gate.New(gate.Local, b.dir, gate.Credential{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +208,7 @@ func TestMove(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			old, next := newBench(t), newBench(t)
-			g, err := gate.New(tt.policy, old.dir, old.key, old.spki)
+			g, err := gate.New(tt.policy, old.dir, old.credential())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,7 +222,7 @@ func TestMove(t *testing.T) {
 				{ID: "ek", Role: device.RoleEK, Public: old.key.Public(), SPKI: old.spki},
 			}}, []device.Finding{{Check: "debian", Key: "device", Status: tt.status}, {Check: "roca", Key: "ek", Status: tt.ek}})
 			c := &cloud{err: tt.cloud}
-			if err := g.Move(t.Context(), c, r, next.key, next.spki); !errors.Is(err, tt.want) {
+			if err := g.Move(t.Context(), c, r, next.credential()); !errors.Is(err, tt.want) {
 				t.Errorf("Move: %v, want %v", err, tt.want)
 			}
 			if c.seen != 1 {
@@ -201,7 +230,7 @@ func TestMove(t *testing.T) {
 			}
 			before := bench{next.key, next.spki, old.dir}
 			if !tt.moved {
-				before.key = old.key
+				before.key, before.spki = old.key, old.spki
 			}
 			check(t, g, before, tt.open)
 			if tt.moved { // a report on the old key does not open it any more
@@ -215,14 +244,14 @@ func TestMove(t *testing.T) {
 
 func TestReset(t *testing.T) {
 	old, next := newBench(t), newBench(t)
-	g, err := gate.New(gate.Acknowledged, old.dir, next.key, next.spki)
+	g, err := gate.New(gate.Acknowledged, old.dir, next.credential())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := g.Admit(t.Context(), &cloud{}, next.report(device.Pass)); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Reset(old.key, old.spki); err != nil {
+	if err := g.Reset(old.credential()); err != nil {
 		t.Fatal(err)
 	}
 	check(t, g, old, false)

@@ -9,7 +9,8 @@
 // Going over to another pair is one rename, so that certificate and key are
 // always those of one pair. A directory called identity, put there with the
 // image or by hand, is the first credential; the first switch moves it to
-// credentials/first.
+// credentials/first. It alone may be without key.pem: its key is then where the
+// configuration says, such as at a handle of the TPM.
 package identity
 
 import (
@@ -244,10 +245,11 @@ func (s *Store) Use(id string) error {
 	if current == id {
 		return nil
 	}
-	for _, file := range []string{s.KeyPath(id), s.CertificatePath(id)} {
-		if _, err := s.read(file); err != nil {
-			return err
-		}
+	if _, err := s.Certificate(id); err != nil {
+		return err
+	}
+	if _, err := s.Key(id); err != nil && (id != First || !errors.Is(err, fs.ErrNotExist)) {
+		return err
 	}
 	if err := s.use(id); err != nil {
 		return fmt.Errorf("identity: use %s: %w", id, err)

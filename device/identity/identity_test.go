@@ -130,6 +130,20 @@ func TestFirst(t *testing.T) {
 	}
 }
 
+// TestFirstWithoutKey has the key of the first credential elsewhere.
+func TestFirstWithoutKey(t *testing.T) {
+	s := &identity.Store{Dir: t.TempDir()}
+	must(t, durable.Dir(filepath.Join(s.Dir, "identity"), 0o700))
+	must(t, durable.WriteFile(filepath.Join(s.Dir, "identity/certificate.pem"), []byte("chain"), 0o600))
+	must(t, s.Recover())
+	must(t, s.Put("a", []byte("x"), []byte("y")))
+	must(t, s.Use("a"))
+	must(t, s.Use(identity.First))
+	if chain, err := s.Certificate(""); string(chain) != "chain" {
+		t.Errorf("%q, %v", chain, err)
+	}
+}
+
 func TestStrangeLink(t *testing.T) {
 	for _, target := range []string{"/etc", "credentials/../x", "credentials", "credentials/a/b", "credentials/A"} {
 		s := &identity.Store{Dir: t.TempDir()}

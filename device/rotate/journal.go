@@ -153,6 +153,9 @@ func parseState(b []byte) (*State, error) {
 	if s.Rotation == nil {
 		return s, nil
 	}
+	if s.Rotation.Step == stepRetire && len(s.Ended) == 0 {
+		return nil, errors.New("the old key is to go although no rotation has ended")
+	}
 	return s, s.Rotation.valid()
 }
 
@@ -162,6 +165,9 @@ func (r *Rotation) valid() error {
 	}
 	if r.Back && r.Final {
 		return errors.New("it goes back although there is no way back")
+	}
+	if r.Step == stepRetire && !r.Final {
+		return errors.New("the old key is to go although there is a way back")
 	}
 	if err := identity.CheckID(r.New.ID); err != nil {
 		return err

@@ -59,22 +59,24 @@ func TestJournalUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
-		"empty":           "",
-		"cut":             underWay[:len(underWay)/2],
-		"zeros":           string(make([]byte, 300)),
-		"other version":   strings.Replace(underWay, "rotation/1", "rotation/2", 1),
-		"no version":      `{}`,
-		"unknown field":   strings.Replace(underWay, `"step"`, `"bonus":1,"step"`, 1),
-		"unknown step":    strings.Replace(underWay, `"try"`, `"dance"`, 1),
-		"no step":         strings.Replace(underWay, `"try"`, `""`, 1),
-		"path as an id":   strings.Replace(underWay, `"r1"`, `"../r1"`, 1),
-		"path as the old": strings.Replace(underWay, `"first"`, `"/etc"`, 1),
-		"one credential":  strings.Replace(underWay, `"r1"`, `"first"`, 1),
-		"no way at all":   strings.Replace(underWay, `"step"`, `"back":true,"final":true,"step"`, 1),
-		"two documents":   underWay + underWay,
-		"other outcome":   `{"schema":"keyvet.rotation/1","ended":[{"status":"PERHAPS","time":"2026-01-01T00:00:00Z"}]}`,
-		"many outcomes":   `{"schema":"keyvet.rotation/1","ended":[` + strings.Repeat(`{"status":"FAILED","time":"2026-01-01T00:00:00Z"},`, 8) + `{"status":"FAILED","time":"2026-01-01T00:00:00Z"}]}`,
-		"huge":            underWay + strings.Repeat(" ", 1<<16),
+		"empty":             "",
+		"cut":               underWay[:len(underWay)/2],
+		"zeros":             string(make([]byte, 300)),
+		"other version":     strings.Replace(underWay, "rotation/1", "rotation/2", 1),
+		"no version":        `{}`,
+		"unknown field":     strings.Replace(underWay, `"step"`, `"bonus":1,"step"`, 1),
+		"unknown step":      strings.Replace(underWay, `"try"`, `"dance"`, 1),
+		"no step":           strings.Replace(underWay, `"try"`, `""`, 1),
+		"path as an id":     strings.Replace(underWay, `"r1"`, `"../r1"`, 1),
+		"path as the old":   strings.Replace(underWay, `"first"`, `"/etc"`, 1),
+		"one credential":    strings.Replace(underWay, `"r1"`, `"first"`, 1),
+		"no way at all":     strings.Replace(underWay, `"step"`, `"back":true,"final":true,"step"`, 1),
+		"retired too early": strings.Replace(underWay, `"try"`, `"retire"`, 1),
+		"retired for none":  strings.Replace(underWay, `"try"`, `"retire","final":true`, 1),
+		"two documents":     underWay + underWay,
+		"other outcome":     `{"schema":"keyvet.rotation/1","ended":[{"status":"PERHAPS","time":"2026-01-01T00:00:00Z"}]}`,
+		"many outcomes":     `{"schema":"keyvet.rotation/1","ended":[` + strings.Repeat(`{"status":"FAILED","time":"2026-01-01T00:00:00Z"},`, 8) + `{"status":"FAILED","time":"2026-01-01T00:00:00Z"}]}`,
+		"huge":              underWay + strings.Repeat(" ", 1<<16),
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -109,6 +111,8 @@ func TestEndedIsBounded(t *testing.T) {
 
 func FuzzJournal(f *testing.F) {
 	f.Add([]byte(underWay))
+	f.Add([]byte(`{"schema":"keyvet.rotation/1","rotation":{"key":"ecdsa-p256","step":"retire","final":true,"started":"2026-01-01T00:00:00Z","retireAt":"2026-01-01T00:00:00Z",
+"old":{"id":"first"},"new":{"id":"a"}},"ended":[{"status":"SUCCEEDED","time":"2026-01-01T00:00:00Z"}]}`))
 	f.Add([]byte(`{"schema":"keyvet.rotation/1","ended":[{"status":"FAILED","time":"2026-01-01T00:00:00Z"}]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		journal := journalOn(string(content))

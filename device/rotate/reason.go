@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -13,11 +14,11 @@ import (
 // that it did not work this time.
 var (
 	ErrThrottled = errors.New("too many requests")
-	ErrRejected  = errors.New("rejected")               // the cloud said no, and will again
-	ErrJobEnded  = errors.New("the job has ended")      // canceled, timed out, removed
-	ErrKeyGone   = errors.New("the key is gone")        // as after a reset of the TPM
-	ErrTPMFull   = errors.New("the TPM has no room")    // for one more key
-	ErrAlgorithm = errors.New("the algorithm is no-go") // not on this TPM, or not on its firmware
+	ErrRejected  = errors.New("rejected")                          // the cloud said no, and will again
+	ErrJobEnded  = errors.New("the job has ended")                 // canceled, timed out, removed, unknown
+	ErrKeyGone   = errors.New("the key is gone")                   // as after a reset of the TPM
+	ErrTPMFull   = errors.New("the TPM has no room")               // for one more key
+	ErrAlgorithm = errors.New("the algorithm is not for this TPM") // or not for its firmware
 )
 
 // What [Engine.Run] and [Engine.Resume] answer with.
@@ -27,6 +28,8 @@ var (
 	// ErrWaits says that a rotation is under way and waits: for a connection,
 	// mostly. The next [Engine.Resume] goes on with it.
 	ErrWaits = errors.New("the rotation waits")
+	// ErrGrace comes with ErrWaits where all is done but to remove the old key.
+	ErrGrace = errors.New("the old key has its grace")
 )
 
 // The reason codes of rotations, besides those of the checks.
@@ -77,16 +80,20 @@ func because(reason device.ReasonCode, format string, args ...any) error {
 	return &Error{reason, fmt.Errorf(format, args...)}
 }
 
-// codes are the reasons by which the failure of a call is told.
-type codes struct{ throttled, rejected, timeout, other device.ReasonCode }
+// codes are the reasons by which the failure of a call is told, and how long
+// one may take.
+type codes struct {
+	throttled, rejected, timeout, other device.ReasonCode
+	within                              time.Duration
+}
 
 var (
-	ofMake     = codes{ReasonMakeFailed, ReasonMakeFailed, ReasonMakeTimeout, ReasonMakeFailed}
-	ofCreate   = codes{ReasonCreateThrottled, ReasonCreateRejected, ReasonCreateTimeout, ReasonCreateFailed}
-	ofActivate = codes{ReasonNotActivated, ReasonNotActivated, ReasonNotActivated, ReasonNotActivated}
-	ofConfirm  = codes{ReasonCommitFailed, ReasonCommitRejected, ReasonCommitTimeout, ReasonCommitFailed}
-	ofGate     = codes{ReasonGateRefused, ReasonGateRefused, ReasonGateRefused, ReasonGateRefused}
-	ofStore    = codes{ReasonStore, ReasonStore, ReasonStore, ReasonStore}
+	ofMake     = codes{ReasonMakeFailed, ReasonMakeFailed, ReasonMakeTimeout, ReasonMakeFailed, makeTimeout}
+	ofCreate   = codes{ReasonCreateThrottled, ReasonCreateRejected, ReasonCreateTimeout, ReasonCreateFailed, callTimeout}
+	ofActivate = codes{ReasonNotActivated, ReasonNotActivated, ReasonNotActivated, ReasonNotActivated, callTimeout}
+	ofConfirm  = codes{ReasonCommitFailed, ReasonCommitRejected, ReasonCommitTimeout, ReasonCommitFailed, callTimeout}
+	ofGate     = codes{ReasonGateRefused, ReasonGateRefused, ReasonGateRefused, ReasonGateRefused, moveTimeout}
+	ofStore    = codes{ReasonStore, ReasonStore, ReasonStore, ReasonStore, callTimeout}
 )
 
 // reason gives err its reason, unless it has one.

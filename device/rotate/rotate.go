@@ -55,7 +55,8 @@ type Vetter interface {
 	Vet(context.Context, device.Key) []device.Finding
 }
 
-// Cloud makes sessions.
+// Cloud makes sessions. The engine has one at a time open, so that one client
+// id does for all.
 type Cloud interface {
 	// Dial makes a session by a credential of the store, [Claim] or
 	// [Configured], proven by a round trip. The context is for dialling alone.
@@ -129,7 +130,7 @@ type Request struct {
 	Job     Job            `json:"job,omitzero"`
 	Key     string         `json:"key"` // algorithm; "" is ecdsa-p256
 	// From is the credential that asks for the new one: "" for the one in use
-	// in the store, else Claim or Configured.
+	// in the store; Claim or Configured only as long as there is none.
 	From string `json:"-"` // Rotation.Old.ID has it
 }
 
@@ -142,12 +143,16 @@ type Engine struct {
 	Cloud   Cloud
 	Gate    Gate
 
-	CommonName string                      // in the certificate request
-	Subject    string                      // the common name that the certificate has to have; "" is any
-	Grace      time.Duration               // from success to the end of the old key
-	EndClaim   func(context.Context) error // deletes the claim after first provisioning; nil: it stays
+	CommonName string        // in the certificate request
+	Subject    string        // the common name that the certificate has to have; "" is any
+	Grace      time.Duration // from success to the end of the old key
 
-	Attempts int                                  // of a call that fails, but was not refused; 0 is 3
+	// EndOld takes away an old credential, or a key, that is not in the store:
+	// Claim, Configured, or identity.First where its key is elsewhere. It may be
+	// asked again. nil: they stay.
+	EndOld func(ctx context.Context, credential string) error
+
+	Attempts int                                  // of a call that fails, but was not refused; 0 is 5
 	Now      func() time.Time                     // nil is time.Now
 	Pause    func(context.Context, time.Duration) // between attempts; nil is a timer
 	Watch    func(step string, back bool)         // told of each step as it begins; may be nil
@@ -157,8 +162,10 @@ type Engine struct {
 // Deadlines of single calls. A TPM may take minutes to make an RSA key.
 const (
 	makeTimeout = 10 * time.Minute
+	moveTimeout = 10 * time.Minute // every key is vetted for the report
 	dialTimeout = 2 * time.Minute
 	callTimeout = time.Minute
+	tellTimeout = 15 * time.Second // of a step, which is a courtesy
 	maxPause    = 30 * time.Second
 )
 
@@ -515,7 +522,7 @@ func (w *walk) ask(ctx context.Context, session func(context.Context) (Session, 
 		if err != nil {
 			return err
 		}
-		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, names.within)
 		err = call(callCtx, s)
 		cancel()
 		var named *Error
@@ -546,7 +553,8 @@ func (w *walk) again(ctx context.Context, count *int) (bool, error) {
 	if *count >= w.attempts() {
 		return false, nil
 	}
-	d := mathrand.N(min(maxPause, time.Second<<min(*count, 10)))
+	d := min(maxPause, time.Second<<min(*count, 10)) // a new certificate takes some seconds to be known everywhere
+	d = d/2 + mathrand.N(d/2)
 	if w.Pause != nil {
 		w.Pause(ctx, d)
 		return true, nil
@@ -564,7 +572,7 @@ func (e *Engine) attempts() int {
 	if e.Attempts > 0 {
 		return e.Attempts
 	}
-	return 3
+	return 5
 }
 
 func (e *Engine) now() time.Time {

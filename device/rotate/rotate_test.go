@@ -253,7 +253,7 @@ func TestGrace(t *testing.T) {
 	}
 	waits := func() {
 		t.Helper()
-		if _, err := b.engine.Resume(t.Context()); !errors.Is(err, rotate.ErrWaits) {
+		if _, err := b.engine.Resume(t.Context()); !errors.Is(err, rotate.ErrWaits) || !errors.Is(err, rotate.ErrGrace) {
 			t.Errorf("within the grace: %v", err)
 		}
 		count(2)

@@ -275,6 +275,9 @@ func (w *walk) enrol(ctx context.Context, s *State) error {
 		w.log().Warn("the certificate is perhaps activated already", "error", err)
 		err = nil
 	}
+	if err == nil {
+		r.Token = ""
+	}
 	return err
 }
 
@@ -319,6 +322,8 @@ func (w *walk) tellStep(ctx context.Context, session Session) error {
 	if r.Job.ID == "" {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
 	err := session.Tell(ctx, r.Job, InProgress, map[string]string{"step": r.Step})
 	if errors.Is(err, ErrJobEnded) {
 		return err
@@ -387,9 +392,7 @@ func (w *walk) commit(ctx context.Context, s *State) error {
 	if err != nil {
 		return err
 	}
-	tellCtx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if err := w.tellStep(tellCtx, session); err != nil {
+	if err := w.tellStep(ctx, session); err != nil {
 		return ofConfirm.reason(err)
 	}
 	if err := w.Store.Use(r.New.ID); err != nil {
@@ -497,16 +500,22 @@ func (w *walk) retire(ctx context.Context, s *State) error {
 		}
 	}
 	if !w.due() {
-		return fmt.Errorf("rotate: %w: the old key goes at %s", ErrWaits, r.RetireAt.Format(time.RFC3339))
+		return fmt.Errorf("rotate: %w: %w, until %s", ErrWaits, ErrGrace, r.RetireAt.Format(time.RFC3339))
 	}
-	switch r.Old.ID {
-	case Configured: // the operator's
-		return nil
-	case Claim:
-		if w.EndClaim == nil {
-			return nil
+	stored := r.Old.ID != Claim && r.Old.ID != Configured
+	elsewhere := !stored
+	if r.Old.ID == identity.First { // there, and without its key
+		_, noKey := w.Store.Key(r.Old.ID)
+		_, noChain := w.Store.Certificate(r.Old.ID)
+		elsewhere = noChain == nil && errors.Is(noKey, fs.ErrNotExist)
+	}
+	if elsewhere && w.EndOld != nil {
+		if err := w.EndOld(ctx, r.Old.ID); err != nil && !errors.Is(err, ErrKeyGone) {
+			return ofStore.reason(err)
 		}
-		return w.EndClaim(ctx)
+	}
+	if !stored {
+		return nil
 	}
 	return w.destroy(ctx, r.Old.ID)
 }

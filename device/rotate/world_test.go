@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/big"
 	"slices"
@@ -38,9 +39,9 @@ type world struct {
 	calls        map[string]int
 	made         int // keys
 	badKey       device.ReasonCode
-	cancelAt     string // the step at which the job is canceled
-	confirms     bool   // the issuer retires the old certificate when the new one is confirmed
-	claimEnded   bool
+	cancelAt     string                  // the step at which the job is canceled
+	confirms     bool                    // the issuer retires the old certificate when the new one is confirmed
+	ended        string                  // the old credential that is not in the store
 	shape        func(*x509.Certificate) // of the certificates that are issued
 	gone         map[int]bool            // keys that the TPM lost
 	now          time.Time
@@ -219,6 +220,9 @@ func usable(w *world, store *identity.Store, id string) (certificateID string, e
 		return "", err
 	}
 	file, err := store.Key(id)
+	if id == identity.First && errors.Is(err, fs.ErrNotExist) {
+		file, err = pool()[0], nil // at its handle
+	}
 	if err != nil {
 		return "", err
 	}
@@ -417,12 +421,15 @@ func boot(w *world, disk durable.FS, power *durabletest.Power) *rotate.Engine {
 		Journal: rotate.File{Path: rotate.JournalPath(stateDir), Disk: d}, Store: store,
 		Keys: keys{w, power}, Vetter: w, Cloud: cloud{w, &identity.Store{Dir: stateDir, Disk: durable.Disk{FS: disk}}, power}, Gate: gate{w, power},
 		CommonName: thing, Grace: grace,
-		EndClaim: func(context.Context) error {
-			return w.call(power, "end claim", func() error { w.claimEnded = true; return nil })
+		EndOld: func(_ context.Context, id string) error {
+			return w.call(power, "end", func() error { w.ended = id; return nil })
 		},
 		Now: func() time.Time { return w.now }, Pause: func(_ context.Context, d time.Duration) { w.now = w.now.Add(d) },
 	}
 }
+
+// atHandle is a first credential in place whose key is at a handle of the TPM.
+const atHandle = ".handle"
 
 // device0 is a device and its world before a rotation.
 func device0(t *testing.T, first string) (*world, *durabletest.Disk) {
@@ -437,9 +444,12 @@ func device0(t *testing.T, first string) (*world, *durabletest.Disk) {
 	must(t, err)
 	c := w.issue(key.Public(), thing)
 	w.certificates[c.ID] = certificate{spkiOf(key.Public()), true}
-	if first == identity.First {
+	if first == identity.First || first == atHandle {
 		must(t, store.Disk.Dir(stateDir+"/identity", 0o700))
-		must(t, store.Disk.WriteFile(stateDir+"/identity/key.pem", pool()[0], 0o600))
+		if first == identity.First {
+			must(t, store.Disk.WriteFile(stateDir+"/identity/key.pem", pool()[0], 0o600))
+		}
+		first = identity.First
 		must(t, store.Disk.WriteFile(stateDir+"/identity/certificate.pem", c.PEM, 0o600))
 	} else {
 		must(t, store.Put(first, c.PEM, pool()[0]))

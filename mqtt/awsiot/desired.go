@@ -19,22 +19,11 @@ const maxCheckToken = 128
 // calls f once for a token, and f must not take long itself. What the shadow
 // desires besides, or in another shape, is left alone and logged once.
 func (c *Client) OnDesiredCheck(ctx context.Context, f func(token string)) error {
-	var mu sync.Mutex
-	var last desiredCheck
+	var known desires
 	tell := func(desired desiredCheck, err error) {
 		if err != nil {
 			c.logOnce("desired check is left alone", err)
-			return
-		}
-		mu.Lock()
-		// Messages may overtake each other; a version that is not told is new.
-		stale := desired.Version > 0 && desired.Version < last.Version
-		news := !stale && desired.Token != "" && desired.Token != last.Token
-		if news {
-			last = desired
-		}
-		mu.Unlock()
-		if news {
+		} else if known.news(desired) {
 			f(desired.Token)
 		}
 	}
@@ -67,6 +56,25 @@ func (c *Client) AcknowledgeCheck(ctx context.Context, token string) error {
 type desiredCheck struct {
 	Token   string
 	Version int64
+}
+
+// desires remembers the last token that was told.
+type desires struct {
+	mu   sync.Mutex
+	last desiredCheck
+}
+
+// news tells whether a token is to be told. Messages may overtake each other;
+// one whose version is not told is taken for the newest.
+func (d *desires) news(desired desiredCheck) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stale := desired.Version > 0 && desired.Version < d.last.Version
+	if stale || desired.Token == "" || desired.Token == d.last.Token {
+		return false
+	}
+	d.last = desired
+	return true
 }
 
 // parseDelta reads an update/delta.

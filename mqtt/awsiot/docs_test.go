@@ -271,6 +271,10 @@ func TestPoliciesRefuse(t *testing.T) {
 			"iot:Connect client/gateway-0042", "iot:Publish topic/$aws/certificates/create/json", "iot:Publish topic/$aws/provisioning-templates/keyvet-first/provision/json",
 			"iot:Publish topic/$aws/provisioning-templates/other/provision/json", "iot:Subscribe topicfilter/$aws/certificates/#",
 		},
+		"challenge": {
+			"iot:Connect client/gateway-0042", "iot:Publish topic/keyvet/another/challenge/answer", "iot:Publish topic/keyvet/gateway-0042/challenge",
+			"iot:Subscribe topicfilter/keyvet/+/challenge", "iot:Subscribe topicfilter/keyvet/gateway-0042/#", "iot:Receive topic/keyvet/another/challenge",
+		},
 		"rotate-by-topics": {
 			"iot:Connect client/gateway-0042", "iot:Publish topic/keyvet/another/certificate/create", "iot:Publish topic/keyvet/gateway-0042/certificate/create/accepted",
 			"iot:Subscribe topicfilter/keyvet/+/certificate/create/accepted", "iot:Publish topic/$aws/certificates/create-from-csr/json",
@@ -443,6 +447,7 @@ func sameJSON(t *testing.T, what string, v any, file string) {
 func TestStack(t *testing.T) {
 	stack := template(t)
 	sameJSON(t, "DevicePolicy", resource(t, stack, "DevicePolicy", "AWS::IoT::Policy")["PolicyDocument"], "device-policy.json")
+	sameJSON(t, "ChallengePolicy", resource(t, stack, "ChallengePolicy", "AWS::IoT::Policy")["PolicyDocument"], "challenge-policy.json")
 	sameJSON(t, "ClaimPolicy", resource(t, stack, "ClaimPolicy", "AWS::IoT::Policy")["PolicyDocument"], "claim-policy.json")
 	choice := resource(t, stack, "RotatePolicy", "AWS::IoT::Policy")["PolicyDocument"].(map[string]any)["Fn::If"].([]any)
 	if choice[0] != "ByTopics" {
@@ -468,7 +473,7 @@ func TestStack(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if !slices.Equal(slices.Compact(names), []string{"keyvet-device", "keyvet-rotate"}) {
+	if !slices.Equal(slices.Compact(names), []string{"keyvet-challenge", "keyvet-device", "keyvet-rotate"}) {
 		t.Errorf("provisioning attaches %v", names)
 	}
 	checkReferences(t, stack)
@@ -603,7 +608,7 @@ func python(t *testing.T, function, boto3, call string, event any) string {
 // Finding Format requires, within their lengths.
 func TestSecurityHub(t *testing.T) {
 	sent := sentFindings(t)
-	event := map[string]any{"reportId": sent.doc["reportId"], "verdict": sent.doc["verdict"], "findings": sent.doc["findings"], "thingName": thing, "receivedAt": 1700000000123}
+	event := map[string]any{"reportId": sent.doc["reportId"], "verdict": sent.doc["verdict"], "findings": sent.doc["findings"], "thingName": thing, "receivedAt": int64(1700000000123)}
 	out := python(t, "SecurityHubFunction", `
 class Hub:
     def batch_import_findings(self, Findings):

@@ -185,7 +185,7 @@ func (c *Client) updateJob(ctx context.Context, job *Job, status JobStatus, deta
 		}
 	}
 	switch {
-	case rejected.Code == "TerminalStateReached", rejected.Code == "InvalidStateTransition", state.Status.Ended():
+	case rejected.Code == "TerminalStateReached", rejected.Code == "InvalidStateTransition" && !state.known(), state.Status.Ended():
 		return fmt.Errorf("%w: %w", ErrJobEnded, err)
 	case rejected.Code == "VersionMismatch":
 		return fmt.Errorf("%w: %w", ErrVersionMismatch, err)

@@ -161,6 +161,8 @@ func TestUpdateJob(t *testing.T) {
 		{"cancelled", reject(`{"code":"VersionMismatch","executionState":{"status":"CANCELED","versionNumber":4}}`), awsiot.ErrJobEnded, "", "CANCELED", 4},
 		{"timed out", reject(`{"code":"InvalidStateTransition","executionState":{"status":"TIMED_OUT","versionNumber":4}}`), awsiot.ErrJobEnded, "", "TIMED_OUT", 4},
 		{"over", reject(`{"code":"TerminalStateReached"}`), awsiot.ErrJobEnded, "", "IN_PROGRESS", 3},
+		{"over, without a state", reject(`{"code":"InvalidStateTransition"}`), awsiot.ErrJobEnded, "", "IN_PROGRESS", 3},
+		{"not to be had", reject(`{"code":"InvalidStateTransition","executionState":{"status":"QUEUED","versionNumber":4}}`), nil, "InvalidStateTransition", "QUEUED", 4},
 		{"our own, whose reply was lost", reject(`{"code":"VersionMismatch","executionState":{"status":"SUCCEEDED","statusDetails":{"step":"make"},"versionNumber":4}}`),
 			nil, "", "SUCCEEDED", 4},
 		{"the same of another", reject(`{"code":"InvalidStateTransition","executionState":{"status":"SUCCEEDED","statusDetails":{"step":"x"},"versionNumber":4}}`),
@@ -173,7 +175,8 @@ func TestUpdateJob(t *testing.T) {
 		err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, details)
 		good := err == nil
 		if tt.err != nil || tt.text != "" {
-			good = err != nil && strings.Contains(err.Error(), tt.text) && (tt.err == nil || errors.Is(err, tt.err))
+			good = err != nil && strings.Contains(err.Error(), tt.text) && (tt.err == nil || errors.Is(err, tt.err)) &&
+				(tt.err == awsiot.ErrJobEnded) == errors.Is(err, awsiot.ErrJobEnded)
 		}
 		if !good {
 			t.Errorf("%s: %v", tt.name, err)

@@ -63,9 +63,9 @@ func (c *cloud) OnConnect(cl *mochi.Client, _ packets.Packet) error {
 	case c.server.strikes(func(f Faults) bool { return f.RefuseConnects }):
 		return errors.New("fault: connects are refused")
 	case c.server.strikes(func(f Faults) bool { return f.Connack5 }):
-		return c.refuse(cl, 5)
+		return c.refuse(cl, 5, "fault")
 	case c.server.strikes(func(f Faults) bool { return f.Connack7 }):
-		return c.refuse(cl, 7)
+		return c.refuse(cl, 7, "fault")
 	case c.server.strikes(func(f Faults) bool { return f.NoConnack }):
 		_ = p.SetDeadline(time.Time{})
 		_, _ = io.Copy(io.Discard, p)
@@ -74,6 +74,8 @@ func (c *cloud) OnConnect(cl *mochi.Client, _ packets.Packet) error {
 		return errors.New("client id is too long")
 	case c.server.quotas && c.tooSoon(cl.ID):
 		return errors.New("a second CONNECT of this client id within a second")
+	case !c.may(cl, connect, cl.ID):
+		return c.refuse(cl, 7, "the policy does not allow client id "+cl.ID)
 	}
 	// The broker would say DISCONNECT to the old connection, which MQTT 3.1.1
 	// does not know.
@@ -86,9 +88,10 @@ func (c *cloud) OnConnect(cl *mochi.Client, _ packets.Packet) error {
 	return nil
 }
 
-func (c *cloud) refuse(cl *mochi.Client, code byte) error {
+// refuse says no by a CONNACK; 7 is what AWS IoT says to who is not authorised.
+func (c *cloud) refuse(cl *mochi.Client, code byte, why string) error {
 	err := cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code})
-	return errors.Join(fmt.Errorf("fault: CONNACK %d", code), err)
+	return errors.Join(fmt.Errorf("CONNACK %d: %s", code, why), err)
 }
 
 // tooSoon notes a CONNECT and tells whether it came within a second of the last.
@@ -106,23 +109,26 @@ func (c *cloud) tooSoon(id string) bool {
 	return soon
 }
 
-// OnACLCheck is the policy: a device has its own thing's topics and those of
-// fleet provisioning, a claim the latter alone.
-func (c *cloud) OnACLCheck(cl *mochi.Client, topic string, _ bool) bool {
+// OnACLCheck is asked with a filter that is being subscribed to, which allowed
+// has looked at already, and with the topic of a message that is to be delivered.
+func (c *cloud) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
+	if write {
+		return c.may(cl, publishTo, topic)
+	}
+	return c.may(cl, receive, topic) || c.may(cl, subscribe, topic)
+}
+
+// may tells what the policy of the client's certificate says.
+func (c *cloud) may(cl *mochi.Client, action, on string) bool {
 	p, ok := cl.Net.Conn.(*peer)
 	if !ok {
 		return false
 	}
-	prefixes := []string{createFromCSR, provisionPrefix}
-	if !p.claim {
-		prefixes = append(prefixes, "$aws/things/"+p.thing+"/", "keyvet/"+p.thing+"/")
+	policy := c.server.devicePolicy
+	if p.claim {
+		policy = c.server.claimPolicy
 	}
-	for _, prefix := range prefixes {
-		if strings.HasPrefix(topic, prefix) {
-			return true
-		}
-	}
-	return false
+	return policy.allows(action, on, cl.ID, p.thing)
 }
 
 // OnPacketRead ends the connection, without a word as AWS IoT does, on an
@@ -166,7 +172,7 @@ func (c *cloud) allowed(cl *mochi.Client, pk packets.Packet) error {
 		case len(pk.Payload) > maxPayload:
 			return fmt.Errorf("payload of %d bytes", len(pk.Payload))
 		}
-		return c.allowedTopic(cl, pk.TopicName)
+		return c.allowedTopic(cl, publishTo, pk.TopicName)
 	case packets.Subscribe:
 		added := len(pk.Filters)
 		for _, sub := range pk.Filters {
@@ -181,7 +187,7 @@ func (c *cloud) allowed(cl *mochi.Client, pk packets.Packet) error {
 			if sub.Qos > 1 {
 				return errors.New("QoS 2 is not supported")
 			}
-			if err := c.allowedTopic(cl, sub.Filter); err != nil {
+			if err := c.allowedTopic(cl, subscribe, sub.Filter); err != nil {
 				return err
 			}
 		}
@@ -189,12 +195,12 @@ func (c *cloud) allowed(cl *mochi.Client, pk packets.Packet) error {
 	return nil
 }
 
-func (c *cloud) allowedTopic(cl *mochi.Client, topic string) error {
+func (c *cloud) allowedTopic(cl *mochi.Client, action, topic string) error {
 	switch {
 	case len(topic) > maxTopic || strings.Count(topic, "/") > maxSlashes:
 		return fmt.Errorf("topic %.80q… is too long or too deep", topic)
-	case !c.OnACLCheck(cl, topic, false):
-		return fmt.Errorf("the policy does not allow topic %q", topic)
+	case !c.may(cl, action, topic):
+		return fmt.Errorf("the policy does not allow %s%s", action, topic)
 	}
 	return nil
 }
@@ -283,6 +289,9 @@ func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
 	}
 	body := encode(payload)
 	for cl, qos := range to {
+		if !c.may(cl, receive, topic) {
+			continue
+		}
 		pk := packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos},
 			TopicName:   topic, Payload: body, Created: time.Now().Unix(),

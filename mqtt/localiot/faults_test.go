@@ -462,3 +462,48 @@ func TestUpdateShadow(t *testing.T) {
 		t.Error("took nonsense")
 	}
 }
+
+// A policy that is given holds: the client id has to be the thing's name, and
+// what it does not name ends the connection or does not arrive.
+func TestGivenPolicies(t *testing.T) {
+	thing := "${iot:Connection.Thing.ThingName}"
+	s, err := localiot.Start(localiot.Options{Dir: t.TempDir(), DevicePolicies: [][]byte{[]byte(strings.ReplaceAll(`{"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Action": "iot:Connect", "Resource": "arn:aws:iot:r:a:client/THING"},
+		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:r:a:topic/$aws/things/THING/jobs/*"},
+		{"Effect": "Allow", "Action": "iot:Subscribe", "Resource": "arn:aws:iot:r:a:topicfilter/$aws/things/THING/jobs/*"},
+		{"Effect": "Allow", "Action": "iot:Receive", "Resource": "arn:aws:iot:r:a:topic/$aws/things/THING/jobs/get/*"}]}`, "THING", thing))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	cert := enrol(t, s, "gw")
+	d := with(t, s, cert, "gw")
+	if a, _ := d.job("get", ``); a == nil {
+		t.Error("no answer")
+	}
+	d.write(publish("$aws/things/gw/jobs/start-next", `{}`, 0, false))
+	if !d.pings() {
+		t.Error("received what it may not")
+	}
+	d.write(publish("keyvet/gw/report", `{}`, 1, false))
+	if !d.gone() {
+		t.Error("published what it may not")
+	}
+	conn, err := tls.Dial("tcp", s.Endpoint(), tlsConfig(s, cert))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	c := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	c.ProtocolName, c.ProtocolVersion, c.CleanSession, c.ClientIdentifier = "MQTT", 4, true, "another"
+	if err := c.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := packets.ReadPacket(conn); err != nil || p.(*packets.ConnackPacket).ReturnCode != 7 {
+		t.Errorf("another client id: %v, %v", p, err)
+	}
+	if _, err := localiot.Start(localiot.Options{Dir: t.TempDir(), ClaimPolicies: [][]byte{[]byte(`{}`)}}); err == nil {
+		t.Error("took a policy without statements")
+	}
+}

@@ -6,10 +6,11 @@
 // observe of AWS IoT, limits and silent disconnects included, and has a switch
 // for every [Faults].
 //
-// Policy: a device has $aws/things/{thing}/…, keyvet/{thing}/… and the topics
-// of fleet provisioning, under any client id; a claim has the last alone.
+// Unless it is given other policies, a device has $aws/things/{thing}/…,
+// keyvet/{thing}/… and the topics of fleet provisioning, under any client id; a
+// claim has the last alone.
 //
-// Not supported: CBOR payloads, named policies, basic ingest, MQTT over
+// Not supported: CBOR payloads, policies of single certificates, basic ingest, MQTT over
 // WebSocket, metrics that Device Defender defines itself (they are taken
 // unread).
 package localiot
@@ -49,6 +50,9 @@ type Options struct {
 	// Provider is an account's certificate provider: it answers a device's CSR
 	// with a chain, leaf first, DER. nil: the CA of Dir, and the CSR's subject.
 	Provider func(*x509.CertificateRequest) ([][]byte, error)
+	// DevicePolicies and ClaimPolicies are what certificates may do, AWS IoT
+	// policies in JSON; nil: what the package's comment says.
+	DevicePolicies, ClaimPolicies [][]byte
 	// OnPacket is called with every packet of a device before it is acted upon,
 	// and with every packet to one before it is sent, which waits for it to return:
 	// the place to cut a device's power. It may be called by many at a time.
@@ -107,6 +111,8 @@ type Server struct {
 	provider func(*x509.CertificateRequest) ([][]byte, error)
 	onPacket func(Packet)
 
+	devicePolicy, claimPolicy policy
+
 	mu          sync.Mutex
 	faults      Faults
 	serving     sync.WaitGroup // for every connection
@@ -149,6 +155,12 @@ func Start(opts Options) (*Server, error) {
 		return nil, err
 	}
 	var err error
+	if s.devicePolicy, err = parsePolicies(orDefault(opts.DevicePolicies, devicePolicy)...); err != nil {
+		return nil, fmt.Errorf("localiot: device policy: %w", err)
+	}
+	if s.claimPolicy, err = parsePolicies(orDefault(opts.ClaimPolicies, claimPolicy)...); err != nil {
+		return nil, fmt.Errorf("localiot: claim policy: %w", err)
+	}
 	if s.ca, err = openAuthority(opts.Dir); err != nil {
 		return nil, fmt.Errorf("localiot: certificate authority: %w", err)
 	}
@@ -181,6 +193,13 @@ func Start(opts Options) (*Server, error) {
 	s.setAlarm(time.Now())
 	s.mu.Unlock()
 	return s, nil
+}
+
+func orDefault(policies [][]byte, otherwise string) [][]byte {
+	if policies == nil {
+		return [][]byte{[]byte(otherwise)}
+	}
+	return policies
 }
 
 // Close ends every connection and stops serving. Closing again does nothing.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -488,5 +489,65 @@ func TestMosquittoPub(t *testing.T) {
 	}
 	if m, err := s.WaitMessage(ctx, "keyvet/gw/report"); err != nil || string(m.Payload) != "hello" {
 		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestSubscriptionsOfAConnection(t *testing.T) {
+	d := dial(t, start(t), "gw")
+	filter := func(i int) string { return fmt.Sprint("keyvet/gw/", i) }
+	for i := range 50 {
+		for range 2 { // again does not count
+			d.write(subscribe(filter(i)))
+			if ack, ok := d.read().(*packets.SubackPacket); !ok || ack.ReturnCodes[0] > 1 {
+				t.Fatalf("subscription %d: %v", i, ack)
+			}
+		}
+	}
+	d.write(subscribe(filter(50)))
+	if !d.gone() {
+		t.Error("51 subscriptions")
+	}
+}
+
+func TestLongClientID(t *testing.T) {
+	s := start(t)
+	cert := enrol(t, s, "gw")
+	with(t, s, cert, strings.Repeat("x", 128))
+	conn, err := tls.Dial("tcp", s.Endpoint(), tlsConfig(s, cert))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	c := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	c.ProtocolName, c.ProtocolVersion, c.CleanSession, c.ClientIdentifier = "MQTT", 4, true, strings.Repeat("x", 129)
+	if err := c.Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	if !(&device{t, conn}).gone() {
+		t.Error("129 bytes")
+	}
+}
+
+func TestWaitShadow(t *testing.T) {
+	s := start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	waited := make(chan error, 1)
+	go func() {
+		waited <- s.WaitShadow(ctx, "gw", "keyvet", func(state []byte) bool { return strings.Contains(string(state), `"a":2`) })
+	}()
+	for _, update := range []string{`{"state":{"reported":{"a":1}}}`, `{"state":{"reported":{"a":2}}}`} {
+		if err := s.UpdateShadow("gw", "keyvet", []byte(update)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if s.WaitShadow(over, "gw", "", func(state []byte) bool { return state != nil }) == nil {
+		t.Error("waited for nothing")
 	}
 }

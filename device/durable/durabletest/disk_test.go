@@ -153,6 +153,7 @@ func TestDurable(t *testing.T) {
 			must(t, d.Dir("/c/d", 0o700))
 			must(t, d.Rename("/a/b", "/c/d/b"))
 			must(t, d.Symlink("d", "/c/link"))
+			must(t, d.Dir("/c/d/b/inner", 0o700))
 			must(t, d.RemoveDir("/c/d/b"))
 		})
 		if !wasCut {
@@ -195,4 +196,62 @@ func TestFull(t *testing.T) {
 	if got := disk.String(); !strings.Contains(got, `/a "12345"`) || strings.Contains(got, "tmp") {
 		t.Errorf("left:\n%s", got)
 	}
+}
+
+// TestShadow leaves a real directory as the disk in memory is left.
+func TestShadow(t *testing.T) {
+	many := t.TempDir()
+	for i := range 100 {
+		must(t, durable.WriteFile(filepath.Join(many, strings.Repeat("x", i+1)), nil, 0o600))
+	}
+	shadow, err := durabletest.NewShadow(many)
+	must(t, err)
+	must(t, shadow.Leave(0))
+	if entries, err := shadow.ReadDir(many); err != nil || len(entries) != 100 || strings.Count(shadow.String(), "\n") != 101 {
+		t.Errorf("of 100 files, %d are left: %v", len(entries), err)
+	}
+	for n := range 12 {
+		root, memory := t.TempDir(), durabletest.New()
+		must(t, memory.Mkdir("/root", 0o700))
+		must(t, memory.Sync("/"))
+		must(t, durable.WriteFile(filepath.Join(root, "file"), []byte("old!"), 0o600))
+		must(t, durable.Disk{FS: memory}.WriteFile("/root/file", []byte("old!"), 0o600))
+		must(t, durable.Dir(filepath.Join(root, "dir"), 0o700))
+		must(t, durable.Disk{FS: memory}.Dir("/root/dir", 0o700))
+		shadow, err := durabletest.NewShadow(root)
+		must(t, err)
+		for _, disk := range []struct {
+			durable.FS
+			root string
+		}{{shadow, root}, {memory, "/root"}} {
+			at := func(name string) string { return filepath.Join(disk.root, name) }
+			must(t, disk.Create(at("new"), []byte("new!"), 0o640))
+			must(t, disk.Rename(at("new"), at("file")))
+			must(t, disk.Symlink("file", at("link")))
+			must(t, disk.Mkdir(at("more"), 0o700))
+			must(t, disk.Sync(at("more")))
+			must(t, disk.Remove(at("dir")))
+		}
+		must(t, durable.WriteFile(filepath.Join(root, "past"), []byte("past it"), 0o600))
+		must(t, shadow.Leave(n*5))
+		all := memory.Cut()
+		left := all[n*5%len(all)]
+
+		again, err := durabletest.NewShadow(root)
+		must(t, err)
+		must(t, left.Create("/root/past", []byte("past it"), 0o600))
+		got, want := again.String(), strings.ReplaceAll(strings.Replace(left.String(), "drwx------ /root\n", "", 1), " /root/", " /")
+		if got != want {
+			t.Errorf("%d: left\n%swant\n%s", n, got, want)
+		}
+	}
+	root := t.TempDir()
+	shadow, err = durabletest.NewShadow(root)
+	must(t, err)
+	must(t, durable.WriteFile(filepath.Join(root, "past"), nil, 0o600))
+	if shadow.Remove(filepath.Join(root, "past")) == nil {
+		t.Error("what came past the shadow was not noticed")
+	}
+	must(t, shadow.Create(filepath.Join(t.TempDir(), "elsewhere"), nil, 0o600))
+	must(t, shadow.Leave(0))
 }

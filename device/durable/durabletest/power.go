@@ -4,18 +4,22 @@ package durabletest
 
 import (
 	"io/fs"
+	"sync"
 
 	"github.com/keyvet/keyvet/device/durable"
 )
 
 // Power counts the points at which power may go, and cuts it at one of them.
+// Points may be met in several goroutines, if Kill is set.
 type Power struct {
 	CutAt int // the point, from 1 on; 0 is never
 
 	// Kill ends the program at the cut and does not return; nil makes [Power.Run]
-	// return instead. A test of a real program kills its own process.
+	// return instead. A test of a real program kills its own process there,
+	// perhaps after [Shadow.Leave].
 	Kill func()
 
+	mu     sync.Mutex
 	points int
 	off    bool
 }
@@ -25,6 +29,8 @@ type cut struct{}
 // Point is called before and after whatever has an effect. It does not return
 // once power is off.
 func (p *Power) Point() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.off {
 		p.points++
 		p.off = p.points == p.CutAt
@@ -39,7 +45,11 @@ func (p *Power) Point() {
 }
 
 // Points is how many there were so far.
-func (p *Power) Points() int { return p.points }
+func (p *Power) Points() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.points
+}
 
 // Run runs f and tells whether power was cut in it.
 func (p *Power) Run(f func()) (wasCut bool) {

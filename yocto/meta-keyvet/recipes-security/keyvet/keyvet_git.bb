@@ -28,8 +28,9 @@ GO_LINKSHARED = ""
 GO_LINUXLOADER = ""
 GO_EXTRA_LDFLAGS = "-X main.version=${PV} -X main.commit=${SRCREV}"
 GOBUILDFLAGS:remove = "-buildmode=pie"
-# As the Makefile has it: 0.6 MB smaller.
-GOBUILDFLAGS:append = " -buildvcs=false -gcflags=std=-l ${PACKAGECONFIG_CONFARGS}"
+# As the Makefile has it: 0.8 MB smaller.
+GOBUILDFLAGS:append = " -buildvcs=false -gcflags=all=-l ${@' '.join('-gcflags=' + p + '=' for p in d.getVar('GO_INLINED').split())} ${PACKAGECONFIG_CONFARGS}"
+GO_INLINED = "${GO_IMPORT}/blocklist ${GO_IMPORT}/device/check github.com/google/go-tpm/..."
 
 # The list of Debian's weak keys, 4.4 MB: in the binary, or as a file of its own.
 PACKAGECONFIG ??= "blocklist-builtin"

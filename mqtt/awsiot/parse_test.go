@@ -2,19 +2,14 @@ package awsiot
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"runtime"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 func FuzzJob(f *testing.F) {
@@ -186,63 +181,5 @@ func TestTooLarge(t *testing.T) {
 				t.Errorf("parser %d of %d bytes: %v", i, n, err)
 			}
 		}
-	}
-}
-
-// The waits are under 1, 2, 4 and 8 s; then patience ends, and it ends with
-// the deadline, before it, too.
-func TestPatience(t *testing.T) {
-	slow := &mqtt.Rejected{Code: "RequestThrottled"}
-	synctest.Test(t, func(t *testing.T) {
-		longest := make([]time.Duration, maxTries)
-		for range 200 {
-			n, last := 0, time.Now()
-			_, err := patiently(t.Context(), func() ([]byte, error) {
-				longest[n] = max(longest[n], time.Since(last))
-				n, last = n+1, time.Now()
-				return nil, slow
-			})
-			if n != maxTries || !errors.Is(err, ErrThrottled) || !errors.Is(err, slow) {
-				t.Fatalf("%v after %d tries", err, n)
-			}
-		}
-		for n := 1; n < maxTries; n++ {
-			limit := time.Second << (n - 1)
-			if longest[n] > limit || longest[n] < limit*9/10 {
-				t.Errorf("try %d: waits of up to %v", n, longest[n])
-			}
-		}
-	})
-}
-
-func TestPatienceEndsWithContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		n := 0
-		_, err := patiently(ctx, func() ([]byte, error) {
-			n++
-			cancel()
-			return nil, &mqtt.Rejected{Code: "429"}
-		})
-		if !errors.Is(err, context.Canceled) || n != 1 {
-			t.Errorf("%v after %d tries", err, n)
-		}
-	})
-}
-
-func TestPace(t *testing.T) {
-	var p Pace
-	now := time.Unix(1700000000, 0)
-	first, ok := p.next(now)
-	if !ok || first != now.Unix() {
-		t.Errorf("first: %d, %t", first, ok)
-	}
-	if _, ok := p.next(now.Add(metricsEvery - 1)); ok {
-		t.Error("two within five minutes")
-	}
-	// A process that outlives a correction of the clock still counts up.
-	p.last = now.Add(-time.Hour)
-	if id, ok := p.next(now.Add(-30 * time.Minute)); !ok || id != first+1 {
-		t.Errorf("second: %d, %t", id, ok)
 	}
 }
