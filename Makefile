@@ -140,11 +140,13 @@ check-units: ## systemd's own opinion of the units
 # A whole machine: docs/e2e.md.
 E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyvet-e2e
 .PHONY: e2e
-e2e: tools-demo ## a whole machine in QEMU with a TPM, systemd and keyvet's package; as root
-	@.ci/need qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap mke2fs=e2fsprogs
-	DIST=bin/e2e TARGETS=amd64// packaging/release
+e2e: tools-demo ## whole machines in QEMU with a TPM, systemd and keyvet's package; as root
+	@.ci/need qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm mke2fs=e2fsprogs \
+		mmdebstrap=mmdebstrap arch-test=arch-test qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
+	DIST=bin/e2e TARGETS='amd64// arm64//' packaging/release
 	KEYVET_E2E_AMD64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_amd64.deb) && export KEYVET_E2E_AMD64 && \
-		$(GO) test -tags e2e -count 1 -timeout 20m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
+	KEYVET_E2E_ARM64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_arm64.deb) && export KEYVET_E2E_ARM64 && \
+		$(GO) test -tags e2e -count 1 -timeout 30m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
 
 clean:
 	rm -rf bin dist

@@ -126,7 +126,7 @@ func (v *vetter) readDevice(inv *device.Inventory, env *check.Env) {
 	certificate, key := c.identity()
 	inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleDevice, certificate, key, c.Identity.Certificate != "")...)
 	if c.Provision.ClaimCertificate != "" {
-		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, true)...)
+		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, !c.Provision.DeleteClaim)...)
 	}
 	for _, root := range env.Roots {
 		if slices.ContainsFunc(inv.Keys, func(k device.Key) bool { return k.Leaf() != nil && k.Leaf().Equal(root) }) {
