@@ -67,6 +67,10 @@ demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a
 	@$(HOST) -o bin/ ./cmd/keyvet-lab
 	@bin/keyvet-lab demo -keyvet bin/keyvet
 
+.PHONY: sweep
+sweep: tools-demo ## power is cut at every point of a rotation of the real program, on a TPM emulator: half an hour
+	$(GO) test -run '^TestSweep$$' -v -timeout 3h ./cmd/keyvet -sweep.stride 1 -sweep.beside 12
+
 bench: tools-test ## every figure of the README, each beside its peer
 	$(GO) test -run '^$$' -bench . -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist

@@ -30,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"keyvet": main})
+	testscript.Main(m, map[string]func(){"keyvet": main, "keyvet-cut": cutMain})
 }
 
 // TestScripts runs the real program against a real TPM emulator and a real

@@ -35,7 +35,7 @@ func Dir(path string, mode fs.FileMode) error { return Disk{}.Dir(path, mode) }
 
 func (d Disk) fs() FS {
 	if d.FS == nil {
-		return OS{}
+		return System
 	}
 	return d.FS
 }

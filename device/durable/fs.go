@@ -28,6 +28,10 @@ type FS interface {
 // OS is the machine's own file system.
 type OS struct{}
 
+// System is what a [Disk] without an FS is on. A test of a whole program puts
+// another in its place before the program begins.
+var System FS = OS{}
+
 // ReadFile implements [FS].
 func (OS) ReadFile(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name)
