@@ -6,12 +6,14 @@ usage:
   keyvet check  [-config F] [-tpm ADDR] [-blocklist F] [-json] [-v] [FILE ...]
   keyvet run    [-config F] [-once]
   keyvet status [-config F] [-json]
+  keyvet rotate [-config F]
   keyvet version
   keyvet help   [COMMAND]
 
   check    tests keys here and now; changes nothing, needs no network
-  run      the service: check, report to AWS IoT, open the gate
-  status   the last verdict, the gate, the credential, the spool
+  run      the service: check, report to AWS IoT, open the gate, wait for jobs
+  status   the last verdict, the gate, the credential, the spool, a rotation
+  rotate   a new key and certificate for the device
 
 exit status of check and run -once:
   0 pass (warnings included)   1 a key or the firmware fails
@@ -49,8 +51,8 @@ exit status: 0 pass (warnings included), 1 a key or the firmware fails,
 
 Vets every key of the device, reports to AWS IoT over MQTT with mutual TLS, and
 opens the gate (the file "trusted" in run_dir) once the report is acknowledged;
-then waits and repeats it on schedule. What cannot be delivered is spooled and
-sent later.
+then waits for jobs and repeats it on schedule. What cannot be delivered is
+spooled and sent later. A device that has a claim alone is provisioned first.
 
   -config F   configuration (default /etc/keyvet/keyvet.toml); it has to name
               thing.name and mqtt.endpoints
@@ -59,10 +61,21 @@ sent later.
 exit status of -once: 0 the gate is open, 1 a key or the firmware fails,
 2 wrong usage or configuration, 3 undecided, or not acknowledged
 `,
+	"rotate": `usage: keyvet rotate [-config F]
+
+Makes the device a new key (in the TPM where there is one) and has a certificate
+issued for it, as the job keyvet.rotate does: vetted, tried and reported before
+it is used, undone if anything fails. If the service runs, it is asked to.
+
+  -config F   configuration (default /etc/keyvet/keyvet.toml); see [rotate]
+
+exit status: 0 rotated, 1 failed and undone, 2 wrong usage or configuration,
+3 not at its end: it goes on by itself (keyvet status tells)
+`,
 	"status": `usage: keyvet status [-config F] [-json]
 
-Tells the last verdict, how the gate stands and why, the credential, and what
-waits in the spool. It reads files only.
+Tells the last verdict, how the gate stands and why, the credential, what waits
+in the spool, and a rotation under way. It reads files only.
 
   -config F   configuration (default /etc/keyvet/keyvet.toml, if it is there)
   -json       one JSON document on standard output

@@ -62,6 +62,8 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		return runCommand(ctx, s, args)
 	case "status":
 		return statusCommand(s, args)
+	case "rotate":
+		return rotateCommand(ctx, s, args)
 	case "version", "-version", "--version":
 		if len(args) > 0 {
 			return s.usageError("version takes no arguments", "version")
@@ -74,7 +76,7 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	return s.usageError(fmt.Sprintf("unknown command %q, did you mean %q?", name, nearest(name, commandNames)), "")
 }
 
-var commandNames = []string{"check", "run", "status", "version", "help"}
+var commandNames = []string{"check", "run", "status", "rotate", "version", "help"}
 
 func helpCommand(s streams, args []string) int {
 	switch {

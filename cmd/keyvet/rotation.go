@@ -93,8 +93,15 @@ func (d *deviceRun) prepare(ctx context.Context) (changed bool, err error) {
 // rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
 func (d *deviceRun) rotate(ctx context.Context, w *agent.Work) error {
+	if w.Job == "" && w.ID == resumption {
+		_, err := d.named().Resume(ctx)
+		return errors.Join(err, d.load())
+	}
 	request := rotate.Request{Trigger: device.TriggerManual, Key: cmp.Or(w.Key, d.cfg.Rotate.Key)}
-	if w.Job != "" {
+	switch {
+	case w.Job == "" && w.ID != byHand:
+		request.Trigger = device.TriggerSchedule
+	case w.Job != "":
 		request.Trigger, request.Job = device.TriggerJob, rotate.Job{ID: w.Job, Execution: w.Execution}
 	}
 	switch current, err := d.store.Current(); {
@@ -318,7 +325,7 @@ func (s *rotationSession) Activate(ctx context.Context, c rotate.Certificate) (s
 	if c.Token == "" {
 		return "", nil // it is usable as it is
 	}
-	template := s.run.cfg.Rotate.Template
+	template := s.run.cfg.rotateTemplate()
 	if s.byClaim {
 		template = s.run.cfg.Provision.Template
 	}

@@ -113,6 +113,9 @@ func (c *config) readyToRun() error {
 	return awsiot.CheckThingName(c.Thing.Name)
 }
 
+// errLocked says that the service runs.
+var errLocked = errors.New("another keyvet runs")
+
 // lock keeps a second keyvet off the state directory.
 func lock(dir string) (unlock func(), err error) {
 	if err := durable.Dir(dir, 0o700); err != nil {
@@ -124,7 +127,7 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another keyvet runs on %s: %w", dir, err)
+		return nil, fmt.Errorf("%w on %s: %w", errLocked, dir, err)
 	}
 	return func() { f.Close() }, nil
 }
@@ -154,6 +157,9 @@ type deviceRun struct {
 	thing         string // "" until a vet has found it out
 	thingErr      error
 
+	resumed   time.Time // when a rotation that waits was last gone on with
+	scheduled time.Time // before then no rotation by schedule
+
 	dialer      *mqtt.Dialer // nil before the first connection
 	claimDialer *mqtt.Dialer // the same
 	dialled     time.Time    // when a session as the thing was last asked for
@@ -175,8 +181,11 @@ func (d *deviceRun) start() error {
 		return err
 	}
 	d.agent = &agent.Agent{
-		Vet: d.vet, Connect: d.connect, Prepare: d.prepare, Rotate: d.rotate, Gate: g, StateDir: d.cfg.StateDir,
+		Vet: d.vet, Connect: d.connect, Prepare: d.prepare, Local: d.localWork, Gate: g, StateDir: d.cfg.StateDir,
 		Every: d.cfg.Schedule.Every.Duration, Log: d.log, Spool: &durable.Spool{Dir: filepath.Join(d.cfg.StateDir, "spool")},
+	}
+	if err := d.cfg.readyToRotate(); err == nil {
+		d.agent.Rotate = d.rotate
 	}
 	d.engine = d.newEngine()
 	return nil
@@ -212,6 +221,13 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Rep
 	r.ThingName = d.thing
 	if d.credentialErr == nil {
 		r.Credential = device.RoleDevice
+	}
+	if _, err := d.engine.Journal.Load(); err != nil { // nothing is rotated until somebody has looked
+		d.log.Error("journal of rotations", "error", err)
+		r.Gaps = append(r.Gaps, device.Gap{What: "rotation journal", Why: err.Error(), Minor: true})
+	}
+	if mqtt.ClockBehind(r.Time) {
+		d.log.Warn("the clock is behind: it shows a time before this program was made; certificates cannot be judged until it is set", "time", r.Time)
 	}
 	if t == nil || inv.TPM.State != device.TPMOK {
 		return r

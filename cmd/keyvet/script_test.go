@@ -154,7 +154,7 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 }
 
-// cloudCommand: cloud start [1.2] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
+// cloudCommand: cloud start [1.2] [jitr] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
 // fault NAME ... | no-fault | certificates THING STATUS ... | things NAME ... | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
 // await-shadow THING NAME=VALUE ... | desire THING UPDATE | job ID THING DOCUMENT |
 // await-job ID THING STATUS [NAME=PART ...]. Endpoint and CA file are in $ENDPOINT and
@@ -165,8 +165,13 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "start":
 		var err error
 		options := localiot.Options{Dir: ts.MkAbs("cloud"), Addr: d.addr}
-		if len(args) > 1 {
-			options.MaxVersion = tls.VersionTLS12
+		for _, option := range args[1:] {
+			switch option {
+			case "1.2":
+				options.MaxVersion = tls.VersionTLS12
+			case "jitr":
+				options.JITR = true
+			}
 		}
 		d.cloud, err = localiot.Start(options)
 		ts.Check(err)
@@ -305,15 +310,19 @@ func fleetCommand(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // deviceCommand enrols a device in the directory of its name: device THING
-// [KEYFILE]. Its configuration is THING/keyvet.toml, to which more may be added.
+// [KEYFILE | unregistered]. Its configuration is THING/keyvet.toml, to which more may be added.
 // Of a public key alone it gets the certificate.
 func deviceCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d, thing := deskOf(ts), args[0]
 	dir := ts.MkAbs(thing)
 	identity := filepath.Join(dir, "state", "identity")
 	ts.Check(os.MkdirAll(identity, 0o700))
+	issue := d.cloud.IssueCertificate
+	if len(args) > 1 && args[1] == "unregistered" {
+		issue, args = d.cloud.IssueUnregistered, args[:1]
+	}
 	public, private := deviceKey(ts, args[1:])
-	chain, err := d.cloud.IssueCertificate(thing, public)
+	chain, err := issue(thing, public)
 	ts.Check(err)
 	ts.Check(os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600))
 	if private != nil {

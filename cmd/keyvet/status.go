@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/keyfile"
+	"github.com/keyvet/keyvet/device/rotate"
 )
 
 // statusReport is what `keyvet status` tells.
@@ -29,6 +31,19 @@ type statusReport struct {
 	Reason       string              `json:"reason,omitempty"`
 	Credential   *credentialStatus   `json:"credential,omitempty"`
 	Spool        spoolStatus         `json:"spool"`
+	Rotation     *rotationStatus     `json:"rotation,omitempty"`     // under way
+	LastRotation *rotate.Outcome     `json:"lastRotation,omitempty"` // how the last one ended
+}
+
+// rotationStatus is a rotation under way.
+type rotationStatus struct {
+	Step     string            `json:"step"` // done or undone next
+	Back     bool              `json:"back"`
+	Job      string            `json:"job,omitempty"`
+	Started  time.Time         `json:"started"`
+	RetireAt *time.Time        `json:"retireAt,omitempty"` // the old key goes then, and all else is done
+	Reason   device.ReasonCode `json:"reasonCode,omitempty"`
+	Message  string            `json:"message,omitempty"`
 }
 
 type credentialStatus struct {
@@ -111,6 +126,16 @@ func readStatus(cfg *config) (*statusReport, error) {
 		st.Spool.Reports++
 		st.Spool.Bytes += e.Size
 	}
+	journal, err := rotate.File{Path: rotate.JournalPath(cfg.StateDir)}.Load()
+	if err != nil {
+		return nil, err
+	}
+	if r := journal.Rotation; r != nil {
+		st.Rotation = &rotationStatus{r.Step, r.Back, r.Job.ID, r.Started, r.RetireAt, r.Reason, r.Message}
+	}
+	if n := len(journal.Ended); n > 0 {
+		st.LastRotation = &journal.Ended[n-1]
+	}
 	return st, nil
 }
 
@@ -139,5 +164,17 @@ func (s streams) statusTable(st *statusReport) error {
 	}
 	fmt.Fprintf(w, "credential\t%s\n", credential)
 	fmt.Fprintf(w, "spool\t%d reports, %d bytes\n", st.Spool.Reports, st.Spool.Bytes)
+	switch r := st.Rotation; {
+	case r == nil:
+	case r.RetireAt != nil:
+		fmt.Fprintf(w, "rotation\tdone; the old key is removed at %s\n", r.RetireAt.Format(time.RFC3339))
+	case r.Back:
+		fmt.Fprintf(w, "rotation\tis being undone, at %s: %s %s\n", r.Step, r.Reason, printable(r.Message))
+	default:
+		fmt.Fprintf(w, "rotation\tunder way since %s, at %s\n", r.Started.Format(time.RFC3339), r.Step)
+	}
+	if o := st.LastRotation; o != nil {
+		fmt.Fprintf(w, "last rotation\t%s\n", printable(strings.Join(strings.Fields(fmt.Sprint(o.Status, " ", o.Time.Format(time.RFC3339), " ", o.Reason, " ", o.Message)), " ")))
+	}
 	return w.Flush()
 }

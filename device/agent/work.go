@@ -90,6 +90,7 @@ func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
 	l.disconnect()
 	if err := l.Rotate(ctx, w); err != nil {
 		l.Log.Warn("not rotated", "id", w.ID, "error", err)
+		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
 	}
 	l.alive()
 	if m := l.takeMoved(); m != nil {

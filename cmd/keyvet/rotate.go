@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/rotate"
+)
+
+// requestPath is the file by which `keyvet rotate` asks the service that runs.
+func (c *config) requestPath() string { return filepath.Join(c.StateDir, "rotate.request") }
+
+const (
+	byHand       = "by hand"
+	rotatePoll   = 250 * time.Millisecond
+	rotateLimit  = 30 * time.Minute // an RSA key may take the TPM minutes, and the cloud its time
+	rotateListen = 2 * time.Minute  // for the service to begin; it looks every 30 s
+)
+
+func rotateCommand(ctx context.Context, s streams, args []string) int {
+	fs := flag.NewFlagSet("rotate", flag.ContinueOnError)
+	configPath := fs.String("config", "", "")
+	rest, status, ok := s.parse(fs, args)
+	if !ok {
+		return status
+	}
+	if len(rest) > 0 {
+		return s.usageError("rotate takes no arguments", "rotate")
+	}
+	cfg, err := loadConfig(*configPath)
+	if err == nil {
+		err = cfg.readyToRun()
+	}
+	if err == nil {
+		err = cfg.readyToRotate()
+	}
+	if err != nil {
+		s.fail(err)
+		return exitUsage
+	}
+	ctx, cancel := context.WithTimeout(ctx, rotateLimit)
+	defer cancel()
+	unlock, err := lock(cfg.StateDir)
+	switch {
+	case errors.Is(err, errLocked):
+		return s.rotateByService(ctx, cfg)
+	case err != nil:
+		s.fail(err)
+		return exitUndecided
+	}
+	defer unlock()
+	return s.rotateHere(ctx, cfg)
+}
+
+// rotateHere vets the device and, once its report is delivered, rotates.
+func (s streams) rotateHere(ctx context.Context, cfg *config) int {
+	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: true, attempts: onceAttempts}
+	if err := d.start(); err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	d.engine.Watch = s.tellStep
+	if _, err := d.agent.Once(ctx); errors.Is(err, agent.ErrNotReady) || d.credentialErr != nil {
+		s.fail(errors.Join(err, d.credentialErr))
+		return exitUndecided
+	}
+	err := d.rotate(ctx, &agent.Work{Operation: agent.OperationRotate, ID: byHand})
+	if !d.agent.Gate.Open() && ctx.Err() == nil {
+		if _, vetErr := d.agent.Once(ctx); vetErr != nil {
+			s.fail(vetErr)
+		}
+	}
+	return s.tellRotated(cfg, err)
+}
+
+// rotateByService has the service that runs do it, and follows.
+func (s streams) rotateByService(ctx context.Context, cfg *config) int {
+	journal := rotate.File{Path: rotate.JournalPath(cfg.StateDir)}
+	before, err := journal.Load()
+	if err == nil {
+		err = durable.WriteFile(cfg.requestPath(), []byte("rotate\n"), 0o600)
+	}
+	if err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	fmt.Fprintln(s.err, "keyvet: the service that runs was asked; it looks within half a minute")
+	began, step := time.Now(), ""
+	t := time.NewTicker(rotatePoll)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.fail(fmt.Errorf("the service has not ended the rotation: see keyvet status: %w", context.Cause(ctx)))
+			return exitUndecided
+		case <-t.C:
+		}
+		now, err := journal.Load()
+		if err != nil {
+			s.fail(err)
+			return exitUndecided
+		}
+		if n := len(now.Ended); n > 0 && (len(before.Ended) == 0 || now.Ended[n-1].Time.After(before.Ended[len(before.Ended)-1].Time)) {
+			o := now.Ended[n-1]
+			if o.Status != rotate.Succeeded {
+				return s.tellRotated(cfg, &rotate.Error{Reason: o.Reason, Err: errors.New(o.Message)})
+			}
+			return s.tellRotated(cfg, nil)
+		}
+		if r := now.Rotation; r != nil && r.Step != step && r.New.ID != newID(before) {
+			step = r.Step
+			s.tellStep(step, r.Back)
+		}
+		if _, err := os.Stat(cfg.requestPath()); err == nil && time.Since(began) > rotateListen {
+			s.fail(errors.Join(errors.New("the service does not take the request: it is offline or busy (keyvet status)"), durable.Remove(cfg.requestPath())))
+			return exitUndecided
+		}
+	}
+}
+
+func newID(s *rotate.State) string {
+	if s.Rotation == nil {
+		return ""
+	}
+	return s.Rotation.New.ID
+}
+
+func (s streams) tellStep(step string, back bool) {
+	direction := ""
+	if back {
+		direction = "undo "
+	}
+	fmt.Fprintf(s.err, "keyvet: rotation: %s%s\n", direction, step)
+}
+
+// tellRotated tells how it ended: 0 done, 1 failed and undone, 3 not at its end.
+func (s streams) tellRotated(cfg *config, err error) int {
+	var failed *rotate.Error
+	switch {
+	case err == nil:
+		certificate, _ := cfg.identity()
+		fmt.Fprintf(s.err, "keyvet: rotated: the device's credential is now %s\n", certificate)
+		return exitPass
+	case errors.As(err, &failed) && failed.Reason != rotate.ReasonBusy:
+		s.fail(fmt.Errorf("not rotated: %s: %w", failed.Reason, err))
+		return exitFail
+	}
+	s.fail(err)
+	return exitUndecided
+}
+
+// readyToRotate tells what the configuration has to say for a rotation.
+func (c *config) readyToRotate() error {
+	if c.Rotate.Issuer == issuerFleet && c.rotateTemplate() == "" {
+		return errors.New(`config: rotate.template is missing: the provisioning template that makes a new certificate the device's (or rotate.issuer = "topics")`)
+	}
+	return nil
+}
+
+// rotateTemplate is the provisioning template of rotations.
+func (c *config) rotateTemplate() string {
+	if c.Rotate.Template != "" {
+		return c.Rotate.Template
+	}
+	return c.Provision.Template
+}
+
+// What the service does without the cloud's asking is looked for every 30 s.
+const (
+	resumeEvery   = 5 * time.Minute // a rotation that waits
+	scheduleAgain = 6 * time.Hour   // after a rotation by schedule that failed
+	resumption    = "resumption"
+)
+
+// localWork is what there is to do without the cloud's asking: the operator's
+// word, a rotation that waits, a certificate close to its end.
+func (d *deviceRun) localWork() *agent.Work {
+	quiet := func(context.Context, agent.Outcome, map[string]string) error { return nil }
+	if _, err := os.Lstat(d.cfg.requestPath()); err == nil {
+		if err := durable.Remove(d.cfg.requestPath()); err != nil {
+			d.log.Error("the request for a rotation stays", "error", err)
+			return nil
+		}
+		return &agent.Work{Operation: agent.OperationRotate, ID: byHand, Answer: quiet}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		d.log.Error("request for a rotation", "error", err)
+	}
+	now := time.Now()
+	if s, err := d.engine.Journal.Load(); err == nil && s.Rotation != nil {
+		at := d.resumed.Add(resumeEvery)
+		if s.Rotation.RetireAt != nil {
+			at = *s.Rotation.RetireAt
+		}
+		if now.Before(at) {
+			return nil
+		}
+		d.resumed = now
+		return &agent.Work{Operation: agent.OperationRotate, ID: resumption, Answer: quiet}
+	}
+	before := d.cfg.Rotate.Before.Duration
+	if before == 0 || d.credential.Leaf == nil || now.Before(rotate.Due(d.credential.Leaf, before, d.thing)) || now.Before(d.scheduled) {
+		return nil
+	}
+	d.scheduled = now.Add(scheduleAgain)
+	return &agent.Work{Operation: agent.OperationRotate, ID: "certificate ends " + d.credential.Leaf.NotAfter.Format(time.DateOnly), Answer: quiet}
+}
