@@ -62,7 +62,7 @@ cross: ## the device binary for every architecture, into bin/
 		printf '%-28s %9d bytes\n' keyvet-linux-$$name $$(stat -c %s bin/keyvet-linux-$$name); \
 	done
 
-demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a local AWS IoT endpoint
+demo: tools-demo ## good and bad devices, two rotations and a first contact, on a TPM emulator and a local AWS IoT endpoint
 	@$(DEVICE) -o bin/ ./cmd/keyvet
 	@$(HOST) -o bin/ ./cmd/keyvet-lab
 	@bin/keyvet-lab demo -keyvet bin/keyvet
