@@ -9,7 +9,7 @@ BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 # The device binary does without inlining but where the tests of a key and the
 # TPM's messages are, and with functions that lie closer: 0.8 MB less.
 INLINED   = github.com/keyvet/keyvet/blocklist github.com/keyvet/keyvet/device/check github.com/google/go-tpm/...
-DEVICE    = $(BUILD) -ldflags "$(LDFLAGS) -funcalign=16" -gcflags=all=-l $(INLINED:%=-gcflags=%=)
+DEVICE    = $(BUILD) -ldflags "$(LDFLAGS) -funcalign=8" -gcflags=all=-l $(INLINED:%=-gcflags=%=)
 HOST      = $(BUILD) -ldflags "$(LDFLAGS)"
 
 # Packages that touch no hardware, no network and no other program: they run

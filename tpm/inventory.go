@@ -96,16 +96,16 @@ func (inv *inventory) readPersistent() {
 	}
 	for _, h := range handles {
 		source := fmt.Sprintf("tpm:%#08x", uint32(h))
-		rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(inv.t)
+		public, name, err := inv.t.publicOf(h)
 		var area *tpm2.TPMTPublic
 		if err == nil {
-			area, err = named(rsp.OutPublic, rsp.Name)
+			area, err = named(public, name)
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
 			continue
 		}
-		inv.persistent = append(inv.persistent, object{h, source, area, rsp.OutPublic.Bytes()})
+		inv.persistent = append(inv.persistent, object{h, source, area, public.Bytes()})
 	}
 }
 
