@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/keyvet/keyvet/mqtt/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -115,6 +117,42 @@ func (w *world) resumeTPM() error {
 	return w.tpm.Resume()
 }
 
+// flushTPM does what the kernel's resource manager does when a program ends: what
+// it had loaded goes.
+func (w *world) flushTPM() error {
+	if w.tpm == nil {
+		return nil
+	}
+	if err := w.tpm.Resume(); err != nil {
+		return err
+	}
+	answer, hangUp, err := tpmtest.Dial(w.tpm.Address())
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	for _, first := range []uint32{uint32(tpm2.TPMHTHMACSession) << 24, uint32(tpm2.TPMHTPolicySession) << 24, uint32(tpm2.TPMHTTransient) << 24} {
+		list, err := tpm2.GetCapability{Capability: tpm2.TPMCapHandles, Property: first, PropertyCount: 16}.Execute(rawTPM(answer))
+		if err != nil {
+			return err
+		}
+		handles, err := list.CapabilityData.Data.Handles()
+		if err != nil {
+			return err
+		}
+		for _, h := range handles.Handle {
+			if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(rawTPM(answer)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type rawTPM func(command []byte) ([]byte, error)
+
+func (t rawTPM) Send(command []byte) ([]byte, error) { return t(command) }
+
 // start starts the program, as a supervisor would.
 func (w *world) start() error {
 	log, err := os.OpenFile(filepath.Join(w.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -122,6 +160,9 @@ func (w *world) start() error {
 		return err
 	}
 	defer log.Close()
+	if err := w.flushTPM(); err != nil {
+		return err
+	}
 	agent, ended := exec.Command("keyvet", "run", "-config", w.config()), make(chan error, 1)
 	agent.Stderr = log
 	if err := agent.Start(); err != nil {
