@@ -49,7 +49,7 @@ func (r rotation) play(ctx context.Context, s *stage, thing string) error {
 			return err
 		}
 		if err := s.cloud.WaitShadow(ctx, thing, "keyvet", gateIsOpen); err != nil {
-			return fmt.Errorf("job %s: %w", e.Status, err)
+			return fmt.Errorf("job %s %v: %w", e.Status, e.StatusDetails, err)
 		}
 		s.say("keyvet run:       job keyvet.rotate %s, gate %s", e.Status, d.gate())
 		if r.reason != "" {
@@ -187,8 +187,8 @@ func (s *stage) serve(ctx context.Context, d *labDevice, do func(context.Context
 		cancel(fmt.Errorf("keyvet run ended: %w", cmp.Or(cmd.Wait(), errors.New("exit 0"))))
 	}()
 	err := do(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", err, context.Cause(ctx))
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", err, cause)
 	}
 	cancel(nil)
 	<-ended
