@@ -244,7 +244,7 @@ func (m *machine) ask(command string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(patience / 2))
 	fmt.Fprintf(conn, "{ %s\n} 2>&1\necho %s\nexit\n", command, end)
 	b, err := io.ReadAll(io.LimitReader(conn, 1<<20))
 	out, whole := strings.CutSuffix(strings.TrimSpace(string(b)), end)
