@@ -178,11 +178,16 @@ func (m *machine) on() {
 // reboot has the system shut down and boot again.
 func (m *machine) reboot() {
 	m.t.Helper()
-	m.shell("systemctl reboot --no-block")
-	select {
-	case <-m.qemu.ended:
-	case <-time.After(patience):
-		m.t.Fatalf("%s does not shut down:\n%s", m.name, m.console.tail())
+	late := time.After(patience)
+	for off := false; !off; {
+		_, _ = m.ask("systemctl reboot --no-block") // the shell may go before it answers
+		select {
+		case <-m.qemu.ended:
+			off = true
+		case <-late:
+			m.t.Fatalf("%s does not shut down:\n%s", m.name, m.console.tail())
+		case <-time.After(5 * time.Second):
+		}
 	}
 	m.cut()
 	m.on()
@@ -239,7 +244,7 @@ func (m *machine) ask(command string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(patience / 2))
 	fmt.Fprintf(conn, "{ %s\n} 2>&1\necho %s\nexit\n", command, end)
 	b, err := io.ReadAll(io.LimitReader(conn, 1<<20))
 	out, whole := strings.CutSuffix(strings.TrimSpace(string(b)), end)
