@@ -76,7 +76,7 @@ func (s *Session) request(ctx context.Context, topic string, payload []byte) ([]
 	case <-s.done:
 		return nil, s.lost()
 	case <-timer.C:
-		return nil, fmt.Errorf("no reply within %v", s.timeout)
+		return nil, fmt.Errorf("no reply within %v: %w", s.timeout, context.DeadlineExceeded)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

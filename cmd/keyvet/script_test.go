@@ -59,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"claim":  claimCommand,
 			"flip":   flipCommand,
 			"big":    bigCommand,
+			"await":  awaitCommand,
 		},
 	})
 }
@@ -106,7 +107,7 @@ func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// tpmCommand: tpm start | pause | resume | stop | import-roca HANDLE |
+// tpmCommand: tpm start | pause | resume | stop | reset | clear | import-roca HANDLE |
 // pretend-infineon | create-key ALGORITHM FILE. The address is in $TPM, and
 // where openssl and tpm2-tools look for it.
 func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -133,6 +134,11 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 		blob, createErr := c.CreateKey(args[1])
 		ts.Check(createErr)
 		err = os.WriteFile(ts.MkAbs(args[2]), blob.PEM(), 0o600)
+	case "reset":
+		ts.Check(ts.Exec("swtpm_ioctl", "--unix", strings.TrimPrefix(d.tpm.Address(), "unix:")+".ctrl", "-i"))
+		err = ts.Exec("tpm2_startup", "-c")
+	case "clear":
+		err = ts.Exec("tpm2_clear", "-c", "platform")
 	case "pause":
 		err = d.tpm.Pause()
 	case "resume":
@@ -156,8 +162,8 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 // cloudCommand: cloud start [1.2] [jitr] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
 // fault NAME ... | no-fault | certificates THING STATUS ... | things NAME ... | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
-// await-shadow THING NAME=VALUE ... | desire THING UPDATE | job ID THING DOCUMENT |
-// await-job ID THING STATUS [NAME=PART ...]. Endpoint and CA file are in $ENDPOINT and
+// await-shadow THING NAME=VALUE ... | desire THING UPDATE | job ID THING DOCUMENT | cancel ID | forget ID |
+// await-job ID THING STATUS [step=STEP] [NAME=PART ...]. Endpoint and CA file are in $ENDPOINT and
 // $CLOUD_CA; a stopped cloud starts again where it was.
 func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
@@ -245,7 +251,9 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "await-job":
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		e, err := d.cloud.WaitExecution(ctx, args[1], args[2], func(e localiot.Execution) bool { return e.Status == args[3] })
+		e, err := d.cloud.WaitExecution(ctx, args[1], args[2], func(e localiot.Execution) bool {
+			return e.Status == args[3] && (e.Ended() || e.StatusDetails["step"] == step(args[4:]))
+		})
 		if err != nil {
 			ts.Fatalf("job %s is %+v: %v", args[1], e, err)
 		}
@@ -255,9 +263,22 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Fatalf("job %s: %s is %q, want %q", args[1], name, got, want)
 			}
 		}
+	case "cancel":
+		ts.Check(d.cloud.CancelJob(args[1], true))
+	case "forget":
+		ts.Check(d.cloud.DeleteJob(args[1]))
 	default:
 		ts.Fatalf("cloud %s?", args[0])
 	}
+}
+
+// step is the STEP of step=STEP, if that is the first of the pairs.
+func step(pairs []string) string {
+	if len(pairs) == 0 {
+		return ""
+	}
+	name, _ := strings.CutPrefix(pairs[0], "step=")
+	return name
 }
 
 // patience is how long a script waits for what a device does by itself.
@@ -409,4 +430,21 @@ func bigCommand(ts *testscript.TestScript, _ bool, args []string) {
 	b := make([]byte, n)
 	rand.Read(b)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+// awaitCommand waits for what a device does to its files: await gone FILE |
+// await grep PART FILE
+func awaitCommand(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[len(args)-1])
+	t := time.NewTicker(100 * time.Millisecond)
+	defer t.Stop()
+	for end := time.Now().Add(patience); ; <-t.C {
+		b, err := os.ReadFile(name)
+		if args[0] == "gone" && errors.Is(err, os.ErrNotExist) || args[0] == "grep" && err == nil && strings.Contains(string(b), args[1]) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("await %v: %v\n%s", args, err, b)
+		}
+	}
 }

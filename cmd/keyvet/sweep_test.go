@@ -41,7 +41,7 @@ import (
 )
 
 var (
-	sweepStride = flag.Int("sweep.stride", 40, "take every so-manieth `point` of the power-cut sweep")
+	sweepStride = flag.Int("sweep.stride", 40, "how many `points` of the power-cut sweep to go on by")
 	sweepBeside = flag.Int("sweep.beside", 6, "sweep so many points beside each other")
 )
 
@@ -637,6 +637,9 @@ func TestSweep(t *testing.T) {
 					t.Error(err)
 				}
 				outcomes[outcome]++
+				if cuts%250 == 0 {
+					t.Logf("%d: %v", cuts, outcomes)
+				}
 				mu.Unlock()
 			}
 		})

@@ -88,16 +88,19 @@ func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 // vets itself anew, which may open it.
 func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
 	l.disconnect()
-	if err := l.Rotate(ctx, w); err != nil {
+	err := l.Rotate(ctx, w)
+	if err != nil {
 		l.Log.Warn("not rotated", "id", w.ID, "error", err)
-		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
 	}
 	l.alive()
 	if m := l.takeMoved(); m != nil {
 		l.report, l.delivered = m.report, true
 	}
-	if !l.Gate.Open() && l.report.Verdict().Opens() {
-		l.vetNow(ctx, device.TriggerJob)
+	switch {
+	case !l.Gate.Open() && l.report.Verdict().Opens():
+		l.vetNow(ctx, device.TriggerJob) // the gate first
+	case err != nil:
+		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
 	}
 	return false
 }
