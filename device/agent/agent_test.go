@@ -297,6 +297,33 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// What could not be looked at is looked at again soon.
+func TestUndecidedAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		d.Every, d.status = 24*time.Hour, device.Undecided
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- d.Run(ctx) }()
+		synctest.Wait()
+		d.change(func() { d.status = device.Pass })
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		if !d.trusted() || len(d.triggers) != 2 || d.triggers[1] != device.TriggerSchedule {
+			t.Errorf("trusted %v, vetted %v", d.trusted(), d.triggers)
+		}
+		time.Sleep(12 * time.Hour)
+		synctest.Wait()
+		if len(d.triggers) != 2 {
+			t.Errorf("vetted %v although decided", d.triggers)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestLoadState(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := agent.LoadState(dir); !errors.Is(err, agent.ErrNoState) {
