@@ -57,3 +57,20 @@ func (t *TPM) flushLeftovers() {
 	defer leftovers.Unlock()
 	delete(leftovers.areas, t.address)
 }
+
+// AssumeLeftovers says that an earlier process of this program may have been
+// killed while it used the TPM at address, and that no other process of it is
+// there now: the next [Open] takes out the transient keys that look like ours,
+// which would fill a TPM without a resource manager.
+func AssumeLeftovers(address string) {
+	areas := []*tpm2.TPMTPublic{&storageRootKey.area, &attestationKey.area, &storageParent.area, &endorsementStorage.area}
+	for i := range endorsementKeys {
+		areas = append(areas, &endorsementKeys[i].area)
+	}
+	for _, template := range keyTemplates {
+		areas = append(areas, &template)
+	}
+	leftovers.Lock()
+	defer leftovers.Unlock()
+	leftovers.areas[address] = areas
+}

@@ -72,7 +72,7 @@ func (d *deviceRun) prepare(ctx context.Context) (changed bool, err error) {
 	}()
 	_, err = d.named().Resume(ctx)
 	switch {
-	case errors.Is(err, rotate.ErrNothing):
+	case errors.Is(err, rotate.ErrNothing), errors.Is(err, rotate.ErrGrace):
 	case errors.Is(err, rotate.ErrWaits):
 		d.log.Info("a rotation waits", "reason", err)
 		return false, nil

@@ -27,6 +27,7 @@ import (
 	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
+	"github.com/keyvet/keyvet/tpm"
 )
 
 // onceAttempts is how often run -once tries every endpoint. The first refusal
@@ -172,6 +173,9 @@ type deviceRun struct {
 
 // start loads the credential in use and makes the agent with its shut gate.
 func (d *deviceRun) start() error {
+	if d.cfg.TPM.Address != "" {
+		tpm.AssumeLeftovers(d.cfg.TPM.Address)
+	}
 	d.store = &identity.Store{Dir: d.cfg.StateDir}
 	if err := d.store.Recover(); err != nil {
 		return err
