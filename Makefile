@@ -9,7 +9,7 @@ BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 # The device binary does without inlining but where the tests of a key and the
 # TPM's messages are, and with functions that lie closer: 0.8 MB less.
 INLINED   = github.com/keyvet/keyvet/blocklist github.com/keyvet/keyvet/device/check github.com/google/go-tpm/...
-DEVICE    = $(BUILD) -ldflags "$(LDFLAGS) -funcalign=16" -gcflags=all=-l $(INLINED:%=-gcflags=%=)
+DEVICE    = $(BUILD) -ldflags "$(LDFLAGS) -funcalign=8" -gcflags=all=-l $(INLINED:%=-gcflags=%=)
 HOST      = $(BUILD) -ldflags "$(LDFLAGS)"
 
 # Packages that touch no hardware, no network and no other program: they run
@@ -62,7 +62,7 @@ cross: ## the device binary for every architecture, into bin/
 		printf '%-28s %9d bytes\n' keyvet-linux-$$name $$(stat -c %s bin/keyvet-linux-$$name); \
 	done
 
-demo: tools-demo ## a healthy device and three bad ones, on a TPM emulator and a local AWS IoT endpoint
+demo: tools-demo ## good and bad devices, two rotations and a first contact, on a TPM emulator and a local AWS IoT endpoint
 	@$(DEVICE) -o bin/ ./cmd/keyvet
 	@$(HOST) -o bin/ ./cmd/keyvet-lab
 	@bin/keyvet-lab demo -keyvet bin/keyvet
@@ -86,6 +86,12 @@ fuzz: ## every parser of outside bytes, FUZZTIME each
 			$$again || $$again; \
 		done; \
 	done
+
+RUNS ?= 200
+SEED ?= 0
+.PHONY: chaos
+chaos: ## RUNS of the agent through random faults, from SEED on (0: any); `make test` has 40
+	$(GO) test -run '^TestChaos$$' -count 1 -timeout 30m -v ./cmd/keyvet -chaos $(RUNS) -chaos.beside 60 -seed $(SEED)
 
 DATA ?= ../shared/data/debian/sets
 blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA
@@ -112,7 +118,7 @@ tools-demo:
 	@.ci/need swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
 
 # Packages, units and the Yocto layer: packaging/README.md.
-.PHONY: release test-release test-packages check-units check-layer
+.PHONY: release test-release test-packages test-units check-units check-layer
 
 release: ## .deb, .rpm, bare binaries, SBOMs and their checksums into dist/
 	packaging/release
@@ -124,12 +130,27 @@ test-packages: ## install, upgrade, remove and purge what is in dist/, in a Debi
 	@.ci/need debootstrap=debootstrap
 	packaging/test-packages bin/packages
 
+test-units: ## boot systemd with what is in dist/ and move the gate; as root
+	@.ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
+	packaging/test-units bin/packages
+
 check-layer: ## of a release: the commit that the Yocto recipe builds is as this one
 	git diff --exit-code --stat $$(sed -n 's/^SRCREV ?= "\(.*\)"/\1/p' yocto/meta-keyvet/recipes-security/keyvet/keyvet_git.bb) HEAD -- go.mod go.sum '*.go' packaging/systemd
 
 check-units: ## systemd's own opinion of the units
 	@.ci/need systemd-analyze=systemd
 	packaging/check-units
+
+# A whole machine: docs/e2e.md.
+E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyvet-e2e
+.PHONY: e2e
+e2e: tools-demo ## whole machines in QEMU with a TPM, systemd and keyvet's package; as root
+	@.ci/need qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm mke2fs=e2fsprogs \
+		mmdebstrap=mmdebstrap arch-test=arch-test qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
+	DIST=bin/e2e TARGETS='amd64// arm64//' packaging/release
+	KEYVET_E2E_AMD64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_amd64.deb) && export KEYVET_E2E_AMD64 && \
+	KEYVET_E2E_ARM64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_arm64.deb) && export KEYVET_E2E_ARM64 && \
+		$(GO) test -tags e2e -count 1 -timeout 30m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
 
 clean:
 	rm -rf bin dist

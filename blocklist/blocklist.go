@@ -42,6 +42,7 @@ type List struct {
 	bytes  int
 	sha256 string // of the whole file, hex
 	mapped []byte // what Close unmaps; nil if the list is not mapped
+	inside []byte // what Close lets go of; nil if the list is not inside the program
 }
 
 type set struct {
@@ -339,4 +340,13 @@ func (ls Lists) Info() device.BlocklistInfo {
 		info.FalsePositiveRate = max(info.FalsePositiveRate, one.FalsePositiveRate)
 	}
 	return info
+}
+
+// Close closes every list.
+func (ls Lists) Close() error {
+	var failed error
+	for _, l := range ls {
+		failed = errors.Join(failed, l.Close())
+	}
+	return failed
 }

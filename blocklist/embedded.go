@@ -18,9 +18,11 @@ var embedded string
 // error is [ErrNotEmbedded].
 func Embedded() (*List, error) {
 	// A conversion would copy it to the heap. Nothing writes to a list's bytes.
-	l, err := parse(unsafe.Slice(unsafe.StringData(embedded), len(embedded)))
+	b := unsafe.Slice(unsafe.StringData(embedded), len(embedded))
+	l, err := parse(b)
 	if err != nil {
 		return nil, fmt.Errorf("blocklist: embedded list: %w", err)
 	}
+	l.inside = b
 	return l, nil
 }

@@ -48,6 +48,7 @@ var tree = map[string][]string{
 	"blocklist":                  {"device", "blocklist/debian"},
 	"blocklist/debian":           nil,
 	"packaging/bill":             nil, // of the build host
+	"e2e":                        nil, // tests alone
 }
 
 // testsToo may be imported by any test besides what its package may import.

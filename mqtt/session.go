@@ -30,6 +30,7 @@ type Session struct {
 	writing     sync.Mutex    // one packet at a time
 	pong        chan struct{} // holds one token once a PINGRESP came
 	inbound     chan struct{} // holds a token for each message that is being handled
+	skipped     string        // topic of the last message that was too large; the reader's own
 
 	kept  *filters  // what the broker keeps for a persistent session, else nil
 	began time.Time // once it was up
@@ -194,20 +195,13 @@ func (s *Session) receive(p packets.ControlPacket) error {
 			reply <- p // has room for one
 		}
 	case *packets.PublishPacket:
-		select {
-		case s.inbound <- struct{}{}:
-		default:
-			return fmt.Errorf("more than %d messages at once", maxInbound)
+		return s.handle(p, func() { s.deliver(p.TopicName, p.Payload) })
+	case *oversized:
+		if topic := oneLine(p.TopicName); topic != s.skipped { // once, if it comes again
+			s.skipped = topic
+			s.log.Warn("message is too large and is left alone", "topic", topic, "bytes", p.bytes)
 		}
-		go func() {
-			defer func() { <-s.inbound }()
-			s.deliver(p.TopicName, p.Payload)
-			if p.Qos == 1 {
-				ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
-				ack.MessageID = p.MessageID
-				_ = s.write(ack) // an error has ended the session
-			}
-		}()
+		return s.handle(p.PublishPacket, func() {})
 	case *packets.PingrespPacket:
 		select {
 		case s.pong <- struct{}{}:
@@ -218,6 +212,26 @@ func (s *Session) receive(p packets.ControlPacket) error {
 	default:
 		return fmt.Errorf("unexpected packet: %s", p)
 	}
+	return nil
+}
+
+// handle runs the handlers of a message beside whatever else comes, and then
+// acknowledges it.
+func (s *Session) handle(p *packets.PublishPacket, handlers func()) error {
+	select {
+	case s.inbound <- struct{}{}:
+	default:
+		return fmt.Errorf("more than %d messages at once", maxInbound)
+	}
+	go func() {
+		defer func() { <-s.inbound }()
+		handlers()
+		if p.Qos == 1 {
+			ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
+			ack.MessageID = p.MessageID
+			_ = s.write(ack) // an error has ended the session
+		}
+	}()
 	return nil
 }
 

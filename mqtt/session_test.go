@@ -223,7 +223,8 @@ func TestPublish(t *testing.T) {
 		"wildcard":        {server{}, "a/+", "x", "wildcard"},
 		"not text":        {server{}, "a\xff", "x", "not text"},
 		"NUL":             {server{}, "a\x00", "x", "not text"},
-		"flood for reply": {server{packets.Publish: says(0x30, 0xff, 0xff, 0xff, 0x7f)}, "a/b", "x", "too large"},
+		"flood for reply": {server{packets.Publish: says(0x30, 0xff, 0xff, 0xff, 0x7f)}, "a/b", "x", "no PUBACK within 30s"},
+		"flood for ack":   {server{packets.Publish: says(0x40, 0xff, 0xff, 0xff, 0x7f)}, "a/b", "x", "too large"},
 		"endless length":  {server{packets.Publish: says(0x30, 0xff, 0xff, 0xff, 0xff, 0x7f)}, "a/b", "x", "malformed"},
 		"no such packet":  {server{packets.Publish: says(0x00, 0)}, "a/b", "x", "lost"},
 		"second CONNACK":  {server{packets.Publish: says(0x20, 2, 0, 0)}, "a/b", "x", "second CONNACK"},
@@ -357,7 +358,8 @@ func TestRequest(t *testing.T) {
 		"rejected in no JSON":      {`{"clientToken":"t"}`, message("r/rejected", `nonsense`), "could not be read"},
 		"rejected in lines":        {`{}`, message("r/rejected", `{"code":1,"message":"a\nb\u001b[2J"}`), "rejected: 1: a b [2J"},
 		"large":                    {`{}`, message("r/accepted", strings.Repeat(" ", MaxPayload)), strings.Repeat(" ", MaxPayload)},
-		"too large":                {`{}`, message("r/accepted", strings.Repeat(" ", 2*MaxPayload)), "too large"},
+		"too large":                {`{}`, message("r/accepted", strings.Repeat(" ", 2*MaxPayload)), "no reply within 30s"},
+		"too large before it":      {`{}`, append(message("r/accepted", strings.Repeat(" ", 2*MaxPayload)), message("r/accepted", `{}`)...), `{}`},
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -553,11 +555,21 @@ func FuzzReadPacket(f *testing.F) {
 	f.Add([]byte{0x90, 3, 0, 1, 0x80})
 	f.Add(message("a/accepted", "{}"))
 	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0x7f})
+	f.Add(message("a/accepted", strings.Repeat("x", 2*MaxPayload)))
 	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x80, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
-		frame, err := readFrame(r)
+		header, length, err := readHeader(r)
 		if err != nil {
+			return
+		}
+		frame, err := readFrame(r, header, length)
+		if err != nil {
+			if p, err := readPacket(bytes.NewReader(b)); err == nil { // passed over, whole
+				if large, ok := p.(*oversized); !ok || large.bytes != length || len(header)+length > len(b) {
+					t.Fatalf("%v of %d bytes", p, len(b))
+				}
+			}
 			return
 		}
 		if len(frame) > maxPacket+5 || !bytes.Equal(frame, b[:len(frame)]) || len(frame)+r.Len() != len(b) {

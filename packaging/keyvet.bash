@@ -10,15 +10,16 @@ _keyvet() {
 		return ;;
 	esac
 	if [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "check run status version help" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "check run status rotate version help" -- "$cur")
 		return
 	fi
 	case ${COMP_WORDS[1]} in
 	check) flags="-config -tpm -blocklist -json -v" ;;
 	run) flags="-config -once" ;;
 	status) flags="-config -json" ;;
+	rotate) flags="-config" ;;
 	help)
-		mapfile -t COMPREPLY < <(compgen -W "check run status" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "check run status rotate" -- "$cur")
 		return ;;
 	esac
 	case $cur in

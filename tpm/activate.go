@@ -51,12 +51,12 @@ func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPM
 		return err
 	}
 	for _, h := range handles {
-		rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(t)
+		public, name, err := t.publicOf(h)
 		if err != nil {
 			return fmt.Errorf("tpm: read public area: %w", explain(err))
 		}
-		if area, err := named(rsp.OutPublic, rsp.Name); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
-			return use(tpm2.NamedHandle{Handle: h, Name: rsp.Name}, area)
+		if area, err := named(public, name); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
+			return use(tpm2.NamedHandle{Handle: h, Name: name}, area)
 		}
 	}
 	found := false

@@ -162,15 +162,6 @@ func testAKRefused(t *testing.T, by *way) {
 	}
 }
 
-// emulatorAlone hangs up, since an emulator serves one client at a time.
-func emulatorAlone(t *testing.T, c *TPM, emulator machine) string {
-	t.Helper()
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return emulator.Address()
-}
-
 // A TPM without resource manager that falls silent once is rid of what was left
 // in it by the next connection.
 func TestLeftovers(t *testing.T) { byEveryWay(t, testLeftovers) }

@@ -81,6 +81,7 @@ type object struct {
 	handle tpm2.TPMHandle
 	source string
 	area   *tpm2.TPMTPublic
+	public []byte // area, as the TPM gave it
 }
 
 func (inv *inventory) gap(what string, why error) {
@@ -95,16 +96,16 @@ func (inv *inventory) readPersistent() {
 	}
 	for _, h := range handles {
 		source := fmt.Sprintf("tpm:%#08x", uint32(h))
-		rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(inv.t)
+		public, name, err := inv.t.publicOf(h)
 		var area *tpm2.TPMTPublic
 		if err == nil {
-			area, err = named(rsp.OutPublic, rsp.Name)
+			area, err = named(public, name)
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
 			continue
 		}
-		inv.persistent = append(inv.persistent, object{h, source, area})
+		inv.persistent = append(inv.persistent, object{h, source, area, public.Bytes()})
 	}
 }
 
@@ -125,20 +126,13 @@ func (inv *inventory) addObject(id string, role device.Role, o object) {
 		inv.gap(o.source, err)
 		return
 	}
-	inv.addKey(device.Key{ID: id, Role: role, Source: o.source, Public: public, SPKI: spki, TPM: tpmObject(o.area)})
+	inv.addKey(device.Key{ID: id, Role: role, Source: o.source, Public: public, SPKI: spki, TPM: tpmObject(o.public)})
 }
 
 // tpmObject is the name and attributes of a key. A name by a hash that is not
 // known is left out.
-func tpmObject(area *tpm2.TPMTPublic) *device.TPMObject {
-	public := tpm2.Marshal(*area)
-	o := &device.TPMObject{Attributes: binary.BigEndian.Uint32(public[4:])} // after type and nameAlg (Part 2, section 12.2.4)
-	if hash, err := area.NameAlg.Hash(); err == nil && hash.Available() {
-		h := hash.New()
-		h.Write(public)
-		o.Name = h.Sum(public[2:4:4])
-	}
-	return o
+func tpmObject(public []byte) *device.TPMObject {
+	return &device.TPMObject{Name: objectName(public), Attributes: binary.BigEndian.Uint32(public[4:])} // after type and nameAlg
 }
 
 // roleOf is what a persistent key is for, by its handle and by what the TPM
@@ -147,7 +141,7 @@ func tpmObject(area *tpm2.TPMTPublic) *device.TPMObject {
 func roleOf(o object) device.Role {
 	a := o.area.ObjectAttributes
 	switch {
-	case !a.Restricted || !tpmObject(o.area).MadeInTPM() || a.SignEncrypt == a.Decrypt:
+	case !a.Restricted || !a.FixedTPM || !a.SensitiveDataOrigin || a.SignEncrypt == a.Decrypt:
 		return device.RolePersistent
 	case a.SignEncrypt:
 		return device.RoleAK
@@ -206,7 +200,7 @@ func (inv *inventory) addEKs(certs []*certificate) {
 func sameTemplate(area, template *tpm2.TPMTPublic) bool {
 	key := *area
 	key.Unique = template.Unique
-	return area.Type == template.Type && sameKey(&key, template)
+	return area.Type == template.Type && area.ObjectAttributes == template.ObjectAttributes && sameKey(&key, template)
 }
 
 func sameKey(a, b *tpm2.TPMTPublic) bool { return bytes.Equal(tpm2.Marshal(*a), tpm2.Marshal(*b)) }
@@ -246,6 +240,7 @@ func (t *TPM) readPrimary(p primary) (object, error) {
 	o := object{source: "tpm:template:" + p.name}
 	err := t.withPrimary(p, func(_ tpm2.NamedHandle, public tpm2.TPM2BPublic) (err error) {
 		o.area, err = public.Contents()
+		o.public = public.Bytes()
 		return err
 	})
 	return o, err

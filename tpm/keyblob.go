@@ -287,16 +287,16 @@ func withoutPassword(h tpm2.TPMHandle, name tpm2.TPM2BName) tpm2.AuthHandle {
 
 // readPublic reads the public area of what is at a persistent handle.
 func (t *TPM) readPublic(h tpm2.TPMHandle) (tpm2.AuthHandle, *tpm2.TPMTPublic, error) {
-	rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(t)
+	public, name, err := t.publicOf(h)
 	if errors.Is(err, tpm2.TPMRCHandle) {
 		return tpm2.AuthHandle{}, nil, fmt.Errorf("nothing is at %#08x: %w", uint32(h), err)
 	}
 	var area *tpm2.TPMTPublic
 	if err == nil {
-		area, err = named(rsp.OutPublic, rsp.Name)
+		area, err = named(public, name)
 	}
 	if err != nil {
 		return tpm2.AuthHandle{}, nil, fmt.Errorf("read public area of %#08x: %w", uint32(h), explain(err))
 	}
-	return withoutPassword(h, rsp.Name), area, nil
+	return withoutPassword(h, name), area, nil
 }

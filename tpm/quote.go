@@ -47,7 +47,12 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 	}
 	pcrs := []uint{0, 1, 2, 3, 4, 5, 6, 7}
 	if r.PCRs != nil {
-		pcrs = slices.Compact(slices.Sorted(slices.Values(r.PCRs)))
+		pcrs = nil
+		for i := range uint(24) {
+			if slices.Contains(r.PCRs, i) {
+				pcrs = append(pcrs, i)
+			}
+		}
 	}
 	bank := tpm2.TPMAlgSHA256
 	if r.Bank != "" {
@@ -119,11 +124,11 @@ var banks = map[string]tpm2.TPMAlgID{"sha256": tpm2.TPMAlgSHA256, "sha384": tpm2
 // HasBank tells whether the TPM has PCRs in the bank of that name (TPM_CAP_PCRS,
 // Part 3, section 30.2).
 func (t *TPM) HasBank(name string) (bool, error) {
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(t)
+	data, _, err := t.getCapability(tpm2.TPMCapPCRs, 0, 1)
 	if err != nil {
 		return false, fmt.Errorf("tpm: get PCR banks: %w", explain(err))
 	}
-	assigned, err := rsp.CapabilityData.Data.AssignedPCR()
+	assigned, err := data.Data.AssignedPCR()
 	if err != nil {
 		return false, fmt.Errorf("tpm: get PCR banks: %w", err)
 	}
@@ -195,15 +200,15 @@ func (t *TPM) readPCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
 	const most = 8 // digests of one answer (Part 2, TPML_DIGEST)
 	var values []byte
 	for part := range slices.Chunk(pcrs, most) {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, part)}.Execute(t)
+		digests, err := t.pcrRead(selection(bank, part))
 		if err != nil {
 			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
 		}
-		if n := len(rsp.PCRValues.Digests); n != 0 && n != len(part) {
+		if n := len(digests); n != 0 && n != len(part) {
 			return nil, fmt.Errorf("tpm: read PCRs: %d instead of %d", n, len(part))
 		}
-		for _, d := range rsp.PCRValues.Digests {
-			values = append(values, d.Buffer...)
+		for _, d := range digests {
+			values = append(values, d...)
 		}
 	}
 	return values, nil
@@ -211,9 +216,9 @@ func (t *TPM) readPCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
 
 // certify has the attestation key sign that a loaded key is in this TPM.
 func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHandle) (*device.CertifiedKey, error) {
-	public, err := tpm2.ReadPublic{ObjectHandle: key.Handle}.Execute(t)
+	public, name, err := t.publicOf(key.Handle)
 	if err == nil {
-		_, err = named(public.OutPublic, public.Name)
+		_, err = named(public, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("tpm: certify: read public area: %w", err)
@@ -229,7 +234,7 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 	}
 	text := base64.StdEncoding.EncodeToString
 	return &device.CertifiedKey{
-		Public: text(public.OutPublic.Bytes()), Attest: text(rsp.CertifyInfo.Bytes()), Signature: text(tpm2.Marshal(rsp.Signature)),
+		Public: text(public.Bytes()), Attest: text(rsp.CertifyInfo.Bytes()), Signature: text(tpm2.Marshal(rsp.Signature)),
 	}, nil
 }
 
@@ -246,6 +251,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 		if o.area, err = ak.public.Contents(); err != nil {
 			return err
 		}
+		o.public = ak.public.Bytes()
 		signed, err = inv.t.signedFirmwareVersion(ak)
 		return err
 	})

@@ -25,23 +25,44 @@ import (
 //go:embed weak/debian-2048.key
 var debianWeakKey []byte
 
-// runTimeout bounds one run of the agent.
-const runTimeout = time.Minute
+// actTimeout bounds one act.
+const actTimeout = time.Minute
 
-// scenario is one device of the demonstration.
-type scenario struct {
-	thing  string
-	title  string
+// act is one part of the demonstration, and the device that it is about.
+type act struct {
+	thing, title string
+	play         func(ctx context.Context, s *stage, thing string) error
+}
+
+var acts = []act{
+	{"device-healthy", "A healthy device: P-256 key, clean TPM", vetting{}.play},
+	{"device-roca", "A ROCA key was imported into the TPM, persistent at 0x81000100", vetting{importROCAKey, "roca", device.ReasonROCA}.play},
+	{"device-debian", "The device certificate is on a Debian-weak RSA-2048 key", vetting{enrolDebianKey, "debian", device.ReasonDebian}.play},
+	{"device-firmware", "The TPM is an Infineon SLB9670 with firmware 7.61", vetting{pretendInfineon, "firmware", device.ReasonROCA}.play},
+	{"device-debian", "Device 3 again: a job tells it to make a new key", rotation{}.play},
+	{"device-healthy", "Device 1 again: the same job, but AWS IoT refuses to activate the new certificate", rotation{localiot.Faults{ProvisionRejected: true}, "KEYVET_ROTATE_NOT_ACTIVATED"}.play},
+	{"device-new", "A new device, which has a claim certificate and nothing else", provision},
+}
+
+// stage is where all acts are played.
+type stage struct {
+	cloud        *localiot.Server
+	dir, program string
+	out          io.Writer
+}
+
+// device makes the device of that name, or starts it again.
+func (s *stage) device(ctx context.Context, thing string, claim bool) (*labDevice, error) {
+	return newDevice(ctx, s.cloud, filepath.Join(s.dir, thing), thing, claim)
+}
+
+func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, "   "+format+"\n", args...) }
+
+// vetting is one run of the agent on a device that was made as it has to be, or was not.
+type vetting struct {
 	spoil  func(*labDevice, *localiot.Server) (cleanup func(), err error) // nil: a healthy device
 	fails  string                                                         // the check that has to fail; "" means all pass
 	reason device.ReasonCode
-}
-
-var scenarios = []scenario{
-	{"device-healthy", "A healthy device: P-256 key, clean TPM", nil, "", ""},
-	{"device-roca", "A ROCA key was imported into the TPM, persistent at 0x81000100", importROCAKey, "roca", device.ReasonROCA},
-	{"device-debian", "The device certificate is on a Debian-weak RSA-2048 key", enrolDebianKey, "debian", device.ReasonDebian},
-	{"device-firmware", "The TPM is an Infineon SLB9670 with firmware 7.61", pretendInfineon, "firmware", device.ReasonROCA},
 }
 
 func importROCAKey(d *labDevice, _ *localiot.Server) (func(), error) {
@@ -72,7 +93,7 @@ func pretendInfineon(d *labDevice, cloud *localiot.Server) (func(), error) {
 	return func() { proxy.Close() }, d.writeConfig(cloud, proxy.Address())
 }
 
-// demo runs every scenario and fails unless each ended as it has to.
+// demo plays every act and fails unless each ended as it has to.
 func demo(ctx context.Context, program string, out io.Writer) error {
 	program, err := exec.LookPath(program)
 	if err != nil {
@@ -91,91 +112,102 @@ func demo(ctx context.Context, program string, out io.Writer) error {
 	start := time.Now()
 	fmt.Fprintf(out, "A local AWS IoT endpoint listens at %s; every device has a TPM (swtpm) of its own.\n", cloud.Endpoint())
 
+	s := &stage{cloud, dir, program, out}
 	var wrong []string
-	for i, sc := range scenarios {
-		fmt.Fprintf(out, "\n%d. %s\n", i+1, sc.title)
-		if err := sc.run(ctx, cloud, dir, program, out); err != nil {
+	for i, a := range acts {
+		fmt.Fprintf(out, "\n%d. %s\n", i+1, a.title)
+		if err := s.play(ctx, a); err != nil {
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
 			}
-			fmt.Fprintf(out, "   NOT AS IT HAS TO BE: %v\n", err)
-			wrong = append(wrong, sc.thing)
+			s.say("NOT AS IT HAS TO BE: %v", err)
+			wrong = append(wrong, fmt.Sprintf("%d (%s)", i+1, a.thing))
 		}
 	}
 	if len(wrong) > 0 {
 		return fmt.Errorf("not as it has to be: %s", strings.Join(wrong, ", "))
 	}
-	fmt.Fprintf(out, "\nAll %d ended as they have to, in %.0f s: the healthy device is trusted, no weak one is.\n", len(scenarios), time.Since(start).Seconds())
+	fmt.Fprintf(out, "\nAll %d ended as they have to, in %.0f s: good keys are trusted, weak ones are not, and a device without a good key gets one.\n", len(acts), time.Since(start).Seconds())
 	return nil
 }
 
-func (sc scenario) run(ctx context.Context, cloud *localiot.Server, dir, program string, out io.Writer) error {
-	d, err := newDevice(ctx, cloud, filepath.Join(dir, sc.thing), sc.thing, false)
+func (s *stage) play(ctx context.Context, a act) error {
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	return a.play(ctx, s, a.thing)
+}
+
+func (v vetting) play(ctx context.Context, s *stage, thing string) error {
+	d, err := s.device(ctx, thing, false)
 	if err != nil {
 		return err
 	}
 	defer d.tpm.Stop()
-	if sc.spoil != nil {
-		cleanup, err := sc.spoil(d, cloud)
+	if v.spoil != nil {
+		cleanup, err := v.spoil(d, s.cloud)
 		if err != nil {
 			return err
 		}
 		defer cleanup()
 	}
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "run", "-once", "-config", d.config)
+	report, exit, err := s.runOnce(ctx, d)
+	if err != nil {
+		return err
+	}
+	for _, f := range report.Findings {
+		if f.Status == device.Fail {
+			s.say("%s %s: %s\n      %s\n      %s", f.Status, f.Check, f.Key, f.ReasonCode, f.Message)
+		}
+	}
+	return v.asItHasToBe(report, exit, d.trusted())
+}
+
+// runOnce runs the agent until its gate is decided, and returns the report that
+// the endpoint got.
+func (s *stage) runOnce(ctx context.Context, d *labDevice) (*device.Report, int, error) {
+	cmd := exec.CommandContext(ctx, s.program, "run", "-once", "-config", d.config)
 	said, err := cmd.CombinedOutput()
 	exit := cmd.ProcessState.ExitCode()
 	if exit < 0 {
-		return fmt.Errorf("keyvet run: %w", err)
+		return nil, exit, fmt.Errorf("keyvet run: %w", err)
 	}
-	report, err := sc.delivered(cloud)
+	report, err := s.delivered(d.thing)
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, indent(string(said)))
+		return nil, exit, fmt.Errorf("%w\n%s", err, indent(string(said)))
 	}
-	gate := map[bool]string{true: "open", false: "shut"}[d.trusted()]
-	fmt.Fprintf(out, "   keyvet run -once: exit %d, gate %s\n", exit, gate)
-	fmt.Fprintf(out, "   AWS IoT got:      %s\n", describe(report))
-	for _, f := range report.Findings {
-		if f.Status == device.Fail {
-			fmt.Fprintf(out, "   %s %s: %s\n      %s\n      %s\n", f.Status, f.Check, f.Key, f.ReasonCode, f.Message)
-		}
+	s.say("keyvet run -once: exit %d, gate %s", exit, d.gate())
+	s.say("AWS IoT got:      %s", describe(report))
+	if report.Evidence == nil {
+		return nil, exit, fmt.Errorf("the TPM did not sign the report\n%s", indent(string(said)))
 	}
-	if err := sc.asItHasToBe(report, exit, d.trusted()); err != nil {
-		return fmt.Errorf("%w\n%s", err, indent(string(said)))
-	}
-	return nil
+	return report, exit, nil
 }
 
-// delivered is the report that the endpoint got from the device.
-func (sc scenario) delivered(cloud *localiot.Server) (*device.Report, error) {
-	messages := cloud.Messages("keyvet/" + sc.thing + "/report")
-	if len(messages) != 1 {
-		return nil, fmt.Errorf("the endpoint got %d reports, not one", len(messages))
+// delivered is the last report that the endpoint got from the thing.
+func (s *stage) delivered(thing string) (*device.Report, error) {
+	messages := s.cloud.Messages("keyvet/" + thing + "/report")
+	if len(messages) == 0 {
+		return nil, errors.New("the endpoint got no report")
 	}
 	r := new(device.Report)
-	if err := json.Unmarshal(messages[0].Payload, r); err != nil {
+	if err := json.Unmarshal(messages[len(messages)-1].Payload, r); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-func (sc scenario) asItHasToBe(r *device.Report, exit int, trusted bool) error {
-	if r.Evidence == nil {
-		return errors.New("the TPM did not sign the report")
-	}
-	if sc.fails == "" {
+func (v vetting) asItHasToBe(r *device.Report, exit int, trusted bool) error {
+	if v.fails == "" {
 		if !r.Verdict().Opens() || exit != 0 || !trusted {
 			return fmt.Errorf("verdict %s, exit %d, trusted %v", r.Verdict(), exit, trusted)
 		}
 		return nil
 	}
 	failed := slices.ContainsFunc(r.Findings, func(f device.Finding) bool {
-		return f.Status == device.Fail && f.Check == sc.fails && f.ReasonCode == sc.reason
+		return f.Status == device.Fail && f.Check == v.fails && f.ReasonCode == v.reason
 	})
 	if !failed || r.Verdict() != device.Fail || exit != 1 || trusted {
-		return fmt.Errorf("%s failed: %v, verdict %s, exit %d, trusted %v", sc.fails, failed, r.Verdict(), exit, trusted)
+		return fmt.Errorf("%s failed: %v, verdict %s, exit %d, trusted %v", v.fails, failed, r.Verdict(), exit, trusted)
 	}
 	return nil
 }

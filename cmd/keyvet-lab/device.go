@@ -33,7 +33,7 @@ func newDevice(ctx context.Context, cloud *localiot.Server, dir, thing string, c
 	if err := os.MkdirAll(filepath.Join(dir, "state"), 0o700); err != nil {
 		return nil, err
 	}
-	d.tpm, err = tpmtest.Start(ctx, tpmtest.Options{Dir: filepath.Join(dir, "tpm")})
+	d.tpm, err = startTPM(ctx, filepath.Join(dir, "tpm"))
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +62,29 @@ func newDevice(ctx context.Context, cloud *localiot.Server, dir, thing string, c
 		return nil, err
 	}
 	return d, d.writeConfig(cloud, d.tpm.Address())
+}
+
+// startTPM starts the TPM in dir, as it was when it stopped, or makes one.
+func startTPM(ctx context.Context, dir string) (*tpmtest.SWTPM, error) {
+	opts, before := tpmtest.Options{Dir: dir}, dir+".before"
+	_, err := os.Stat(before)
+	switch {
+	case err == nil: // the copy was interrupted
+		err = os.RemoveAll(dir)
+	case os.IsNotExist(err):
+		err = os.Rename(dir, before)
+	}
+	switch {
+	case err == nil:
+		opts.CopyOf = before
+	case !os.IsNotExist(err):
+		return nil, err
+	}
+	t, err := tpmtest.Start(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	return t, os.RemoveAll(before)
 }
 
 // enrol gives the device a key and the endpoint's certificate on it.
@@ -102,8 +125,9 @@ ca = [%q]
 endpoints = [%q]
 ca_file = %q
 [rotate]
-issuer = "topics"
-`, filepath.Join(d.dir, "state"), d.runDir(), d.thing, tpmAddress, cloud.CAFile(), cloud.Endpoint(), cloud.CAFile())
+issuer = "fleet-provisioning"
+template = %q
+`, filepath.Join(d.dir, "state"), d.runDir(), d.thing, tpmAddress, cloud.CAFile(), cloud.Endpoint(), cloud.CAFile(), localiot.Template)
 	if d.claim {
 		config = fmt.Appendf(config, `[provision]
 claim_certificate = %q
@@ -121,4 +145,17 @@ func (d *labDevice) runDir() string { return filepath.Join(d.dir, "run") }
 func (d *labDevice) trusted() bool {
 	_, err := os.Stat(filepath.Join(d.runDir(), "trusted"))
 	return err == nil
+}
+
+func (d *labDevice) gate() string {
+	if d.trusted() {
+		return "open"
+	}
+	return "shut"
+}
+
+// key is the file of the device's private key, which for one in the TPM holds
+// what that alone can read.
+func (d *labDevice) key() ([]byte, error) {
+	return os.ReadFile(filepath.Join(d.dir, "state", "identity", "key.pem"))
 }

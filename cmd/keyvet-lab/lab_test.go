@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
@@ -32,7 +33,9 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("exit %d\n%s", status, &out)
 	}
 	for _, want := range []string{
-		"exit 0, gate open", "PASS, ", "signed by the TPM", device.ReasonROCA, device.ReasonDebian, "TPM IFX 7.61.2785.0", "All 4 ended as they have to",
+		"exit 0, gate open", "PASS, ", "signed by the TPM", device.ReasonROCA, device.ReasonDebian, "TPM IFX 7.61.2785.0",
+		"job keyvet.rotate SUCCEEDED, gate open", "job keyvet.rotate FAILED, gate open", "KEYVET_ROTATE_NOT_ACTIVATED\n", "thing device-new, one active",
+		"All 7 ended as they have to",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the demonstration does not say %q:\n%s", want, &out)
@@ -40,6 +43,9 @@ func TestDemo(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "gate shut"); n != 3 {
 		t.Errorf("%d gates shut, want three", n)
+	}
+	if n := strings.Count(out.String(), "ECDSA-P256, made in the TPM"); n != 2 {
+		t.Errorf("%d new keys in a TPM, want two", n)
 	}
 	if left, _ := filepath.Glob(filepath.Join(tmp, "keyvet-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
@@ -50,7 +56,7 @@ func TestDemo(t *testing.T) {
 // be content with it.
 func TestDemoTellsFailure(t *testing.T) {
 	var out strings.Builder
-	if status := command(t.Context(), []string{"demo", "-keyvet", "/bin/true"}, nil, &out, &out); status != 1 || !strings.Contains(out.String(), "NOT AS IT HAS TO BE") {
+	if status := command(t.Context(), []string{"demo", "-keyvet", "/bin/true"}, nil, &out, &out); status != 1 || strings.Count(out.String(), "NOT AS IT HAS TO BE") != len(acts) {
 		t.Errorf("exit %d\n%s", status, &out)
 	}
 }
@@ -199,7 +205,7 @@ func TestUpClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`template = "keyvet"`, `parameters = { ThingName = "gw" }`, `claim_key = "` + dir, `endpoints = ["127.0.0.1:`} {
+	for _, want := range []string{"[rotate]\nissuer = \"fleet-provisioning\"\ntemplate = \"keyvet\"\n", `template = "keyvet"`, `parameters = { ThingName = "gw" }`, `claim_key = "` + dir, `endpoints = ["127.0.0.1:`} {
 		if !strings.Contains(string(config), want) {
 			t.Errorf("the configuration does not say %s:\n%s", want, config)
 		}
@@ -215,16 +221,20 @@ func TestUpClaim(t *testing.T) {
 	}
 }
 
-// What was up once is up again with the same things and the same identity.
+// What was up once is up again with the same things, identity and TPM.
 func TestUpAgain(t *testing.T) {
+	program := buildKeyvet(t)
 	dir := filepath.Join(shortDir(t), "lab")
 	var before []byte
+	var tpmBefore string
 	for i := range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
 		r, w := io.Pipe()
+		var keys *device.Report
 		go func() {
 			for lines := bufio.NewScanner(r); lines.Scan(); {
 				if strings.HasPrefix(lines.Text(), "Ctrl-C") {
+					keys = checked(t, program, filepath.Join(dir, "gw", "keyvet.toml"))
 					cancel()
 				}
 			}
@@ -238,8 +248,35 @@ func TestUpAgain(t *testing.T) {
 		if err != nil || i > 0 && string(now) != string(before) {
 			t.Errorf("another certificate: %v", err)
 		}
-		before = now
+		ek := endorsementKeys(keys)
+		if ek == "" || i > 0 && ek != tpmBefore {
+			t.Errorf("another TPM: %q, before %q", ek, tpmBefore)
+		}
+		before, tpmBefore = now, ek
 	}
+}
+
+// checked is what the program reports of a device.
+func checked(t *testing.T, program, config string) *device.Report {
+	r := new(device.Report)
+	out, err := exec.Command(program, "check", "-json", "-config", config).Output()
+	if err == nil {
+		err = json.Unmarshal(out, r)
+	}
+	if err != nil {
+		t.Errorf("keyvet check: %v", err)
+	}
+	return r
+}
+
+func endorsementKeys(r *device.Report) string {
+	var all string
+	for _, k := range r.Keys {
+		if k.Role == device.RoleEK {
+			all += k.SPKISHA256 + " "
+		}
+	}
+	return all
 }
 
 func TestCommandLine(t *testing.T) {

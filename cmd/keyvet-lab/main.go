@@ -20,8 +20,9 @@ const usage = `keyvet-lab runs keyvet without a board and without an AWS account
 
 usage:
   keyvet-lab demo [-keyvet PROGRAM]
-        a healthy device and three bad ones, each with a TPM of its own, against
-        a local AWS IoT endpoint; ends by itself and leaves nothing behind
+        a healthy device, three bad ones and a new one, each with a TPM of its
+        own, against a local AWS IoT endpoint; a job replaces a weak key, another
+        fails and is undone; ends by itself and leaves nothing behind
   keyvet-lab up [-dir DIR] [-thing NAME] [-claim] [-addr HOST:PORT] [-quotas] [-jitr]
         one healthy device: TPM emulator, endpoint, certificate and keyvet.toml
         in DIR (default: a temporary directory), until Ctrl-C

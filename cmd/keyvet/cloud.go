@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -18,9 +21,10 @@ type cloud struct {
 	run     *deviceRun
 	wanted  chan struct{} // capacity 1
 
-	listening bool
-	gateOpen  bool            // as it was reported last
-	foreign   map[string]bool // ids of pending jobs that are others'
+	unheard  []func(context.Context) error // what to listen to that does not yet
+	gateOpen bool                          // as it was reported last
+	foreign  map[string]bool               // ids of pending jobs that are others'
+	unread   map[string]time.Time          // ids of jobs that are not to be read again before
 
 	challenges chan challenge // capacity 1
 
@@ -33,7 +37,16 @@ const maxTokens = 8
 
 func newCloud(run *deviceRun, client *awsiot.Client, session *mqtt.Session) *cloud {
 	client.Pace, client.Log = &run.pace, run.log
-	return &cloud{Client: client, session: session, run: run, wanted: make(chan struct{}, 1), challenges: make(chan challenge, 1), foreign: make(map[string]bool)}
+	c := &cloud{
+		Client: client, session: session, run: run, wanted: make(chan struct{}, 1), challenges: make(chan challenge, 1),
+		foreign: make(map[string]bool), unread: make(map[string]time.Time),
+	}
+	c.unheard = []func(context.Context) error{
+		func(ctx context.Context) error { return c.OnJobs(ctx, c.wake) },
+		func(ctx context.Context) error { return c.OnDesiredCheck(ctx, c.desire) },
+		c.onChallenges,
+	}
+	return c
 }
 
 func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
@@ -82,13 +95,15 @@ func (c *cloud) Next(ctx context.Context) (*agent.Work, error) {
 	return work, errors.Join(listenErr, err)
 }
 
-// listen subscribes to what may be asked, once for a session.
+// listen subscribes to what may be asked, until that was done once in the session.
 func (c *cloud) listen(ctx context.Context) error {
-	if c.listening {
-		return nil
-	}
-	c.listening = true
-	return errors.Join(c.OnJobs(ctx, c.wake), c.OnDesiredCheck(ctx, c.desire), c.onChallenges(ctx))
+	var errs []error
+	c.unheard = slices.DeleteFunc(c.unheard, func(listen func(context.Context) error) bool {
+		err := listen(ctx)
+		errs = append(errs, err)
+		return err == nil
+	})
+	return errors.Join(errs...)
 }
 
 func (c *cloud) wake() {
@@ -100,7 +115,10 @@ func (c *cloud) wake() {
 
 func (c *cloud) desire(token string) {
 	c.mu.Lock()
-	if c.tokens = append(c.tokens, token); len(c.tokens) > maxTokens {
+	if !slices.Contains(c.tokens, token) {
+		c.tokens = append(c.tokens, token)
+	}
+	if len(c.tokens) > maxTokens {
 		c.tokens = c.tokens[1:]
 	}
 	c.mu.Unlock()
@@ -131,8 +149,12 @@ func (c *cloud) nextCheck() *agent.Work {
 	}}
 }
 
+// unreadPause is how long a job stays aside that could not be read.
+const unreadPause = 10 * time.Minute
+
 // nextJob is the first pending job that is keyvet's. Those of others are left
-// alone; what is keyvet's and malformed is rejected.
+// alone; what is keyvet's and malformed is rejected. One that cannot be read
+// must not keep back those behind it.
 func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 	ids, err := c.PendingJobs(ctx)
 	if err != nil {
@@ -145,16 +167,22 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 		}
 	}
 	c.foreign = foreign // those that are over are forgotten
+	maps.DeleteFunc(c.unread, func(id string, _ time.Time) bool { return !slices.Contains(ids, id) })
 	for _, id := range ids {
-		if foreign[id] {
+		if foreign[id] || time.Now().Before(c.unread[id]) {
 			continue
 		}
 		job, err := c.DescribeJob(ctx, id)
-		if job == nil && err == nil || errors.Is(err, awsiot.ErrJobEnded) {
-			continue // over meanwhile
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, mqtt.ErrLost), errors.Is(err, awsiot.ErrThrottled), err != nil && ctx.Err() != nil:
 			return nil, err
+		case errors.Is(err, awsiot.ErrJobEnded), err == nil && job == nil:
+			continue // over meanwhile
+		case err != nil:
+			c.run.log.Warn("job could not be read", "job", id, "error", err, "again", unreadPause)
+			c.unread[id] = time.Now().Add(unreadPause)
+			time.AfterFunc(unreadPause, c.wake)
+			continue
 		}
 		operation, err := awsiot.ParseOperation(job.Document)
 		var malformed *awsiot.DocumentError

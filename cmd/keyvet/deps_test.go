@@ -77,7 +77,7 @@ func TestBinarySize(t *testing.T) {
 func binarySize(t testing.TB) int64 {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyvet")
-	build(t, path, "GOARCH=amd64", "-ldflags", "-s -w -funcalign=16", "-tags", "keyvet_noblocklist")
+	build(t, path, "GOARCH=amd64", "-ldflags", "-s -w -funcalign=8", "-tags", "keyvet_noblocklist")
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyvet/keyvet/blocklist"
@@ -43,8 +44,18 @@ type vetter struct {
 func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Report, device.Inventory, *tpm.TPM) {
 	env := &check.Env{Now: time.Now(), ExpiryWarning: v.cfg.Check.ExpiryWarning.Duration}
 	inv := device.Inventory{ReadAt: env.Now}
-	info := v.loadEnv(env, &inv)
+
+	// What the checks need is made ready while the TPM makes up its answers.
+	var lists blocklist.Lists
+	var missing []device.Gap
+	var ready sync.WaitGroup
+	ready.Go(func() { lists, missing = v.loadEnv(env) })
+	ready.Go(check.Prepare)
 	t := v.readTPM(&inv)
+	ready.Wait()
+	defer lists.Close() // errors are of no account: nobody asks them any more
+	inv.Gaps = append(missing, inv.Gaps...)
+
 	if len(v.files) > 0 {
 		for _, name := range v.files {
 			v.readFile(&inv, name)
@@ -57,7 +68,11 @@ func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Repor
 	done := v.tell("testing keys")
 	r := device.NewReport(inv, check.Run(ctx, inv, env))
 	done()
-	r.Trigger, r.Agent, r.Blocklist = trigger, device.Agent{Version: version, Commit: commitHash()}, info
+	r.Trigger, r.Agent = trigger, device.Agent{Version: version, Commit: commitHash()}
+	if len(lists) > 0 {
+		info := lists.Info()
+		r.Blocklist = &info
+	}
 	return r, inv, t
 }
 
@@ -111,7 +126,7 @@ func (v *vetter) readDevice(inv *device.Inventory, env *check.Env) {
 	certificate, key := c.identity()
 	inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleDevice, certificate, key, c.Identity.Certificate != "")...)
 	if c.Provision.ClaimCertificate != "" {
-		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, true)...)
+		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, !c.Provision.DeleteClaim)...)
 	}
 	for _, root := range env.Roots {
 		if slices.ContainsFunc(inv.Keys, func(k device.Key) bool { return k.Leaf() != nil && k.Leaf().Equal(root) }) {
@@ -186,20 +201,17 @@ func privateInTPM(keys []device.Key, handle uint32) (*device.PrivateFile, error)
 }
 
 // loadEnv loads what the checks need to know; what cannot be loaded is a gap.
-func (v *vetter) loadEnv(env *check.Env, inv *device.Inventory) *device.BlocklistInfo {
+func (v *vetter) loadEnv(env *check.Env) (lists blocklist.Lists, gaps []device.Gap) {
 	c := v.cfg
 	gap := func(what string, err error) {
-		inv.Gaps = append(inv.Gaps, device.Gap{What: what, Why: err.Error()})
+		gaps = append(gaps, device.Gap{What: what, Why: err.Error()})
 	}
 	lists, err := v.loadBlocklists(gap)
 	if err != nil {
 		env.BlocklistProblem = err.Error()
 	}
-	var info *device.BlocklistInfo
 	if len(lists) > 0 {
 		env.Blocklist = lists
-		all := lists.Info()
-		info = &all
 	}
 
 	var further advisories
@@ -232,7 +244,7 @@ func (v *vetter) loadEnv(env *check.Env, inv *device.Inventory) *device.Blocklis
 		}
 		env.CRLs = append(env.CRLs, crl)
 	}
-	return info
+	return lists, gaps
 }
 
 // loadBlocklists loads the list of the command line, or else the embedded one,

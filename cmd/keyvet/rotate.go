@@ -86,7 +86,7 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 	journal := rotate.File{Path: rotate.JournalPath(cfg.StateDir)}
 	before, err := journal.Load()
 	if err == nil {
-		err = durable.WriteFile(cfg.requestPath(), []byte("rotate\n"), 0o600)
+		err = os.WriteFile(cfg.requestPath(), nil, 0o600) // its being there says it all
 	}
 	if err != nil {
 		s.fail(err)

@@ -227,7 +227,8 @@ func (d deviceVetter) Vet(ctx context.Context, key device.Key) []device.Finding 
 	v := &vetter{cfg: d.cfg, tell: d.progress}
 	env := &check.Env{Now: time.Now(), ExpiryWarning: d.cfg.Check.ExpiryWarning.Duration}
 	inv := device.Inventory{ReadAt: env.Now, Keys: []device.Key{key}}
-	v.loadEnv(env, &inv)
+	lists, _ := v.loadEnv(env) // what is missing, a check that needs it says
+	defer lists.Close()
 	return check.Run(ctx, inv, env)
 }
 

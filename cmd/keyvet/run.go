@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -213,6 +214,7 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Rep
 		d.log.Error("the gate is not shut before the new credential", "error", err)
 	}
 	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}
+	defer debug.FreeOSMemory() // the next vet is a day away
 	r, inv, t := v.vet(ctx, trigger)
 	if t != nil {
 		defer t.Close()

@@ -31,6 +31,7 @@ type cloud struct {
 	done   chan struct{}
 	wanted chan struct{}
 	work   []*agent.Work
+	deaf   int // how often Next fails
 }
 
 func newCloud() *cloud {
@@ -55,6 +56,10 @@ func (c *cloud) ReportMetrics(context.Context, *device.Report) error { return ni
 
 // Next gives what is asked until it is answered for good.
 func (c *cloud) Next(context.Context) (*agent.Work, error) {
+	if c.deaf > 0 {
+		c.deaf--
+		return nil, errors.New("throttled")
+	}
 	if len(c.work) == 0 {
 		return nil, nil
 	}
@@ -291,6 +296,33 @@ func TestRun(t *testing.T) {
 		if d.trusted() || len(d.cloud.got) != 2 {
 			t.Errorf("after a failing self-check: trusted %v, cloud got %v", d.trusted(), d.cloud.got)
 		}
+	})
+}
+
+// What could not be looked at is looked at again soon.
+func TestUndecidedAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		d.Every, d.status = 24*time.Hour, device.Undecided
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- d.Run(ctx) }()
+		synctest.Wait()
+		d.change(func() { d.status = device.Pass })
+		time.Sleep(11 * time.Minute)
+		synctest.Wait()
+		if !d.trusted() || len(d.triggers) != 2 || d.triggers[1] != device.TriggerSchedule {
+			t.Errorf("trusted %v, vetted %v", d.trusted(), d.triggers)
+		}
+		time.Sleep(12 * time.Hour)
+		synctest.Wait()
+		if len(d.triggers) != 2 {
+			t.Errorf("vetted %v although decided", d.triggers)
+		}
+		cancel()
+		<-ended
 	})
 }
 

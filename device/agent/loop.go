@@ -17,6 +17,7 @@ type loop struct {
 	report    *device.Report
 	delivered bool  // report, or the cloud has its refusal
 	local     *Work // found while waiting
+	undecided int   // self-checks in a row
 }
 
 // Run vets the device now and then on schedule until ctx ends, stays connected
@@ -27,8 +28,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	l.vetNow(ctx, a.bootTrigger())
 	for {
 		until, cancel := ctx, context.CancelFunc(func() {})
-		if a.Every > 0 {
-			until, cancel = context.WithTimeout(ctx, jittered(a.Every))
+		if every := l.every(); every > 0 {
+			until, cancel = context.WithTimeout(ctx, jittered(every))
 		}
 		for until.Err() == nil {
 			l.serve(until)
@@ -40,6 +41,20 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		l.vetNow(ctx, device.TriggerSchedule)
 	}
+}
+
+// undecidedAgain is when the device vets itself again where something could not
+// be looked at: a TPM that comes late, a clock that is not set yet. It doubles.
+const undecidedAgain = 10 * time.Minute
+
+// every is how long the last self-check is good for.
+func (l *loop) every() time.Duration {
+	if l.Every == 0 || l.report.Verdict() != device.Undecided {
+		l.undecided = 0
+		return l.Every
+	}
+	l.undecided++
+	return min(l.Every, undecidedAgain<<min(l.undecided-1, 10))
 }
 
 func (l *loop) vetNow(ctx context.Context, trigger device.Trigger) {
@@ -70,10 +85,13 @@ func (l *loop) serve(ctx context.Context) {
 		l.pause(ctx, rand.N(redialPause))
 		return
 	}
+	var again <-chan time.Time
 	for ctx.Err() == nil {
 		work, err := l.cloud.Next(ctx)
+		again = nil
 		if err != nil {
 			l.Log.Warn("what the cloud asks for could not be read", "error", err)
+			again = time.After(rand.N(redialPause))
 		}
 		if work == nil {
 			work = l.localWork()
@@ -85,7 +103,7 @@ func (l *loop) serve(ctx context.Context) {
 			return
 		}
 	}
-	l.wait(ctx)
+	l.wait(ctx, again)
 }
 
 // connectTimeout bounds one try to connect: the longest back-off (513 s) and
@@ -157,14 +175,16 @@ func (l *loop) localWork() *Work {
 	return w
 }
 
-// wait returns when there may be work, the session is lost or ctx ends.
-func (l *loop) wait(ctx context.Context) {
+// wait returns when there may be work, it is time to look again, the session is
+// lost or ctx ends.
+func (l *loop) wait(ctx context.Context, again <-chan time.Time) {
 	t := time.NewTicker(beat)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 		case <-l.cloud.Wanted():
+		case <-again:
 		case <-l.cloud.Done():
 			l.Log.Warn("connection lost")
 			l.disconnect()

@@ -154,6 +154,24 @@ func TestLocalWork(t *testing.T) {
 	})
 }
 
+// What the cloud asks for is found though it could not be read at first, and
+// nobody tells of it again.
+func TestNextIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		d.cloud.deaf = 3
+		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check"})
+		stop := running(t, d)
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if got := strings.Join(d.cloud.got, ", "); !strings.HasSuffix(got, "check SUCCEEDED reported") {
+			t.Errorf("the cloud got %s", got)
+		}
+		stop()
+	})
+}
+
 // A rotation leaves the session closed; the device goes on with the next one.
 func TestRotate(t *testing.T) {
 	dir := t.TempDir()

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"math/big"
+	"slices"
 	"sync"
 
 	"github.com/keyvet/keyvet/device"
@@ -56,6 +57,9 @@ func runFactors(_ context.Context, k device.Key, _ *Env) []device.Finding {
 	return passed("no factor below %d, and none by %d steps of Fermat's method", smallFactor, fermatSteps)
 }
 
+// Prepare makes what checks need and takes time to make. [Run] does it otherwise.
+func Prepare() { oddPrimes() }
+
 // oddPrimes are those below smallFactor, and their product.
 var oddPrimes = sync.OnceValues(func() (primes []uint32, product *big.Int) {
 	var composite [smallFactor]bool
@@ -72,12 +76,16 @@ var oddPrimes = sync.OnceValues(func() (primes []uint32, product *big.Int) {
 })
 
 func multiply(factors []uint32) *big.Int {
-	if len(factors) <= 4 { // of 16 bits each
-		product := uint64(1)
-		for _, f := range factors {
-			product *= uint64(f)
+	if len(factors) <= 256 { // so small a product grows in place
+		product, word := big.NewInt(1), new(big.Int)
+		for some := range slices.Chunk(factors, 4) { // of 16 bits each
+			four := uint64(1)
+			for _, f := range some {
+				four *= uint64(f)
+			}
+			product.Mul(product, word.SetUint64(four))
 		}
-		return new(big.Int).SetUint64(product)
+		return product
 	}
 	half := len(factors) / 2
 	return new(big.Int).Mul(multiply(factors[:half]), multiply(factors[half:]))

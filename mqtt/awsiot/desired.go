@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/keyvet/keyvet/mqtt"
 )
@@ -121,7 +122,7 @@ func checkToken(value json.RawMessage) (string, error) {
 		return "", nil
 	}
 	token, ok := (member{value: value}).text()
-	if !ok || token == "" || len(token) > maxCheckToken || cleanValue(token) != token {
+	if !ok || !utf8.Valid(value) || token == "" || len(token) > maxCheckToken || cleanValue(token) != token {
 		return "", fmt.Errorf("check is %.64q, not a token of 1 to %d printable characters", value, maxCheckToken)
 	}
 	return token, nil

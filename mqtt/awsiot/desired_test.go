@@ -30,6 +30,7 @@ func TestDesiredAtStart(t *testing.T) {
 		{accept(`{"state":{"desired":{"check":"%s"}}}`, strings.Repeat("x", 129)), "", "", "not a token"},
 		{accept(`{"state":{"desired":{"check":""}}}`), "", "", "not a token"},
 		{accept(`{"state":{"desired":{"check":"a\nb"}}}`), "", "", "not a token"},
+		{accept("{\"state\":{\"desired\":{\"check\":\"a\xff\"}}}"), "", "", "not a token"},
 		{accept(`{"state":{"desired":{"check":7}}}`), "", "", "not a token"},
 		{accept(`{"state":{"desired":{"check":{"now":true}}}}`), "", "", "not a token"},
 		{accept(`{"state":{"desired":"everything"}}`), "", "", "malformed JSON"},

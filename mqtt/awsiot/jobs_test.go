@@ -235,8 +235,10 @@ func TestOnJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, payload := range []string{`{"execution":{"jobId":"j1"}}`, `{"timestamp":1}`, "", "\xff"} {
-		s.send(jobs+"notify-next", payload)
-		<-looks
+		for _, notice := range []string{"notify-next", "notify"} {
+			s.send(jobs+notice, payload)
+			<-looks
+		}
 	}
 }
 

@@ -153,7 +153,7 @@ func (c *cloud) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Pack
 
 func (c *cloud) observe(cl *mochi.Client, pk packets.Packet, in bool) {
 	if p, ok := cl.Net.Conn.(*peer); ok && c.server.onPacket != nil {
-		c.server.onPacket(Packet{In: in, Type: pk.FixedHeader.Type, Topic: pk.TopicName, Thing: p.thing, CertificateID: p.certificateID})
+		c.server.onPacket(Packet{In: in, Type: pk.FixedHeader.Type, Topic: pk.TopicName, Payload: pk.Payload, Thing: p.thing, CertificateID: p.certificateID})
 	}
 }
 
@@ -277,6 +277,14 @@ func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 // message not yet acknowledged: its own ids are high ones, where clients, which
 // count from 1, do not come.
 func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
+	body := encode(payload)
+	if c.server.rewrite != nil {
+		body = c.server.rewrite(topic, body)
+	}
+	c.sendBytes(requester, topic, body)
+}
+
+func (c *cloud) sendBytes(requester *mochi.Client, topic string, body []byte) {
 	ofThing := strings.HasPrefix(topic, "$aws/things/")
 	to := make(map[*mochi.Client]byte)
 	if ofThing && requester != nil && (strings.HasSuffix(topic, "/accepted") || strings.HasSuffix(topic, "/rejected")) {
@@ -287,7 +295,6 @@ func (c *cloud) send(requester *mochi.Client, topic string, payload any) {
 			to[cl] = min(1, sub.Qos)
 		}
 	}
-	body := encode(payload)
 	for cl, qos := range to {
 		if !c.may(cl, receive, topic) {
 			continue

@@ -57,6 +57,9 @@ type Options struct {
 	// and with every packet to one before it is sent, which waits for it to return:
 	// the place to cut a device's power. It may be called by many at a time.
 	OnPacket func(Packet)
+	// Rewrite changes what the cloud says on a topic before it is sent, to what
+	// AWS IoT would never say. nil: nothing. It may be called by many at a time.
+	Rewrite func(topic string, payload []byte) []byte
 }
 
 // Packet is one MQTT packet.
@@ -64,6 +67,7 @@ type Packet struct {
 	In            bool   // from the device
 	Type          byte   // as MQTT numbers them: 1 CONNECT, 3 PUBLISH …
 	Topic         string // of a PUBLISH
+	Payload       []byte // of a PUBLISH
 	Thing         string // whose certificate the connection is under, or ""
 	CertificateID string
 }
@@ -110,6 +114,7 @@ type Server struct {
 	jitr     bool
 	provider func(*x509.CertificateRequest) ([][]byte, error)
 	onPacket func(Packet)
+	rewrite  func(topic string, payload []byte) []byte
 
 	devicePolicy, claimPolicy policy
 
@@ -144,7 +149,7 @@ func Start(opts Options) (*Server, error) {
 		opts.Life = year
 	}
 	s := &Server{
-		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider, onPacket: opts.OnPacket,
+		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider, onPacket: opts.OnPacket, rewrite: opts.Rewrite,
 		wires: make(map[*wire]bool), templates: make(map[string]*template), defended: make(map[string]defended), changed: make(chan struct{}),
 	}
 	if len(opts.Names) > 0 {
@@ -297,6 +302,9 @@ func (s *Server) recordConnection(c Connection) {
 		s.connections = slices.Delete(s.connections, 0, len(s.connections)-maxRecorded)
 	}
 }
+
+// Say sends payload, as it is, in the cloud's name to who has subscribed to topic.
+func (s *Server) Say(topic string, payload []byte) { s.cloud.sendBytes(nil, topic, payload) }
 
 // matches tells whether a topic falls under a filter.
 func matches(filter, topic string) bool {

@@ -201,6 +201,20 @@ func TestLayer(t *testing.T) {
 			t.Errorf("the recipe installs it: %v", err)
 		}
 	}
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := regexp.MustCompile(`(?m)^(?:INLINED|DEVICE) .*`).FindAllString(string(makefile), -1)
+	named = regexp.MustCompile(`-funcalign=\d+|-gcflags=all=-l|github.com/\S+`).FindAllString(strings.Join(flags, "\n"), -1)
+	if len(named) < 4 {
+		t.Errorf("the Makefile has only %v", named)
+	}
+	for _, flag := range named {
+		if !strings.Contains(strings.ReplaceAll(string(recipe), "${GO_IMPORT}", self), flag) {
+			t.Errorf("the Makefile builds with %s, the recipe does not", flag)
+		}
+	}
 	nfpm, err := os.ReadFile("packaging/nfpm.yaml")
 	if err != nil {
 		t.Fatal(err)

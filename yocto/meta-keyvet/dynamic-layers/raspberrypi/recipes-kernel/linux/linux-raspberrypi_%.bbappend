@@ -1,1 +1,1 @@
-require recipes-kernel/linux/linux-keyvet.inc
+require ${@bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', 'recipes-kernel/linux/linux-keyvet.inc', '', d)}
