@@ -86,12 +86,13 @@ func (c *cloud) ask(w *agent.Work) {
 // desk is an agent on a directory of its own, with verdicts and a cloud to choose.
 type desk struct {
 	*agent.Agent
-	dir      string
-	mu       sync.Mutex // for TestRun, which changes the world under a running agent
-	status   device.Status
-	cloud    *cloud // nil: offline
-	triggers []device.Trigger
-	ids      []string
+	dir        string
+	credential gate.Credential
+	mu         sync.Mutex // for TestRun, which changes the world under a running agent
+	status     device.Status
+	cloud      *cloud // nil: offline
+	triggers   []device.Trigger
+	ids        []string
 }
 
 func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
@@ -101,11 +102,12 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		t.Fatal(err)
 	}
 	spki, _ := x509.MarshalPKIXPublicKey(key.Public())
-	g, err := gate.New(policy, filepath.Join(dir, "run"), gate.Credential{Key: key, SPKI: spki})
+	credential := gate.Credential{Key: key, SPKI: spki}
+	g, err := gate.New(policy, filepath.Join(dir, "run"), credential)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{dir: dir, status: device.Pass, cloud: newCloud()}
+	d := &desk{dir: dir, credential: credential, status: device.Pass, cloud: newCloud()}
 	d.Agent = &agent.Agent{
 		Vet: func(_ context.Context, trigger device.Trigger) *device.Report {
 			d.mu.Lock()

@@ -71,6 +71,30 @@ func TestJobs(t *testing.T) {
 	})
 }
 
+// After a rotation that failed and left the gate shut, the gate comes before any
+// pause.
+func TestRolledBack(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		rotated := 0
+		d.Rotate = func(context.Context, *agent.Work) error {
+			rotated++
+			d.cloud.work = nil
+			return errors.Join(errors.New("rolled back"), d.Gate.Reset(d.credential))
+		}
+		stop := running(t, d)
+		d.cloud.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate-1"})
+		synctest.Wait()
+		if rotated != 1 || !d.trusted() {
+			t.Errorf("%d rotations, trusted %v", rotated, d.trusted())
+		}
+		if err := stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
 // A job whose report was not acknowledged stays in progress until it is.
 func TestJobNotAcknowledged(t *testing.T) {
 	dir := t.TempDir()
