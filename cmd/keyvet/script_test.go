@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,6 +31,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Scripts mostly wait, for a device that goes its own pace.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"keyvet": main, "keyvet-cut": cutMain})
 }
 
