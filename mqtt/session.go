@@ -38,6 +38,7 @@ type Session struct {
 	mu       sync.Mutex
 	err      error // why the connection ended
 	ended    time.Time
+	leaving  bool // its owner ends it
 	done     chan struct{}
 	lastID   uint16
 	replies  map[uint16]chan packets.ControlPacket // by packet id
@@ -317,7 +318,7 @@ func (s *Session) lasted() time.Duration {
 func (s *Session) left() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Is(s.err, net.ErrClosed)
+	return s.leaving
 }
 
 // Done is closed when the connection has ended, by whatever side.
@@ -325,10 +326,12 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 
 // Close ends the session. What is on its way may be lost.
 func (s *Session) Close() error {
-	select {
-	case <-s.done:
+	s.mu.Lock()
+	ended := s.err != nil
+	s.leaving = s.leaving || !ended // the server may hang up first, once it has our DISCONNECT
+	s.mu.Unlock()
+	if ended {
 		return nil
-	default:
 	}
 	polite := time.AfterFunc(250*time.Millisecond, func() { s.end(net.ErrClosed) })
 	defer polite.Stop()
