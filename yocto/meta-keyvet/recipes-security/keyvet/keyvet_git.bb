@@ -9,7 +9,7 @@ LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://src/${GO_IMPORT}/LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 
 PV = "0.1.0+git"
-SRCREV ?= "f0397e373bcbc6977fc3df1d3cfcd30b6b47bfb1"
+SRCREV ?= "9267648dc06676ec604b8ad56f4ceb48935662d5"
 SRC_URI = "git://github.com/keyvet/keyvet.git;protocol=https;branch=main;destsuffix=${GO_SRCURI_DESTSUFFIX}"
 # What go.mod asks for, and under which licences.
 require ${BPN}-go-mods.inc
