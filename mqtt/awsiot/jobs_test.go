@@ -259,7 +259,9 @@ func TestThrottled(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	var rejected *mqtt.Rejected
-	if err := c.UpdateJob(ctx, &awsiot.Job{ID: "j1"}, awsiot.JobFailed, nil); !errors.Is(err, awsiot.ErrThrottled) || !errors.As(err, &rejected) {
+	// The deadline may also pass while a request is on its way, whose answer nobody knows then.
+	err := c.UpdateJob(ctx, &awsiot.Job{ID: "j1"}, awsiot.JobFailed, nil)
+	if told := errors.Is(err, awsiot.ErrThrottled) && errors.As(err, &rejected); !told && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	if time.Since(begin) > 2*time.Second {
