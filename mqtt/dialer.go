@@ -89,7 +89,7 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 	endpoints := d.cfg.Endpoints
 	var failed roundError
 	for n := 1; ; n++ {
-		if wait := max(d.backoff.wait(), connectSpacing-time.Since(d.latest)); wait > 0 {
+		if wait := max(d.backoff.wait(), ConnectSpacing-time.Since(d.latest)); wait > 0 {
 			if failed != nil {
 				d.cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
 			}
@@ -113,7 +113,7 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 				again = append(again, endpoint)
 			}
 			if ctx.Err() == nil && errors.Is(err, ErrRefused) && i+1 < len(endpoints) {
-				_ = sleep(ctx, connectSpacing) // the next may be another port of the same; the context is looked at below
+				_ = sleep(ctx, ConnectSpacing) // the next may be another port of the same; the context is looked at below
 			}
 			if ctx.Err() != nil {
 				d.backoff.failed(near)
@@ -146,9 +146,9 @@ const (
 	quickTries = 5 // windows of 1, 2, 4, 8, 16 s
 	longWindow = 512 * time.Second
 
-	// connectSpacing is what AWS IoT wants between two CONNECTs of one client id
+	// ConnectSpacing is what AWS IoT wants between two CONNECTs of one client id
 	// (AWS IoT Core endpoints and quotas, "Connect requests per second per client ID").
-	connectSpacing = time.Second
+	ConnectSpacing = time.Second
 
 	// stableAfter is how long a session has to last so that its end begins a
 	// count and does not go on with one.
@@ -176,7 +176,7 @@ func (b *backoff) wait() time.Duration {
 	if b.failures == 0 {
 		return 0
 	}
-	return connectSpacing + rand.N(window(b.failures))
+	return ConnectSpacing + rand.N(window(b.failures))
 }
 
 // window is the jitter's after so many failures, one at least.

@@ -160,7 +160,7 @@ func busiest(connects []int) int {
 // windows names the back-off that a plot was made of.
 func windows() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v and", connectSpacing)
+	fmt.Fprintf(&b, "%v and", ConnectSpacing)
 	for n := 1; n <= quickTries+1; n++ {
 		fmt.Fprintf(&b, " 0-%v", window(n))
 	}

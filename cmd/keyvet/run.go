@@ -308,13 +308,9 @@ func (d *deviceRun) dial(ctx context.Context, dialer *mqtt.Dialer) (*awsiot.Clie
 	return client, session, err
 }
 
-// connectSpacing is what AWS IoT wants between two CONNECTs of one client id
-// (AWS IoT Core endpoints and quotas, "Connect requests per second per client ID").
-const connectSpacing = time.Second
-
 // space keeps the spacing where another dialer made the last connection.
 func (d *deviceRun) space(ctx context.Context) error {
-	t := time.NewTimer(connectSpacing - time.Since(d.dialled))
+	t := time.NewTimer(mqtt.ConnectSpacing - time.Since(d.dialled))
 	defer t.Stop()
 	select {
 	case <-t.C:

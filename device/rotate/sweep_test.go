@@ -3,6 +3,7 @@ package rotate_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -187,15 +188,14 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
+var sweepStride = flag.Int("sweep.stride", 1, "how many `points` of the power-cut sweep to go on by")
+
 // TestSweep cuts power at every point of every scenario, looks at every disk
 // that this may leave, cuts again on the way to the end, and wants each to end
-// as it does without a cut. With -short, it takes every seventh point.
+// as it does without a cut.
 func TestSweep(t *testing.T) {
 	var points, runs atomic.Int64
-	stride, least := 1, int64(4000)
-	if testing.Short() {
-		stride, least = 7, 500
-	}
+	stride, least := *sweepStride, 4000/int64(*sweepStride)
 	t.Run("scenarios", func(t *testing.T) {
 		for _, s := range scenarios {
 			t.Run(s.name, func(t *testing.T) {

@@ -20,7 +20,7 @@ func TestContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
 			if name == "memory" {
-				root = "/root"
+				root = "/device"
 				must(t, disk.Mkdir(root, 0o700))
 			}
 			at := func(name string) string { return filepath.Join(root, name) }
@@ -212,18 +212,18 @@ func TestShadow(t *testing.T) {
 	}
 	for n := range 12 {
 		root, memory := t.TempDir(), durabletest.New()
-		must(t, memory.Mkdir("/root", 0o700))
+		must(t, memory.Mkdir("/device", 0o700))
 		must(t, memory.Sync("/"))
 		must(t, durable.WriteFile(filepath.Join(root, "file"), []byte("old!"), 0o600))
-		must(t, durable.Disk{FS: memory}.WriteFile("/root/file", []byte("old!"), 0o600))
+		must(t, durable.Disk{FS: memory}.WriteFile("/device/file", []byte("old!"), 0o600))
 		must(t, durable.Dir(filepath.Join(root, "dir"), 0o700))
-		must(t, durable.Disk{FS: memory}.Dir("/root/dir", 0o700))
+		must(t, durable.Disk{FS: memory}.Dir("/device/dir", 0o700))
 		shadow, err := durabletest.NewShadow(root)
 		must(t, err)
 		for _, disk := range []struct {
 			durable.FS
 			root string
-		}{{shadow, root}, {memory, "/root"}} {
+		}{{shadow, root}, {memory, "/device"}} {
 			at := func(name string) string { return filepath.Join(disk.root, name) }
 			must(t, disk.Create(at("new"), []byte("new!"), 0o640))
 			must(t, disk.Rename(at("new"), at("file")))
@@ -239,8 +239,8 @@ func TestShadow(t *testing.T) {
 
 		again, err := durabletest.NewShadow(root)
 		must(t, err)
-		must(t, left.Create("/root/past", []byte("past it"), 0o600))
-		got, want := again.String(), strings.ReplaceAll(strings.Replace(left.String(), "drwx------ /root\n", "", 1), " /root/", " /")
+		must(t, left.Create("/device/past", []byte("past it"), 0o600))
+		got, want := again.String(), strings.ReplaceAll(strings.Replace(left.String(), "drwx------ /device\n", "", 1), " /device/", " /")
 		if got != want {
 			t.Errorf("%d: left\n%swant\n%s", n, got, want)
 		}
