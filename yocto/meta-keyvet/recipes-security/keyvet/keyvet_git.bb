@@ -9,7 +9,7 @@ LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://src/${GO_IMPORT}/LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 
 PV = "0.1.0+git"
-SRCREV ?= "9267648dc06676ec604b8ad56f4ceb48935662d5"
+SRCREV ?= "e8d006dab87fc5f09e9a2d6488d22aa55162fb5b"
 SRC_URI = "git://github.com/keyvet/keyvet.git;protocol=https;branch=main;destsuffix=${GO_SRCURI_DESTSUFFIX}"
 # What go.mod asks for, and under which licences.
 require ${BPN}-go-mods.inc
