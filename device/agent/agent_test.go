@@ -109,7 +109,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 	}
 	d := &desk{dir: dir, credential: credential, status: device.Pass, cloud: newCloud()}
 	d.Agent = &agent.Agent{
-		Vet: func(_ context.Context, trigger device.Trigger) *device.Report {
+		Vet: func(_ context.Context, trigger device.Trigger, _ string) *device.Report {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			inv := device.Inventory{ReadAt: time.Now(), Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki}}}

@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,6 +54,11 @@ type Rotation struct {
 
 	Reason  device.ReasonCode `json:"reasonCode,omitempty"` // why it is being undone
 	Message string            `json:"message,omitempty"`
+}
+
+// order is what those around the engine need to know of the rotation.
+func (r *Rotation) order() Order {
+	return Order{Job: r.Job, From: r.Old.ID, Trigger: cmp.Or(r.Trigger, device.TriggerManual)}
 }
 
 // Credential names a certificate and its key.

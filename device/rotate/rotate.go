@@ -67,17 +67,28 @@ type Cloud interface {
 type Session interface {
 	Issuer
 	Jobs
+	// MoveGate publishes a report on the key of a credential and, once that is
+	// acknowledged, moves the gate to it; ErrRejected if the report is bad.
+	MoveGate(ctx context.Context, o Order, credential string) error
 	Close()
+}
+
+// Order is what the rotation was asked for by, as far as those around the
+// engine need to know it.
+type Order struct {
+	Job     Job            // the zero value if no job asked for it
+	From    string         // the credential that asks for the new one: an id of the store, [Claim] or [Configured]
+	Trigger device.Trigger // what the report on the new key says
 }
 
 // Issuer gives certificates: AWS IoT's fleet provisioning, or one behind topics.
 type Issuer interface {
 	// Create asks for a certificate on a request in PEM.
-	Create(ctx context.Context, request []byte) (Certificate, error)
+	Create(ctx context.Context, o Order, request []byte) (Certificate, error)
 	// Activate makes it usable, if Create did not, and may give the thing's name.
 	Activate(context.Context, Certificate) (thing string, err error)
 	// Confirm tells the issuer, by the new credential, that it is in use.
-	Confirm(context.Context, Certificate) error
+	Confirm(context.Context, Order, Certificate) error
 }
 
 // Certificate is what an issuer gave.
@@ -111,9 +122,6 @@ const (
 
 // Gate is the gate before the device's key.
 type Gate interface {
-	// Move publishes a report on the key of a credential and, once that is
-	// acknowledged, moves the gate to it; ErrRejected if the report is bad.
-	Move(ctx context.Context, s Session, credential string) error
 	// Back puts the gate, shut, before the key of a credential it had before.
 	Back(credential string) error
 }

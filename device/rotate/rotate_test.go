@@ -139,7 +139,9 @@ func (b bent) Dial(ctx context.Context, id string) (rotate.Session, error) {
 	return bentSession{s, b.given}, err
 }
 
-func (b bentSession) Create(context.Context, []byte) (rotate.Certificate, error) { return b.given, nil }
+func (b bentSession) Create(context.Context, rotate.Order, []byte) (rotate.Certificate, error) {
+	return b.given, nil
+}
 func (b bentSession) Activate(context.Context, rotate.Certificate) (string, error) {
 	return "", nil
 }

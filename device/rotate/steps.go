@@ -299,7 +299,7 @@ func (w *walk) create(ctx context.Context) error {
 	var given Certificate
 	err = w.ask(ctx, w.asker, ofCreate, func(ctx context.Context, session Session) (err error) {
 		if err = w.tellStep(ctx, session); err == nil {
-			given, err = session.Create(ctx, request)
+			given, err = session.Create(ctx, r.order(), request)
 		}
 		return err
 	})
@@ -399,7 +399,7 @@ func (w *walk) commit(ctx context.Context, s *State) error {
 		return ofStore.reason(err)
 	}
 	return w.ask(ctx, w.newcomer, ofConfirm, func(ctx context.Context, session Session) error {
-		return session.Confirm(ctx, Certificate{ID: r.New.CertificateID})
+		return session.Confirm(ctx, r.order(), Certificate{ID: r.New.CertificateID})
 	})
 }
 
@@ -448,7 +448,7 @@ func (w *walk) uncommit(ctx context.Context, s *State) error {
 func (w *walk) prove(ctx context.Context, s *State) error {
 	r := s.Rotation
 	err := w.ask(ctx, w.newcomer, ofGate, func(ctx context.Context, session Session) error {
-		return w.Gate.Move(ctx, session, r.New.ID)
+		return session.MoveGate(ctx, r.order(), r.New.ID)
 	})
 	switch {
 	case err == nil:
