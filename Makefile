@@ -23,7 +23,7 @@ TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle/
 
 build: ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
-	$(HOST) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-verify
+	$(HOST) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-fleet
 
 test: tools-test lint check-units go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
 

@@ -41,14 +41,14 @@ func TestMain(m *testing.M) {
 // TestScripts runs the real program against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
-	verifier := filepath.Join(t.TempDir(), "keyvet-verify")
-	if out, err := exec.Command("go", "build", "-o", verifier, "../keyvet-verify").CombinedOutput(); err != nil {
+	fleet := filepath.Join(t.TempDir(), "keyvet-fleet")
+	if out, err := exec.Command("go", "build", "-o", fleet, "../keyvet-fleet").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("VERIFY", verifier)
+			env.Setenv("FLEET", fleet)
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")
 			env.Setenv("KVF", list)
