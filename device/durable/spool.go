@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 // must be kept are never dropped, even past the bound. A file counts as whole
 // blocks, as on the disk, so that the bound holds for their number, too.
 type Spool struct {
+	Disk     Disk
 	Dir      string
 	MaxBytes int64 // 0 means 4 MiB
 }
@@ -58,7 +58,7 @@ func (s *Spool) Put(id string, keep bool, data []byte) error {
 	if len(data) > maxEntryBytes {
 		return fmt.Errorf("durable: spool: %s has %d bytes, more than %d", id, len(data), maxEntryBytes)
 	}
-	if err := Dir(s.Dir, 0o700); err != nil {
+	if err := s.Disk.Dir(s.Dir, 0o700); err != nil {
 		return err
 	}
 	entries, err := s.List()
@@ -78,7 +78,7 @@ func (s *Spool) Put(id string, keep bool, data []byte) error {
 	}
 	name := filepath.Join(s.Dir, fmt.Sprintf("%020d-%s-%s.json", age, mark, id))
 	droppable := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.Keep })
-	for err = WriteFile(name, data, 0o600); err != nil; err = WriteFile(name, data, 0o600) {
+	for err = s.Disk.WriteFile(name, data, 0o600); err != nil; err = s.Disk.WriteFile(name, data, 0o600) {
 		full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 		if !keep || !full || len(droppable) == 0 || s.Remove(droppable[0]) != nil {
 			return err
@@ -120,12 +120,12 @@ func (s *Spool) trim(except string) error {
 
 // List gives what waits, oldest first. A spool that was never written to is empty.
 func (s *Spool) List() ([]Entry, error) {
-	files, err := os.ReadDir(s.Dir)
+	files, err := s.Disk.ReadDir(s.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("durable: spool: %w", err)
+		return nil, err
 	}
 	var entries []Entry
 	for _, f := range files { // ReadDir sorts by name
@@ -152,15 +152,12 @@ func (s *Spool) List() ([]Entry, error) {
 
 // Read gives the bytes that were stored.
 func (s *Spool) Read(e Entry) ([]byte, error) {
-	if e.Size > maxEntryBytes {
-		return nil, fmt.Errorf("durable: spool: %s has %d bytes", e.ID, e.Size)
-	}
-	b, err := os.ReadFile(e.path)
+	b, err := s.Disk.ReadFile(e.path, maxEntryBytes)
 	if err != nil {
-		return nil, fmt.Errorf("durable: spool: %w", err)
+		return nil, err
 	}
 	return bytes.TrimSpace(b), nil
 }
 
 // Remove takes an entry out, once the cloud has acknowledged it.
-func (s *Spool) Remove(e Entry) error { return Remove(e.path) }
+func (s *Spool) Remove(e Entry) error { return s.Disk.Remove(e.path) }
