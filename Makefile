@@ -76,16 +76,8 @@ bench: tools-test ## every figure of the README, each beside its peer
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
 
 FUZZTIME ?= 60s
-# Go's fuzzing fails now and then for being late at the end of its time. It is
-# tried once more then: an input that it found to fail is tried first, and fails.
 fuzz: ## every parser of outside bytes, FUZZTIME each
-	@set -e; for f in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
-		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
-			echo "$$f $$name"; \
-			again="$(GO) test -run ^$$name\$$ -fuzz ^$$name\$$ -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$(dirname $$f)"; \
-			$$again || $$again; \
-		done; \
-	done
+	@GO="$(GO)" .ci/fuzz $(FUZZTIME)
 
 RUNS ?= 200
 SEED ?= 0

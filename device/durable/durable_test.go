@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/durable/durabletest"
 )
 
 func TestWriteFile(t *testing.T) {
@@ -185,28 +185,12 @@ func TestSpoolUnwritable(t *testing.T) {
 	}
 }
 
-// TestFullDisk runs itself again in a mount namespace with a file system of 64 KiB.
+// TestFullDisk keeps a spool on a disk of 64 KiB.
 func TestFullDisk(t *testing.T) {
-	const inside = "KEYVET_TEST_FULL_DISK"
-	if dir := os.Getenv(inside); dir != "" {
-		fullDisk(t, dir)
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
-	cmd.Env = append(os.Environ(), inside+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFullDisk") {
-		t.Fatalf("%v\n%s", err, out)
-	}
-}
-
-func fullDisk(t *testing.T, dir string) {
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Fatal(err)
-	}
-	s := &durable.Spool{Dir: filepath.Join(dir, "spool")}
+	full := durabletest.New()
+	full.Limit = 64 << 10
+	disk := durable.Disk{FS: full}
+	s := &durable.Spool{Disk: disk, Dir: "/spool"}
 	big := bytes.Repeat([]byte("x"), 24<<10)
 	for _, id := range []string{"pass1", "pass2"} {
 		if err := s.Put(id, "", big); err != nil {
@@ -225,25 +209,25 @@ func fullDisk(t *testing.T, dir string) {
 	if got := ids(t, s); got != "pass2 fail" {
 		t.Errorf("the spool holds %q", got)
 	}
-	for i := range 100 { // the file system has few files left, and bytes enough for none
-		if err := s.Put(fmt.Sprintf("small%d", i), fmt.Sprint(i), []byte("{}")); err != nil {
+	for i := range 100 {
+		if err := s.Put(fmt.Sprintf("small%d", i), fmt.Sprint(i), big[:4<<10]); err != nil {
 			break
 		}
 	}
-	if got := ids(t, s); !strings.HasPrefix(got, "fail small0") {
+	if got := ids(t, s); !strings.HasPrefix(got, "fail small0") || strings.Contains(got, "small99") {
 		t.Errorf("the spool holds %q: failing ones push out passing ones, never each other", got)
 	}
 	for _, id := range strings.Fields(ids(t, s))[1:] {
 		removeID(t, s, id)
 	}
-	state := filepath.Join(dir, "state")
-	if err := durable.WriteFile(state, []byte("old"), 0o600); err != nil {
+	const state = "/state"
+	if err := disk.WriteFile(state, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := durable.WriteFile(state, bytes.Repeat(big, 3), 0o600); !errors.Is(err, syscall.ENOSPC) {
+	if err := disk.WriteFile(state, bytes.Repeat(big, 3), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a write past the end of the disk: %v", err)
 	}
-	if got, _ := os.ReadFile(state); string(got) != "old" {
+	if got, _ := disk.ReadFile(state, 1<<10); string(got) != "old" {
 		t.Errorf("the old content is gone: %q", got)
 	}
 }
