@@ -22,7 +22,6 @@ import (
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/check"
-	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/identity"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -46,7 +45,7 @@ func (d *deviceRun) newEngine() *rotate.Engine {
 		if id != rotate.Claim || !d.cfg.Provision.DeleteClaim {
 			return nil // the operator's
 		}
-		return errors.Join(durable.Remove(d.cfg.Provision.ClaimKey), durable.Remove(d.cfg.Provision.ClaimCertificate))
+		return d.cfg.removeClaim()
 	}
 	return e
 }
@@ -72,7 +71,7 @@ func (d *deviceRun) prepare(ctx context.Context) (changed bool, err error) {
 	}()
 	_, err = d.named().Resume(ctx)
 	switch {
-	case errors.Is(err, rotate.ErrNothing), errors.Is(err, rotate.ErrGrace):
+	case errors.Is(err, rotate.ErrNothing):
 	case errors.Is(err, rotate.ErrWaits):
 		d.log.Info("a rotation waits", "reason", err)
 		return false, nil

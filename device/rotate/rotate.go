@@ -12,7 +12,7 @@
 //	try      a session by the new credential, with a round trip
 //	commit   one atomic switch, then the cloud's confirmation
 //	prove    the gate moves on an acknowledged report, the job is told SUCCEEDED
-//	retire   the old key goes, after a grace
+//	retire   the old key is to go, after a grace
 //
 // The journal holds the next step and the direction, forward or back. After a
 // step fails, those before it are undone from the last to the first, the job
@@ -153,7 +153,7 @@ type Engine struct {
 
 	CommonName string        // in the certificate request
 	Subject    string        // the common name that the certificate has to have; "" is any
-	Grace      time.Duration // from success to the end of the old key
+	Grace      time.Duration // from success to the removal of the old key
 
 	// EndOld takes away an old credential, or a key, that is not in the store:
 	// Claim, Configured, or identity.First where its key is elsewhere. It may be
@@ -183,8 +183,8 @@ const (
 	spareBytes = maxJournalBytes
 )
 
-// Run carries out a rotation and returns once it has failed, or has succeeded
-// and its old key waits for the end of the grace. A job that has ended before
+// Run carries out a rotation and returns once it has failed or succeeded. The
+// old key has its grace then, after which [Engine.Clear] removes it. A job that has ended before
 // is answered as it was then. The error wraps ErrWaits if the rotation is under
 // way still; otherwise it is an [*Error], also where the outcome is Failed.
 func (e *Engine) Run(ctx context.Context, req Request) (Outcome, error) {
@@ -200,8 +200,8 @@ func (e *Engine) Run(ctx context.Context, req Request) (Outcome, error) {
 	defer w.hangUp()
 	switch r := s.Rotation; {
 	case r == nil:
-	case r.Step == stepRetire: // the cloud has confirmed: the grace is a courtesy
-		if err := w.retireNow(ctx); err != nil {
+	case r.Step == stepRetire: // the cloud has confirmed
+		if _, err := w.run(ctx); err != nil {
 			return Outcome{}, err
 		}
 	case req.Job.ID != "" && r.Job.ID == req.Job.ID:
@@ -224,14 +224,18 @@ func (e *Engine) Resume(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	w := &walk{Engine: e, state: s}
+	defer w.hangUp()
 	if s.Rotation == nil {
-		if err := e.Store.Disk.Remove(e.sparePath()); err != nil {
-			return Outcome{}, ofStore.reason(err)
+		w.freeSpare()
+		if w.clear(ctx) {
+			err = w.save()
+		}
+		if err != nil {
+			return Outcome{}, err
 		}
 		return Outcome{}, fmt.Errorf("rotate: %w", ErrNothing)
 	}
-	w := &walk{Engine: e, state: s}
-	defer w.hangUp()
 	return w.run(ctx)
 }
 
@@ -357,13 +361,10 @@ func (w *walk) begin(req Request) error {
 
 // run goes on from where the journal is.
 func (w *walk) run(ctx context.Context) (Outcome, error) {
-	steps, moved := w.steps(), false
+	steps := w.steps()
 	for w.state.Rotation != nil {
 		r := w.state.Rotation
 		i := indexOf(r.Step)
-		if moved && r.Step == stepRetire && !w.due() {
-			break
-		}
 		if w.Watch != nil {
 			w.Watch(r.Step, r.Back)
 		}
@@ -377,7 +378,6 @@ func (w *walk) run(ctx context.Context) (Outcome, error) {
 		if err != nil {
 			return Outcome{}, err
 		}
-		moved = true
 	}
 	o := w.state.Ended[len(w.state.Ended)-1]
 	if o.Status == Failed {
@@ -426,7 +426,6 @@ func (w *walk) next(steps []Step, i int) {
 	r.Step, r.Attempts, r.Refused = steps[i+1].Name, 0, 0
 	if r.Step == stepRetire {
 		w.state.ended(w.success())
-		w.retireAt(w.Grace)
 	}
 }
 
