@@ -42,7 +42,8 @@ type config struct {
 		AK      string   `toml:"ak"`
 	} `toml:"tpm"`
 	Evidence struct {
-		PCRs pcrs `toml:"pcrs"`
+		PCRs     pcrs `toml:"pcrs"`
+		Required bool `toml:"required"`
 	} `toml:"evidence"`
 	Identity struct {
 		Certificate string   `toml:"certificate"`
@@ -143,6 +144,7 @@ func defaults() *config {
 	c.TPM.Address = "/dev/tpmrm0"
 	c.TPM.Timeout.Duration = 30 * time.Second
 	c.Evidence.PCRs = pcrs{bank: defaultBank, indices: []uint{0, 1, 2, 3, 4, 5, 6, 7}}
+	c.Evidence.Required = true
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour
 	c.MQTT.KeepAlive.Duration = 5 * time.Minute
 	c.MQTT.ReportTopic = "keyvet/{thing}/report"
@@ -201,7 +203,9 @@ func (c *config) configured() (certificate, key string) {
 }
 
 // tpmOptions are what the configuration says of talking to the TPM.
-func (c *config) tpmOptions() tpm.Options { return tpm.Options{Timeout: c.TPM.Timeout.Duration} }
+func (c *config) tpmOptions() tpm.Options {
+	return tpm.Options{Timeout: c.TPM.Timeout.Duration, AKOptional: c.needsEvidence() == ""}
+}
 
 // persistentHandle is the handle in the name of a key in the TPM,
 // "tpm:0x81000100"; other names are those of files.
