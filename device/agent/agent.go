@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -118,10 +119,20 @@ func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential str
 	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
 	if b, err := r.Encode(); err != nil {
 		a.Log.Error("report cannot be kept", "error", err)
-	} else if err := a.Spool.Put(r.ID, r.Verdict() == device.Fail, b); err != nil {
+	} else if err := a.Spool.Put(r.ID, fault(r), b); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
 	return r
+}
+
+// fault is what r fails for, in the words of its reason codes; "" if it does not fail.
+func fault(r *device.Report) string {
+	if r.Verdict() != device.Fail {
+		return ""
+	}
+	codes := r.ReasonCodes()
+	slices.Sort(codes)
+	return fmt.Sprint(device.Fail, codes)
 }
 
 // Move vets the device with another credential, which c is for the gate, and

@@ -243,7 +243,7 @@ func TestRefusedReportStays(t *testing.T) {
 
 func TestDamagedSpool(t *testing.T) {
 	d := newDesk(t, t.TempDir(), gate.Acknowledged)
-	if err := d.Spool.Put("torn", true, []byte(`{"schema":`)); err != nil {
+	if err := d.Spool.Put("torn", "weak", []byte(`{"schema":`)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Once(t.Context()); err != nil {
