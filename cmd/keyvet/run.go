@@ -166,6 +166,7 @@ type deviceRun struct {
 	claimDialer *mqtt.Dialer // the same
 	dialled     time.Time    // when a session as the thing was last asked for
 	pace        awsiot.Pace
+	aside       map[string]time.Time // ids of jobs that are not to be looked at again before
 
 	noChallenges bool   // the broker does not let this device have any
 	signed       signed // the last report with evidence
