@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,7 +114,7 @@ func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// tpmCommand: tpm start | pause | resume | stop | reset | clear | import-roca HANDLE |
+// tpmCommand: tpm start [1.2] | pause | resume | stop | reset | clear | import-roca HANDLE |
 // pretend-infineon | interpose [hide-ak | hide-all-keys | COMMAND RESPONSE] | create-key ALGORITHM FILE. The address is in $TPM, and
 // where openssl and tpm2-tools look for it.
 func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
@@ -121,7 +122,7 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	var err error
 	switch args[0] {
 	case "start":
-		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{})
+		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{TPM12: slices.Contains(args, "1.2")})
 		ts.Check(err)
 		ts.Setenv("TPM", d.tpm.Address())
 		roots := ts.MkAbs("ek-roots")
