@@ -47,6 +47,10 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 		s.fail(err)
 		return exitUsage
 	}
+	if err := s.owned(cfg, append([]string{"keyvet", "rotate"}, args...)...); err != nil {
+		s.fail(err)
+		return exitUsage
+	}
 	ctx, cancel := context.WithTimeout(ctx, rotateLimit)
 	defer cancel()
 	unlock, err := lock(cfg.StateDir)

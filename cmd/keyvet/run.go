@@ -57,6 +57,10 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 		s.fail(err)
 		return exitUsage
 	}
+	if err := s.owned(cfg, append([]string{"keyvet", "run"}, args...)...); err != nil {
+		s.fail(err)
+		return exitUsage
+	}
 	unlock, err := lock(cfg.StateDir)
 	if err != nil {
 		s.fail(err)
