@@ -21,11 +21,11 @@ const module = "github.com/keyvet/keyvet"
 // apart, may import. A star: device knows nothing, tpm, mqtt and blocklist do
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
-	"cmd":                        nil, // this test alone
+	"cmd":                        {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
 	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
 	"cmd/keyvet-blocklist":       {"blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":             {"device", "tpm/tpmtest", "mqtt/localiot"},
-	"cmd/keyvet-verify":          {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports
+	"cmd/keyvet-fleet":           {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports
 	"device":                     nil,
 	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":               {"device"},

@@ -42,14 +42,14 @@ func TestMain(m *testing.M) {
 // TestScripts runs the real program against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
-	verifier := filepath.Join(t.TempDir(), "keyvet-verify")
-	if out, err := exec.Command("go", "build", "-o", verifier, "../keyvet-verify").CombinedOutput(); err != nil {
+	fleet := filepath.Join(t.TempDir(), "keyvet-fleet")
+	if out, err := exec.Command("go", "build", "-o", fleet, "../keyvet-fleet").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("VERIFY", verifier)
+			env.Setenv("FLEET", fleet)
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")
 			env.Setenv("KVF", list)
@@ -376,7 +376,9 @@ rotate.template = %q
 `, filepath.Join(dir, "state"), filepath.Join(dir, "run"), thing, ts.Getenv("TPM"), d.cloud.CAFile(), d.cloud.Endpoint(), d.cloud.CAFile(), localiot.Template)
 }
 
-// claimCommand makes a device that has a claim alone: claim THING.
+// claimCommand makes a device that has a claim alone: claim THING [stays]. That
+// of a claim that stays cannot be removed, not even by root: it is a name that
+// the kernel gives to an open file.
 func claimCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d, thing := deskOf(ts), args[0]
 	dir := ts.MkAbs(thing)
@@ -390,6 +392,12 @@ func claimCommand(ts *testscript.TestScript, _ bool, args []string) {
 	claim, claimKey := filepath.Join(dir, "claim.pem"), filepath.Join(dir, "claim.key")
 	ts.Check(os.WriteFile(claim, chain, 0o600))
 	ts.Check(os.WriteFile(claimKey, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	if len(args) > 1 {
+		f, err := os.Open(claimKey)
+		ts.Check(err)
+		ts.Defer(func() { f.Close() })
+		claimKey = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+	}
 	ts.Check(os.WriteFile(filepath.Join(dir, "keyvet.toml"), fmt.Appendf(d.configuration(ts, thing), `[provision]
 claim_certificate = %q
 claim_key = %q

@@ -1,5 +1,5 @@
-// Keyvet-verify verifies, on the fleet's side and without a TPM, the evidence
-// in a report. What it does is in package tpm/evidence, for other programs.
+// Keyvet-fleet verifies, on the fleet's side and without a TPM, reports and the
+// evidence in them. What it does is in package tpm/evidence, for other programs.
 package main
 
 import (
@@ -20,12 +20,12 @@ import (
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
-const usage = `keyvet-verify tells what of the evidence in a keyvet report holds.
+const usage = `keyvet-fleet shows what of the evidence in a keyvet report holds.
 
 Usage:
-  keyvet-verify [-json] [-ek-roots DIR] [-nonce HEX] REPORT
-  keyvet-verify challenge [-ek-roots DIR] -keep FILE REPORT
-  keyvet-verify answer [-json] [-ek-roots DIR] -kept FILE REPORT ANSWER
+  keyvet-fleet verify [-json] [-ek-roots DIR] [-nonce HEX] REPORT
+  keyvet-fleet challenge [-ek-roots DIR] -keep FILE REPORT
+  keyvet-fleet answer [-json] [-ek-roots DIR] -kept FILE REPORT ANSWER
 
 REPORT is a file with the report, byte for byte as the device sent it, or "-"
 for standard input. One line break after it does not count.
@@ -46,8 +46,8 @@ Exit status: 0 the evidence holds and the report passes, warnings included,
 looked at.
 
 Examples:
-  keyvet-verify report.json
-  keyvet-verify -ek-roots /etc/keyvet/ek-roots -nonce 5ca1ab1e5ca1ab1e report.json
+  keyvet-fleet verify report.json
+  keyvet-fleet verify -ek-roots /etc/keyvet/ek-roots -nonce 5ca1ab1e5ca1ab1e report.json
 `
 
 // The exit statuses of all keyvet commands.
@@ -62,16 +62,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := &commandLine{in: stdin, out: stdout}
-	do := c.verify
-	if len(args) > 0 {
-		switch args[0] {
-		case "challenge":
-			do, args = c.challenge, args[1:]
-		case "answer":
-			do, args = c.answer, args[1:]
-		}
-	}
-	status, err := do(args)
+	status, err := c.command(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
 		return exitPass
@@ -79,10 +70,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err == nil {
 		return status
 	}
-	fmt.Fprintf(stderr, "keyvet-verify: %s\n", printable(err.Error()))
+	fmt.Fprintf(stderr, "keyvet-fleet: %s\n", printable(err.Error()))
 	switch status {
 	case exitUsage:
-		fmt.Fprintln(stderr, "Try 'keyvet-verify -help'.")
+		fmt.Fprintln(stderr, "Try 'keyvet-fleet -help'.")
 	case exitPass:
 		status = exitUndecided
 	}
@@ -95,6 +86,25 @@ type commandLine struct {
 	out    io.Writer
 	asJSON bool
 	roots  []*x509.Certificate
+}
+
+// command carries out the subcommand that args start with.
+func (c *commandLine) command(args []string) (status int, err error) {
+	if len(args) == 0 {
+		return exitUsage, errors.New("no command: verify, challenge or answer")
+	}
+	switch name, rest := args[0], args[1:]; name {
+	case "verify":
+		return c.verify(rest)
+	case "challenge":
+		return c.challenge(rest)
+	case "answer":
+		return c.answer(rest)
+	case "help", "-h", "-help", "--help":
+		return exitPass, flag.ErrHelp
+	default:
+		return exitUsage, fmt.Errorf("unknown command %q: verify, challenge or answer", name)
+	}
 }
 
 // parse reads the flags that all commands have, and those of flags.
@@ -123,7 +133,7 @@ func isSet(flags *flag.FlagSet, name string) (set bool) {
 
 // verify verifies a report.
 func (c *commandLine) verify(args []string) (status int, err error) {
-	flags := flag.NewFlagSet("keyvet-verify", flag.ContinueOnError)
+	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
 	nonce := flags.String("nonce", "", "")
 	if err := c.parse(flags, args, 1); err != nil {
 		return exitUsage, err

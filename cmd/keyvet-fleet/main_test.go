@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"keyvet-verify": main})
+	testscript.Main(m, map[string]func(){"keyvet-fleet": main})
 }
 
 func TestScripts(t *testing.T) {
@@ -210,7 +210,7 @@ func TestFlippedBytes(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	verify := func() int {
 		stdout.Reset()
-		return run([]string{"-"}, bytes.NewReader(report), &stdout, &stderr)
+		return run([]string{"verify", "-"}, bytes.NewReader(report), &stdout, &stderr)
 	}
 	if status := verify(); status != exitPass {
 		t.Fatalf("unchanged: exit %d: %s%s", status, &stdout, &stderr)
@@ -231,7 +231,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("no space 
 
 func TestOutputIsLost(t *testing.T) {
 	var stderr strings.Builder
-	if status := run([]string{"../../tpm/evidence/testdata/report.json"}, nil, brokenWriter{}, &stderr); status != exitUndecided || !strings.Contains(stderr.String(), "no space left") {
+	if status := run([]string{"verify", "../../tpm/evidence/testdata/report.json"}, nil, brokenWriter{}, &stderr); status != exitUndecided || !strings.Contains(stderr.String(), "no space left") {
 		t.Errorf("exit %d: %s", status, &stderr)
 	}
 }
