@@ -401,7 +401,7 @@ func (d *desk) configuration(ts *testscript.TestScript, thing string) []byte {
 run_dir = %q
 thing.name = %q
 tpm.address = %q
-tpm.timeout = "3s"
+tpm.timeout = "10s"
 identity.ca = [%q]
 mqtt.endpoints = [%q]
 mqtt.ca_file = %q
