@@ -109,7 +109,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("shadow %s", raw)
 	}
 
-	if err := client.ReportGate(t.Context(), true); err != nil {
+	if err := client.ReportGate(t.Context(), "open"); err != nil {
 		t.Fatal(err)
 	}
 	// A report without TPM and findings leaves nothing of the one before.
@@ -121,7 +121,7 @@ func TestPublish(t *testing.T) {
 	if s, raw := shadow(t, cloud); s.Gate != "open" || s.Verdict != "PASS" || len(s.Findings) != 0 || strings.Contains(string(raw), "firmwareVersion") {
 		t.Errorf("shadow %s", raw)
 	}
-	if err := client.ReportGate(t.Context(), false); err != nil {
+	if err := client.ReportGate(t.Context(), "shut"); err != nil {
 		t.Fatal(err)
 	}
 	if s, raw := shadow(t, cloud); s.Gate != "shut" || s.Verdict != "PASS" {
