@@ -127,6 +127,7 @@ func sessions(t *testing.T) map[string][]use {
 		"Publish":         func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.Publish(ctx, report) },
 		"PublishFindings": func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.PublishFindings(ctx, report) },
 		"ReportGate":      func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.ReportGate(ctx, "open") },
+		"SetGate":         func(c *awsiot.Client, _ awsiot.Provisioner) error { c.SetGate("shut"); return nil },
 		"ReportMetrics":   func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.ReportMetrics(ctx, awsiot.Metrics{}) },
 		"PendingJobs":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.PendingJobs(ctx); return err },
 		"DescribeJob":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.DescribeJob(ctx, job.ID); return err },
