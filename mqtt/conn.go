@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // maxPacket bounds an inbound packet: payload, topic and headers. MQTT allows
@@ -209,7 +211,7 @@ func handshakeError(err error, now time.Time) error {
 	switch {
 	case errors.Is(err, ErrServerUntrusted): // the pins
 		return err
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore) && ClockBehind(now):
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore) && device.ClockBehind(now):
 		return fmt.Errorf("%w: it says %s: set it: %w", ErrClock, now.UTC().Format(time.RFC3339), err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("%w: check the clock and the server's certificate: %w", ErrServerUntrusted, err)

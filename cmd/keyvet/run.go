@@ -235,7 +235,7 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger, id string) 
 		d.log.Error("journal of rotations", "error", err)
 		r.Gaps = append(r.Gaps, device.Gap{What: "rotation journal", Why: err.Error(), Minor: true})
 	}
-	if mqtt.ClockBehind(r.Time) {
+	if device.ClockBehind(r.Time) {
 		d.log.Warn("the clock is behind: it shows a time before this program was made; certificates cannot be judged until it is set", "time", r.Time)
 	}
 	if t == nil || inv.TPM.State != device.TPMOK {
