@@ -30,7 +30,7 @@ var refused = map[string]device.ReasonCode{
 // TPM's hierarchies and SSH host keys may be of algorithms that it never sees.
 func shownToAWS(role device.Role) bool {
 	switch role {
-	case device.RoleEK, device.RoleAK, device.RoleSRK, device.RolePersistent, device.RoleSSHHost:
+	case device.RoleEK, device.RoleAK, device.RoleSRK, device.RolePersistent, device.RoleSSH:
 		return false
 	}
 	return true
