@@ -76,16 +76,8 @@ bench: tools-test ## every figure of the README, each beside its peer
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
 
 FUZZTIME ?= 60s
-# Go's fuzzing fails now and then for being late at the end of its time. It is
-# tried once more then: an input that it found to fail is tried first, and fails.
 fuzz: ## every parser of outside bytes, FUZZTIME each
-	@set -e; for f in $$(grep -rl '^func Fuzz' --include='*_test.go' .); do \
-		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do \
-			echo "$$f $$name"; \
-			again="$(GO) test -run ^$$name\$$ -fuzz ^$$name\$$ -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$$(dirname $$f)"; \
-			$$again || $$again; \
-		done; \
-	done
+	@GO="$(GO)" .ci/fuzz $(FUZZTIME)
 
 RUNS ?= 200
 SEED ?= 0
@@ -107,15 +99,19 @@ sample-blocklist: ## as many weak keys of each set, made anew from random seeds,
 verify-debian: ## the generator agrees with the vectors and the sets beside DATA: an hour
 	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test -tags longtest -timeout 0 -v -run 'AllVectors|Sets' ./blocklist/debian
 
-tools-test: tools-demo
-	@.ci/need mosquitto=mosquitto mosquitto_pub=mosquitto-clients \
-		qemu-arm-static=qemu-user-static qemu-system-arm=qemu-system-arm \
-		openssl=openssl /usr/share/ca-certificates/mozilla/Amazon_Root_CA_1.crt=ca-certificates \
-		tpm2_getcap=tpm2-tools '/usr/lib/*/ossl-modules/tpm2.so=tpm2-openssl' \
-		node=nodejs npm=npm python3=python3
+# What targets need of Debian: command or file, and the package that has it.
+NEED_DEMO = swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
+NEED_TEST = $(NEED_DEMO) mosquitto=mosquitto mosquitto_pub=mosquitto-clients \
+	qemu-arm-static=qemu-user-static qemu-system-arm=qemu-system-arm \
+	openssl=openssl /usr/share/ca-certificates/mozilla/Amazon_Root_CA_1.crt=ca-certificates \
+	tpm2_getcap=tpm2-tools '/usr/lib/*/ossl-modules/tpm2.so=tpm2-openssl' \
+	node=nodejs npm=npm python3=python3 systemd-analyze=systemd git=git
+
+tools-test:
+	@GO='$(GO)' .ci/need $(NEED_TEST)
 
 tools-demo:
-	@.ci/need swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
+	@GO='$(GO)' .ci/need $(NEED_DEMO)
 
 # Packages, units and the Yocto layer: packaging/README.md.
 .PHONY: release test-release test-packages test-units check-units check-layer
@@ -127,25 +123,25 @@ test-release: ## two releases of this commit, in two folders, have the same chec
 	packaging/test-release
 
 test-packages: ## install, upgrade, remove and purge what is in dist/, in a Debian of its own; as root
-	@.ci/need debootstrap=debootstrap
+	@GO='$(GO)' .ci/need debootstrap=debootstrap
 	packaging/test-packages bin/packages
 
 test-units: ## boot systemd with what is in dist/ and move the gate; as root
-	@.ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
+	@GO='$(GO)' .ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
 	packaging/test-units bin/packages
 
 check-layer: ## of a release: the commit that the Yocto recipe builds is as this one
 	git diff --exit-code --stat $$(sed -n 's/^SRCREV ?= "\(.*\)"/\1/p' yocto/meta-keyvet/recipes-security/keyvet/keyvet_git.bb) HEAD -- go.mod go.sum '*.go' packaging/systemd
 
 check-units: ## systemd's own opinion of the units
-	@.ci/need systemd-analyze=systemd
+	@GO='$(GO)' .ci/need systemd-analyze=systemd
 	packaging/check-units
 
 # A whole machine: docs/e2e.md.
 E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyvet-e2e
 .PHONY: e2e
 e2e: tools-demo ## whole machines in QEMU with a TPM, systemd and keyvet's package; as root
-	@.ci/need qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm mke2fs=e2fsprogs \
+	@GO='$(GO)' .ci/need qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm mke2fs=e2fsprogs \
 		mmdebstrap=mmdebstrap arch-test=arch-test qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
 	DIST=bin/e2e TARGETS='amd64// arm64//' packaging/release
 	KEYVET_E2E_AMD64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_amd64.deb) && export KEYVET_E2E_AMD64 && \

@@ -21,7 +21,7 @@ const module = "github.com/keyvet/keyvet"
 // apart, may import. A star: device knows nothing, tpm, mqtt and blocklist do
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
-	"cmd":                        nil, // this test alone
+	"cmd":                        {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
 	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
 	"cmd/keyvet-blocklist":       {"blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":             {"device", "tpm/tpmtest", "mqtt/localiot"},

@@ -16,6 +16,16 @@ const (
 	ReasonKeyvetPrefix             = "KEYVET_"
 )
 
+// Reason is a reason code with what there is to know of it, beside the code
+// that gives it: docs/findings.md is made of these.
+type Reason struct {
+	Code     ReasonCode
+	Status   Status   // of a finding with this code, unless the finding says otherwise
+	Severity Severity // the same; "" where nothing is decided
+	Means    string   // one sentence
+	Do       string   // what to do, in one sentence or two
+}
+
 // Finding is the answer of one check on one key, or on the TPM.
 type Finding struct {
 	Check      string         `json:"check"`           // the id of the check: "roca"

@@ -66,14 +66,15 @@ func (a *AK) source() string {
 	return fmt.Sprintf("tpm:%#08x", uint32(a.handle))
 }
 
-// CreateAK makes an attestation key to be kept in a file. Nothing of it stays
-// in the TPM.
+// CreateAK makes an attestation key to be kept in a file, and has it sign once:
+// a key that is kept shows that this TPM can attest. Nothing of it stays in the
+// TPM.
 func (t *TPM) CreateAK() (*AK, error) {
 	a := new(AK)
 	err := t.withPrimary(endorsementStorage, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
 		rsp, err := tpm2.Create{ParentHandle: emptyAuth(h), InPublic: tpm2.New2B(attestationKey.area)}.Execute(t)
 		if err != nil {
-			return explain(err)
+			return explainCreation(err)
 		}
 		if a.area, err = rsp.OutPublic.Contents(); err != nil {
 			return err
@@ -81,6 +82,12 @@ func (t *TPM) CreateAK() (*AK, error) {
 		a.file = keyfile.NewTPMKey(keyfile.OIDLoadableKey, rsp.OutPublic, rsp.OutPrivate, keyfile.WithParent(tpm2.TPMRHEndorsement))
 		return nil
 	})
+	if err == nil {
+		err = a.with(t, func(ak loadedAK) error {
+			_, err := t.signedFirmwareVersion(ak)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tpm: create attestation key: %w", err)
 	}

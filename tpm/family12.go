@@ -54,8 +54,6 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	switch {
 	case err == nil:
 		inv.addEK12(n, e)
-	case errors.Is(err, tpm12.NoEndorsement) && len(certs) == 0:
-		inv.gap("tpm-ek", fmt.Errorf("%w: %w", errUnsupported, err))
 	case len(certs) > 0 && certs[0].public != nil:
 		inv.addKey(certs[0].key("tpm-ek"))
 		inv.gaps = append(inv.gaps, device.Gap{What: "tpm-ek", Why: "read from its certificate alone: " + err.Error(), Minor: true})

@@ -24,8 +24,11 @@ import (
 // "tpm:nv:0x01c00002" for a certificate alone. Of a TPM 1.2, it is the
 // endorsement key ("tpm:pubek").
 //
-// What could not be read is a gap, minor where the TPM has no such thing; so
-// is a firmware version that is another than the TPM signs.
+// What could not be read is a gap, and so is a firmware version other than the
+// one that the TPM signs. A TPM 2.0 in working order gives its attestation key
+// and at least one endorsement key. Minor is a gap only if the same answer could
+// hide nothing: an endorsement key that the profile leaves to the maker, sealed
+// data at a persistent handle, an NV index without a certificate.
 func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info, err := t.Info()
 	switch {
@@ -43,7 +46,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
 	inv.addEKs(certs)
-	inv.addPrimary(storageRootKey, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
+	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
 	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
 		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), roleOf(o), o)
@@ -86,6 +89,10 @@ type object struct {
 
 func (inv *inventory) gap(what string, why error) {
 	inv.gaps = append(inv.gaps, device.Gap{What: what, Why: why.Error(), Minor: isMinor(why)})
+}
+
+func (inv *inventory) minor(what string, why error) {
+	inv.gaps = append(inv.gaps, device.Gap{What: what, Why: why.Error(), Minor: true})
 }
 
 func (inv *inventory) readPersistent() {
@@ -155,22 +162,30 @@ func roleOf(o object) device.Role {
 
 func (inv *inventory) addKey(k device.Key) { inv.keys = append(inv.keys, k) }
 
-// addPrimary adds a primary key from its persistent handle, or else by its template.
-func (inv *inventory) addPrimary(p primary, role device.Role, persistent *object) {
+// addPrimary adds a primary key from its persistent handle, or else by its
+// template. That the TPM does not make such a key is a minor gap if the key is
+// optional, else only if the TPM's own lists say so too: one refusal is easily
+// put in the way of a key that would fail a check.
+func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, persistent *object) {
 	if persistent != nil {
 		inv.addObject(p.id, role, *persistent)
 		return
 	}
 	o, err := inv.t.readPrimary(p)
-	if err != nil {
+	switch {
+	case err == nil:
+		inv.addObject(p.id, role, o)
+	case !errors.Is(err, errUnsupported):
 		inv.gap(p.id, err)
-		return
+	case optional || inv.t.lacks(&p.area):
+		inv.minor(p.id, err)
+	default:
+		inv.gap(p.id, fmt.Errorf("the TPM lists the algorithm, but refuses the key: something between keyvet and the TPM may do so: %w", err))
 	}
-	inv.addObject(p.id, role, o)
 }
 
-// addEKs adds the endorsement keys. A persistent one belongs to the template
-// that it was made by, else to the first of its algorithm.
+// addEKs adds the endorsement keys, of which there must be one. A persistent one
+// belongs to the template that it was made by, else to the first of its algorithm.
 func (inv *inventory) addEKs(certs []*certificate) {
 	made := make(map[string]*object)
 	for _, matches := range []func(endorsementKey, object) bool{
@@ -187,11 +202,17 @@ func (inv *inventory) addEKs(certs []*certificate) {
 			}
 		}
 	}
+	before := len(inv.gaps)
 	for _, ek := range endorsementKeys {
 		certified := slices.ContainsFunc(certs, func(c *certificate) bool { return c.index == ek.index })
 		if ek.always || certified || made[ek.id] != nil {
 			inv.addEK(ek, made[ek.id], certs)
 		}
+	}
+	read := slices.ContainsFunc(inv.keys, func(k device.Key) bool { return k.Role == device.RoleEK })
+	told := slices.ContainsFunc(inv.gaps[before:], func(g device.Gap) bool { return !g.Minor })
+	if !read && !told {
+		inv.gap("tpm-ek", errors.New("not one endorsement key could be read, and every TPM 2.0 has one: look for what is between keyvet and the TPM, and replace the TPM if nothing is"))
 	}
 }
 
@@ -210,7 +231,7 @@ func sameKey(a, b *tpm2.TPMTPublic) bool { return bytes.Equal(tpm2.Marshal(*a), 
 // endorsement hierarchy has a password.
 func (inv *inventory) addEK(ek endorsementKey, persistent *object, certs []*certificate) {
 	before := len(inv.gaps)
-	inv.addPrimary(ek.primary, device.RoleEK, persistent)
+	inv.addPrimary(ek.primary, ek.optional, device.RoleEK, persistent)
 	if len(inv.gaps) == before {
 		return
 	}
@@ -246,12 +267,41 @@ func (t *TPM) readPrimary(p primary) (object, error) {
 	return o, err
 }
 
-// errUnsupported: this TPM does not have the algorithm, curve or size asked for.
+// errUnsupported: the TPM says that it does not have the algorithm, curve or
+// size of a key that it was to make.
 var errUnsupported = errors.New("this TPM has no such key")
 
-// isMinor tells whether what could not be read does not exist, or is no key.
+// isMinor reports whether what was read is no key. No refusal is minor by
+// itself: whoever is on the bus can make one.
 func isMinor(err error) bool {
-	return errors.Is(err, errUnsupported) || errors.Is(err, errNoPublicKey) || errors.Is(err, ekcert.ErrNotCertificate)
+	return errors.Is(err, errNoPublicKey) || errors.Is(err, ekcert.ErrNotCertificate)
+}
+
+// lacks reports whether the TPM's own lists leave out the algorithm or the curve
+// of a key (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
+	what, wanted := tpm2.TPMCapAlgs, uint32(area.Type)
+	if ecc, err := area.Parameters.ECCDetail(); err == nil {
+		what, wanted = tpm2.TPMCapECCCurves, uint32(ecc.CurveID)
+	}
+	listed := false
+	err := t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
+		if algorithms, err := data.Algorithms(); err == nil {
+			for _, a := range algorithms.AlgProperties {
+				last, listed = uint32(a.Alg), listed || uint32(a.Alg) == wanted
+			}
+			return last, nil
+		}
+		curves, err := data.ECCCurves()
+		if err != nil {
+			return 0, err
+		}
+		for _, c := range curves.ECCCurves {
+			last, listed = uint32(c), listed || uint32(c) == wanted
+		}
+		return last, nil
+	})
+	return err == nil && !listed
 }
 
 // withPrimary makes a primary key for as long as use runs. Whatever happens,
@@ -271,7 +321,7 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 	}()
 	rsp, err := tpm2.CreatePrimary{PrimaryHandle: p.hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
 	if err != nil {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explain(err))
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explainCreation(err))
 	}
 	if _, err := named(rsp.OutPublic, rsp.Name); err != nil {
 		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)

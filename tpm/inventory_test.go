@@ -283,7 +283,7 @@ func testFlushOnErrors(t *testing.T, by *way) {
 	}
 }
 
-// A curve that the TPM does not have is a minor gap.
+// A curve that the TPM neither makes keys of nor lists is a minor gap.
 func TestUnsupported(t *testing.T) { byEveryWay(t, testUnsupported) }
 
 func testUnsupported(t *testing.T, by *way) {
@@ -297,7 +297,7 @@ func testUnsupported(t *testing.T, by *way) {
 		CurveID: tpm2.TPMECCCurve448,
 	})
 	inv := inventory{t: c}
-	inv.addPrimary(primary{"tpm-ek-x448", "x448", "X", tpm2.TPMRHEndorsement, area}, device.RoleEK, nil)
+	inv.addPrimary(primary{"tpm-ek-x448", "x448", "X", tpm2.TPMRHEndorsement, area}, false, device.RoleEK, nil)
 	expect(t, brief(inv.keys, inv.gaps), "gap tpm-ek-x448 minor=true")
 }
 

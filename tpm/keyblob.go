@@ -161,7 +161,7 @@ func (t *TPM) createKey(template tpm2.TPMTPublic) (*KeyBlob, error) {
 	var rsp *tpm2.CreateResponse
 	err = t.withParent(parent, func(h tpm2.AuthHandle) (err error) {
 		rsp, err = tpm2.Create{ParentHandle: h, InPublic: tpm2.New2B(template)}.Execute(patience)
-		return explain(err)
+		return explainCreation(err)
 	})
 	if err != nil {
 		return nil, ofCreation(err)

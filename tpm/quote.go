@@ -240,7 +240,9 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 
 // addAttestationKey adds the attestation key, and holds what the TPM states of
 // its firmware against what it signs of it. Whoever sits between the TPM and
-// this program can change the one, not the other.
+// this program can change the one, not the other, but can refuse the key: a TPM
+// without one is a gap, which is minor only if the operator accepts such a TPM
+// ([Options]).
 func (inv *inventory) addAttestationKey(info device.TPM) {
 	o := object{source: "tpm:template:" + attestationKey.name}
 	var signed uint64
@@ -259,7 +261,12 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 		inv.addObject(attestationKey.id, device.RoleAK, o)
 	}
 	if err != nil {
-		inv.gap(attestationKey.id, err)
+		err = fmt.Errorf("the firmware version is stated, and not signed: %w", err)
+		if inv.t.akOptional && (errors.Is(err, errUnsupported) || hasPassword(err)) {
+			inv.minor(attestationKey.id, err)
+		} else {
+			inv.gap(attestationKey.id, err)
+		}
 		return
 	}
 	if version := evidence.FirmwareVersion(info.Manufacturer, signed); version != info.FirmwareVersion {

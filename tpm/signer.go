@@ -252,12 +252,17 @@ func (s *Signer) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error)
 func (s *Signer) have(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
 	return s.key.with(t, func(h tpm2.AuthHandle, area *tpm2.TPMTPublic) error {
 		err := use(h, area)
-		if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
+		if hasPassword(err) {
 			s.password = fmt.Errorf("the key has a password, which there is nobody to give: %w", err)
 			return s.password
 		}
 		return err
 	})
+}
+
+// hasPassword reports whether the TPM refused the empty password.
+func hasPassword(err error) bool {
+	return errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)
 }
 
 // sign is TPM2_Sign (Part 3, section 20.2).

@@ -14,6 +14,8 @@ import (
 // 8.6 and 8.7).
 type state struct {
 	locked             bool   // dictionary-attack lockout
+	lockoutAuth        bool   // the lockout hierarchy has a password
+	noClear            bool   // TPM2_Clear is disabled
 	recovery           uint32 // seconds until one more failure is forgiven; 0: never
 	owner, endorsement bool   // the hierarchy is enabled
 	platformNV         bool   // so are the NV indices that the platform defined
@@ -30,7 +32,7 @@ func (t *TPM) readState() (state, error) {
 		return state{}, errors.New("tpm: the TPM does not state its state")
 	}
 	return state{
-		locked: permanent&(1<<9) != 0, recovery: p[tpm2.TPMPTLockoutInterval],
+		locked: permanent&(1<<9) != 0, lockoutAuth: permanent&(1<<2) != 0, noClear: permanent&(1<<8) != 0, recovery: p[tpm2.TPMPTLockoutInterval],
 		owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
 	}, nil
 }
@@ -65,14 +67,20 @@ func disabled(what string) error {
 	return fmt.Errorf("disabled: its %s cannot be read until the TPM is reset; find out which program or firmware sends TPM2_HierarchyControl", what)
 }
 
-// explain says what a refusal means, and what to do next where that helps.
-func explain(err error) error {
+// explainCreation is explain for the commands that make a key by a template,
+// inPublic, which is their second parameter (Part 3, sections 12.1 and 24.1).
+func explainCreation(err error) error {
 	var format1 tpm2.TPMFmt1Error
 	if errors.As(err, &format1) {
-		if ok, n := format1.Parameter(); ok && n == 2 { // inPublic, the template
+		if ok, n := format1.Parameter(); ok && n == 2 {
 			return fmt.Errorf("%w: %w", errUnsupported, err)
 		}
 	}
+	return explain(err)
+}
+
+// explain says what a refusal means, and what to do next where that helps.
+func explain(err error) error {
 	for _, r := range refusals {
 		if errors.Is(err, r.code) {
 			return fmt.Errorf("%s: %w", r.means, err)

@@ -20,22 +20,24 @@ type primary struct {
 // endorsementKey is an EK of the EK Profile, annex B.
 type endorsementKey struct {
 	primary
-	index  uint32 // NV index of its certificate (EK Profile, sections 2.2.1.4 and 2.2.1.5)
-	always bool   // made even without a certificate or a persistent key
+	index    uint32 // NV index of its certificate (EK Profile, sections 2.2.1.4 and 2.2.1.5)
+	always   bool   // made even without a certificate or a persistent key
+	optional bool   // a TPM need not be able to make it, whatever it lists
 }
 
 // endorsementKeys are those by the templates L-1, L-2 and, of the high range,
 // H-1 to H-7 without H-5, which is of SM2. Making an RSA key takes a chip
-// minutes, so only what is common is made where nothing tells of it.
+// minutes, so only what is common is made where nothing tells of it. RSA-2048
+// and P-256 are what the PC Client profile asks of every TPM.
 var endorsementKeys = []endorsementKey{
-	{primary{"tpm-ek-rsa2048", "RSA-2048", "L-1", tpm2.TPMRHEndorsement, tpm2.RSAEKTemplate}, 0x01c00002, true},
-	{primary{"tpm-ek-p256", "ECDSA-P256", "L-2", tpm2.TPMRHEndorsement, tpm2.ECCEKTemplate}, 0x01c0000a, true},
-	{primary{"tpm-ek-p384", "ECDSA-P384", "H-3", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA384, 256, tpm2.TPMECCNistP384)}, 0x01c00016, true},
-	{primary{"tpm-ek-rsa2048-high", "RSA-2048", "H-1", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA256, 128, 2048)}, 0x01c00012, false},
-	{primary{"tpm-ek-p256-high", "ECDSA-P256", "H-2", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA256, 128, tpm2.TPMECCNistP256)}, 0x01c00014, false},
-	{primary{"tpm-ek-p521", "ECDSA-P521", "H-4", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA512, 256, tpm2.TPMECCNistP521)}, 0x01c00018, false},
-	{primary{"tpm-ek-rsa3072", "RSA-3072", "H-6", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 3072)}, 0x01c0001c, false},
-	{primary{"tpm-ek-rsa4096", "RSA-4096", "H-7", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 4096)}, 0x01c0001e, false},
+	{primary{"tpm-ek-rsa2048", "RSA-2048", "L-1", tpm2.TPMRHEndorsement, tpm2.RSAEKTemplate}, 0x01c00002, true, false},
+	{primary{"tpm-ek-p256", "ECDSA-P256", "L-2", tpm2.TPMRHEndorsement, tpm2.ECCEKTemplate}, 0x01c0000a, true, false},
+	{primary{"tpm-ek-p384", "ECDSA-P384", "H-3", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA384, 256, tpm2.TPMECCNistP384)}, 0x01c00016, true, true},
+	{primary{"tpm-ek-rsa2048-high", "RSA-2048", "H-1", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA256, 128, 2048)}, 0x01c00012, false, true},
+	{primary{"tpm-ek-p256-high", "ECDSA-P256", "H-2", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA256, 128, tpm2.TPMECCNistP256)}, 0x01c00014, false, true},
+	{primary{"tpm-ek-p521", "ECDSA-P521", "H-4", tpm2.TPMRHEndorsement, highECC(tpm2.TPMAlgSHA512, 256, tpm2.TPMECCNistP521)}, 0x01c00018, false, true},
+	{primary{"tpm-ek-rsa3072", "RSA-3072", "H-6", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 3072)}, 0x01c0001c, false, true},
+	{primary{"tpm-ek-rsa4096", "RSA-4096", "H-7", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 4096)}, 0x01c0001e, false, true},
 }
 
 // isEKIndex tells whether the certificate of one of endorsementKeys is at that NV index.

@@ -52,13 +52,18 @@ type Options struct {
 	// Timeout bounds the connection and each command; zero means
 	// DefaultTimeout. The creation of an RSA key has at least 120 s.
 	Timeout time.Duration
+	// AKOptional says that the operator accepts a TPM that cannot make an
+	// attestation key, for want of P-256 or because the endorsement hierarchy
+	// has a password: nothing it states is then held against what it signs.
+	AKOptional bool
 }
 
 // TPM is one connection to one TPM. Its methods may be called from several
 // goroutines; commands go one at a time.
 type TPM struct {
-	address string
-	timeout time.Duration
+	address    string
+	timeout    time.Duration
+	akOptional bool
 
 	is12        atomic.Bool   // a TPM 1.2, as the kernel says or as it answered
 	ak          *AK           // nil: the primary key attestationKey
@@ -81,7 +86,7 @@ func Open(address string, opts Options) (*TPM, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tpm: open %s: %w", address, err)
 	}
-	t := &TPM{address: address, timeout: opts.Timeout, conn: conn}
+	t := &TPM{address: address, timeout: opts.Timeout, akOptional: opts.AKOptional, conn: conn}
 	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))
 	t.flushLeftovers()
 	return t, nil

@@ -35,7 +35,7 @@ func BenchmarkCheckFile(b *testing.B) {
 	buildPeer(b, peaks, "./testdata/peak")
 	var most int64 // KiB
 	for b.Loop() {
-		out, err := exec.Command(peaks, program, "check", "testdata/good.pem").CombinedOutput()
+		out, err := exec.Command(peaks, program, "check", "-config", os.DevNull, "testdata/good.pem").CombinedOutput()
 		if err != nil {
 			b.Fatalf("%v\n%s", err, out)
 		}
@@ -86,14 +86,14 @@ func benchmarkCheckTPM(b *testing.B, evicted ...tpm2.TPMHandle) {
 		sent = append(sent, command...)
 		return response
 	})
-	run(program, "check", "-tpm", proxy.Address())
+	run(program, "check", "-config", os.DevNull, "-tpm", proxy.Address())
 	proxy.Close()
 	if err := os.WriteFile(commands, sent, 0o600); err != nil {
 		b.Fatal(err)
 	}
 	var check, sequence, start []time.Duration
 	for b.Loop() {
-		check = append(check, run(program, "check", "-tpm", s.Address()))
+		check = append(check, run(program, "check", "-config", os.DevNull, "-tpm", s.Address()))
 		sequence = append(sequence, run(bare, strings.TrimPrefix(s.Address(), "unix:"), commands))
 		start = append(start, run(program, "version"))
 	}

@@ -58,7 +58,10 @@ func (c *cloud) nextChallenge() *agent.Work {
 		return &agent.Work{Operation: agent.OperationChallenge, ID: asked.ID, Do: func(context.Context) error {
 			a, err := c.run.answer(asked.Challenge)
 			asked.answered <- answered{a, err}
-			return err
+			if err != nil { // which is the answer: nothing waits to be tried again
+				c.run.log.Warn("challenge", "id", asked.ID, "error", err)
+			}
+			return nil
 		}}
 	default:
 		return nil

@@ -26,3 +26,18 @@ func TestAnswerWithoutTPM(t *testing.T) {
 		}
 	}
 }
+
+// One that was answered with a reason is done: the loop must not pause over it,
+// as it does over work that is asked for again, and miss the next.
+func TestBadChallengeIsDone(t *testing.T) {
+	d := &deviceRun{cfg: defaults(), log: slog.New(slog.DiscardHandler)}
+	c := &cloud{run: d, challenges: make(chan challenge, 1)}
+	done := make(chan answered, 1)
+	c.challenges <- challenge{awsiot.Challenge{ID: "1"}, done}
+	if err := c.nextChallenge().Do(t.Context()); err != nil {
+		t.Errorf("not done: %v", err)
+	}
+	if a := <-done; a.err == nil {
+		t.Error("a device without a report answers")
+	}
+}

@@ -22,10 +22,11 @@ import (
 	"github.com/keyvet/keyvet/tpm"
 )
 
-const (
-	defaultConfigPath = "/etc/keyvet/keyvet.toml"
-	maxConfigBytes    = 1 << 20
-)
+// defaultConfigPath is read where no other is given; a build may set it by
+// -ldflags -X.
+var defaultConfigPath = "/etc/keyvet/keyvet.toml"
+
+const maxConfigBytes = 1 << 20
 
 // config is keyvet.toml. Every key is optional, but for thing.name and
 // mqtt.endpoints, which `keyvet run` needs.

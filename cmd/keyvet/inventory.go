@@ -66,7 +66,11 @@ func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Repor
 	uniqueIDs(inv.Keys)
 
 	done := v.tell("testing keys")
-	r := device.NewReport(inv, check.Run(ctx, inv, env))
+	findings := check.Run(ctx, inv, env)
+	if len(v.files) == 0 {
+		findings = append(findings, v.cfg.claimFindings()...)
+	}
+	r := device.NewReport(inv, findings)
 	done()
 	r.Trigger, r.Agent = trigger, device.Agent{Version: version, Commit: commitHash()}
 	if len(lists) > 0 {

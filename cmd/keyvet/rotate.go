@@ -185,25 +185,25 @@ const (
 func (d *deviceRun) localWork() *agent.Work {
 	quiet := func(context.Context, agent.Outcome, map[string]string) error { return nil }
 	if _, err := os.Lstat(d.cfg.requestPath()); err == nil {
-		if err := durable.Remove(d.cfg.requestPath()); err != nil {
-			d.log.Error("the request for a rotation stays", "error", err)
-			return nil
+		if err = durable.Remove(d.cfg.requestPath()); err == nil {
+			return &agent.Work{Operation: agent.OperationRotate, ID: byHand, Answer: quiet}
 		}
-		return &agent.Work{Operation: agent.OperationRotate, ID: byHand, Answer: quiet}
+		d.log.Error("the request for a rotation cannot be removed, and nothing is rotated for it", "error", err)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		d.log.Error("request for a rotation", "error", err)
 	}
 	now := time.Now()
-	if s, err := d.engine.Journal.Load(); err == nil && s.Rotation != nil {
-		at := d.resumed.Add(resumeEvery)
-		if s.Rotation.RetireAt != nil {
-			at = *s.Rotation.RetireAt
+	if s, err := d.engine.Journal.Load(); err == nil {
+		if next := s.NextClear(); !next.IsZero() && !now.Before(next) {
+			return &agent.Work{Operation: agent.OperationRotate, ID: "old credentials", Do: d.engine.Clear}
 		}
-		if now.Before(at) {
-			return nil
+		if s.Rotation != nil {
+			if now.Before(d.resumed.Add(resumeEvery)) {
+				return nil
+			}
+			d.resumed = now
+			return &agent.Work{Operation: agent.OperationRotate, ID: resumption, Answer: quiet}
 		}
-		d.resumed = now
-		return &agent.Work{Operation: agent.OperationRotate, ID: resumption, Answer: quiet}
 	}
 	before := d.cfg.Rotate.Before.Duration
 	if before == 0 || d.credential.Leaf == nil || now.Before(rotate.Due(d.credential.Leaf, before, d.thing)) || now.Before(d.scheduled) {

@@ -22,7 +22,6 @@ import (
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/check"
-	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/identity"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -46,7 +45,7 @@ func (d *deviceRun) newEngine() *rotate.Engine {
 		if id != rotate.Claim || !d.cfg.Provision.DeleteClaim {
 			return nil // the operator's
 		}
-		return errors.Join(durable.Remove(d.cfg.Provision.ClaimKey), durable.Remove(d.cfg.Provision.ClaimCertificate))
+		return d.cfg.removeClaim()
 	}
 	return e
 }
@@ -72,7 +71,7 @@ func (d *deviceRun) prepare(ctx context.Context) (changed bool, err error) {
 	}()
 	_, err = d.named().Resume(ctx)
 	switch {
-	case errors.Is(err, rotate.ErrNothing), errors.Is(err, rotate.ErrGrace):
+	case errors.Is(err, rotate.ErrNothing):
 	case errors.Is(err, rotate.ErrWaits):
 		d.log.Info("a rotation waits", "reason", err)
 		return false, nil
@@ -236,8 +235,7 @@ func (d deviceVetter) Vet(ctx context.Context, key device.Key) []device.Finding 
 type deviceCloud struct{ *deviceRun }
 
 func (d deviceCloud) Dial(ctx context.Context, id string) (rotate.Session, error) {
-	certificatePath, keyPath := d.paths(id)
-	c, err := readCredential(d.cfg, certificatePath, keyPath)
+	c, err := d.credentialOf(id)
 	if err != nil {
 		return nil, keyGone(err)
 	}
@@ -295,6 +293,11 @@ func (d *deviceRun) paths(id string) (certificate, key string) {
 	return d.store.CertificatePath(id), d.store.KeyPath(id)
 }
 
+func (d *deviceRun) credentialOf(id string) (credential, error) {
+	certificate, key := d.paths(id)
+	return readCredential(d.cfg, certificate, key)
+}
+
 // rotationSession is a session of the engine's.
 type rotationSession struct {
 	run     *deviceRun
@@ -308,16 +311,13 @@ func (s *rotationSession) Close() { s.session.Close() }
 
 // Create asks for a certificate: a claim by fleet provisioning, a device as
 // rotate.issuer says.
-func (s *rotationSession) Create(ctx context.Context, request []byte) (rotate.Certificate, error) {
+func (s *rotationSession) Create(ctx context.Context, o rotate.Order, request []byte) (rotate.Certificate, error) {
 	var c awsiot.Certificate
 	var err error
 	if s.byClaim || s.run.cfg.Rotate.Issuer == issuerFleet {
 		c, err = s.issuer.CreateCertificate(ctx, request)
 	} else {
-		var r *rotate.Rotation
-		if r, err = s.run.underWay(); err == nil {
-			c, err = s.cloud.RequestCertificate(ctx, r.Job.ID, request)
-		}
+		c, err = s.cloud.RequestCertificate(ctx, o.Job.ID, request)
 	}
 	return rotate.Certificate{ID: c.ID, PEM: c.PEM, Token: c.OwnershipToken}, refusal(err)
 }
@@ -350,24 +350,11 @@ func (d *deviceRun) parameters() map[string]string {
 	return all
 }
 
-func (s *rotationSession) Confirm(ctx context.Context, c rotate.Certificate) error {
-	r, err := s.run.underWay()
-	if err != nil || r.Old.ID == rotate.Claim || s.run.cfg.Rotate.Issuer == issuerFleet {
-		return err
+func (s *rotationSession) Confirm(ctx context.Context, o rotate.Order, c rotate.Certificate) error {
+	if o.From == rotate.Claim || s.run.cfg.Rotate.Issuer == issuerFleet {
+		return nil
 	}
-	return refusal(s.cloud.CommitCertificate(ctx, r.Job.ID, c.ID))
-}
-
-// underWay is the rotation in the journal.
-func (d *deviceRun) underWay() (*rotate.Rotation, error) {
-	s, err := d.engine.Journal.Load()
-	if err == nil && s.Rotation == nil {
-		err = rotate.ErrNothing
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s.Rotation, nil
+	return refusal(s.cloud.CommitCertificate(ctx, o.Job.ID, c.ID))
 }
 
 func (s *rotationSession) Tell(ctx context.Context, job rotate.Job, status rotate.Status, details map[string]string) error {
@@ -402,30 +389,21 @@ func refusal(err error) error {
 	return err
 }
 
-// deviceGate moves the gate of the agent.
-type deviceGate struct{ *deviceRun }
-
-func (d deviceGate) Move(ctx context.Context, s rotate.Session, id string) error {
-	certificatePath, keyPath := d.paths(id)
-	c, err := readCredential(d.cfg, certificatePath, keyPath)
+// MoveGate has the agent vet the new key and move its gate.
+func (s *rotationSession) MoveGate(ctx context.Context, o rotate.Order, id string) error {
+	c, err := s.run.credentialOf(id)
 	if err != nil {
 		return err
 	}
-	d.credential, d.credentialErr = c, nil // of which the report tells
-	err = d.agent.Move(ctx, s.(*rotationSession).cloud, d.trigger(), c.guarded())
+	err = s.run.agent.Move(ctx, s.cloud, o.Trigger, id, c.guarded())
 	if errors.Is(err, gate.ErrRefused) {
 		return fmt.Errorf("%w: %w", rotate.ErrRejected, err)
 	}
 	return err
 }
 
-// trigger is what made the rotation under way begin.
-func (d *deviceRun) trigger() device.Trigger {
-	if r, err := d.underWay(); err == nil && r.Trigger != "" {
-		return r.Trigger
-	}
-	return device.TriggerManual
-}
+// deviceGate is the gate of the agent.
+type deviceGate struct{ *deviceRun }
 
 func (d deviceGate) Back(string) error {
 	return errors.Join(d.load(), d.agent.Gate.Reset(d.credential.guarded()))

@@ -212,9 +212,12 @@ func (d *deviceRun) load() error {
 	return d.agent.Gate.Reset(d.credential.guarded())
 }
 
-// vet makes the report, with the thing's name and the TPM's evidence.
-func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger) *device.Report {
-	if err := d.load(); err != nil { // it may be another one by now
+// vet makes the report, with the thing's name and the TPM's evidence, on the
+// credential of an id; "" is the one in use.
+func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger, id string) *device.Report {
+	if id != "" {
+		d.credential, d.credentialErr = d.credentialOf(id)
+	} else if err := d.load(); err != nil { // it may be another one by now
 		d.log.Error("the gate is not shut before the new credential", "error", err)
 	}
 	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}

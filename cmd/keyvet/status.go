@@ -32,18 +32,18 @@ type statusReport struct {
 	Credential   *credentialStatus   `json:"credential,omitempty"`
 	Spool        spoolStatus         `json:"spool"`
 	Rotation     *rotationStatus     `json:"rotation,omitempty"`     // under way
+	Leaving      []rotate.Leaving    `json:"leaving,omitempty"`      // old credentials that are to be removed
 	LastRotation *rotate.Outcome     `json:"lastRotation,omitempty"` // how the last one ended
 }
 
 // rotationStatus is a rotation under way.
 type rotationStatus struct {
-	Step     string            `json:"step"` // done or undone next
-	Back     bool              `json:"back"`
-	Job      string            `json:"job,omitempty"`
-	Started  time.Time         `json:"started"`
-	RetireAt *time.Time        `json:"retireAt,omitempty"` // the old key goes then, and all else is done
-	Reason   device.ReasonCode `json:"reasonCode,omitempty"`
-	Message  string            `json:"message,omitempty"`
+	Step    string            `json:"step"` // done or undone next
+	Back    bool              `json:"back"`
+	Job     string            `json:"job,omitempty"`
+	Started time.Time         `json:"started"`
+	Reason  device.ReasonCode `json:"reasonCode,omitempty"`
+	Message string            `json:"message,omitempty"`
 }
 
 type credentialStatus struct {
@@ -131,8 +131,9 @@ func readStatus(cfg *config) (*statusReport, error) {
 		return nil, err
 	}
 	if r := journal.Rotation; r != nil {
-		st.Rotation = &rotationStatus{r.Step, r.Back, r.Job.ID, r.Started, r.RetireAt, r.Reason, r.Message}
+		st.Rotation = &rotationStatus{r.Step, r.Back, r.Job.ID, r.Started, r.Reason, r.Message}
 	}
+	st.Leaving = journal.Leaving
 	if n := len(journal.Ended); n > 0 {
 		st.LastRotation = &journal.Ended[n-1]
 	}
@@ -166,12 +167,21 @@ func (s streams) statusTable(st *statusReport) error {
 	fmt.Fprintf(w, "spool\t%d reports, %d bytes\n", st.Spool.Reports, st.Spool.Bytes)
 	switch r := st.Rotation; {
 	case r == nil:
-	case r.RetireAt != nil:
-		fmt.Fprintf(w, "rotation\tdone; the old key is removed at %s\n", r.RetireAt.Format(time.RFC3339))
 	case r.Back:
 		fmt.Fprintf(w, "rotation\tis being undone, at %s: %s %s\n", r.Step, r.Reason, printable(r.Message))
 	default:
 		fmt.Fprintf(w, "rotation\tunder way since %s, at %s\n", r.Started.Format(time.RFC3339), r.Step)
+	}
+	for _, l := range st.Leaving {
+		what := "old key"
+		if l.ID == rotate.Claim {
+			what = "claim"
+		}
+		if l.Tries == 0 {
+			fmt.Fprintf(w, "%s\tis removed at %s\n", what, l.At.Format(time.RFC3339))
+		} else {
+			fmt.Fprintf(w, "%s\tcould not be removed: %s; it is tried again at %s\n", what, printable(l.Why), l.At.Format(time.RFC3339))
+		}
 	}
 	if o := st.LastRotation; o != nil {
 		fmt.Fprintf(w, "last rotation\t%s\n", printable(strings.Join(strings.Fields(fmt.Sprint(o.Status, " ", o.Time.Format(time.RFC3339), " ", o.Reason, " ", o.Message)), " ")))

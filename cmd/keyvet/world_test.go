@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
@@ -15,12 +14,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/mqtt/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -163,7 +165,8 @@ func (w *world) start() error {
 	if err := w.flushTPM(); err != nil {
 		return err
 	}
-	agent, ended := exec.Command("keyvet", "run", "-config", w.config()), make(chan error, 1)
+	agent, ended := exec.Command("keyvet-small", "run", "-config", w.config()), make(chan error, 1)
+	agent.Env = append(os.Environ(), "SMALL_DISK="+w.disk.dir)
 	agent.Stderr = log
 	if err := agent.Start(); err != nil {
 		return err
@@ -220,9 +223,6 @@ func (w *world) close() {
 	if w.tpm != nil {
 		w.tpm.Resume()
 		w.tpm.Stop()
-	}
-	if w.disk != nil {
-		w.disk.close()
 	}
 }
 
@@ -368,75 +368,120 @@ func (n *network) close() {
 	n.serving.Wait()
 }
 
-// disk is a small file system of its own where that may be mounted; else a
-// directory, and full means that nothing can be written there.
-type disk struct {
-	dir     string
-	mounted bool
-}
+// diskBytes is how large the disk of a world is.
+const diskBytes = 1 << 20
+
+// disk is a directory that the program takes for a disk of diskBytes.
+type disk struct{ dir string }
 
 func newDisk(dir string) (*disk, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=700")
-	if err != nil && !errors.Is(err, syscall.EPERM) {
-		return nil, err
-	}
-	return &disk{dir: dir, mounted: err == nil}, nil
+	return &disk{dir}, nil
 }
+
+func (d *disk) ballast() string { return filepath.Join(d.dir, "ballast") }
 
 // fill leaves room for so many blocks.
 func (d *disk) fill(blocks int) error {
-	if !d.mounted {
-		return d.writable(0o500)
+	if err := d.free(); err != nil {
+		return err
 	}
-	f, err := os.OpenFile(filepath.Join(d.dir, "ballast"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	used, err := blocksIn(d.dir)
 	if err != nil {
-		if errors.Is(err, syscall.ENOSPC) {
-			return nil
-		}
+		return err
+	}
+	f, err := os.OpenFile(d.ballast(), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
 		return err
 	}
 	defer f.Close()
-	block := bytes.Repeat([]byte{1}, os.Getpagesize())
-	for err == nil {
-		_, err = f.Write(block)
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		return err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	return f.Truncate(max(0, info.Size()-int64(blocks*len(block))))
+	return f.Truncate(int64(max(0, diskBytes/blockBytes-used-blocks)) * blockBytes) // nothing is written
 }
 
 func (d *disk) free() error {
-	if !d.mounted {
-		return d.writable(0o700)
-	}
-	err := os.Remove(filepath.Join(d.dir, "ballast"))
+	err := os.Remove(d.ballast())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-func (d *disk) writable(mode os.FileMode) error {
-	return filepath.WalkDir(d.dir, func(path string, e os.DirEntry, err error) error {
-		if err == nil && e.IsDir() {
-			err = os.Chmod(path, mode)
+const blockBytes = 4 << 10
+
+// blocksIn is how many blocks the files below dir take.
+func blocksIn(dir string) (blocks int, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			var info fs.FileInfo
+			if info, err = e.Info(); err == nil {
+				blocks += int(info.Size()+blockBytes-1) / blockBytes
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile
 		}
 		return err
 	})
+	return blocks, err
 }
 
-func (d *disk) close() {
-	if d.mounted {
-		syscall.Unmount(d.dir, syscall.MNT_DETACH)
-	} else {
-		d.writable(0o700)
+// smallFS is the machine's file system, but for a directory that has room for
+// diskBytes. It needs no privilege, as a file system of that size would.
+type smallFS struct {
+	durable.OS
+	dir string
+}
+
+func (s smallFS) Create(name string, data []byte, mode fs.FileMode) error {
+	if !strings.HasPrefix(name, s.dir+"/") {
+		return s.OS.Create(name, data, mode)
+	}
+	used, err := blocksIn(s.dir)
+	if err != nil {
+		return err
+	}
+	room := max(0, diskBytes-used*blockBytes)
+	if err := s.OS.Create(name, data[:min(room, len(data))], mode); err != nil {
+		return err
+	}
+	if room < len(data) { // a part is left, as on a disk
+		return &fs.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}
+	}
+	return nil
+}
+
+// smallMain is keyvet whose state is on a small disk, SMALL_DISK.
+func smallMain() {
+	durable.System = smallFS{dir: os.Getenv("SMALL_DISK")}
+	main()
+}
+
+// The small disk is full where it should be, whoever runs the test.
+func TestSmallDisk(t *testing.T) {
+	d, err := newDisk(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, block := durable.Disk{FS: smallFS{dir: d.dir}}, make([]byte, blockBytes)
+	for _, room := range []int{0, 2} {
+		if err := d.fill(room); err != nil {
+			t.Fatal(err)
+		}
+		for i := range room {
+			if err := small.WriteFile(filepath.Join(d.dir, fmt.Sprint(room, i)), block, 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := small.WriteFile(filepath.Join(d.dir, "more"), block, 0o600); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("after %d blocks: %v, want a full disk", room, err)
+		}
+	}
+	if err := small.WriteFile(filepath.Join(t.TempDir(), "elsewhere"), block, 0o600); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(d.free(), small.WriteFile(filepath.Join(d.dir, "more"), block, 0o600)); err != nil {
+		t.Error(err)
 	}
 }

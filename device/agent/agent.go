@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -40,8 +41,9 @@ var ErrNotReady = errors.New("not ready to connect")
 // Agent vets a device, reports on it and does what the cloud asks for. All of
 // it happens in one goroutine, since a TPM serves one caller at a time.
 type Agent struct {
-	// Vet vets every key now and makes the report, with the TPM's evidence.
-	Vet func(context.Context, device.Trigger) *device.Report
+	// Vet vets every key now and makes the report, with the TPM's evidence. The
+	// device's key is that of the credential given, "" for the one in use.
+	Vet func(ctx context.Context, trigger device.Trigger, credential string) *device.Report
 	// Connect makes a session, or gives up with an error that a person can act
 	// on. It spaces its tries itself, but for [ErrNotReady].
 	Connect func(context.Context) (Cloud, error)
@@ -106,25 +108,36 @@ func (a *Agent) prepare(ctx context.Context) (changed bool, err error) {
 // vet makes the report and sees to it that a power cut cannot lose the verdict.
 // A verdict that does not pass shuts the gate here, whatever comes after.
 func (a *Agent) vet(ctx context.Context, trigger device.Trigger) *device.Report {
-	r := a.keep(ctx, trigger)
+	r := a.keep(ctx, trigger, "")
 	_ = a.settle(r, a.Gate.Admit(ctx, offline{errors.New("not connected yet")}, r)) // delivering tells
 	return r
 }
 
 // keep makes the report and puts it into the spool.
-func (a *Agent) keep(ctx context.Context, trigger device.Trigger) *device.Report {
-	r := a.Vet(ctx, trigger)
+func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential string) *device.Report {
+	r := a.Vet(ctx, trigger, credential)
 	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
-	if err := a.Spool.Put(r.ID, r.Verdict() == device.Fail, r.Encode()); err != nil {
+	if err := a.Spool.Put(r.ID, fault(r), r.Encode()); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
 	return r
 }
 
-// Move vets the device with another credential and has the gate move to that on
-// the acknowledged report. The error is that of [gate.Gate.Move].
-func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, c gate.Credential) error {
-	r := a.keep(ctx, trigger)
+// fault is what r fails for, in the words of its reason codes; "" if it does not fail.
+func fault(r *device.Report) string {
+	if r.Verdict() != device.Fail {
+		return ""
+	}
+	codes := r.ReasonCodes()
+	slices.Sort(codes)
+	return fmt.Sprint(device.Fail, codes)
+}
+
+// Move vets the device with another credential, which c is for the gate, and
+// has the gate move to that on the acknowledged report. The error is that of
+// [gate.Gate.Move].
+func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, credential string, c gate.Credential) error {
+	r := a.keep(ctx, trigger, credential)
 	a.drain(ctx, cloud, r.ID)
 	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()

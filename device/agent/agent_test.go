@@ -109,7 +109,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 	}
 	d := &desk{dir: dir, credential: credential, status: device.Pass, cloud: newCloud()}
 	d.Agent = &agent.Agent{
-		Vet: func(_ context.Context, trigger device.Trigger) *device.Report {
+		Vet: func(_ context.Context, trigger device.Trigger, _ string) *device.Report {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			inv := device.Inventory{ReadAt: time.Now(), Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki}}}
@@ -243,7 +243,7 @@ func TestRefusedReportStays(t *testing.T) {
 
 func TestDamagedSpool(t *testing.T) {
 	d := newDesk(t, t.TempDir(), gate.Acknowledged)
-	if err := d.Spool.Put("torn", true, []byte(`{"schema":`)); err != nil {
+	if err := d.Spool.Put("torn", "weak", []byte(`{"schema":`)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Once(t.Context()); err != nil {

@@ -16,32 +16,103 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var (
+	certificateUnparsable = device.Reason{
+		Code: "KEYVET_CERTIFICATE_UNPARSABLE", Status: device.Undecided,
+		Means: "A certificate could not be parsed.",
+		Do:    "Have the certificate issued again by a CA that keeps to RFC 5280.",
+	}
+	certificateMismatch = device.Reason{
+		Code: "KEYVET_KEY_CERTIFICATE_MISMATCH", Status: device.Fail, Severity: device.High,
+		Means: "The certificate is for another key.",
+		Do:    "Put the certificate and the key that belong together in place.",
+	}
+	privateMismatch = device.Reason{
+		Code: "KEYVET_PRIVATE_KEY_MISMATCH", Status: device.Fail, Severity: device.High,
+		Means: "The private key does not belong to the certificate.",
+		Do:    "Put the certificate and the key that belong together in place.",
+	}
+	unknownCA = device.Reason{
+		Code: "KEYVET_CHAIN_UNKNOWN_CA", Status: device.Fail, Severity: device.High,
+		Means: "The certificate does not lead to a CA that the configuration names.",
+		Do:    "Add the missing CA certificate to identity.ca or to the chain, or have the certificate issued by the right CA.",
+	}
+	signedSHA1 = device.Reason{
+		Code: "KEYVET_SIGNATURE_SHA1", Status: device.Fail, Severity: device.High,
+		Means: "A certificate is signed with SHA-1, which can be forged.",
+		Do:    "Have the certificate issued again with SHA-256.",
+	}
+	signedMD5 = device.Reason{
+		Code: "KEYVET_SIGNATURE_MD5", Status: device.Fail, Severity: device.High,
+		Means: "A certificate is signed with MD5, which can be forged.",
+		Do:    "Have the certificate issued again with SHA-256.",
+	}
+	signedMD2 = device.Reason{
+		Code: "KEYVET_SIGNATURE_MD2", Status: device.Fail, Severity: device.High,
+		Means: "A certificate is signed with MD2, which can be forged.",
+		Do:    "Have the certificate issued again with SHA-256.",
+	}
+	chainBroken = device.Reason{
+		Code: "KEYVET_CHAIN_BROKEN", Status: device.Fail, Severity: device.High,
+		Means: "The certificates of a chain do not follow each other.",
+		Do:    "Put the chain in order, leaf first, each followed by its issuer.",
+	}
+	issuerNotCA = device.Reason{
+		Code: "KEYVET_ISSUER_NOT_CA", Status: device.Fail, Severity: device.High,
+		Means: "A certificate of the chain was signed by one that may not sign certificates.",
+		Do:    "Have the certificate issued by a CA.",
+	}
+	signatureUnknown = device.Reason{
+		Code: "KEYVET_SIGNATURE_UNKNOWN", Status: device.Undecided,
+		Means: "A signature in the chain is of an algorithm that keyvet cannot check.",
+		Do:    "Have the certificate issued again with ECDSA or RSA and SHA-256.",
+	}
+	signatureInvalid = device.Reason{
+		Code: "KEYVET_CERTIFICATE_SIGNATURE_INVALID", Status: device.Fail, Severity: device.Critical,
+		Means: "A signature in the chain does not verify: the certificate is forged or damaged.",
+		Do:    "Find out where the certificate came from, and have it issued again.",
+	}
+	chainConstraint = device.Reason{
+		Code: "KEYVET_CHAIN_CONSTRAINT", Status: device.Fail, Severity: device.High,
+		Means: "The chain breaks a rule that its own CAs state, such as a name constraint or a path length.",
+		Do:    "Have the certificate issued by a CA that may issue it.",
+	}
+)
+
+// ofPath are the reasons that [trace] gives.
+var ofPath = []device.Reason{signedSHA1, signedMD5, signedMD2, chainBroken, issuerNotCA, signatureUnknown, signatureInvalid}
+
 var chain = Check{
 	ID:   "chain",
 	Cite: "https://www.rfc-editor.org/rfc/rfc5280#section-6",
+	Asks: "Do the certificates of a chain sign each other, and lead to a given CA?",
 	Applies: func(k device.Key) bool { // an EK's chain is the question of ekcert
 		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "")
 	},
+	Reasons: slices.Concat([]device.Reason{
+		certificateUnparsable, certificateMismatch, privateMismatch, keyUnreadable, unknownCA, chainConstraint,
+	}, ofPath),
 	Run: runChain,
 }
 
 func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	var found []device.Finding
 	if k.CertificateError != "" {
-		found = undecided("KEYVET_CERTIFICATE_UNPARSABLE", "a certificate could not be parsed: %s", k.CertificateError)
+		found = give(certificateUnparsable, "a certificate could not be parsed: %s", k.CertificateError)
 	}
 	if len(k.Chain) == 0 {
 		return found
 	}
 	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
-		found = append(found, failed(device.High, "KEYVET_KEY_CERTIFICATE_MISMATCH", "the certificate is for another key")...)
+		found = append(found, give(certificateMismatch, "the certificate is for another key")...)
 	}
 	switch {
 	case k.Private == nil:
 	case len(k.Private.SPKI) == 0:
-		found = append(found, undecided("KEYVET_KEY_UNREADABLE", "whether the private key in %s belongs to the certificate could not be told", k.Private.Path)...)
+		found = append(found, give(keyUnreadable, "whether the private key in %s belongs to the certificate could not be told", k.Private.Path)...)
 	case !sameKey(k.Private.SPKI, k.SPKI):
-		found = append(found, failed(device.High, "KEYVET_PRIVATE_KEY_MISMATCH", "the private key in %s does not belong to the certificate", k.Private.Path)...)
+		found = append(found, give(privateMismatch, "the private key in %s does not belong to the certificate", k.Private.Path)...)
 	}
 
 	p := trace(k.Chain, env.Roots)
@@ -50,7 +121,7 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		found = append(found, constraints(p.certificates)...)
 	}
 	if len(env.Roots) > 0 && p.anchor == nil && p.problems == nil {
-		found = append(found, unknownCA(k.Role, p)...)
+		found = append(found, underUnknownCA(k.Role, p)...)
 	}
 	for _, ca := range p.certificates[1:] {
 		found = append(found, issuerKey(ctx, ca, env)...)
@@ -66,18 +137,18 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	return passed("leads to %s; whether that is to be trusted was not asked", p.top())
 }
 
-// unknownCA is about a path that leads to none of the CAs given for the
+// underUnknownCA is about a path that leads to none of the CAs given for the
 // device's own chain. Certificates in further files may be under other CAs on
 // purpose. Claims mostly are: AWS IoT issues them under a CA it does not
 // publish; and so are those of keys in the TPM, by the maker of the chip or of
 // the device, and CA certificates that are there for another chain.
-func unknownCA(role device.Role, p path) []device.Finding {
-	const code, message = "KEYVET_CHAIN_UNKNOWN_CA", "it leads to %s, which is none of the given CAs"
+func underUnknownCA(role device.Role, p path) []device.Finding {
+	const message = "it leads to %s, which is none of the given CAs"
 	switch role {
 	case device.RoleDevice:
-		return failed(device.High, code, message, p.top())
+		return give(unknownCA, message, p.top())
 	case device.RoleFile:
-		return warned(device.Medium, code, message, p.top())
+		return giveAs(device.Warn, device.Medium, unknownCA, message, p.top())
 	}
 	return nil
 }
@@ -149,6 +220,9 @@ func trace(certs, given []*x509.Certificate) path {
 	return p
 }
 
+// forgeable are the reasons of hashes that collisions can be made of.
+var forgeable = map[string]device.Reason{"SHA1": signedSHA1, "MD5": signedMD5, "MD2": signedMD2}
+
 // signature looks at what a certificate's signature says by itself: a hash that
 // can be forged, and the signature of a certificate by its own key. A root's
 // own signature may be by a weak hash: nothing relies on it.
@@ -156,7 +230,7 @@ func signature(c *x509.Certificate) []device.Finding {
 	hash := weakHash(c)
 	switch {
 	case hash != "" && !selfSigned(c):
-		return failed(device.High, "KEYVET_SIGNATURE_"+hash, "%s is signed with %s, which can be forged", c.Subject, hash)
+		return give(forgeable[hash], "%s is signed with %s, which can be forged", c.Subject, hash)
 	case hash == "" && selfSigned(c):
 		err := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature)
 		return signatureError(c, "itself", err)
@@ -196,7 +270,7 @@ func weakHash(c *x509.Certificate) string {
 // issuedBy tells what is wrong with c as issued by ca.
 func issuedBy(c, ca *x509.Certificate) []device.Finding {
 	if !bytes.Equal(c.RawIssuer, ca.RawSubject) {
-		return failed(device.High, "KEYVET_CHAIN_BROKEN", "%s is issued by %s, but %s follows it", c.Subject, c.Issuer, ca.Subject)
+		return give(chainBroken, "%s is issued by %s, but %s follows it", c.Subject, c.Issuer, ca.Subject)
 	}
 	return signatureError(c, ca.Subject.String(), c.CheckSignatureFrom(ca))
 }
@@ -211,11 +285,11 @@ func signatureError(c *x509.Certificate, signer string, err error) []device.Find
 	case errors.As(err, &weak):
 		return nil // signature tells it
 	case errors.As(err, &notCA):
-		return failed(device.High, "KEYVET_ISSUER_NOT_CA", "%s signed %s but is not entitled to sign certificates", signer, c.Subject)
+		return give(issuerNotCA, "%s signed %s but is not entitled to sign certificates", signer, c.Subject)
 	case errors.Is(err, x509.ErrUnsupportedAlgorithm):
-		return undecided("KEYVET_SIGNATURE_UNKNOWN", "the signature of %s by %s is of an algorithm that cannot be checked", c.Subject, signer)
+		return give(signatureUnknown, "the signature of %s by %s is of an algorithm that cannot be checked", c.Subject, signer)
 	}
-	return failed(device.Critical, "KEYVET_CERTIFICATE_SIGNATURE_INVALID", "the signature of %s by %s does not verify: %v", c.Subject, signer, err)
+	return give(signatureInvalid, "the signature of %s by %s does not verify: %v", c.Subject, signer, err)
 }
 
 // constraints lets crypto/x509 look at what a path as a whole has to keep to:
@@ -244,7 +318,7 @@ func constraints(certs []*x509.Certificate) []device.Finding {
 	if err == nil || errors.As(err, &invalid) && invalid.Reason == x509.Expired {
 		return nil
 	}
-	return failed(device.High, "KEYVET_CHAIN_CONSTRAINT", "the chain breaks a rule of its own CAs: %v", err)
+	return give(chainConstraint, "the chain breaks a rule of its own CAs: %v", err)
 }
 
 // issuerKey puts the questions about a key to that of a CA, and passes on what
@@ -257,7 +331,7 @@ func issuerKey(ctx context.Context, ca *x509.Certificate, env *Env) []device.Fin
 		k.Public = &device.OtherKey{Algorithm: ca.PublicKeyAlgorithm.String()}
 	}
 	var found []device.Finding
-	for _, c := range []Check{roca, debian, size, exponent, factors, point} {
+	for _, c := range OfNumbers {
 		if !c.Applies(k) {
 			continue
 		}

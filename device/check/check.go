@@ -12,6 +12,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 	"unicode"
 
@@ -23,6 +24,10 @@ import (
 type Check struct {
 	ID   string // the word in reports: "roca"
 	Cite string // URL of the source of the rule
+	Asks string // the question, for people
+
+	// Reasons are all that a finding of this check can give for not passing.
+	Reasons []device.Reason
 
 	// Applies tells whether the question makes sense for a key.
 	Applies func(device.Key) bool
@@ -35,11 +40,14 @@ type Check struct {
 	RunTPM func(*device.TPM, *Env) []device.Finding
 }
 
+// A new check is a file of its own and its name in one of these two lists.
+
+// OfNumbers are the checks that need nothing but the numbers of a public key.
+// They are asked of every CA on a chain, too, and by whoever has only the key.
+var OfNumbers = []Check{roca, debian, size, exponent, factors, point}
+
 // All is every check, in the order of a report.
-var All = []Check{
-	roca, debian, firmware, size, exponent, factors, point,
-	expiry, chain, revoked, shared, permissions, ekcert,
-}
+var All = slices.Concat([]Check{firmware}, OfNumbers, []Check{expiry, chain, revoked, shared, permissions, ekcert})
 
 // Env is what the checks know besides the key.
 type Env struct {
@@ -58,6 +66,16 @@ type Env struct {
 
 	Keys []device.Key // the whole inventory; [Run] sets it
 }
+
+// notChecked is the answer where there is none.
+var notChecked = device.Reason{
+	Code: "KEYVET_NOT_CHECKED", Status: device.Undecided,
+	Means: "A check was interrupted, or gave no answer.",
+	Do:    "Check again. If it comes back, report it as a defect of keyvet.",
+}
+
+// OfAny are the reasons that any check can give.
+var OfAny = []device.Reason{notChecked}
 
 // Blocklist looks for a key among known weak ones.
 type Blocklist interface {
@@ -81,9 +99,9 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	ask := func(c Check, key string, run func() []device.Finding) {
 		var found []device.Finding
 		if err := ctx.Err(); err != nil {
-			found = undecided("KEYVET_NOT_CHECKED", "not checked: %v", err)
+			found = give(notChecked, "not checked: %v", err)
 		} else if found = run(); len(found) == 0 {
-			found = undecided("KEYVET_NOT_CHECKED", "the check gave no answer")
+			found = give(notChecked, "the check gave no answer")
 		}
 		for _, f := range found {
 			f.Check, f.Key, f.Citation = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key), cmp.Or(f.Citation, c.Cite)
@@ -130,16 +148,14 @@ func notApplicable(format string, args ...any) []device.Finding {
 	return []device.Finding{{Status: device.NotApplicable, Message: fmt.Sprintf(format, args...)}}
 }
 
-func undecided(code device.ReasonCode, format string, args ...any) []device.Finding {
-	return []device.Finding{{Status: device.Undecided, ReasonCode: code, Message: fmt.Sprintf(format, args...)}}
+// give is a finding for that reason.
+func give(r device.Reason, format string, args ...any) []device.Finding {
+	return giveAs(r.Status, r.Severity, r, format, args...)
 }
 
-func warned(severity device.Severity, code device.ReasonCode, format string, args ...any) []device.Finding {
-	return []device.Finding{{Status: device.Warn, Severity: severity, ReasonCode: code, Message: fmt.Sprintf(format, args...)}}
-}
-
-func failed(severity device.Severity, code device.ReasonCode, format string, args ...any) []device.Finding {
-	return []device.Finding{{Status: device.Fail, Severity: severity, ReasonCode: code, Message: fmt.Sprintf(format, args...)}}
+// giveAs is a finding for that reason that weighs otherwise than most.
+func giveAs(status device.Status, severity device.Severity, r device.Reason, format string, args ...any) []device.Finding {
+	return []device.Finding{{Status: status, Severity: severity, ReasonCode: r.Code, Message: fmt.Sprintf(format, args...)}}
 }
 
 func isRSA(k device.Key) bool {

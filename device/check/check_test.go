@@ -439,6 +439,7 @@ func asOAEP(t *testing.T, c *x509.Certificate) *x509.Certificate {
 func TestSamples(t *testing.T) {
 	type tally struct{ good, bad int }
 	seen := make(map[string]*tally)
+	given := make(map[device.ReasonCode]bool)
 	for _, c := range All {
 		seen[c.ID] = new(tally)
 	}
@@ -471,6 +472,10 @@ func TestSamples(t *testing.T) {
 					}
 				} else {
 					codes = append(codes, f.ReasonCode)
+					given[f.ReasonCode] = true
+					if !declares(c, f.ReasonCode) {
+						t.Errorf("the check does not declare its reason %s", f.ReasonCode)
+					}
 				}
 				if f.Message == "" || strings.ContainsAny(f.Message, "\n\r") || strings.Contains(f.Message, "%!") {
 					t.Errorf("message %q", f.Message)
@@ -498,9 +503,31 @@ func TestSamples(t *testing.T) {
 			t.Errorf("check %s: %d passing and %d failing samples were seen", id, n.good, n.bad)
 		}
 	}
+	for _, c := range All {
+		for _, r := range c.Reasons {
+			if code, any := strings.CutSuffix(r.Code, "*"); !given[code] && !any {
+				t.Errorf("check %s: no sample gives the reason %s", c.ID, r.Code)
+			}
+		}
+	}
 }
 
 // TestCatalogue holds the list against the contract.
+// declares reports whether a check, or for chain those of the keys of CAs, has
+// the code among its reasons. Reasons of lists are the lists' own.
+func declares(c Check, code device.ReasonCode) bool {
+	declaring := []Check{c}
+	if c.ID == "chain" {
+		declaring = append(declaring, OfNumbers...)
+	}
+	return code == "KEYVET_COMPROMISED_KEY" || slices.ContainsFunc(declaring, func(c Check) bool {
+		return slices.ContainsFunc(c.Reasons, func(r device.Reason) bool {
+			start, any := strings.CutSuffix(r.Code, "*")
+			return r.Code == code || any && strings.HasPrefix(code, start)
+		})
+	})
+}
+
 func TestCatalogue(t *testing.T) {
 	contract := []string{"roca", "debian", "firmware", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "ekcert"}
 	var ids []string
@@ -509,10 +536,20 @@ func TestCatalogue(t *testing.T) {
 		if !strings.HasPrefix(c.Cite, "https://") {
 			t.Errorf("%s: citation %q", c.ID, c.Cite)
 		}
+		if c.Asks == "" || len(c.Reasons) == 0 {
+			t.Errorf("%s: no question, or no reasons", c.ID)
+		}
+		for _, r := range c.Reasons {
+			if r.Code == "" || !strings.HasSuffix(r.Means, ".") || !strings.HasSuffix(r.Do, ".") || r.Status != device.Undecided && r.Severity == "" && !strings.HasSuffix(r.Code, "*") {
+				t.Errorf("%s: incomplete reason %+v", c.ID, r)
+			}
+		}
 		if (c.RunTPM == nil) != (c.Run != nil) || (c.Run == nil) != (c.Applies == nil) {
 			t.Errorf("%s: asked neither of keys nor of the TPM, or of both", c.ID)
 		}
 	}
+	slices.Sort(ids)
+	slices.Sort(contract)
 	if !slices.Equal(ids, contract) {
 		t.Errorf("checks %v, the contract has %v", ids, contract)
 	}

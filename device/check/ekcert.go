@@ -7,10 +7,36 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var (
+	ekUnparsable = device.Reason{
+		Code: "KEYVET_EK_CERTIFICATE_UNPARSABLE", Status: device.Warn, Severity: device.Low,
+		Means: "The certificate of the endorsement key could not be parsed.",
+		Do:    "Nothing on the device. The fleet can compare the key with what the maker of the TPM publishes.",
+	}
+	ekMismatch = device.Reason{
+		Code: "KEYVET_EK_CERTIFICATE_MISMATCH", Status: device.Fail, Severity: device.High,
+		Means: "The certificate is not of the endorsement key that the TPM shows.",
+		Do:    "Find out who wrote it into the TPM; the TPM may have been exchanged.",
+	}
+	ekUnknownCA = device.Reason{
+		Code: "KEYVET_EK_CERTIFICATE_UNKNOWN_CA", Status: device.Fail, Severity: device.High,
+		Means: "The certificate of the endorsement key does not lead to a root in check.ek_roots.",
+		Do:    "Add the maker's root to check.ek_roots, if the maker is one that you accept.",
+	}
+	ekAbsent = device.Reason{
+		Code: "KEYVET_EK_CERTIFICATE_ABSENT", Status: device.Warn, Severity: device.Low,
+		Means: "Roots are given, but the TPM has no certificate for an endorsement key.",
+		Do:    "Nothing, if the maker supplies none (firmware TPMs often do not); else find out why it is missing.",
+	}
+)
+
 var ekcert = Check{
 	ID:      "ekcert",
 	Cite:    "https://trustedcomputinggroup.org/resource/tcg-ek-credential-profile-for-tpm-family-2-0/",
+	Asks:    "Is the certificate of the endorsement key this key's, and does it lead to a given root?",
 	Applies: func(k device.Key) bool { return k.Role == device.RoleEK },
+	Reasons: slices.Concat([]device.Reason{ekUnparsable, ekMismatch, ekUnknownCA, ekAbsent}, ofPath),
 	Run:     runEKCert,
 }
 
@@ -18,17 +44,17 @@ func runEKCert(_ context.Context, k device.Key, env *Env) []device.Finding {
 	if len(k.Chain) == 0 {
 		if k.CertificateError != "" {
 			// Certificates of real chips break rules of DER and RFC 5280; their keys are good all the same.
-			return warned(device.Low, "KEYVET_EK_CERTIFICATE_UNPARSABLE", "the EK certificate could not be parsed: %s", k.CertificateError)
+			return give(ekUnparsable, "the EK certificate could not be parsed: %s", k.CertificateError)
 		}
 		return missingEKCert(env)
 	}
 	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
-		return failed(device.High, "KEYVET_EK_CERTIFICATE_MISMATCH", "the EK certificate is for another key")
+		return give(ekMismatch, "the EK certificate is for another key")
 	}
 	p := trace(k.Chain, env.EKRoots)
 	switch {
 	case len(env.EKRoots) > 0 && p.problems == nil && p.anchor == nil:
-		return failed(device.High, "KEYVET_EK_CERTIFICATE_UNKNOWN_CA", "the EK certificate does not lead to a given root: it is issued by %s", p.top())
+		return give(ekUnknownCA, "the EK certificate does not lead to a given root: it is issued by %s", p.top())
 	case p.problems != nil && (len(env.EKRoots) > 0 || len(k.Chain) > 1):
 		return p.problems
 	case p.anchor != nil:
@@ -43,7 +69,7 @@ func runEKCert(_ context.Context, k device.Key, env *Env) []device.Finding {
 func missingEKCert(env *Env) []device.Finding {
 	certified := slices.ContainsFunc(env.Keys, func(k device.Key) bool { return k.Role == device.RoleEK && len(k.Chain) > 0 })
 	if len(env.EKRoots) > 0 && !certified {
-		return warned(device.Low, "KEYVET_EK_CERTIFICATE_ABSENT", "roots are given, but the TPM has no EK certificate to hold against them")
+		return give(ekAbsent, "roots are given, but the TPM has no EK certificate to hold against them")
 	}
 	return passed("there is no certificate for this EK")
 }

@@ -8,10 +8,36 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var (
+	clockImplausible = device.Reason{
+		Code: "KEYVET_CLOCK_IMPLAUSIBLE", Status: device.Undecided,
+		Means: "The clock shows a time before this keyvet was made, so validity cannot be checked.",
+		Do:    "Set the clock (NTP, an RTC with a battery), then check again.",
+	}
+	expired = device.Reason{
+		Code: device.ReasonExpired, Status: device.Fail, Severity: device.Medium,
+		Means: "A certificate has expired.",
+		Do:    "Renew the certificate: keyvet rotate, or the way it was issued.",
+	}
+	expiring = device.Reason{
+		Code: device.ReasonExpiring, Status: device.Warn, Severity: device.Medium,
+		Means: "A certificate expires soon.",
+		Do:    "Renew the certificate before then; rotate.before does it by itself.",
+	}
+	notYetValid = device.Reason{
+		Code: "KEYVET_CERTIFICATE_NOT_YET_VALID", Status: device.Fail, Severity: device.Medium,
+		Means: "A certificate is not valid yet.",
+		Do:    "Check the clock of the device; else wait, or have the certificate issued again.",
+	}
+)
+
 var expiry = Check{
 	ID:      "expiry",
 	Cite:    "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-device-cert-approaching-expiration.html",
+	Asks:    "Are the certificates valid now, and for some time to come?",
 	Applies: func(k device.Key) bool { return len(k.Chain) > 0 },
+	Reasons: []device.Reason{clockImplausible, expired, expiring, notYetValid},
 	Run:     runExpiry,
 }
 
@@ -25,7 +51,7 @@ var clockFloor = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 // after the clock is set passes.
 func runExpiry(_ context.Context, k device.Key, env *Env) []device.Finding {
 	if env.Now.Before(clockFloor) {
-		return undecided("KEYVET_CLOCK_IMPLAUSIBLE", "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
+		return give(clockImplausible, "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
 	}
 	warning := cmp.Or(env.ExpiryWarning, 720*time.Hour)
 	var found []device.Finding
@@ -37,11 +63,11 @@ func runExpiry(_ context.Context, k device.Key, env *Env) []device.Finding {
 		from, to := c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339)
 		switch {
 		case env.Now.After(c.NotAfter):
-			found = append(found, failed(device.Medium, device.ReasonExpired, "%s expired on %s", name, to)...)
+			found = append(found, give(expired, "%s expired on %s", name, to)...)
 		case env.Now.Before(c.NotBefore):
-			found = append(found, failed(device.Medium, "KEYVET_CERTIFICATE_NOT_YET_VALID", "%s is valid from %s on; the clock says %s", name, from, env.Now.UTC().Format(time.RFC3339))...)
+			found = append(found, give(notYetValid, "%s is valid from %s on; the clock says %s", name, from, env.Now.UTC().Format(time.RFC3339))...)
 		case env.Now.Add(warning).After(c.NotAfter):
-			found = append(found, warned(device.Medium, device.ReasonExpiring, "%s expires on %s", name, to)...)
+			found = append(found, give(expiring, "%s expires on %s", name, to)...)
 		}
 	}
 	if found == nil {

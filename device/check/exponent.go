@@ -7,10 +7,36 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var (
+	exponentInvalid = device.Reason{
+		Code: "KEYVET_EXPONENT_INVALID", Status: device.Fail, Severity: device.High,
+		Means: "The public exponent is even or not positive, so there is no private key to it.",
+		Do:    "Replace the key.",
+	}
+	exponentOne = device.Reason{
+		Code: "KEYVET_EXPONENT_ONE", Status: device.Fail, Severity: device.Critical,
+		Means: "The public exponent is 1: anyone can sign for the key.",
+		Do:    "Replace the key.",
+	}
+	exponentSmall = device.Reason{
+		Code: "KEYVET_EXPONENT_SMALL", Status: device.Warn, Severity: device.Low,
+		Means: "The public exponent is less than 65537.",
+		Do:    "Make new keys with the exponent 65537.",
+	}
+	exponentLarge = device.Reason{
+		Code: "KEYVET_EXPONENT_LARGE", Status: device.Warn, Severity: device.Low,
+		Means: "The public exponent is longer than TLS implementations accept.",
+		Do:    "Make new keys with the exponent 65537.",
+	}
+)
+
 var exponent = Check{
 	ID:      "exponent",
 	Cite:    "https://doi.org/10.6028/NIST.FIPS.186-5", // section 5.1 and appendix A.1.1: odd, 2^16 < e < 2^256
+	Asks:    "Is the public exponent of the RSA key sound?",
 	Applies: isRSA,
+	Reasons: []device.Reason{exponentInvalid, exponentOne, exponentSmall, exponentLarge},
 	Run:     runExponent,
 }
 
@@ -19,13 +45,13 @@ func runExponent(_ context.Context, k device.Key, _ *Env) []device.Finding {
 	switch {
 	case e.Sign() <= 0 || e.Bit(0) == 0:
 		// An even e has no inverse modulo the even φ(n): there is no private key to it.
-		return failed(device.High, "KEYVET_EXPONENT_INVALID", "the public exponent, of %d bits, is not odd and positive", e.BitLen())
+		return give(exponentInvalid, "the public exponent, of %d bits, is not odd and positive", e.BitLen())
 	case e.Cmp(big.NewInt(1)) == 0:
-		return failed(device.Critical, "KEYVET_EXPONENT_ONE", "the public exponent is 1: anyone can sign for this key")
+		return give(exponentOne, "the public exponent is 1: anyone can sign for this key")
 	case e.Cmp(big.NewInt(65537)) < 0:
-		return warned(device.Low, "KEYVET_EXPONENT_SMALL", "the public exponent %s is less than 65537", e.Text(10))
+		return give(exponentSmall, "the public exponent %s is less than 65537", e.Text(10))
 	case e.BitLen() > 31:
-		return warned(device.Low, "KEYVET_EXPONENT_LARGE", "the public exponent has %d bits: TLS stacks, Go's among them, refuse more than 31", e.BitLen())
+		return give(exponentLarge, "the public exponent has %d bits: TLS stacks, Go's among them, refuse more than 31", e.BitLen())
 	}
 	return passed("the public exponent is %s", e.Text(10))
 }

@@ -9,10 +9,36 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var (
+	modulusEven = device.Reason{
+		Code: "KEYVET_RSA_MODULUS_EVEN", Status: device.Fail, Severity: device.Critical,
+		Means: "The RSA modulus is even.",
+		Do:    "Replace the key.",
+	}
+	smallFactorFound = device.Reason{
+		Code: "KEYVET_RSA_SMALL_FACTOR", Status: device.Fail, Severity: device.Critical,
+		Means: "A small prime divides the RSA modulus.",
+		Do:    "Replace the key, and the program that made it.",
+	}
+	modulusSquare = device.Reason{
+		Code: "KEYVET_RSA_MODULUS_SQUARE", Status: device.Fail, Severity: device.Critical,
+		Means: "The RSA modulus is a square.",
+		Do:    "Replace the key, and the program that made it.",
+	}
+	factorsClose = device.Reason{
+		Code: "KEYVET_RSA_FACTORS_CLOSE", Status: device.Fail, Severity: device.Critical,
+		Means: "The two primes of the RSA modulus are so close that Fermat's method finds them.",
+		Do:    "Replace the key, and the program that made it.",
+	}
+)
+
 var factors = Check{
 	ID:      "factors",
 	Cite:    "https://eprint.iacr.org/2023/026",
+	Asks:    "Can the RSA modulus be factored easily?",
 	Applies: isRSA,
+	Reasons: []device.Reason{modulusEven, smallFactorFound, modulusSquare, factorsClose, modulusInvalid, rsaTooLong},
 	Run:     runFactors,
 }
 
@@ -31,28 +57,28 @@ const (
 func runFactors(_ context.Context, k device.Key, _ *Env) []device.Finding {
 	n, _, _ := k.RSA()
 	if n.Sign() <= 0 {
-		return failed(device.Critical, "KEYVET_RSA_MODULUS_INVALID", "the modulus is not positive")
+		return give(modulusInvalid, "the modulus is not positive")
 	}
 	if n.BitLen() > factorsCeiling {
-		return undecided("KEYVET_RSA_TOO_LONG", "a modulus of %d bits is too long to look for factors", n.BitLen())
+		return giveAs(device.Undecided, "", rsaTooLong, "a modulus of %d bits is too long to look for factors", n.BitLen())
 	}
-	found := func(code device.ReasonCode, factor *big.Int, how string) []device.Finding {
-		f := failed(device.Critical, code, "the modulus is factored: %s", how)
+	found := func(r device.Reason, factor *big.Int, how string) []device.Finding {
+		f := give(r, "the modulus is factored: %s", how)
 		f[0].Proof = map[string]any{"factor": factor.Text(16)} // hexadecimal
 		return f
 	}
 	if n.Bit(0) == 0 {
-		return found("KEYVET_RSA_MODULUS_EVEN", big.NewInt(2), "it is even")
+		return found(modulusEven, big.NewInt(2), "it is even")
 	}
 	if p := smallestFactor(n); p != nil {
-		return found("KEYVET_RSA_SMALL_FACTOR", p, p.Text(10)+" divides it")
+		return found(smallFactorFound, p, p.Text(10)+" divides it")
 	}
 	switch p, steps := fermat(n); {
 	case p == nil:
 	case steps == 0:
-		return found("KEYVET_RSA_MODULUS_SQUARE", p, "it is a square")
+		return found(modulusSquare, p, "it is a square")
 	default:
-		return found("KEYVET_RSA_FACTORS_CLOSE", p, "its two factors are close to each other")
+		return found(factorsClose, p, "its two factors are close to each other")
 	}
 	return passed("no factor below %d, and none by %d steps of Fermat's method", smallFactor, fermatSteps)
 }

@@ -7,13 +7,57 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var (
+	firmwareAffected = device.Reason{
+		Code: firmwarePrefix + "*", Status: device.Fail,
+		Means: "A published weakness affects the TPM's firmware; the code ends with its CVE number.",
+		Do:    "Update the firmware to the version that the message names.",
+	}
+	firmwareROCA = device.Reason{
+		Code: device.ReasonROCA, Status: device.Fail, Severity: device.Critical,
+		Means: "The TPM's firmware makes weak RSA keys (ROCA), or made one of its keys before it was updated.",
+		Do:    "Update the firmware, then replace the RSA keys that the TPM made. The update alone does not cure them.",
+	}
+	tpmAbsent = device.Reason{
+		Code: "KEYVET_TPM_ABSENT", Status: device.Undecided,
+		Means: "The TPM that is configured could not be reached.",
+		Do:    "Check tpm.address, the driver and the permissions of the device file. On a device without a TPM set tpm.address = \"\".",
+	}
+	tpmDegraded = device.Reason{
+		Code: "KEYVET_TPM_DEGRADED", Status: device.Undecided,
+		Means: "The TPM is in failure mode.",
+		Do:    "Power-cycle the device. If the TPM stays in failure mode, replace it.",
+	}
+	firmwareUnread = device.Reason{
+		Code: "KEYVET_FIRMWARE_UNREAD", Status: device.Undecided,
+		Means: "The TPM's manufacturer or firmware version could not be read.",
+		Do:    "Check again. If it comes back, look at the driver and the bus.",
+	}
+	firmwareKeysUnread = device.Reason{
+		Code: "KEYVET_FIRMWARE_KEYS_UNREAD", Status: device.Warn, Severity: device.Low,
+		Means: "The firmware was affected once and is fixed now, but none of the TPM's RSA keys could be read.",
+		Do:    "Replace RSA keys that the TPM made before the update.",
+	}
+	advisoriesUnavailable = device.Reason{
+		Code: "KEYVET_ADVISORIES_UNAVAILABLE", Status: device.Undecided,
+		Means: "No list of published weaknesses is loaded.",
+		Do:    "Use a keyvet with the built-in list.",
+	}
+)
+
 var firmware = Check{
-	ID:     "firmware",
-	Cite:   "https://trustedcomputinggroup.org/about/security/",
-	RunTPM: runFirmware,
+	ID:      "firmware",
+	Cite:    "https://trustedcomputinggroup.org/about/security/",
+	Asks:    "Does a published weakness affect the firmware of the TPM, or keys that it made before an update?",
+	Reasons: []device.Reason{firmwareAffected, firmwareROCA, tpmAbsent, tpmDegraded, firmwareUnread, firmwareKeysUnread, advisoriesUnavailable},
+	RunTPM:  runFirmware,
 }
 
-const cveROCA = "CVE-2017-15361"
+const (
+	cveROCA        = "CVE-2017-15361"
+	firmwarePrefix = "KEYVET_FIRMWARE_"
+)
 
 // runFirmware tells apart, for a flaw of key generation, firmware that has it
 // now, keys left over from before it was fixed, and keys that could not be seen.
@@ -22,13 +66,13 @@ func runFirmware(tpm *device.TPM, env *Env) []device.Finding {
 	case tpm == nil:
 		return notApplicable("no TPM is configured")
 	case tpm.State == device.TPMAbsent:
-		return undecided("KEYVET_TPM_ABSENT", "the TPM could not be reached")
+		return give(tpmAbsent, "the TPM could not be reached")
 	case tpm.State != device.TPMOK:
-		return undecided("KEYVET_TPM_DEGRADED", "the TPM is in failure mode: what it says of its firmware cannot be trusted")
+		return give(tpmDegraded, "the TPM is in failure mode: what it says of its firmware cannot be trusted")
 	case tpm.FirmwareVersion == "" || tpm.Manufacturer == "":
-		return undecided("KEYVET_FIRMWARE_UNREAD", "the manufacturer or the firmware version could not be read")
+		return give(firmwareUnread, "the manufacturer or the firmware version could not be read")
 	case env.Advisories == nil:
-		return undecided("KEYVET_ADVISORIES_UNAVAILABLE", "no advisories are loaded")
+		return give(advisoriesUnavailable, "no advisories are loaded")
 	}
 	var found []device.Finding
 	for _, a := range env.Advisories.Match(*tpm) {
@@ -48,15 +92,15 @@ func runFirmware(tpm *device.TPM, env *Env) []device.Finding {
 // affected warns instead of failing where a single secondary source is all
 // there is: a fleet should not stop on hearsay.
 func affected(tpm *device.TPM, a device.Advisory) []device.Finding {
-	code := "KEYVET_FIRMWARE_" + a.CVE
-	if a.CVE == cveROCA {
-		code = device.ReasonROCA // AWS has a word for it
-	}
-	finding := failed
+	status := device.Fail
 	if a.Sure == "S" {
-		finding = warned
+		status = device.Warn
 	}
-	f := finding(a.Severity, code, "firmware %s is affected by %s (%s; affected %s)", tpm.FirmwareVersion, a.CVE, a.Touches, a.Range)
+	f := giveAs(status, a.Severity, firmwareAffected, "firmware %s is affected by %s (%s; affected %s)", tpm.FirmwareVersion, a.CVE, a.Touches, a.Range)
+	f[0].ReasonCode = firmwarePrefix + a.CVE
+	if a.CVE == cveROCA {
+		f[0].ReasonCode = device.ReasonROCA // AWS has a word for it
+	}
 	if a.Fixed != "" {
 		f[0].Message += ": update it to " + a.Fixed
 	}
@@ -94,9 +138,9 @@ func fixedROCA(tpm *device.TPM, a device.Advisory, env *Env) []device.Finding {
 	switch {
 	case weak != nil:
 		slices.Sort(weak)
-		f = failed(device.Critical, device.ReasonROCA, "firmware %s is fixed, but %s predates the fix: replace the keys, the update did not cure them", tpm.FirmwareVersion, strings.Join(weak, ", "))
+		f = give(firmwareROCA, "firmware %s is fixed, but %s predates the fix: replace the keys, the update did not cure them", tpm.FirmwareVersion, strings.Join(weak, ", "))
 	case seen == 0:
-		f = warned(device.Low, "KEYVET_FIRMWARE_KEYS_UNREAD", "firmware %s is fixed, but none of this TPM's RSA keys could be read: whether one predates the fix of %s is not known", tpm.FirmwareVersion, a.CVE)
+		f = give(firmwareKeysUnread, "firmware %s is fixed, but none of this TPM's RSA keys could be read: whether one predates the fix of %s is not known", tpm.FirmwareVersion, a.CVE)
 	default:
 		f = passed("firmware %s is fixed, and the %d RSA keys read from this TPM do not predate the fix of %s", tpm.FirmwareVersion, seen, a.CVE)
 	}

@@ -11,10 +11,36 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var (
+	revokedByIssuer = device.Reason{
+		Code: device.ReasonRevoked, Status: device.Fail, Severity: device.Medium,
+		Means: "The issuer has revoked the certificate.",
+		Do:    "Replace the key and the certificate.",
+	}
+	issuerRevoked = device.Reason{
+		Code: device.ReasonIssuerRevoked, Status: device.Fail, Severity: device.Critical,
+		Means: "A CA of the chain was revoked.",
+		Do:    "Have certificates issued by another CA.",
+	}
+	crlUnverified = device.Reason{
+		Code: "KEYVET_CRL_UNVERIFIED", Status: device.Undecided,
+		Means: "A CRL cannot be checked: its signature does not verify, or it has extensions that keyvet does not know.",
+		Do:    "Add the CA certificate that signed the CRL, or take the CRL out of check.crls.",
+	}
+	crlStale = device.Reason{
+		Code: "KEYVET_CRL_STALE", Status: device.Warn, Severity: device.Medium,
+		Means: "A CRL is older than its CA promised.",
+		Do:    "Fetch the current CRL.",
+	}
+)
+
 var revoked = Check{
 	ID:      "revoked",
 	Cite:    "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-revoked-device-cert.html",
+	Asks:    "Has a CRL that the operator supplies revoked a certificate?",
 	Applies: func(k device.Key) bool { return len(k.Chain) > 0 },
+	Reasons: []device.Reason{revokedByIssuer, issuerRevoked, crlUnverified, crlStale},
 	Run:     runRevoked,
 }
 
@@ -67,10 +93,10 @@ func lookUp(crl *x509.RevocationList, c *x509.Certificate, i int, issuers []*x50
 	if !slices.ContainsFunc(issuers, func(ca *x509.Certificate) bool {
 		return bytes.Equal(ca.RawSubject, crl.RawIssuer) && crl.CheckSignatureFrom(ca) == nil
 	}) {
-		return undecided("KEYVET_CRL_UNVERIFIED", "the CRL of %s does not verify with a CA certificate at hand", crl.Issuer)
+		return give(crlUnverified, "the CRL of %s does not verify with a CA certificate at hand", crl.Issuer)
 	}
 	if !understood(crl) {
-		return undecided("KEYVET_CRL_UNVERIFIED", "the CRL of %s has critical extensions that keyvet does not know", crl.Issuer)
+		return give(crlUnverified, "the CRL of %s has critical extensions that keyvet does not know", crl.Issuer)
 	}
 	for _, entry := range crl.RevokedCertificateEntries {
 		if entry.SerialNumber.Cmp(c.SerialNumber) != 0 {
@@ -78,12 +104,12 @@ func lookUp(crl *x509.RevocationList, c *x509.Certificate, i int, issuers []*x50
 		}
 		at := entry.RevocationTime.UTC().Format(time.RFC3339)
 		if i > 0 {
-			return failed(device.Critical, device.ReasonIssuerRevoked, "the CA %s in its chain was revoked on %s", c.Subject, at)
+			return give(issuerRevoked, "the CA %s in its chain was revoked on %s", c.Subject, at)
 		}
-		return failed(device.Medium, device.ReasonRevoked, "its issuer revoked the certificate on %s", at)
+		return give(revokedByIssuer, "its issuer revoked the certificate on %s", at)
 	}
 	if !crl.NextUpdate.IsZero() && now.After(crl.NextUpdate) {
-		return warned(device.Medium, "KEYVET_CRL_STALE", "not in the CRL of %s, but that was due to be replaced on %s", crl.Issuer, crl.NextUpdate.UTC().Format(time.RFC3339))
+		return give(crlStale, "not in the CRL of %s, but that was due to be replaced on %s", crl.Issuer, crl.NextUpdate.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

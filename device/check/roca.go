@@ -8,10 +8,19 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var rocaModulus = device.Reason{
+	Code: device.ReasonROCA, Status: device.Fail, Severity: device.Critical,
+	Means: "The key was made by the flawed generator of Infineon chips (ROCA); its private key can be computed from the public one.",
+	Do:    "Replace the key: make it outside that chip, or make an ECDSA key in it. Update the firmware of the TPM.",
+}
+
 var roca = Check{
 	ID:      "roca",
 	Cite:    "https://crocs.fi.muni.cz/public/papers/rsa_ccs17",
+	Asks:    "Was the RSA key made by the flawed generator of Infineon chips?",
 	Applies: isRSA,
+	Reasons: []device.Reason{rocaModulus},
 	Run:     runROCA,
 }
 
@@ -21,7 +30,7 @@ func runROCA(_ context.Context, k device.Key, _ *Env) []device.Finding {
 		return notApplicable("a modulus of %d bits is too short to tell", n.BitLen())
 	}
 	if ROCA(n) {
-		return failed(device.Critical, device.ReasonROCA, "the modulus has the structure of Infineon's flawed key generation: the private key can be computed from it; make a new key elsewhere")
+		return give(rocaModulus, "the modulus has the structure of Infineon's flawed key generation: the private key can be computed from it; make a new key elsewhere")
 	}
 	return passed("the modulus is no power of 65537 modulo the product of the primes up to 167")
 }

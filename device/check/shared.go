@@ -7,10 +7,19 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
+// What the check can give for not passing.
+var keyShared = device.Reason{
+	Code: "KEYVET_KEY_SHARED", Status: device.Fail, Severity: device.High,
+	Means: "The device's key also has another role.",
+	Do:    "Make a key of its own for each role.",
+}
+
 var shared = Check{
 	ID:      "shared",
 	Cite:    "https://doi.org/10.6028/NIST.SP.800-57pt1r5", // section 5.2: one key, one purpose
+	Asks:    "Is the key of the device used in another role?",
 	Applies: func(k device.Key) bool { return k.Role == device.RoleDevice && len(k.SPKI) > 0 },
+	Reasons: []device.Reason{keyShared},
 	Run:     runShared,
 }
 
@@ -24,7 +33,7 @@ func runShared(_ context.Context, k device.Key, env *Env) []device.Finding {
 			continue
 		}
 		if bytes.Equal(other.SPKI, k.SPKI) {
-			found = append(found, failed(device.High, "KEYVET_KEY_SHARED", "the device's key is also its %s key (%s): each role needs a key of its own", other.Role, other.ID)...)
+			found = append(found, give(keyShared, "the device's key is also its %s key (%s): each role needs a key of its own", other.Role, other.ID)...)
 		}
 	}
 	if found == nil {

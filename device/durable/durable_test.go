@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -13,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/durable/durabletest"
 )
 
 func TestWriteFile(t *testing.T) {
@@ -100,38 +100,38 @@ func TestSpool(t *testing.T) {
 	if got := ids(t, s); got != "" {
 		t.Fatalf("a new spool holds %q", got)
 	}
-	put := func(id string, keep bool, size int) {
+	put := func(id, fault string, size int) {
 		t.Helper()
-		if err := s.Put(id, keep, bytes.Repeat([]byte("x"), size)); err != nil {
+		if err := s.Put(id, fault, bytes.Repeat([]byte("x"), size)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	put("a", false, 4*block)
-	put("b", true, 4*block)
-	put("a", false, 4*block) // once is enough
+	put("a", "", 4*block)
+	put("b", "weak", 4*block)
+	put("a", "", 4*block) // once is enough
 	if got := ids(t, s); got != "a b" {
 		t.Errorf("spool holds %q, want a b", got)
 	}
-	put("c-with-dashes", false, 3*block+1)
+	put("c-with-dashes", "", 3*block+1)
 	if got := ids(t, s); got != "b c-with-dashes" {
 		t.Errorf("over the bound it holds %q: the oldest passing report goes first", got)
 	}
-	put("d", true, 9*block)
-	if got := ids(t, s); got != "b d" {
-		t.Errorf("it holds %q: a failing report is kept past the bound", got)
+	put("d", "revoked", 9*block)
+	if got := ids(t, s); got != "d" {
+		t.Errorf("it holds %q: the bound is that of failing reports, too", got)
 	}
 	entries, _ := s.List()
-	if b, err := s.Read(entries[0]); err != nil || len(b) != 4*block {
+	if b, err := s.Read(entries[0]); err != nil || len(b) != 9*block {
 		t.Errorf("read %d bytes: %v", len(b), err)
 	}
 	if err := s.Remove(entries[0]); err != nil {
 		t.Fatal(err)
 	}
-	if got := ids(t, s); got != "d" {
-		t.Errorf("after removing b it holds %q", got)
+	if got := ids(t, s); got != "" {
+		t.Errorf("after removing d it holds %q", got)
 	}
 	for id, size := range map[string]int{"../evil": 0, "": 0, "huge": 1<<20 + 1} {
-		if err := s.Put(id, true, make([]byte, size)); err == nil {
+		if err := s.Put(id, "weak", make([]byte, size)); err == nil {
 			t.Errorf("%d bytes under the id %q were taken", size, id)
 		}
 	}
@@ -141,7 +141,7 @@ func TestSpool(t *testing.T) {
 func TestSpoolCount(t *testing.T) {
 	s := &durable.Spool{Dir: filepath.Join(t.TempDir(), "spool"), MaxBytes: 8 * block}
 	for i := range 30 {
-		if err := s.Put(fmt.Sprint(i), i == 3, []byte("{}")); err != nil {
+		if err := s.Put(fmt.Sprint(i), map[int]string{3: "weak"}[i], []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,7 +158,7 @@ func TestSpoolClock(t *testing.T) {
 	s := &durable.Spool{Dir: dir, MaxBytes: 2 * block}
 	synctest.Test(t, func(t *testing.T) { // in the year 2000
 		for _, id := range []string{"a", "b"} {
-			if err := s.Put(id, false, []byte("{}")); err != nil {
+			if err := s.Put(id, "", []byte("{}")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -174,10 +174,10 @@ func TestSpoolClock(t *testing.T) {
 // What is not the fault of a full disk drops nothing.
 func TestSpoolUnwritable(t *testing.T) {
 	s := &durable.Spool{Dir: filepath.Join(t.TempDir(), "spool")}
-	if err := s.Put("a", false, nil); err != nil {
+	if err := s.Put("a", "", nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Put(strings.Repeat("x", 300), true, nil); !errors.Is(err, syscall.ENAMETOOLONG) {
+	if err := s.Put(strings.Repeat("x", 300), "weak", nil); !errors.Is(err, syscall.ENAMETOOLONG) {
 		t.Errorf("a name that is too long: %v", err)
 	}
 	if got := ids(t, s); got != "a" {
@@ -185,65 +185,49 @@ func TestSpoolUnwritable(t *testing.T) {
 	}
 }
 
-// TestFullDisk runs itself again in a mount namespace with a file system of 64 KiB.
+// TestFullDisk keeps a spool on a disk of 64 KiB.
 func TestFullDisk(t *testing.T) {
-	const inside = "KEYVET_TEST_FULL_DISK"
-	if dir := os.Getenv(inside); dir != "" {
-		fullDisk(t, dir)
-		return
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
-	cmd.Env = append(os.Environ(), inside+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}}
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestFullDisk") {
-		t.Fatalf("%v\n%s", err, out)
-	}
-}
-
-func fullDisk(t *testing.T, dir string) {
-	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Fatal(err)
-	}
-	s := &durable.Spool{Dir: filepath.Join(dir, "spool")}
+	full := durabletest.New()
+	full.Limit = 64 << 10
+	disk := durable.Disk{FS: full}
+	s := &durable.Spool{Disk: disk, Dir: "/spool"}
 	big := bytes.Repeat([]byte("x"), 24<<10)
 	for _, id := range []string{"pass1", "pass2"} {
-		if err := s.Put(id, false, big); err != nil {
+		if err := s.Put(id, "", big); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Put("pass3", false, big); !errors.Is(err, syscall.ENOSPC) {
+	if err := s.Put("pass3", "", big); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a passing report on a full disk: %v", err)
 	}
 	if got := ids(t, s); got != "pass1 pass2" {
 		t.Errorf("the spool holds %q: what was there must stay", got)
 	}
-	if err := s.Put("fail", true, big); err != nil {
+	if err := s.Put("fail", "weak", big); err != nil {
 		t.Errorf("a failing report must find room: %v", err)
 	}
 	if got := ids(t, s); got != "pass2 fail" {
 		t.Errorf("the spool holds %q", got)
 	}
-	for i := range 100 { // the file system has few files left, and bytes enough for none
-		if err := s.Put(fmt.Sprintf("small%d", i), true, []byte("{}")); err != nil {
+	for i := range 100 {
+		if err := s.Put(fmt.Sprintf("small%d", i), fmt.Sprint(i), big[:4<<10]); err != nil {
 			break
 		}
 	}
-	if got := ids(t, s); !strings.HasPrefix(got, "fail small0") {
+	if got := ids(t, s); !strings.HasPrefix(got, "fail small0") || strings.Contains(got, "small99") {
 		t.Errorf("the spool holds %q: failing ones push out passing ones, never each other", got)
 	}
 	for _, id := range strings.Fields(ids(t, s))[1:] {
 		removeID(t, s, id)
 	}
-	state := filepath.Join(dir, "state")
-	if err := durable.WriteFile(state, []byte("old"), 0o600); err != nil {
+	const state = "/state"
+	if err := disk.WriteFile(state, []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := durable.WriteFile(state, bytes.Repeat(big, 3), 0o600); !errors.Is(err, syscall.ENOSPC) {
+	if err := disk.WriteFile(state, bytes.Repeat(big, 3), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a write past the end of the disk: %v", err)
 	}
-	if got, _ := os.ReadFile(state); string(got) != "old" {
+	if got, _ := disk.ReadFile(state, 1<<10); string(got) != "old" {
 		t.Errorf("the old content is gone: %q", got)
 	}
 }

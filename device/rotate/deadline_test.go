@@ -17,7 +17,6 @@ type hanging struct {
 	rotate.Keys
 	rotate.Vetter
 	rotate.Cloud
-	rotate.Gate
 	call string
 }
 
@@ -51,23 +50,16 @@ func (h hanging) Dial(ctx context.Context, id string) (rotate.Session, error) {
 	return hangingSession{s, h}, err
 }
 
-func (h hanging) Move(ctx context.Context, s rotate.Session, id string) error {
-	if err := h.hang(ctx, "move"); err != nil {
-		return err
-	}
-	return h.Gate.Move(ctx, s.(hangingSession).Session, id)
-}
-
 type hangingSession struct {
 	rotate.Session
 	h hanging
 }
 
-func (s hangingSession) Create(ctx context.Context, request []byte) (rotate.Certificate, error) {
+func (s hangingSession) Create(ctx context.Context, o rotate.Order, request []byte) (rotate.Certificate, error) {
 	if err := s.h.hang(ctx, "create"); err != nil {
 		return rotate.Certificate{}, err
 	}
-	return s.Session.Create(ctx, request)
+	return s.Session.Create(ctx, o, request)
 }
 
 func (s hangingSession) Activate(ctx context.Context, c rotate.Certificate) (string, error) {
@@ -77,11 +69,18 @@ func (s hangingSession) Activate(ctx context.Context, c rotate.Certificate) (str
 	return s.Session.Activate(ctx, c)
 }
 
-func (s hangingSession) Confirm(ctx context.Context, c rotate.Certificate) error {
+func (s hangingSession) Confirm(ctx context.Context, o rotate.Order, c rotate.Certificate) error {
 	if err := s.h.hang(ctx, "confirm"); err != nil {
 		return err
 	}
-	return s.Session.Confirm(ctx, c)
+	return s.Session.Confirm(ctx, o, c)
+}
+
+func (s hangingSession) MoveGate(ctx context.Context, o rotate.Order, credential string) error {
+	if err := s.h.hang(ctx, "move"); err != nil {
+		return err
+	}
+	return s.Session.MoveGate(ctx, o, credential)
 }
 
 func (s hangingSession) Tell(ctx context.Context, job rotate.Job, status rotate.Status, details map[string]string) error {
@@ -101,8 +100,8 @@ func TestDeadlines(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t)
-				h := hanging{b.engine.Keys, b.engine.Vetter, b.engine.Cloud, b.engine.Gate, call}
-				b.engine.Keys, b.engine.Vetter, b.engine.Cloud, b.engine.Gate = h, h, h, h
+				h := hanging{b.engine.Keys, b.engine.Vetter, b.engine.Cloud, call}
+				b.engine.Keys, b.engine.Vetter, b.engine.Cloud = h, h, h
 				b.engine.Pause = nil
 				begun := time.Now()
 				_, err := b.engine.Run(t.Context(), byJob)

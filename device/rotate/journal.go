@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type State struct {
 	Schema   string    `json:"schema"`
 	Rotation *Rotation `json:"rotation,omitempty"` // under way
 	Ended    []Outcome `json:"ended,omitempty"`    // newest last
+	Leaving  []Leaving `json:"leaving,omitempty"`  // to be removed
 }
 
 // Rotation is one that is under way.
@@ -53,6 +55,11 @@ type Rotation struct {
 
 	Reason  device.ReasonCode `json:"reasonCode,omitempty"` // why it is being undone
 	Message string            `json:"message,omitempty"`
+}
+
+// order is what those around the engine need to know of the rotation.
+func (r *Rotation) order() Order {
+	return Order{Job: r.Job, From: r.Old.ID, Trigger: cmp.Or(r.Trigger, device.TriggerManual)}
 }
 
 // Credential names a certificate and its key.
@@ -150,6 +157,14 @@ func parseState(b []byte) (*State, error) {
 			return nil, fmt.Errorf("status %q of an ended rotation", o.Status)
 		}
 	}
+	if len(s.Leaving) > maxLeaving {
+		return nil, fmt.Errorf("%d old credentials", len(s.Leaving))
+	}
+	for _, l := range s.Leaving {
+		if err := checkOldID(l.ID); err != nil {
+			return nil, err
+		}
+	}
 	if s.Rotation == nil {
 		return s, nil
 	}
@@ -172,15 +187,21 @@ func (r *Rotation) valid() error {
 	if err := identity.CheckID(r.New.ID); err != nil {
 		return err
 	}
-	if r.Old.ID != Claim && r.Old.ID != Configured {
-		if err := identity.CheckID(r.Old.ID); err != nil {
-			return err
-		}
+	if err := checkOldID(r.Old.ID); err != nil {
+		return err
 	}
 	if r.Old.ID == r.New.ID {
 		return errors.New("the old credential is the new one")
 	}
 	return nil
+}
+
+// checkOldID says why id cannot name an old credential.
+func checkOldID(id string) error {
+	if id == Claim || id == Configured {
+		return nil
+	}
+	return identity.CheckID(id)
 }
 
 // ended adds an outcome, and forgets the oldest over the bound.

@@ -28,8 +28,6 @@ var (
 	// ErrWaits says that a rotation is under way and waits: for a connection,
 	// mostly. The next [Engine.Resume] goes on with it.
 	ErrWaits = errors.New("the rotation waits")
-	// ErrGrace comes with ErrWaits where all is done but to remove the old key.
-	ErrGrace = errors.New("the old key has its grace")
 )
 
 // The reason codes of rotations, besides those of the checks.

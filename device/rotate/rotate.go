@@ -12,7 +12,7 @@
 //	try      a session by the new credential, with a round trip
 //	commit   one atomic switch, then the cloud's confirmation
 //	prove    the gate moves on an acknowledged report, the job is told SUCCEEDED
-//	retire   the old key goes, after a grace
+//	retire   the old key is to go, after a grace
 //
 // The journal holds the next step and the direction, forward or back. After a
 // step fails, those before it are undone from the last to the first, the job
@@ -67,17 +67,28 @@ type Cloud interface {
 type Session interface {
 	Issuer
 	Jobs
+	// MoveGate publishes a report on the key of a credential and, once that is
+	// acknowledged, moves the gate to it; ErrRejected if the report is bad.
+	MoveGate(ctx context.Context, o Order, credential string) error
 	Close()
+}
+
+// Order is what the rotation was asked for by, as far as those around the
+// engine need to know it.
+type Order struct {
+	Job     Job            // the zero value if no job asked for it
+	From    string         // the credential that asks for the new one: an id of the store, [Claim] or [Configured]
+	Trigger device.Trigger // what the report on the new key says
 }
 
 // Issuer gives certificates: AWS IoT's fleet provisioning, or one behind topics.
 type Issuer interface {
 	// Create asks for a certificate on a request in PEM.
-	Create(ctx context.Context, request []byte) (Certificate, error)
+	Create(ctx context.Context, o Order, request []byte) (Certificate, error)
 	// Activate makes it usable, if Create did not, and may give the thing's name.
 	Activate(context.Context, Certificate) (thing string, err error)
 	// Confirm tells the issuer, by the new credential, that it is in use.
-	Confirm(context.Context, Certificate) error
+	Confirm(context.Context, Order, Certificate) error
 }
 
 // Certificate is what an issuer gave.
@@ -111,9 +122,6 @@ const (
 
 // Gate is the gate before the device's key.
 type Gate interface {
-	// Move publishes a report on the key of a credential and, once that is
-	// acknowledged, moves the gate to it; ErrRejected if the report is bad.
-	Move(ctx context.Context, s Session, credential string) error
 	// Back puts the gate, shut, before the key of a credential it had before.
 	Back(credential string) error
 }
@@ -145,7 +153,7 @@ type Engine struct {
 
 	CommonName string        // in the certificate request
 	Subject    string        // the common name that the certificate has to have; "" is any
-	Grace      time.Duration // from success to the end of the old key
+	Grace      time.Duration // from success to the removal of the old key
 
 	// EndOld takes away an old credential, or a key, that is not in the store:
 	// Claim, Configured, or identity.First where its key is elsewhere. It may be
@@ -175,8 +183,8 @@ const (
 	spareBytes = maxJournalBytes
 )
 
-// Run carries out a rotation and returns once it has failed, or has succeeded
-// and its old key waits for the end of the grace. A job that has ended before
+// Run carries out a rotation and returns once it has failed or succeeded. The
+// old key has its grace then, after which [Engine.Clear] removes it. A job that has ended before
 // is answered as it was then. The error wraps ErrWaits if the rotation is under
 // way still; otherwise it is an [*Error], also where the outcome is Failed.
 func (e *Engine) Run(ctx context.Context, req Request) (Outcome, error) {
@@ -192,8 +200,8 @@ func (e *Engine) Run(ctx context.Context, req Request) (Outcome, error) {
 	defer w.hangUp()
 	switch r := s.Rotation; {
 	case r == nil:
-	case r.Step == stepRetire: // the cloud has confirmed: the grace is a courtesy
-		if err := w.retireNow(ctx); err != nil {
+	case r.Step == stepRetire: // the cloud has confirmed
+		if _, err := w.run(ctx); err != nil {
 			return Outcome{}, err
 		}
 	case req.Job.ID != "" && r.Job.ID == req.Job.ID:
@@ -216,14 +224,18 @@ func (e *Engine) Resume(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	w := &walk{Engine: e, state: s}
+	defer w.hangUp()
 	if s.Rotation == nil {
-		if err := e.Store.Disk.Remove(e.sparePath()); err != nil {
-			return Outcome{}, ofStore.reason(err)
+		w.freeSpare()
+		if w.clear(ctx) {
+			err = w.save()
+		}
+		if err != nil {
+			return Outcome{}, err
 		}
 		return Outcome{}, fmt.Errorf("rotate: %w", ErrNothing)
 	}
-	w := &walk{Engine: e, state: s}
-	defer w.hangUp()
 	return w.run(ctx)
 }
 
@@ -349,13 +361,10 @@ func (w *walk) begin(req Request) error {
 
 // run goes on from where the journal is.
 func (w *walk) run(ctx context.Context) (Outcome, error) {
-	steps, moved := w.steps(), false
+	steps := w.steps()
 	for w.state.Rotation != nil {
 		r := w.state.Rotation
 		i := indexOf(r.Step)
-		if moved && r.Step == stepRetire && !w.due() {
-			break
-		}
 		if w.Watch != nil {
 			w.Watch(r.Step, r.Back)
 		}
@@ -369,7 +378,6 @@ func (w *walk) run(ctx context.Context) (Outcome, error) {
 		if err != nil {
 			return Outcome{}, err
 		}
-		moved = true
 	}
 	o := w.state.Ended[len(w.state.Ended)-1]
 	if o.Status == Failed {
@@ -418,7 +426,6 @@ func (w *walk) next(steps []Step, i int) {
 	r.Step, r.Attempts, r.Refused = steps[i+1].Name, 0, 0
 	if r.Step == stepRetire {
 		w.state.ended(w.success())
-		w.retireAt(w.Grace)
 	}
 }
 

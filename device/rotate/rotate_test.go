@@ -139,7 +139,9 @@ func (b bent) Dial(ctx context.Context, id string) (rotate.Session, error) {
 	return bentSession{s, b.given}, err
 }
 
-func (b bentSession) Create(context.Context, []byte) (rotate.Certificate, error) { return b.given, nil }
+func (b bentSession) Create(context.Context, rotate.Order, []byte) (rotate.Certificate, error) {
+	return b.given, nil
+}
 func (b bentSession) Activate(context.Context, rotate.Certificate) (string, error) {
 	return "", nil
 }
@@ -231,13 +233,16 @@ func TestNewerJob(t *testing.T) {
 	if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != rotate.Succeeded { // as AWS IoT sends it again
 		t.Fatalf("%+v, %v", o, err)
 	}
-	// Within the grace the newer one begins, and the old key goes at once.
+	// Within the grace the newer one begins, and the old key keeps its own.
+	b.now = b.now.Add(grace / 2)
 	if o, err := b.engine.Run(t.Context(), newer); err != nil || o.Status != rotate.Succeeded {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	if ids, _ := b.engine.Store.List(); len(ids) != 2 || ids[0] == "a" || ids[1] == "a" {
-		t.Errorf("credentials: %v", ids)
-	}
+	b.expectCredentials(3)
+	b.now = b.now.Add(grace / 2)
+	b.expectCredentials(2)
+	b.now = b.now.Add(grace / 2)
+	b.expectCredentials(1)
 }
 
 func TestGrace(t *testing.T) {
@@ -245,29 +250,115 @@ func TestGrace(t *testing.T) {
 	if _, err := b.engine.Run(t.Context(), byJob); err != nil {
 		t.Fatal(err)
 	}
-	count := func(want int) {
-		t.Helper()
-		if ids, _ := b.engine.Store.List(); len(ids) != want {
-			t.Errorf("credentials %v, want %d", ids, want)
-		}
-	}
-	waits := func() {
-		t.Helper()
-		if _, err := b.engine.Resume(t.Context()); !errors.Is(err, rotate.ErrWaits) || !errors.Is(err, rotate.ErrGrace) {
-			t.Errorf("within the grace: %v", err)
-		}
-		count(2)
-	}
-	waits()
+	b.expectCredentials(2)
 	b.now = b.now.Add(grace / 2)
-	waits()
+	b.expectCredentials(2)
 	b.now = b.now.Add(-50 * 365 * 24 * time.Hour) // the clock is set back
-	waits()
+	b.expectCredentials(2)
 	b.now = b.now.Add(grace)
-	if o, err := b.engine.Resume(t.Context()); err != nil || o.Status != rotate.Succeeded {
-		t.Errorf("after the grace: %+v, %v", o, err)
+	b.expectCredentials(1)
+	if next := b.journal().NextClear(); !next.IsZero() {
+		t.Errorf("something is to go at %s", next)
 	}
-	count(1)
+}
+
+// expectCredentials clears, and wants as many credentials to be left.
+func (b *bench) expectCredentials(want int) {
+	b.Helper()
+	if _, err := b.engine.Resume(b.Context()); !errors.Is(err, rotate.ErrNothing) {
+		b.Errorf("something is under way: %v", err)
+	}
+	must(b.T, b.engine.Clear(b.Context()))
+	if ids, err := b.engine.Store.List(); err != nil || len(ids) != want {
+		b.Errorf("credentials %v, %v, want %d", ids, err, want)
+	}
+}
+
+func (b *bench) journal() *rotate.State {
+	b.Helper()
+	s, err := b.engine.Journal.Load()
+	must(b.T, err)
+	return s
+}
+
+// TestNotRemoved has an old credential, and a claim, that cannot be removed for
+// days. They keep nothing back, are tried again ever more seldom, and go in the end.
+func TestNotRemoved(t *testing.T) {
+	for _, tt := range []struct {
+		first, call string
+	}{{"a", "destroy"}, {rotate.Claim, "end"}, {atHandle, "end"}} {
+		t.Run(tt.first, func(t *testing.T) {
+			w, disk := device0(t, tt.first)
+			b := &bench{t, w, disk, boot(w, disk, new(durabletest.Power))}
+			b.script[tt.call] = []answer{{fmt.Errorf("remove: %w", syscall.EROFS), false}}
+			req := rotate.Request{}
+			if tt.first == rotate.Claim {
+				req.From = rotate.Claim
+			}
+			if _, err := b.engine.Run(t.Context(), req); err != nil {
+				t.Fatal(err)
+			}
+			for range 40 * 24 { // each hour
+				b.now = b.now.Add(time.Hour)
+				if _, err := b.engine.Resume(t.Context()); !errors.Is(err, rotate.ErrNothing) {
+					t.Fatal(err)
+				}
+			}
+			if tries := b.calls[tt.call]; tries < 40 || tries > 50 {
+				t.Errorf("tried %d times in 40 days", tries)
+			}
+			if left := b.journal().Leaving; len(left) != 1 || left[0].Tries == 0 || !strings.Contains(left[0].Why, "read-only") {
+				t.Errorf("leaving: %+v", left)
+			}
+			b.jobs["job1"] = rotate.InProgress
+			if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != rotate.Succeeded || b.jobs["job1"] != rotate.Succeeded {
+				t.Errorf("the next rotation: %+v, %v, job %s", o, err, b.jobs["job1"])
+			}
+			b.script[tt.call] = []answer{{nil, true}}
+			b.now = b.now.Add(2 * grace)
+			b.expectCredentials(1)
+			if left := b.journal().Leaving; len(left) != 0 {
+				t.Errorf("leaving: %+v", left)
+			}
+		})
+	}
+}
+
+// TestNewKeyNotRemoved has a rotation fail whose key cannot be removed: it ends,
+// and the next begins.
+func TestNewKeyNotRemoved(t *testing.T) {
+	b := newBench(t)
+	b.script["create"] = []answer{{rotate.ErrRejected, false}, {nil, true}}
+	b.script["destroy"] = []answer{{syscall.EIO, false}, {nil, true}}
+	_, err := b.engine.Run(t.Context(), byJob)
+	b.expect(err, rotate.ReasonCreateRejected)
+	if left := b.journal().Leaving; len(left) != 1 || left[0].Tries != 1 {
+		t.Errorf("leaving: %+v", left)
+	}
+	b.jobs["job2"] = rotate.InProgress
+	if o, err := b.engine.Run(t.Context(), rotate.Request{Job: rotate.Job{ID: "job2"}}); err != nil {
+		t.Errorf("%+v, %v", o, err)
+	}
+	b.now = b.now.Add(2 * grace)
+	b.expectCredentials(1)
+}
+
+// TestManyLeave rotates by hand over and over within one grace.
+func TestManyLeave(t *testing.T) {
+	b := newBench(t)
+	delete(b.jobs, "job1")
+	for range 12 {
+		b.now = b.now.Add(time.Minute)
+		if _, err := b.engine.Run(t.Context(), rotate.Request{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := b.journal().Leaving; len(left) != 8 {
+		t.Errorf("%d credentials leave", len(left))
+	}
+	b.expectCredentials(9)
+	b.now = b.now.Add(grace)
+	b.expectCredentials(1)
 }
 
 // TestOldKeyGone is a TPM that was reset: nobody can ask for a certificate, nor
@@ -305,12 +396,7 @@ func TestOldKeyGoneInGrace(t *testing.T) {
 	}
 	b.script["destroy"] = []answer{{rotate.ErrKeyGone, false}}
 	b.now = b.now.Add(grace)
-	if _, err := b.engine.Resume(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if ids, _ := b.engine.Store.List(); len(ids) != 1 {
-		t.Errorf("credentials %v", ids)
-	}
+	b.expectCredentials(1)
 }
 
 // TestNoWayBack has the power go just after the job was told of the success,

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/identity"
@@ -192,7 +191,13 @@ func (w *walk) newKey(ctx context.Context) (device.Key, crypto.Signer, error) {
 func (w *walk) unmake(ctx context.Context, s *State) error {
 	r := s.Rotation
 	w.hangUp()
-	return w.destroy(ctx, r.New.ID)
+	err := w.destroy(ctx, r.New.ID)
+	if err != nil && ctx.Err() == nil { // it is tried again, but keeps nothing back
+		w.log().Warn("the new key is not removed", "credential", r.New.ID, "error", err)
+		w.leave(ctx, Leaving{ID: r.New.ID, At: w.now().UTC().Add(retryPause(1)), Tries: 1, Why: note(err.Error())})
+		return nil
+	}
+	return err
 }
 
 // destroy removes a credential and its key.
@@ -299,7 +304,7 @@ func (w *walk) create(ctx context.Context) error {
 	var given Certificate
 	err = w.ask(ctx, w.asker, ofCreate, func(ctx context.Context, session Session) (err error) {
 		if err = w.tellStep(ctx, session); err == nil {
-			given, err = session.Create(ctx, request)
+			given, err = session.Create(ctx, r.order(), request)
 		}
 		return err
 	})
@@ -399,7 +404,7 @@ func (w *walk) commit(ctx context.Context, s *State) error {
 		return ofStore.reason(err)
 	}
 	return w.ask(ctx, w.newcomer, ofConfirm, func(ctx context.Context, session Session) error {
-		return session.Confirm(ctx, Certificate{ID: r.New.CertificateID})
+		return session.Confirm(ctx, r.order(), Certificate{ID: r.New.CertificateID})
 	})
 }
 
@@ -448,7 +453,7 @@ func (w *walk) uncommit(ctx context.Context, s *State) error {
 func (w *walk) prove(ctx context.Context, s *State) error {
 	r := s.Rotation
 	err := w.ask(ctx, w.newcomer, ofGate, func(ctx context.Context, session Session) error {
-		return w.Gate.Move(ctx, session, r.New.ID)
+		return session.MoveGate(ctx, r.order(), r.New.ID)
 	})
 	switch {
 	case err == nil:
@@ -476,53 +481,4 @@ func (w *walk) prove(ctx context.Context, s *State) error {
 func refusedAtTry(err error) bool {
 	var named *Error
 	return errors.As(err, &named) && named.Reason == ReasonTryRefused
-}
-
-func (w *walk) retireAt(in time.Duration) {
-	at := w.now().UTC().Add(in)
-	w.state.Rotation.RetireAt = &at
-}
-
-// due tells whether the grace of the old key is over.
-func (w *walk) due() bool {
-	r := w.state.Rotation
-	return r.RetireAt != nil && !w.now().Before(*r.RetireAt)
-}
-
-// retire removes the old credential once the grace is over. A clock that was
-// set back does not make it longer.
-func (w *walk) retire(ctx context.Context, s *State) error {
-	r := s.Rotation
-	if r.RetireAt == nil || r.RetireAt.Sub(w.now()) > w.Grace {
-		w.retireAt(w.Grace)
-		if err := w.save(); err != nil {
-			return err
-		}
-	}
-	if !w.due() {
-		return fmt.Errorf("rotate: %w: %w, until %s", ErrWaits, ErrGrace, r.RetireAt.Format(time.RFC3339))
-	}
-	stored := r.Old.ID != Claim && r.Old.ID != Configured
-	elsewhere := !stored
-	if r.Old.ID == identity.First { // there, and without its key
-		_, noKey := w.Store.Key(r.Old.ID)
-		_, noChain := w.Store.Certificate(r.Old.ID)
-		elsewhere = noChain == nil && errors.Is(noKey, fs.ErrNotExist)
-	}
-	if elsewhere && w.EndOld != nil {
-		if err := w.EndOld(ctx, r.Old.ID); err != nil && !errors.Is(err, ErrKeyGone) {
-			return ofStore.reason(err)
-		}
-	}
-	if !stored {
-		return nil
-	}
-	return w.destroy(ctx, r.Old.ID)
-}
-
-// retireNow ends the grace early, since another rotation begins.
-func (w *walk) retireNow(ctx context.Context) error {
-	w.retireAt(0)
-	_, err := w.run(ctx)
-	return err
 }

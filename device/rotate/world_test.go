@@ -309,8 +309,11 @@ func (w *world) issue(public crypto.PublicKey, commonName string) rotate.Certifi
 	return rotate.Certificate{ID: id, PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), Token: "token of " + id}
 }
 
-func (s session) Create(ctx context.Context, request []byte) (given rotate.Certificate, err error) {
+func (s session) Create(ctx context.Context, o rotate.Order, request []byte) (given rotate.Certificate, err error) {
 	err = s.on(ctx, "create", func() error {
+		if err := s.ordered(o); err != nil || o.From != s.id {
+			return errors.Join(err, fmt.Errorf("asked for by %q, ordered from %q: %w", s.id, o.From, rotate.ErrRejected))
+		}
 		block, _ := pem.Decode(request)
 		csr, err := x509.ParseCertificateRequest(block.Bytes)
 		if err == nil {
@@ -339,8 +342,11 @@ func (s session) Activate(ctx context.Context, c rotate.Certificate) (name strin
 	return name, err
 }
 
-func (s session) Confirm(ctx context.Context, c rotate.Certificate) error {
+func (s session) Confirm(ctx context.Context, o rotate.Order, c rotate.Certificate) error {
 	return s.on(ctx, "confirm", func() error {
+		if err := s.ordered(o); err != nil {
+			return err
+		}
 		if c.ID != s.certificateID {
 			return fmt.Errorf("confirmed by another credential: %w", rotate.ErrRejected)
 		}
@@ -349,6 +355,30 @@ func (s session) Confirm(ctx context.Context, c rotate.Certificate) error {
 		}
 		return nil
 	})
+}
+
+func (s session) MoveGate(ctx context.Context, o rotate.Order, id string) error {
+	if s.id != id {
+		return errors.New("the gate is moved on a report by another credential")
+	}
+	return s.on(ctx, "move", func() error {
+		if err := s.ordered(o); err != nil {
+			return err
+		}
+		s.guards = id
+		return nil
+	})
+}
+
+// ordered says why an order is not the one that the world gave.
+func (s session) ordered(o rotate.Order) error {
+	if _, known := s.jobs[o.Job.ID]; o.Job.ID != "" && !known || o.Job.ID == "" && len(s.jobs) > 0 {
+		return fmt.Errorf("an order of the job %q: %w", o.Job.ID, rotate.ErrRejected)
+	}
+	if o.Trigger == "" || o.From == "" {
+		return fmt.Errorf("an order of %q, from %q: %w", o.Trigger, o.From, rotate.ErrRejected)
+	}
+	return nil
 }
 
 // retireOthers deactivates every other certificate, as the fleet's rule does.
@@ -395,13 +425,6 @@ func (s session) Tell(ctx context.Context, job rotate.Job, status rotate.Status,
 type gate struct {
 	*world
 	power *durabletest.Power
-}
-
-func (g gate) Move(ctx context.Context, s rotate.Session, id string) error {
-	if s.(session).id != id {
-		return errors.New("the gate is moved on a report by another credential")
-	}
-	return s.(session).on(ctx, "move", func() error { g.guards = id; return nil })
 }
 
 func (g gate) Back(id string) error {

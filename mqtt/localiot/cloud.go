@@ -43,7 +43,7 @@ func (c *cloud) ID() string { return "cloud" }
 
 func (c *cloud) Provides(b byte) bool {
 	switch b {
-	case mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPacketRead, mochi.OnPacketEncode, mochi.OnPublish, mochi.OnPublished:
+	case mochi.OnConnect, mochi.OnConnectAuthenticate, mochi.OnACLCheck, mochi.OnPacketRead, mochi.OnPacketEncode, mochi.OnSubscribed, mochi.OnPublish, mochi.OnPublished:
 		return true
 	}
 	return false
@@ -203,6 +203,13 @@ func (c *cloud) allowedTopic(cl *mochi.Client, action, topic string) error {
 		return fmt.Errorf("the policy does not allow %s%s", action, topic)
 	}
 	return nil
+}
+
+// OnSubscribed lets those look again that wait for a subscriber.
+func (c *cloud) OnSubscribed(*mochi.Client, packets.Packet, []byte) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.server.wake()
 }
 
 // OnPublish records the message; one on a reserved topic goes to no

@@ -129,7 +129,7 @@ type Server struct {
 	defended    map[string]defended // the last report to Device Defender, by thing
 	messages    []recorded
 	connections []Connection
-	changed     chan struct{} // closed, and replaced, with each message and change of a job
+	changed     chan struct{} // closed, and replaced, with each message, subscription and change of a job
 }
 
 type recorded struct {
@@ -274,6 +274,24 @@ func (s *Server) WaitMessage(ctx context.Context, filter string) (Message, error
 		case <-changed:
 		case <-ctx.Done():
 			return Message{}, fmt.Errorf("localiot: wait for a message on %s: %w", filter, context.Cause(ctx))
+		}
+	}
+}
+
+// WaitSubscriber waits until a client has subscribed to topic: what is published
+// there before reaches nobody.
+func (s *Server) WaitSubscriber(ctx context.Context, topic string) error {
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if len(s.broker.Topics.Subscribers(topic).Subscriptions) > 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("localiot: wait for a subscriber to %s: %w", topic, context.Cause(ctx))
 		}
 	}
 }

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/rotate"
+)
+
+// The reason codes of a claim that provision.delete_claim says to remove.
+const (
+	reasonClaimNotRemoved   device.ReasonCode = device.ReasonKeyvetPrefix + "CLAIM_NOT_REMOVED"
+	reasonClaimNotRemovable device.ReasonCode = device.ReasonKeyvetPrefix + "CLAIM_NOT_REMOVABLE"
+)
+
+// removeClaim removes the claim's two files, its key first.
+func (c *config) removeClaim() error {
+	return errors.Join(durable.Remove(c.Provision.ClaimKey), durable.Remove(c.Provision.ClaimCertificate))
+}
+
+// claimFindings warns of a claim that provision.delete_claim says to remove, and
+// that was not removed when it was to be, or cannot be.
+func (c *config) claimFindings() []device.Finding {
+	if !c.Provision.DeleteClaim || c.Provision.ClaimKey == "" {
+		return nil
+	}
+	f := device.Finding{Check: "claim", Key: "claim", Status: device.Warn, Severity: device.High}
+	where := fmt.Sprintf("move both files to %s, which keyvet may write, or let the service write their directory (ReadWritePaths= and its owner)", filepath.Join(c.StateDir, "claim"))
+	if journal, err := (rotate.File{Path: rotate.JournalPath(c.StateDir)}).Load(); err == nil {
+		for _, l := range journal.Leaving {
+			if l.ID == rotate.Claim && l.Tries > 0 {
+				f.ReasonCode = reasonClaimNotRemoved
+				f.Message = fmt.Sprintf("the claim's key is on the device still, and is tried again at %s: %s: %s", l.At.Format(time.RFC3339), l.Why, where)
+				return []device.Finding{f}
+			}
+		}
+	}
+	if err := errors.Join(removable(c.Provision.ClaimKey), removable(c.Provision.ClaimCertificate)); err != nil {
+		f.ReasonCode = reasonClaimNotRemovable
+		f.Message = fmt.Sprintf("provision.delete_claim is set, but the claim cannot be removed: %s: %s", strings.ReplaceAll(err.Error(), "\n", "; "), where)
+		return []device.Finding{f}
+	}
+	return nil
+}
+
+// removable says why a file that is there cannot be removed, as far as can be
+// seen without removing it.
+func removable(path string) error {
+	const write, search = 2, 1 // access(2)
+	switch _, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if err := syscall.Access(filepath.Dir(path), write|search); err != nil {
+		return &fs.PathError{Op: "remove", Path: path, Err: err}
+	}
+	return nil
+}
