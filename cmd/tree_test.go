@@ -23,7 +23,8 @@ const module = "github.com/keyvet/keyvet"
 var tree = map[string][]string{
 	"cmd":                        {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
 	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
-	"cmd/keyvet-blocklist":       {"blocklist", "blocklist/debian"},
+	"cmd/internal/cli":           nil,
+	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":             {"device", "tpm/tpmtest", "mqtt/localiot"},
 	"cmd/keyvet-fleet":           {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports
 	"device":                     nil,

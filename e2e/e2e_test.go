@@ -66,6 +66,7 @@ delete_claim = true
 [rotate]
 template = %[1]q
 grace = "1s"
+min_interval = "0s"
 `, localiot.Template, m.name))
 }
 

@@ -81,7 +81,7 @@ user root
 // The session works with a broker that is not AWS's and not ours.
 func TestMosquitto(t *testing.T) {
 	ours, other := newAuthority(t), newAuthority(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cfg := Config{
 		Endpoints: []string{mosquitto(t, ours)}, ClientID: "gw", Roots: ours.pool(),
@@ -140,7 +140,7 @@ func TestMosquitto(t *testing.T) {
 // connection, and forgets them when told to.
 func TestMosquittoKeeps(t *testing.T) {
 	ours := newAuthority(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cfg := Config{
 		Endpoints: []string{mosquitto(t, ours)}, ClientID: "cloud", Roots: ours.pool(),

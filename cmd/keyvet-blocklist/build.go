@@ -11,71 +11,70 @@ import (
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
-func build(ctx context.Context, args []string, stderr io.Writer) error {
-	flags := flag.NewFlagSet("build", flag.ContinueOnError)
-	out := flags.String("out", "", "")
-	data := flags.String("data", "", "")
-	names := flags.String("sets", "", "")
-	spki := flags.String("spki-sha256", "", "")
-	title := flags.String("name", "compromised keys", "")
-	reason := flags.String("reason", "KEYVET_COMPROMISED_KEY", "")
-	openssl := flags.String("openssl-blacklist", "", "")
-	if err := parseFlags(flags, args, 0); err != nil {
-		return err
-	}
-	if *out == "" {
-		return errUsage{errors.New("build: -out FILE is needed")}
-	}
-	if *names == "" && *spki == "" && *openssl == "" {
-		*names = "rsa2048,rsa2048-ssh,rsa4096,p256,p384"
-	}
-	var wanted []kind
-	if *names != "" {
-		for name := range strings.SplitSeq(*names, ",") {
-			k, err := kindNamed(name)
-			if err == nil && slices.ContainsFunc(wanted, func(other kind) bool { return other.name == name }) {
-				err = fmt.Errorf("%s is named twice", name)
-			}
-			if err == nil && k.curve == nil && *data == "" {
-				err = fmt.Errorf("set %s needs -data DIR", name)
-			}
-			if err != nil {
-				return errUsage{fmt.Errorf("build: -sets: %w", err)}
-			}
-			wanted = append(wanted, k)
+func build(flags *flag.FlagSet) cli.Action {
+	out := flags.String("out", "", "write the list to `FILE`")
+	data := flags.String("data", "", "fingerprints in `DIR`, as generate writes them; every key is made again and compared. EC sets need none")
+	names := flags.String("sets", "", "the sets that go in, `NAME,...` (default rsa2048,rsa2048-ssh,rsa4096,p256,p384, or none with a list of your own)")
+	spki := flags.String("spki-sha256", "", "keys that you know to be compromised, in `FILE`: SHA-256 in hex of the DER SubjectPublicKeyInfo, one a line, # for comments")
+	title := flags.String("name", "compromised keys", "what the findings call them, as `TEXT` (default \"compromised keys\")")
+	reason := flags.String("reason", "KEYVET_COMPROMISED_KEY", "reason `CODE` of the finding (default KEYVET_COMPROMISED_KEY)")
+	openssl := flags.String("openssl-blacklist", "", "a `FILE` of Debian's package openssl-blacklist")
+	return action(func(ctx context.Context, s cli.IO, args []string) error {
+		if *out == "" {
+			return errUsage{errors.New("build: -out FILE is needed")}
 		}
-	}
+		if *names == "" && *spki == "" && *openssl == "" {
+			*names = "rsa2048,rsa2048-ssh,rsa4096,p256,p384"
+		}
+		var wanted []kind
+		if *names != "" {
+			for name := range strings.SplitSeq(*names, ",") {
+				k, err := kindNamed(name)
+				if err == nil && slices.ContainsFunc(wanted, func(other kind) bool { return other.name == name }) {
+					err = fmt.Errorf("%s is named twice", name)
+				}
+				if err == nil && k.curve == nil && *data == "" {
+					err = fmt.Errorf("set %s needs -data DIR", name)
+				}
+				if err != nil {
+					return errUsage{fmt.Errorf("build: -sets: %w", err)}
+				}
+				wanted = append(wanted, k)
+			}
+		}
 
-	sources, err := debianSources(ctx, wanted, *data, stderr)
-	if err != nil {
-		return err
-	}
-	if *spki != "" {
-		fingerprints, err := readFingerprints(*spki, 32)
+		sources, err := debianSources(ctx, wanted, *data, s.Err)
 		if err != nil {
 			return err
 		}
-		sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Set: blocklist.Set{
-			Name: "spki-sha256", Kind: blocklist.SPKISHA256, Title: *title, Reason: *reason,
-		}})
-	}
-	if *openssl != "" {
-		fingerprints, err := readFingerprints(*openssl, 10)
+		if *spki != "" {
+			fingerprints, err := readFingerprints(*spki, 32)
+			if err != nil {
+				return err
+			}
+			sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Set: blocklist.Set{
+				Name: "spki-sha256", Kind: blocklist.SPKISHA256, Title: *title, Reason: *reason,
+			}})
+		}
+		if *openssl != "" {
+			fingerprints, err := readFingerprints(*openssl, 10)
+			if err != nil {
+				return err
+			}
+			sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Set: blocklist.Set{
+				Name: "openssl-blacklist", Kind: blocklist.OpenSSLBlacklist,
+				Title: "openssl-blacklist, 80 bits of SHA-1", Reason: "CERTIFICATE_KEY_VULNERABILITY_CVE-2008-0166",
+			}})
+		}
+		list, err := blocklist.Build(sources)
 		if err != nil {
 			return err
 		}
-		sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Set: blocklist.Set{
-			Name: "openssl-blacklist", Kind: blocklist.OpenSSLBlacklist,
-			Title: "openssl-blacklist, 80 bits of SHA-1", Reason: "CERTIFICATE_KEY_VULNERABILITY_CVE-2008-0166",
-		}})
-	}
-	list, err := blocklist.Build(sources)
-	if err != nil {
-		return err
-	}
-	return writeFile(*out, list)
+		return writeFile(*out, list)
+	})
 }
 
 // debianSources makes the keys of the sets: with the help of a folder's files,

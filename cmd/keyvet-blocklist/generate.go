@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,47 +13,46 @@ import (
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
-func generate(ctx context.Context, args []string, stderr io.Writer) error {
-	flags := flag.NewFlagSet("generate", flag.ContinueOnError)
-	name := flags.String("set", "", "")
-	out := flags.String("out", "", "")
-	only := flags.String("origins", "", "")
-	if err := parseFlags(flags, args, 0); err != nil {
-		return err
-	}
-	if *name == "" || *out == "" {
-		return errUsage{errors.New("generate: -set NAME and -out DIR are needed")}
-	}
-	k, err := kindNamed(*name)
-	if err != nil {
-		return errUsage{fmt.Errorf("generate: -set: %w", err)}
-	}
-	origins := k.origins()
-	if *only != "" {
-		if origins, err = k.parseOrigins(*only); err != nil {
-			return errUsage{fmt.Errorf("generate: -origins: %w", err)}
+func generate(flags *flag.FlagSet) cli.Action {
+	name := flags.String("set", "", "the set `NAME`")
+	out := flags.String("out", "", "write into `DIR`")
+	only := flags.String("origins", "", "only these `ORIGINS`, as le32-rnd: an architecture (le32, le64, be32) and a variant (rnd, noreadrnd, nornd)")
+	return action(func(ctx context.Context, s cli.IO, args []string) error {
+		if *name == "" || *out == "" {
+			return errUsage{errors.New("generate: -set NAME and -out DIR are needed")}
 		}
-	}
-	if err := os.MkdirAll(*out, 0o755); err != nil {
-		return err
-	}
-	f, err := openFolder(*out)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = &folder{*out, make(map[string]string)}, nil
-	}
-	if err != nil {
-		return err
-	}
-	p := newProgress(stderr, len(origins)*rowsPerFile)
-	defer p.end()
-	for _, o := range origins {
-		if err := f.generate(ctx, k, o, p); err != nil {
+		k, err := kindNamed(*name)
+		if err != nil {
+			return errUsage{fmt.Errorf("generate: -set: %w", err)}
+		}
+		origins := k.origins()
+		if *only != "" {
+			if origins, err = k.parseOrigins(*only); err != nil {
+				return errUsage{fmt.Errorf("generate: -origins: %w", err)}
+			}
+		}
+		if err := os.MkdirAll(*out, 0o755); err != nil {
 			return err
 		}
-	}
-	return nil
+		f, err := openFolder(*out)
+		if errors.Is(err, fs.ErrNotExist) {
+			f, err = &folder{*out, make(map[string]string)}, nil
+		}
+		if err != nil {
+			return err
+		}
+		p := newProgress(s.Err, len(origins)*rowsPerFile)
+		defer p.end()
+		for _, o := range origins {
+			if err := f.generate(ctx, k, o, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // parseOrigins reads "le32-rnd,be32-nornd".

@@ -1,16 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"strconv"
 	"text/tabwriter"
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
 // description is what inspect -json prints.
@@ -34,50 +35,48 @@ type setDescription struct {
 	ReasonCode        string   `json:"reasonCode,omitempty"`
 }
 
-func inspect(args []string, stdout io.Writer) error {
-	flags := flag.NewFlagSet("inspect", flag.ContinueOnError)
-	asJSON := flags.Bool("json", false, "")
-	if err := parseFlags(flags, args, 1); err != nil {
-		return err
-	}
-	list, err := openList(flags.Arg(0))
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	d := describe(list)
-	if *asJSON {
-		enc := json.NewEncoder(stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(d)
-	}
-	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SET\tKEYS\tBYTES\tBITS/KEY\tANSWER\tTO CONFIRM\tCOVERS")
-	for _, s := range list.Sets() {
-		answer, confirm, covers := "exact", "none", "every origin"
-		if !s.Exact() {
-			answer = fmt.Sprintf("%.2g false", s.FalsePositiveRate)
+func inspect(flags *flag.FlagSet) cli.Action {
+	asJSON := flags.Bool("json", false, "one JSON document on standard output")
+	return action(func(ctx context.Context, s cli.IO, args []string) error {
+		list, err := openList(args[0])
+		if err != nil {
+			return err
 		}
-		if s.Kind != blocklist.Debian {
-			covers = s.Title + ", " + s.Reason
-		} else {
-			confirm = fmt.Sprintf("%.2g", s.FilterRate)
-			if !s.Complete() {
-				covers = s.String()
+		defer list.Close()
+		d := describe(list)
+		if *asJSON {
+			enc := json.NewEncoder(s.Out)
+			enc.SetIndent("", "  ")
+			return enc.Encode(d)
+		}
+		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "SET\tKEYS\tBYTES\tBITS/KEY\tANSWER\tTO CONFIRM\tCOVERS")
+		for _, s := range list.Sets() {
+			answer, confirm, covers := "exact", "none", "every origin"
+			if !s.Exact() {
+				answer = fmt.Sprintf("%.2g false", s.FalsePositiveRate)
 			}
+			if s.Kind != blocklist.Debian {
+				covers = s.Title + ", " + s.Reason
+			} else {
+				confirm = fmt.Sprintf("%.2g", s.FilterRate)
+				if !s.Complete() {
+					covers = s.String()
+				}
+			}
+			keys := strconv.Itoa(s.Keys - smallExponentKeys(s))
+			if n := smallExponentKeys(s); n > 0 {
+				keys += fmt.Sprintf("+%d", n)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%d\t%.1f\t%s\t%s\t%s\n",
+				s.Name, keys, s.Bytes, 8*float64(s.Bytes)/float64(s.Keys), answer, confirm, covers)
 		}
-		keys := strconv.Itoa(s.Keys - smallExponentKeys(s))
-		if n := smallExponentKeys(s); n > 0 {
-			keys += fmt.Sprintf("+%d", n)
+		if err := w.Flush(); err != nil {
+			return err
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%.1f\t%s\t%s\t%s\n",
-			s.Name, keys, s.Bytes, 8*float64(s.Bytes)/float64(s.Keys), answer, confirm, covers)
-	}
-	if err := w.Flush(); err != nil {
+		_, err = fmt.Fprintf(s.Out, "\n%d bytes, SHA-256 %s\n", d.Bytes, d.SHA256)
 		return err
-	}
-	_, err = fmt.Fprintf(stdout, "\n%d bytes, SHA-256 %s\n", d.Bytes, d.SHA256)
-	return err
+	})
 }
 
 // smallExponentKeys is how many keys a set has beyond those of its seeds: where

@@ -17,59 +17,58 @@ import (
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
-func verify(ctx context.Context, args []string, stderr io.Writer) error {
-	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
-	data := flags.String("data", "", "")
-	sample := flags.Int("sample", 10, "")
-	all := flags.Bool("all", false, "")
-	random := flags.Int("random", 0, "")
-	if err := parseFlags(flags, args, 1); err != nil {
-		return err
-	}
-	if *sample < 0 || *random < 0 {
-		return errUsage{errors.New("verify: -sample and -random take no negative number")}
-	}
-	list, err := openList(flags.Arg(0))
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	v := &verifier{list: list, name: flags.Arg(0), stderr: stderr}
-	fmt.Fprintf(stderr, "%s: structure and digest are right\n", v.name)
+func verify(flags *flag.FlagSet) cli.Action {
+	data := flags.String("data", "", "look up every key of `DIR` that belongs to the list's sets")
+	sample := flags.Int("sample", 10, "make `N` random weak keys of each set from their seeds and look them up (default 10)")
+	all := flags.Bool("all", false, "make all weak keys of each set from their seeds and look them up")
+	random := flags.Int("random", 0, "look up `N` random keys for each set: none may be found")
+	return action(func(ctx context.Context, s cli.IO, args []string) error {
+		if *sample < 0 || *random < 0 {
+			return errUsage{errors.New("verify: -sample and -random take no negative number")}
+		}
+		list, err := openList(args[0])
+		if err != nil {
+			return err
+		}
+		defer list.Close()
+		v := &verifier{list: list, name: args[0], stderr: s.Err}
+		fmt.Fprintf(s.Err, "%s: structure and digest are right\n", v.name)
 
-	var f *folder
-	if *data != "" {
-		if f, err = openFolder(*data); err != nil {
-			return err
+		var f *folder
+		if *data != "" {
+			if f, err = openFolder(*data); err != nil {
+				return err
+			}
 		}
-	}
-	for _, s := range list.Sets() {
-		if s.Kind != blocklist.Debian {
-			continue
+		for _, s := range list.Sets() {
+			if s.Kind != blocklist.Debian {
+				continue
+			}
+			k, err := kindNamed(s.Name)
+			if err != nil {
+				return fmt.Errorf("%s: %w", v.name, err)
+			}
+			if f != nil {
+				err = v.data(ctx, s, k, f)
+			}
+			if err == nil && *sample > 0 && !*all {
+				err = v.seeds(ctx, s, k, randomSeeds(s.Origins, *sample), *sample, "random weak")
+			}
+			if err == nil && *all {
+				err = v.seeds(ctx, s, k, allSeeds(s.Origins), len(s.Origins)*rowsPerFile, "weak")
+			}
+			if err == nil && *random > 0 {
+				err = v.random(ctx, s, k, *random)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		k, err := kindNamed(s.Name)
-		if err != nil {
-			return fmt.Errorf("%s: %w", v.name, err)
-		}
-		if f != nil {
-			err = v.data(ctx, s, k, f)
-		}
-		if err == nil && *sample > 0 && !*all {
-			err = v.seeds(ctx, s, k, randomSeeds(s.Origins, *sample), *sample, "random weak")
-		}
-		if err == nil && *all {
-			err = v.seeds(ctx, s, k, allSeeds(s.Origins), len(s.Origins)*rowsPerFile, "weak")
-		}
-		if err == nil && *random > 0 {
-			err = v.random(ctx, s, k, *random)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // verifier holds a list against keys.

@@ -127,6 +127,7 @@ ca_file = %q
 [rotate]
 issuer = "fleet-provisioning"
 template = %q
+min_interval = "0s" # a desk tries it again and again
 `, filepath.Join(d.dir, "state"), d.runDir(), d.thing, tpmAddress, cloud.CAFile(), cloud.Endpoint(), cloud.CAFile(), localiot.Template)
 	if d.claim {
 		config = fmt.Appendf(config, `[provision]

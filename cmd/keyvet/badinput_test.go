@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keyvet/keyvet/mqtt/localiot"
 )
@@ -85,7 +84,7 @@ func TestBadInput(t *testing.T) {
 			t.Logf("it said:\n%.20000s", w.log())
 		}
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	good := 0
 	// works has the device do a check, after what it was told before.

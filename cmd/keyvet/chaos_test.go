@@ -38,7 +38,7 @@ var (
 
 // What a run of chaos is held to.
 const (
-	chaosConverge = 90 * time.Second      // from the last start, in a healed world, to all being as it should
+	chaosConverge = 5 * time.Minute       // from the last start, in a healed world, to all being as it should
 	chaosLull     = 15 * time.Second      // at most, now and then: longer than the program's own patience
 	chaosLook     = 40 * time.Millisecond // between two looks at what must always hold
 )

@@ -24,7 +24,9 @@ type cloud struct {
 	unheard  []func(context.Context) error // what to listen to that does not yet
 	gateOpen bool                          // as it was reported last
 	foreign  map[string]bool               // ids of pending jobs that are others'
-	unread   map[string]time.Time          // ids of jobs that are not to be read again before
+
+	timer *time.Timer // wakes the loop
+	wakes time.Time   // when
 
 	challenges chan challenge // capacity 1
 
@@ -39,7 +41,7 @@ func newCloud(run *deviceRun, client *awsiot.Client, session *mqtt.Session) *clo
 	client.Pace, client.Log = &run.pace, run.log
 	c := &cloud{
 		Client: client, session: session, run: run, wanted: make(chan struct{}, 1), challenges: make(chan challenge, 1),
-		foreign: make(map[string]bool), unread: make(map[string]time.Time),
+		foreign: make(map[string]bool),
 	}
 	c.unheard = []func(context.Context) error{
 		func(ctx context.Context) error { return c.OnJobs(ctx, c.wake) },
@@ -149,12 +151,45 @@ func (c *cloud) nextCheck() *agent.Work {
 	}}
 }
 
-// unreadPause is how long a job stays aside that could not be read.
-const unreadPause = 10 * time.Minute
+// asidePause is how long a job stays aside that could not be read or answered.
+const asidePause = 10 * time.Minute
+
+// putAside lets a job wait, so that it does not keep back those behind it.
+func (d *deviceRun) putAside(job string, pause time.Duration) {
+	if d.aside == nil {
+		d.aside = make(map[string]time.Time)
+	}
+	if job != "" {
+		d.aside[job] = time.Now().Add(pause)
+	}
+}
+
+// passes reports whether an error may be gone the next time, as it is with the
+// connection or with AWS IoT's limits.
+func passes(ctx context.Context, err error) bool {
+	return errors.Is(err, mqtt.ErrLost) || errors.Is(err, awsiot.ErrThrottled) || ctx.Err() != nil
+}
+
+func (c *cloud) putAside(job string, err error) {
+	c.run.log.Warn("a job is put aside", "job", job, "for", asidePause, "error", err)
+	c.run.putAside(job, asidePause)
+	c.wakeAt(c.run.aside[job])
+}
+
+// wakeAt has the loop look again at a time, or before.
+func (c *cloud) wakeAt(at time.Time) {
+	if c.timer == nil || at.Before(c.wakes) || time.Now().After(c.wakes) {
+		c.wakes = at
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+		c.timer = time.AfterFunc(time.Until(at), c.wake)
+	}
+}
 
 // nextJob is the first pending job that is keyvet's. Those of others are left
-// alone; what is keyvet's and malformed is rejected. One that cannot be read
-// must not keep back those behind it.
+// alone; what is keyvet's and malformed is rejected. One that cannot be read, or
+// not be answered, must not keep back those behind it.
 func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 	ids, err := c.PendingJobs(ctx)
 	if err != nil {
@@ -167,21 +202,23 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 		}
 	}
 	c.foreign = foreign // those that are over are forgotten
-	maps.DeleteFunc(c.unread, func(id string, _ time.Time) bool { return !slices.Contains(ids, id) })
+	maps.DeleteFunc(c.run.aside, func(id string, _ time.Time) bool { return !slices.Contains(ids, id) })
 	for _, id := range ids {
-		if foreign[id] || time.Now().Before(c.unread[id]) {
+		if at := c.run.aside[id]; time.Now().Before(at) {
+			c.wakeAt(at)
+			continue
+		}
+		if foreign[id] {
 			continue
 		}
 		job, err := c.DescribeJob(ctx, id)
 		switch {
-		case errors.Is(err, mqtt.ErrLost), errors.Is(err, awsiot.ErrThrottled), err != nil && ctx.Err() != nil:
+		case err != nil && passes(ctx, err):
 			return nil, err
 		case errors.Is(err, awsiot.ErrJobEnded), err == nil && job == nil:
 			continue // over meanwhile
 		case err != nil:
-			c.run.log.Warn("job could not be read", "job", id, "error", err, "again", unreadPause)
-			c.unread[id] = time.Now().Add(unreadPause)
-			time.AfterFunc(unreadPause, c.wake)
+			c.putAside(id, err)
 			continue
 		}
 		operation, err := awsiot.ParseOperation(job.Document)
@@ -190,8 +227,13 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 		case errors.As(err, &malformed):
 			c.run.log.Warn("job rejected", "job", id, "reason", malformed.Reason)
 			details := map[string]string{"reasonCode": string(reasonBadDocument), "reason": malformed.Reason}
-			if err := c.answerJob(ctx, job, agent.Rejected, details); err != nil {
+			err := c.answerJob(ctx, job, agent.Rejected, details)
+			switch {
+			case err == nil, errors.Is(err, awsiot.ErrJobEnded):
+			case passes(ctx, err):
 				return nil, err
+			default:
+				c.putAside(id, err)
 			}
 		case err != nil:
 			foreign[id] = true
@@ -199,7 +241,11 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 			return &agent.Work{
 				Operation: agent.Operation(operation.Name), ID: id, Job: id, Execution: job.Execution, Key: operation.Key,
 				Answer: func(ctx context.Context, o agent.Outcome, details map[string]string) error {
-					return c.answerJob(ctx, job, o, details)
+					err := c.answerJob(ctx, job, o, details)
+					if err != nil && !passes(ctx, err) && !errors.Is(err, awsiot.ErrJobEnded) {
+						c.putAside(id, err)
+					}
+					return err
 				},
 			}, nil
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/agnivade/levenshtein"
 
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/tpm"
 )
@@ -42,7 +43,8 @@ type config struct {
 		AK      string   `toml:"ak"`
 	} `toml:"tpm"`
 	Evidence struct {
-		PCRs pcrs `toml:"pcrs"`
+		PCRs     pcrs `toml:"pcrs"`
+		Required bool `toml:"required"`
 	} `toml:"evidence"`
 	Identity struct {
 		Certificate string   `toml:"certificate"`
@@ -76,15 +78,20 @@ type config struct {
 		DeleteClaim      bool              `toml:"delete_claim"`
 	} `toml:"provision"`
 	Rotate struct {
-		Issuer   string   `toml:"issuer"`
-		Template string   `toml:"template"`
-		Key      string   `toml:"key"`
-		Before   duration `toml:"before"`
-		Grace    duration `toml:"grace"`
+		Issuer      string   `toml:"issuer"`
+		Template    string   `toml:"template"`
+		Key         string   `toml:"key"`
+		Keys        []string `toml:"keys"`
+		MinInterval duration `toml:"min_interval"`
+		Before      duration `toml:"before"`
+		Grace       duration `toml:"grace"`
 	} `toml:"rotate"`
 	Schedule struct {
 		Every duration `toml:"every"`
 	} `toml:"schedule"`
+	Shadow struct {
+		MinInterval duration `toml:"min_interval"`
+	} `toml:"shadow"`
 	Defender struct {
 		Enabled bool `toml:"enabled"`
 	} `toml:"defender"`
@@ -143,14 +150,17 @@ func defaults() *config {
 	c.TPM.Address = "/dev/tpmrm0"
 	c.TPM.Timeout.Duration = 30 * time.Second
 	c.Evidence.PCRs = pcrs{bank: defaultBank, indices: []uint{0, 1, 2, 3, 4, 5, 6, 7}}
+	c.Evidence.Required = true
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour
 	c.MQTT.KeepAlive.Duration = 5 * time.Minute
 	c.MQTT.ReportTopic = "keyvet/{thing}/report"
 	c.Gate.Open = gate.Acknowledged
 	c.Rotate.Issuer = issuerFleet
 	c.Rotate.Key = "ecdsa-p256"
+	c.Rotate.MinInterval.Duration = time.Hour
 	c.Rotate.Grace.Duration = 24 * time.Hour
 	c.Schedule.Every.Duration = 24 * time.Hour
+	c.Shadow.MinInterval.Duration = time.Minute
 	c.Defender.Enabled = true
 	c.Log.Level = "info"
 	return c
@@ -201,7 +211,9 @@ func (c *config) configured() (certificate, key string) {
 }
 
 // tpmOptions are what the configuration says of talking to the TPM.
-func (c *config) tpmOptions() tpm.Options { return tpm.Options{Timeout: c.TPM.Timeout.Duration} }
+func (c *config) tpmOptions() tpm.Options {
+	return tpm.Options{Timeout: c.TPM.Timeout.Duration, AKOptional: c.needsEvidence() == ""}
+}
 
 // persistentHandle is the handle in the name of a key in the TPM,
 // "tpm:0x81000100"; other names are those of files.
@@ -249,11 +261,16 @@ func (c *config) validate() error {
 	for name, v := range map[string]struct{ value, allowed string }{
 		"gate.open":     {string(c.Gate.Open), "acknowledged local"},
 		"rotate.issuer": {c.Rotate.Issuer, issuerFleet + " topics"},
-		"rotate.key":    {c.Rotate.Key, "ecdsa-p256 ecdsa-p384 rsa-2048 rsa-3072"},
+		"rotate.key":    {c.Rotate.Key, strings.Join(rotate.Algorithms(), " ")},
 		"log.level":     {c.Log.Level, "debug info warn error"},
 	} {
 		if words := strings.Fields(v.allowed); !slices.Contains(words, v.value) {
 			return fmt.Errorf("%s = %q: must be one of %s", name, v.value, strings.Join(words, ", "))
+		}
+	}
+	for _, key := range c.Rotate.Keys {
+		if all := rotate.Algorithms(); !slices.Contains(all, key) {
+			return fmt.Errorf("rotate.keys: %q: must be among %s", key, strings.Join(all, ", "))
 		}
 	}
 	for _, e := range c.MQTT.Endpoints {

@@ -50,10 +50,14 @@ delete_claim = false
 issuer = "fleet-provisioning"
 template = ""
 key = "ecdsa-p256"
+keys = []
+min_interval = "1h"
 before = ""
 grace = "24h"
 [schedule]
 every = "24h"
+[shadow]
+min_interval = "1m"
 [defender]
 enabled = true
 [log]
@@ -81,6 +85,9 @@ func TestConfig(t *testing.T) {
 		{"state_dir = ", "line 1"},
 		{"[gate]\nopen = 'always'", "gate.open"},
 		{"[rotate]\nkey = 'dsa'", "rotate.key"},
+		{"[rotate]\nkeys = ['ecdsa-p256', 'dsa']", "rotate.keys"},
+		{"[rotate]\nmin_interval = '-1h'", "negative"},
+		{"[shadow]\ninterval = '1m'", `did you mean "shadow.min_interval"?`},
 		{"[tpm]\ntimeout = 'soon'", "soon"},
 		{"[tpm]\ntimeout = '-1s'", "negative"},
 		{"[tpm]\ntimeout = '0s'", "tpm.timeout"},
@@ -107,6 +114,24 @@ func TestConfig(t *testing.T) {
 		err := defaults().decode(tt.text)
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want one line with %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestJobKeys(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"", "ecdsa-p256 ecdsa-p384 rsa-3072"},
+		{"key = 'rsa-2048'", "ecdsa-p256 ecdsa-p384 rsa-2048 rsa-3072"},
+		{"key = 'ecdsa-p384'", "ecdsa-p384"},
+		{"keys = ['rsa-2048']", "ecdsa-p256 rsa-2048"},
+		{"key = 'rsa-3072'\nkeys = ['rsa-3072']", "rsa-3072"},
+	} {
+		c := defaults()
+		if err := c.decode("[rotate]\n" + tt.text); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(c.jobKeys(), " "); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.text, got, tt.want)
 		}
 	}
 }

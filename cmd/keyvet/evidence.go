@@ -5,18 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/tpm"
 )
 
 const maxAKBytes = 16 << 10
 
-// prepareTPM has the TPM use the attestation key that is kept, and gives what
-// cannot be had of the evidence: gaps that are minor, since what is told of the
-// keys does not rest on them.
+// needsEvidence says why a report without evidence opens nothing, and how to
+// accept one; "" if it is accepted. A TPM that signed before has to go on:
+// whoever is on the bus can refuse what it takes to sign.
+func (c *config) needsEvidence() string {
+	if c.Evidence.Required {
+		return "a TPM that cannot sign is accepted by evidence.required = false"
+	}
+	if c.TPM.AK != "" {
+		return "tpm.ak names a key to sign with: remove it to accept a TPM that cannot sign"
+	}
+	path := c.akPath()
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Sprintf("this TPM has signed before: remove %s to accept that it no longer does", path)
+	}
+	switch last, err := agent.LoadState(c.StateDir); {
+	case errors.Is(err, agent.ErrNoState):
+	case err != nil:
+		return "whether this TPM signed before is not known: " + err.Error()
+	case last.Report.Evidence != nil:
+		return "the last report was signed: the next one need not be, if this is to last"
+	}
+	return ""
+}
+
+// akPath is where the attestation key is kept, once it has signed.
+func (c *config) akPath() string { return filepath.Join(c.StateDir, "ak.pem") }
+
+// prepareTPM has the TPM use the attestation key that is kept, and gives what is
+// other than the configuration says: gaps that are minor, since a report that
+// is then not signed is a gap of its own.
 func (d *deviceRun) prepareTPM(t *tpm.TPM) []device.Gap {
 	if info, err := t.Info(); err != nil || info.State != device.TPMOK || info.Family == "1.2" {
 		return nil // the inventory tells
@@ -58,7 +87,7 @@ func (d *deviceRun) useAK(t *tpm.TPM, mayMake bool) error {
 		}
 		return t.UseAK(ak)
 	}
-	path := filepath.Join(d.cfg.StateDir, "ak.pem")
+	path := d.cfg.akPath()
 	err = useAKFile(t, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && mayMake:
@@ -111,7 +140,8 @@ type signed struct {
 }
 
 // attest has the TPM sign a report: with the device's key certified, else
-// without, which the report then says.
+// without, which the report then says. That it is not signed at all is a gap,
+// and minor only if the operator accepts it.
 func (d *deviceRun) attest(t *tpm.TPM, r *device.Report) {
 	err := d.attestWith(t, r, d.deviceKey())
 	if err != nil && d.deviceKey() != nil {
@@ -119,10 +149,15 @@ func (d *deviceRun) attest(t *tpm.TPM, r *device.Report) {
 		r.Gaps = append(r.Gaps, device.Gap{What: "certification of the device's key", Why: err.Error(), Minor: true})
 		err = d.attestWith(t, r, nil)
 	}
-	if err != nil {
-		d.log.Warn("the report goes without evidence", "error", err)
-		r.Gaps = append(r.Gaps, device.Gap{What: "evidence", Why: err.Error(), Minor: true})
+	if err == nil {
+		return
 	}
+	needed := d.cfg.needsEvidence()
+	if needed != "" {
+		err = fmt.Errorf("%w (%s)", err, needed)
+	}
+	d.log.Warn("the report goes without evidence", "error", err)
+	r.Gaps = append(r.Gaps, device.Gap{What: "evidence", Why: err.Error(), Minor: needed == ""})
 }
 
 func (d *deviceRun) attestWith(t *tpm.TPM, r *device.Report, key *tpm.Signer) error {

@@ -226,7 +226,7 @@ func (r *responder) seen() (reports string, last map[string]any) {
 // nor ours, with client certificates of an operator's own CA.
 func TestMosquitto(t *testing.T) {
 	const thing = "gateway-0042"
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	dir := t.TempDir()
 	o := newOperator(t)

@@ -16,7 +16,7 @@ func TestNotifySystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer systemd.Close()
-	systemd.SetReadDeadline(time.Now().Add(10 * time.Second))
+	systemd.SetReadDeadline(time.Now().Add(patience))
 	t.Setenv("NOTIFY_SOCKET", path)
 	ctx, cancel := context.WithCancel(t.Context())
 	alive := notifySystemd(ctx, slog.New(slog.DiscardHandler))

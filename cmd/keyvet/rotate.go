@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/keyvet/keyvet/device/agent"
@@ -43,6 +44,10 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 		err = cfg.readyToRotate()
 	}
 	if err != nil {
+		s.fail(err)
+		return exitUsage
+	}
+	if err := s.owned(cfg, append([]string{"keyvet", "rotate"}, args...)...); err != nil {
 		s.fail(err)
 		return exitUsage
 	}
@@ -171,6 +176,19 @@ func (c *config) rotateTemplate() string {
 		return c.Rotate.Template
 	}
 	return c.Provision.Template
+}
+
+// jobKeys are the algorithms that a job may ask for: that of the configuration
+// always, and those of rotate.keys or else all that are no weaker.
+func (c *config) jobKeys() []string {
+	keys := c.Rotate.Keys
+	if len(keys) == 0 {
+		keys = rotate.NotWeaker(c.Rotate.Key)
+	}
+	if slices.Contains(keys, c.Rotate.Key) {
+		return keys
+	}
+	return append([]string{c.Rotate.Key}, keys...)
 }
 
 // What the service does without the cloud's asking is looked for every 30 s.

@@ -36,7 +36,7 @@ func (d *deviceRun) newEngine() *rotate.Engine {
 	e := &rotate.Engine{
 		Journal: rotate.File{Path: rotate.JournalPath(d.cfg.StateDir)}, Store: d.store,
 		Keys: deviceKeys{d}, Vetter: deviceVetter{d}, Cloud: deviceCloud{d}, Gate: deviceGate{d},
-		Grace: d.cfg.Rotate.Grace.Duration, Log: d.log,
+		Grace: d.cfg.Rotate.Grace.Duration, JobKeys: d.cfg.jobKeys(), MinInterval: d.cfg.Rotate.MinInterval.Duration, Log: d.log,
 	}
 	if d.once {
 		e.Attempts = onceAttempts - 1
@@ -107,9 +107,13 @@ func (d *deviceRun) rotate(ctx context.Context, w *agent.Work) error {
 	case errors.Is(err, identity.ErrNone):
 		request.From = rotate.Configured
 	case err == nil && current == identity.First && d.cfg.Identity.Certificate != "":
-		return fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", d.cfg.StateDir)
+		request.From = rotate.Configured
+		return d.named().Refuse(ctx, request, fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", d.cfg.StateDir))
 	}
 	_, err := d.named().Run(ctx, request)
+	if s, loadErr := d.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {
+		d.putAside(w.Job, resumeEvery) // the rotation under way is resumed by itself
+	}
 	return errors.Join(err, d.load())
 }
 

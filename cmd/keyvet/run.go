@@ -57,6 +57,10 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 		s.fail(err)
 		return exitUsage
 	}
+	if err := s.owned(cfg, append([]string{"keyvet", "run"}, args...)...); err != nil {
+		s.fail(err)
+		return exitUsage
+	}
 	unlock, err := lock(cfg.StateDir)
 	if err != nil {
 		s.fail(err)
@@ -166,6 +170,7 @@ type deviceRun struct {
 	claimDialer *mqtt.Dialer // the same
 	dialled     time.Time    // when a session as the thing was last asked for
 	pace        awsiot.Pace
+	aside       map[string]time.Time // ids of jobs that are not to be looked at again before
 
 	noChallenges bool   // the broker does not let this device have any
 	signed       signed // the last report with evidence

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,15 +114,15 @@ func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// tpmCommand: tpm start | pause | resume | stop | reset | clear | import-roca HANDLE |
-// pretend-infineon | create-key ALGORITHM FILE. The address is in $TPM, and
+// tpmCommand: tpm start [1.2] | pause | resume | stop | reset | clear | import-roca HANDLE |
+// pretend-infineon | interpose [hide-ak | hide-all-keys | COMMAND RESPONSE] | create-key ALGORITHM FILE. The address is in $TPM, and
 // where openssl and tpm2-tools look for it.
 func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
 	var err error
 	switch args[0] {
 	case "start":
-		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{})
+		d.tpm, err = tpmtest.Start(context.Background(), tpmtest.Options{TPM12: slices.Contains(args, "1.2")})
 		ts.Check(err)
 		ts.Setenv("TPM", d.tpm.Address())
 		roots := ts.MkAbs("ek-roots")
@@ -160,10 +161,42 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 		d.proxy, err = tpmtest.NewProxy(d.tpm.Address(), pretend.Rewrite)
 		ts.Check(err)
 		ts.Setenv("TPM", d.proxy.Address())
+	case "interpose": // somebody on the bus, who states a version that no advisory affects
+		if d.proxy != nil {
+			ts.Check(d.proxy.Close())
+		}
+		d.proxy, err = interpose(d.tpm.Address(), args[1:])
+		ts.Check(err)
+		ts.Setenv("TPM", d.proxy.Address())
 	default:
 		ts.Fatalf("tpm %s?", args[0])
 	}
 	ts.Check(err)
+}
+
+// interpose is a proxy that states a false firmware version and refuses what
+// words say: commands by their code, with a response code.
+func interpose(backend string, words []string) (*tpmtest.Proxy, error) {
+	lie := tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x00070055_0011cb00}
+	var refuse tpmtest.Refuse
+	switch strings.Join(words, " ") {
+	case "":
+	case "hide-ak":
+		refuse = tpmtest.HideAK
+	case "hide-all-keys":
+		refuse = tpmtest.HideAllKeys
+	default:
+		command, err := strconv.ParseUint(words[0], 0, 32)
+		if err != nil {
+			return nil, err
+		}
+		response, err := strconv.ParseUint(words[1], 0, 32)
+		if err != nil {
+			return nil, err
+		}
+		refuse = tpmtest.RefuseCommand(uint32(command), uint32(response))
+	}
+	return tpmtest.NewInterposer(backend, refuse, lie.Rewrite)
 }
 
 // cloudCommand: cloud start [1.2] [jitr] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
@@ -368,7 +401,7 @@ func (d *desk) configuration(ts *testscript.TestScript, thing string) []byte {
 run_dir = %q
 thing.name = %q
 tpm.address = %q
-tpm.timeout = "3s"
+tpm.timeout = "10s"
 identity.ca = [%q]
 mqtt.endpoints = [%q]
 mqtt.ca_file = %q

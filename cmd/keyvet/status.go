@@ -173,14 +173,14 @@ func (s streams) statusTable(st *statusReport) error {
 		fmt.Fprintf(w, "rotation\tunder way since %s, at %s\n", r.Started.Format(time.RFC3339), r.Step)
 	}
 	for _, l := range st.Leaving {
-		what := "old key"
+		what, at := "old key", l.At.Format(time.RFC3339)
 		if l.ID == rotate.Claim {
 			what = "claim"
 		}
 		if l.Tries == 0 {
-			fmt.Fprintf(w, "%s\tis removed at %s\n", what, l.At.Format(time.RFC3339))
+			fmt.Fprintf(w, "rotation\tdone; the %s is removed at %s\n", what, at)
 		} else {
-			fmt.Fprintf(w, "%s\tcould not be removed: %s; it is tried again at %s\n", what, printable(l.Why), l.At.Format(time.RFC3339))
+			fmt.Fprintf(w, "%s\tcould not be removed: %s; it is tried again at %s\n", what, printable(l.Why), at)
 		}
 	}
 	if o := st.LastRotation; o != nil {

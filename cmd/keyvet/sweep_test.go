@@ -103,9 +103,9 @@ var sweepCases = []sweepCase{
 const (
 	sweepThing = "gw"
 	sweepJob   = "rotate-1"
-	// sweepPatience is how long one boot may take to come to rest; the longest
-	// pause of a device in between is 30 s.
-	sweepPatience = 3 * time.Minute
+	// sweepPatience is how long a boot that does not come to rest is waited for;
+	// the longest pause of a device in between is 30 s.
+	sweepPatience = 10 * time.Minute
 )
 
 // sweepWorld is a device with its TPM and its cloud.
@@ -334,7 +334,7 @@ func (w *sweepWorld) off(ended chan error) (wasCut bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("keyvet ended: %w", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(stopTime):
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		_ = w.device.Kill()

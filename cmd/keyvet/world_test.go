@@ -88,7 +88,7 @@ func (w *world) build(key crypto.Signer, more string) (err error) {
 run_dir = %q
 thing.name = %q
 tpm.address = %q
-tpm.timeout = "3s"
+tpm.timeout = "10s"
 identity.ca = [%q]
 mqtt.endpoints = [%q]
 mqtt.ca_file = %q
@@ -185,8 +185,8 @@ func (w *world) log() string {
 	return string(b)
 }
 
-// stopTime bounds what the program may take from SIGTERM to its end.
-const stopTime = 5 * time.Second
+// stopTime is how long a program that hangs is waited for, from SIGTERM on.
+const stopTime = time.Minute
 
 // stop ends the program by a signal.
 func (w *world) stop(signal syscall.Signal) error {

@@ -31,6 +31,9 @@ type State struct {
 	Rotation *Rotation `json:"rotation,omitempty"` // under way
 	Ended    []Outcome `json:"ended,omitempty"`    // newest last
 	Leaving  []Leaving `json:"leaving,omitempty"`  // to be removed
+	// ByJob is when the last rotation by a job succeeded, which Ended may have
+	// forgotten.
+	ByJob *time.Time `json:"byJob,omitempty"`
 }
 
 // Rotation is one that is under way.

@@ -36,9 +36,11 @@ const (
 	ReasonJournalUnreadable  device.ReasonCode = "KEYVET_ROTATE_JOURNAL_UNREADABLE"
 	ReasonBusy               device.ReasonCode = "KEYVET_ROTATE_BUSY" // another rotation is under way
 	ReasonRequestInvalid     device.ReasonCode = "KEYVET_ROTATE_REQUEST_INVALID"
-	ReasonNoCredential       device.ReasonCode = "KEYVET_ROTATE_NO_CREDENTIAL" //nolint:gosec // is none
-	ReasonStore              device.ReasonCode = "KEYVET_ROTATE_STORE"         // the state directory does not do as it should
-	ReasonAlgorithm          device.ReasonCode = "KEYVET_ROTATE_ALGORITHM"     // not on this TPM, or not on its firmware
+	ReasonKeyNotAllowed      device.ReasonCode = "KEYVET_ROTATE_KEY_NOT_ALLOWED" // by rotate.keys
+	ReasonTooSoon            device.ReasonCode = "KEYVET_ROTATE_TOO_SOON"        // after the last rotation by a job
+	ReasonNoCredential       device.ReasonCode = "KEYVET_ROTATE_NO_CREDENTIAL"   //nolint:gosec // is none
+	ReasonStore              device.ReasonCode = "KEYVET_ROTATE_STORE"           // the state directory does not do as it should
+	ReasonAlgorithm          device.ReasonCode = "KEYVET_ROTATE_ALGORITHM"       // not on this TPM, or not on its firmware
 	ReasonTPMFull            device.ReasonCode = "KEYVET_ROTATE_TPM_FULL"
 	ReasonMakeTimeout        device.ReasonCode = "KEYVET_ROTATE_MAKE_TIMEOUT"
 	ReasonMakeFailed         device.ReasonCode = "KEYVET_ROTATE_MAKE_FAILED"

@@ -42,7 +42,10 @@ func (w *walk) leave(ctx context.Context, l Leaving) {
 	s := w.state
 	s.Leaving = slices.DeleteFunc(s.Leaving, func(other Leaving) bool { return other.ID == l.ID })
 	if len(s.Leaving) >= maxLeaving {
-		oldest := slices.IndexFunc(s.Leaving, func(other Leaving) bool { return other.ID != Claim })
+		oldest := slices.IndexFunc(s.Leaving, func(other Leaving) bool { return other.ID != Claim && other.Tries > 0 })
+		if oldest < 0 {
+			oldest = slices.IndexFunc(s.Leaving, func(other Leaving) bool { return other.ID != Claim })
+		}
 		id := s.Leaving[oldest].ID
 		if err := w.remove(ctx, id); err != nil {
 			w.log().Error("an old credential is not removed and will not be tried again", "credential", id, "error", err)

@@ -29,6 +29,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -118,6 +119,7 @@ const (
 	InProgress Status = "IN_PROGRESS"
 	Succeeded  Status = "SUCCEEDED"
 	Failed     Status = "FAILED"
+	Rejected   Status = "REJECTED" // never begun, and never will be
 )
 
 // Gate is the gate before the device's key.
@@ -154,6 +156,11 @@ type Engine struct {
 	CommonName string        // in the certificate request
 	Subject    string        // the common name that the certificate has to have; "" is any
 	Grace      time.Duration // from success to the removal of the old key
+
+	// What a job may have, but not who has the device: algorithms (none is all),
+	// and the least time from one job's success to the next job.
+	JobKeys     []string
+	MinInterval time.Duration
 
 	// EndOld takes away an old credential, or a key, that is not in the store:
 	// Claim, Configured, or identity.First where its key is elsewhere. It may be
@@ -252,9 +259,18 @@ func (e *Engine) load() (*State, error) {
 	return s, nil
 }
 
+// Refuse tells the job of a request that no rotation begins, and why.
+func (e *Engine) Refuse(ctx context.Context, req Request, why error) error {
+	_, err := e.refuse(ctx, req, &Error{ReasonRequestInvalid, why})
+	return err
+}
+
 // refuse tells the job of a rotation that did not begin.
 func (e *Engine) refuse(ctx context.Context, req Request, why error) (Outcome, error) {
 	o := e.outcome(req.Job, Failed, why)
+	if o.Reason == ReasonRequestInvalid || o.Reason == ReasonKeyNotAllowed {
+		o.Status = Rejected // the next execution would be as well
+	}
 	if err := e.tellAlone(ctx, req, o); err != nil {
 		e.log().Warn("the job was not told that no rotation begins", "job", req.Job.ID, "error", err)
 	}
@@ -323,11 +339,16 @@ func (w *walk) begin(req Request) error {
 	if req.Key == "" {
 		req.Key = "ecdsa-p256"
 	}
-	if algorithms[req.Key] == "" {
+	if algorithmOf(req.Key).name == "" {
 		return because(ReasonRequestInvalid, "unknown algorithm %q", req.Key)
 	}
 	if len(req.Job.ID) > maxNameBytes {
 		return because(ReasonRequestInvalid, "the job's id has %d bytes", len(req.Job.ID))
+	}
+	if req.Job.ID != "" {
+		if err := w.forJob(req); err != nil {
+			return err
+		}
 	}
 	current, err := w.Store.Current()
 	switch {
@@ -355,6 +376,31 @@ func (w *walk) begin(req Request) error {
 	if err != nil {
 		w.freeSpare()
 		return ofStore.reason(err)
+	}
+	return nil
+}
+
+// forJob says why a job does not get the rotation that it asks for.
+func (w *walk) forJob(req Request) error {
+	if len(w.JobKeys) > 0 && !slices.Contains(w.JobKeys, req.Key) {
+		return because(ReasonKeyNotAllowed, "a job may ask for %s, not for %s (rotate.keys)", strings.Join(w.JobKeys, ", "), req.Key)
+	}
+	now, s := w.now(), w.state
+	// A time in the future is that of a clock that was set back since, which
+	// must not keep jobs out.
+	if s.ByJob != nil && !now.Before(*s.ByJob) {
+		if next := s.ByJob.Add(w.MinInterval); now.Before(next) {
+			return because(ReasonTooSoon, "a job rotated at %s, the next may from %s on (rotate.min_interval)", s.ByJob.Format(time.RFC3339), next.Format(time.RFC3339))
+		}
+	}
+	kept := 0
+	for _, l := range s.Leaving {
+		if l.Tries == 0 {
+			kept++
+		}
+	}
+	if kept >= maxLeaving {
+		return because(ReasonTooSoon, "%d old keys have their grace, the first until %s (rotate.grace)", kept, s.NextClear().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -425,7 +471,11 @@ func (w *walk) next(steps []Step, i int) {
 	}
 	r.Step, r.Attempts, r.Refused = steps[i+1].Name, 0, 0
 	if r.Step == stepRetire {
-		w.state.ended(w.success())
+		o := w.success()
+		w.state.ended(o)
+		if r.Job.ID != "" {
+			w.state.ByJob = &o.Time
+		}
 	}
 }
 

@@ -245,6 +245,93 @@ func TestNewerJob(t *testing.T) {
 	b.expectCredentials(1)
 }
 
+// TestTooSoon has job after job come. Whoever has the device is not held up, and
+// a clock that is set back locks nobody out.
+func TestTooSoon(t *testing.T) {
+	b := newBench(t)
+	b.engine.MinInterval = time.Hour
+	n := 0
+	job := func(want device.ReasonCode) {
+		t.Helper()
+		n++
+		req := rotate.Request{Trigger: device.TriggerJob, Job: rotate.Job{ID: fmt.Sprint("job", n), Execution: 1}}
+		b.jobs[req.Job.ID] = rotate.InProgress
+		made := b.calls["make"]
+		_, err := b.engine.Run(t.Context(), req)
+		if want == "" {
+			if err != nil || b.jobs[req.Job.ID] != rotate.Succeeded {
+				t.Errorf("%s: %v, %s", req.Job.ID, err, b.jobs[req.Job.ID])
+			}
+			return
+		}
+		b.expect(err, want)
+		if d := b.details[req.Job.ID]; b.jobs[req.Job.ID] != rotate.Failed || d["reasonCode"] != want || want == rotate.ReasonTooSoon && b.calls["make"] != made {
+			t.Errorf("%s: %s %v, %d keys", req.Job.ID, b.jobs[req.Job.ID], d, b.calls["make"]-made)
+		}
+	}
+	job("")
+	job(rotate.ReasonTooSoon)
+	b.now = b.now.Add(50 * time.Minute)
+	job(rotate.ReasonTooSoon)
+	b.now = b.now.Add(11 * time.Minute)
+	b.script["create"] = []answer{{rotate.ErrRejected, false}, {nil, true}}
+	job(rotate.ReasonCreateRejected)
+	job("") // after a failure at once
+	job(rotate.ReasonTooSoon)
+	b.now = b.now.Add(-1000 * time.Hour)
+	job("")
+	job(rotate.ReasonTooSoon)
+	for range 10 { // which fill the outcomes
+		b.script["create"] = []answer{{rotate.ErrRejected, false}, {nil, true}}
+		_, err := b.engine.Run(t.Context(), rotate.Request{Job: rotate.Job{}})
+		b.expect(err, rotate.ReasonCreateRejected)
+	}
+	job(rotate.ReasonTooSoon)
+
+	// Old keys in their grace are never too many by jobs.
+	b.engine.MinInterval = 0
+	for len(b.journal().Leaving) < 8 {
+		job("")
+	}
+	job(rotate.ReasonTooSoon)
+	b.now = b.now.Add(grace)
+	b.expectCredentials(1)
+	job("")
+}
+
+func TestJobKeys(t *testing.T) {
+	b := newBench(t)
+	b.engine.JobKeys = rotate.NotWeaker("ecdsa-p256")
+	req := byJob
+	req.Key = "rsa-2048"
+	_, err := b.engine.Run(t.Context(), req)
+	b.expect(err, rotate.ReasonKeyNotAllowed)
+	if b.jobs["job1"] != rotate.Rejected || b.details["job1"]["reasonCode"] != rotate.ReasonKeyNotAllowed || b.calls["make"] != 0 {
+		t.Errorf("job %s %v, %d keys", b.jobs["job1"], b.details["job1"], b.calls["make"])
+	}
+	b.expectOld()
+	_, err = b.engine.Run(t.Context(), rotate.Request{Key: "rsa-2048"}) // the operator's word
+	b.expect(err, rotate.ReasonMakeFailed)                              // the fake makes P-256 alone
+	b.jobs["job2"] = rotate.InProgress
+	if _, err := b.engine.Run(t.Context(), rotate.Request{Key: "ecdsa-p256", Job: rotate.Job{ID: "job2"}}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNotWeaker(t *testing.T) {
+	for than, want := range map[string]string{
+		"":           "ecdsa-p256 ecdsa-p384 rsa-2048 rsa-3072",
+		"rsa-2048":   "ecdsa-p256 ecdsa-p384 rsa-2048 rsa-3072",
+		"ecdsa-p256": "ecdsa-p256 ecdsa-p384 rsa-3072",
+		"rsa-3072":   "ecdsa-p256 ecdsa-p384 rsa-3072",
+		"ecdsa-p384": "ecdsa-p384",
+	} {
+		if got := strings.Join(rotate.NotWeaker(than), " "); got != want {
+			t.Errorf("no weaker than %q: %s, want %s", than, got, want)
+		}
+	}
+}
+
 func TestGrace(t *testing.T) {
 	b := newBench(t)
 	if _, err := b.engine.Run(t.Context(), byJob); err != nil {

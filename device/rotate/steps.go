@@ -57,14 +57,6 @@ func nothing(context.Context, *State) error { return nil }
 // errForward is what undoing a step answers where there is no way back.
 var errForward = errors.New("the way back is closed")
 
-// algorithms are those of contract.md, by [device.Key.Algorithm].
-var algorithms = map[string]string{
-	"ecdsa-p256": "ECDSA-P256",
-	"ecdsa-p384": "ECDSA-P384",
-	"rsa-2048":   "RSA-2048",
-	"rsa-3072":   "RSA-3072",
-}
-
 // reserve notes the old credential. The new one has its id already.
 func (w *walk) reserve(_ context.Context, s *State) error {
 	r := s.Rotation
@@ -150,8 +142,8 @@ func (w *walk) make(ctx context.Context, s *State) error {
 	if err != nil {
 		return err
 	}
-	if got := key.Algorithm(); got != algorithms[r.Key] {
-		return because(ReasonMakeFailed, "asked for %s, got %s", algorithms[r.Key], got)
+	if got, want := key.Algorithm(), algorithmOf(r.Key).reported; got != want {
+		return because(ReasonMakeFailed, "asked for %s, got %s", want, got)
 	}
 	r.New.SPKISHA256 = key.SPKISHA256()
 	return nil

@@ -399,7 +399,7 @@ func (s session) Tell(ctx context.Context, job rotate.Job, status rotate.Status,
 			s.jobs[job.ID] = canceled
 		}
 		switch s.jobs[job.ID] {
-		case rotate.Succeeded, rotate.Failed, canceled:
+		case rotate.Succeeded, rotate.Failed, rotate.Rejected, canceled:
 			return fmt.Errorf("job %s: %w", job.ID, rotate.ErrJobEnded)
 		case "":
 			return fmt.Errorf("no job %s: %w", job.ID, rotate.ErrRejected)

@@ -110,7 +110,7 @@ func TestJobsFromEndToEnd(t *testing.T) {
 
 func TestJobFaults(t *testing.T) {
 	cloud, cfg, _ := enrol(t)
-	cfg.Timeout = time.Second
+	cfg.Timeout = 5 * time.Second
 	c := dial(t, cfg)
 	begin := func(id string) *awsiot.Job {
 		t.Helper()
@@ -173,7 +173,7 @@ func TestJobFaults(t *testing.T) {
 		t.Errorf("throttled once: %v", err)
 	}
 	cloud.SetFaults(localiot.Faults{Throttle: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if _, err := c.PendingJobs(ctx); !errors.Is(err, awsiot.ErrThrottled) {
 		t.Errorf("throttled: %v", err)

@@ -153,7 +153,7 @@ func sessions(t *testing.T) map[string][]use {
 			}
 			select {
 			case <-answered:
-			case <-time.After(10 * time.Second):
+			case <-time.After(patience):
 				return errors.Join(err, errors.New("the challenge is not answered"))
 			}
 			return err
@@ -590,7 +590,7 @@ func python(t *testing.T, function, boto3, call string, event any) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "python3", filepath.Join(dir, "call.py"))
 	cmd.Env = append(os.Environ(), "AWS_REGION=eu-west-1", "PYTHONDONTWRITEBYTECODE=1")

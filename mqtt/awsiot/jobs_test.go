@@ -59,7 +59,7 @@ func TestDescribeJob(t *testing.T) {
 		{"", answer{}, nil, `"" is no job id`},
 	} {
 		reply = tt.reply
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		if strings.HasPrefix(tt.err, "no reply") { // the session's own timeout is longer
 			tt.err = "deadline"
 			ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -257,15 +257,14 @@ func TestThrottled(t *testing.T) {
 	left = 100
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	begin := time.Now()
 	var rejected *mqtt.Rejected
 	// The deadline may also pass while a request is on its way, whose answer nobody knows then.
 	err := c.UpdateJob(ctx, &awsiot.Job{ID: "j1"}, awsiot.JobFailed, nil)
 	if told := errors.Is(err, awsiot.ErrThrottled) && errors.As(err, &rejected); !told && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	if time.Since(begin) > 2*time.Second {
-		t.Errorf("it took %v", time.Since(begin))
+	if left <= 0 {
+		t.Error("the deadline did not end it")
 	}
 }
 

@@ -88,7 +88,7 @@ func newScript(t *testing.T, answerer func(request) answer) *script {
 	roots.AddCert(cert)
 	s.config = mqtt.Config{
 		Endpoints: []string{fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port)}, ClientID: thing, Roots: roots, Attempts: 1,
-		Certificate: pair, Timeout: 5 * time.Second,
+		Certificate: pair, Timeout: patience,
 	}
 	return s
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/keyvet/keyvet/mqtt/localiot"
 )
 
-const patience = 20 * time.Second // until a test that waits for an event gives up
+const patience = 2 * time.Minute // until a test that waits for an event gives up: a safety net
 
 func start(t *testing.T) *localiot.Server {
 	t.Helper()

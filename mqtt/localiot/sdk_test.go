@@ -113,7 +113,7 @@ func testSDK(t *testing.T, modules string, mqtt5 bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "testdata/sdk/peer.js", object(t, map[string]any{
 		"host": host, "port": number, "ca": s.CAFile(), "mqtt5": mqtt5, "template": localiot.Template, "thing": "gw",

@@ -24,6 +24,7 @@ type Rewrite func(command, response []byte) []byte
 type Proxy struct {
 	dir      string
 	backend  string
+	refuse   Refuse
 	rewrite  Rewrite
 	listener net.Listener
 
@@ -35,6 +36,12 @@ type Proxy struct {
 // NewProxy listens at a unix socket in a temporary directory and hands each
 // command to the TPM at backend, a unix: address, or to none if it is empty.
 func NewProxy(backend string, rewrite Rewrite) (*Proxy, error) {
+	return NewInterposer(backend, nil, rewrite)
+}
+
+// NewInterposer is NewProxy for one that keeps commands from the TPM, too; refuse
+// may be nil.
+func NewInterposer(backend string, refuse Refuse, rewrite Rewrite) (*Proxy, error) {
 	dir, err := os.MkdirTemp("", "tpmproxy")
 	if err != nil {
 		return nil, fmt.Errorf("tpmtest: %w", err)
@@ -44,7 +51,7 @@ func NewProxy(backend string, rewrite Rewrite) (*Proxy, error) {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("tpmtest: %w", err)
 	}
-	p := &Proxy{dir: dir, backend: backend, rewrite: rewrite, listener: listener, clients: make(map[net.Conn]bool)}
+	p := &Proxy{dir: dir, backend: backend, refuse: refuse, rewrite: rewrite, listener: listener, clients: make(map[net.Conn]bool)}
 	p.serving.Go(p.accept)
 	return p, nil
 }
@@ -52,7 +59,13 @@ func NewProxy(backend string, rewrite Rewrite) (*Proxy, error) {
 // RunProxy runs a proxy for the length of a test.
 func RunProxy(t TB, backend string, rewrite Rewrite) *Proxy {
 	t.Helper()
-	p, err := NewProxy(backend, rewrite)
+	return RunInterposer(t, backend, nil, rewrite)
+}
+
+// RunInterposer runs an interposer for the length of a test.
+func RunInterposer(t TB, backend string, refuse Refuse, rewrite Rewrite) *Proxy {
+	t.Helper()
+	p, err := NewInterposer(backend, refuse, rewrite)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,6 +138,14 @@ func (p *Proxy) serve(client net.Conn) {
 		command, err := readFrame(client)
 		if err != nil {
 			return
+		}
+		if p.refuse != nil {
+			if response := p.refuse(command); response != nil {
+				if _, err := client.Write(response); err != nil {
+					return
+				}
+				continue
+			}
 		}
 		var response []byte
 		if tpm != nil {

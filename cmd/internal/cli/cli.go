@@ -1,0 +1,292 @@
+// Package cli gives keyvet's programs one manner: commands with flags before or
+// after their arguments, help and completions made of the same table, "did you
+// mean", and the same exit statuses.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// The exit statuses of every program.
+const (
+	Pass      = 0 // also with warnings
+	Fail      = 1
+	Usage     = 2 // wrong usage or configuration
+	Undecided = 3 // something that had to be looked at could not be
+)
+
+// IO is what a command reads and writes.
+type IO struct {
+	In  io.Reader
+	Out io.Writer // what was asked for
+	Err io.Writer // what is said about it, to people
+
+	program, command string // set by [Program.Run]
+}
+
+// Misused says what is wrong with the command line or the configuration, and
+// where to read on. It returns the exit status.
+func (s IO) Misused(message string) int {
+	fmt.Fprintf(s.Err, "%s: %s (%s)\n", s.program, Printable(message), strings.TrimSpace(s.program+" help "+s.command))
+	return Usage
+}
+
+// Fail says in one line what went wrong.
+func (s IO) Fail(err error) { fmt.Fprintf(s.Err, "%s: %s\n", s.program, Printable(err.Error())) }
+
+// Printable keeps text from outside, such as a file's name or a certificate's
+// subject, from steering the terminal or breaking the line.
+func Printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return '\uFFFD'
+	}, text)
+}
+
+// Program is a table of commands.
+type Program struct {
+	Name     string
+	About    string // one sentence
+	Commands []Command
+	Notes    string   // further paragraphs of the overview, such as exit statuses
+	Examples []string // command lines, each with two spaces and a word on it if need be
+
+	Version, Commit string
+	// Details are further lines of `version -v`, as name and value. May be nil.
+	Details func() [][2]string
+
+	// Values are those of a flag that can be completed, by the flag's name.
+	Values map[string][]string
+}
+
+// Command is one command, of one word or two ("job create").
+type Command struct {
+	Name  string
+	Args  string // what follows the flags: "[FILE ...]"
+	Short string // one line of the overview
+	Long  string // what help says between the usage line and the flags
+	Notes string // what help says after the flags
+
+	// At least and at most so many arguments; Most < 0 is any number.
+	Least, Most int
+
+	// New adds the command's flags to f and returns what carries the command
+	// out, once they are parsed. The words of a flag's usage in `backquotes`
+	// name its value.
+	New func(f *flag.FlagSet) Action
+}
+
+// Action carries out a command and returns its exit status.
+type Action func(ctx context.Context, s IO, args []string) int
+
+// Main runs the program on the arguments of the process, until it ends or is
+// interrupted, and exits.
+func Main(p *Program) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := p.Run(ctx, IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, os.Args[1:])
+	stop()
+	os.Exit(status)
+}
+
+// Run carries out one command line and returns its exit status.
+func (p *Program) Run(ctx context.Context, s IO, args []string) int {
+	s.program = p.Name
+	if len(args) == 0 {
+		fmt.Fprint(s.Err, p.Overview())
+		return Usage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		return p.help(s, args[1:])
+	case "-version", "--version":
+		args = append([]string{"version"}, args[1:]...)
+	}
+	c, rest := p.find(args)
+	if c == nil {
+		return p.unknown(s, args)
+	}
+	s.command = c.Name
+	f := flag.NewFlagSet(c.Name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	action := c.New(f)
+	given, err := parse(f, rest)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(s.Out, p.HelpOn(c))
+		return Pass
+	case err != nil:
+		return s.Misused(explain(f, err))
+	case len(given) < c.Least:
+		return s.Misused(fmt.Sprintf("%s needs %s", c.Name, c.Args))
+	case c.Most >= 0 && len(given) > c.Most && c.Most == 0:
+		return s.Misused(fmt.Sprintf("%s takes no arguments, got %q", c.Name, given[0]))
+	case c.Most >= 0 && len(given) > c.Most:
+		return s.Misused(fmt.Sprintf("%s takes no more arguments after %q", c.Name, given[c.Most-1]))
+	}
+	return action(ctx, s, given)
+}
+
+// commands are those of the table and version.
+func (p *Program) commands() []Command {
+	return append(append([]Command{}, p.Commands...), Command{
+		Name: "version", Short: "the version, and with -v what it was built of",
+		New: func(f *flag.FlagSet) Action {
+			verbose, asJSON := f.Bool("v", false, "show also what it was built of"), f.Bool("json", false, "one JSON document on standard output")
+			return func(_ context.Context, s IO, _ []string) int { return p.version(s, *verbose, *asJSON) }
+		},
+	})
+}
+
+// find finds the command that args begin with.
+func (p *Program) find(args []string) (*Command, []string) {
+	all := p.commands()
+	for words := min(2, len(args)); words > 0; words-- {
+		name := strings.Join(args[:words], " ")
+		for i := range all {
+			if all[i].Name == name {
+				return &all[i], args[words:]
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (p *Program) unknown(s IO, args []string) int {
+	var names []string
+	group := false
+	for _, c := range p.commands() {
+		names = append(names, c.Name)
+		group = group || strings.HasPrefix(c.Name, args[0]+" ")
+	}
+	name := args[0]
+	switch {
+	case group && len(args) > 1 && !strings.HasPrefix(args[1], "-"):
+		name += " " + args[1]
+	case group:
+		return s.Misused(fmt.Sprintf("%s needs a second word, such as %q", name, p.first(name+" ")))
+	}
+	return s.Misused(fmt.Sprintf("unknown command %q%s", name, didYouMean(name, append(names, "help"))))
+}
+
+func (p *Program) first(prefix string) string {
+	for _, c := range p.Commands {
+		if strings.HasPrefix(c.Name, prefix) {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+// parse reads flags and arguments in any order; "--" ends the flags.
+func parse(f *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := f.Parse(args); err != nil {
+			return nil, err
+		}
+		left := f.Args()
+		if end := len(args) - len(left); len(left) == 0 || end > 0 && args[end-1] == "--" {
+			return append(rest, left...), nil
+		}
+		rest, args = append(rest, left[0]), left[1:]
+	}
+}
+
+// explain puts an error of package flag into our words.
+func explain(f *flag.FlagSet, err error) string {
+	text := err.Error()
+	if name, unknown := strings.CutPrefix(text, "flag provided but not defined: -"); unknown {
+		var names []string
+		f.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		return fmt.Sprintf("%s has no flag -%s%s", f.Name(), name, didYouMeanFlag(name, names))
+	}
+	if name, missing := strings.CutPrefix(text, "flag needs an argument: -"); missing {
+		return fmt.Sprintf("%s: -%s needs a value", f.Name(), name)
+	}
+	return f.Name() + ": " + text
+}
+
+// Nearest returns the one of names that is at most two edits away from word.
+func Nearest(word string, names []string) (string, bool) {
+	const most = 2
+	best, distance := "", most+1
+	for _, n := range names {
+		if d := levenshtein.ComputeDistance(word, n); d < distance && d < len([]rune(n)) {
+			best, distance = n, d
+		}
+	}
+	return best, best != ""
+}
+
+func didYouMean(word string, names []string) string {
+	if n, ok := Nearest(word, names); ok {
+		return fmt.Sprintf(", did you mean %q?", n)
+	}
+	return ""
+}
+
+func didYouMeanFlag(word string, names []string) string {
+	if n, ok := Nearest(word, names); ok {
+		return fmt.Sprintf(", did you mean -%s?", n)
+	}
+	return ""
+}
+
+// buildVersion is what `version -json` writes.
+type buildVersion struct {
+	Program string            `json:"program"`
+	Version string            `json:"version"`
+	Commit  string            `json:"commit,omitempty"`
+	Go      string            `json:"go"`
+	OS      string            `json:"os"`
+	Arch    string            `json:"arch"`
+	Details map[string]string `json:"details,omitempty"`
+}
+
+func (p *Program) version(s IO, verbose, asJSON bool) int {
+	v := buildVersion{p.Name, p.Version, p.Commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, nil}
+	var details [][2]string
+	if verbose && p.Details != nil {
+		details = p.Details()
+	}
+	if !asJSON {
+		line := v.Program + " " + v.Version
+		if v.Commit != "" {
+			line += " (" + v.Commit + ")"
+		}
+		fmt.Fprintf(s.Out, "%s %s %s/%s\n", line, v.Go, v.OS, v.Arch)
+		for _, d := range details {
+			fmt.Fprintf(s.Out, "%s: %s\n", d[0], d[1])
+		}
+		return Pass
+	}
+	for _, d := range details {
+		if v.Details == nil {
+			v.Details = make(map[string]string)
+		}
+		v.Details[d[0]] = d[1]
+	}
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		_, err = fmt.Fprintf(s.Out, "%s\n", b)
+	}
+	if err != nil {
+		s.Fail(err)
+		return Undecided
+	}
+	return Pass
+}
