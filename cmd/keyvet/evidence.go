@@ -161,11 +161,7 @@ func (d *deviceRun) attest(t *tpm.TPM, r *device.Report) {
 }
 
 func (d *deviceRun) attestWith(t *tpm.TPM, r *device.Report, key *tpm.Signer) error {
-	encoded, err := r.Encode()
-	if err != nil {
-		return err
-	}
-	digest, err := device.Digest(encoded)
+	digest, err := device.Digest(r.Encode())
 	if err != nil {
 		return err
 	}
