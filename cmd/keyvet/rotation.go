@@ -17,7 +17,6 @@ import (
 	"strings"
 	"time"
 
-
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/check"
