@@ -41,7 +41,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 		return t.inventory12(info)
 	}
 	inv := inventory{t: t}
-	inv.addStates()
+	info.Clearing = inv.addStates()
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()

@@ -216,7 +216,15 @@ func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error)
 
 // with has the key in the TPM for as long as use runs.
 func (b *KeyBlob) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
-	return t.withLoaded(b.file, b.area, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error { return use(emptyAuth(h), b.area) })
+	used := false
+	err := t.withLoaded(b.file, b.area, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error {
+		used = true
+		return use(emptyAuth(h), b.area)
+	})
+	if err != nil && !used {
+		return t.gone(err)
+	}
+	return err
 }
 
 // ErrNotLoadable: the TPM refuses the key of a blob itself, and always will.

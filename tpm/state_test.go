@@ -99,6 +99,28 @@ func testDisabledPlatformHierarchy(t *testing.T, by *way) {
 	}
 }
 
+// Who may clear the TPM is read from it: nobody once that is disabled, else
+// whoever has the lockout password, or everybody if it has none.
+func TestClearing(t *testing.T) { byEveryWay(t, testClearing) }
+
+func testClearing(t *testing.T, by *way) {
+	const changeAuth, clearControl = 0x129, 0x127
+	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	is := func(want device.TPMClearing) {
+		t.Helper()
+		if info, _, _ := c.Inventory(); info.Clearing != want {
+			t.Errorf("%q, want %q", info.Clearing, want)
+		}
+	}
+	is(device.ClearingOpen)
+	command(t, c, clearControl, uint32(tpm2.TPMRHLockout), 1)
+	is(device.ClearingGuarded)
+	command(t, c, clearControl, uint32(tpm2.TPMRHPlatform), 0)
+	is(device.ClearingOpen)
+	command(t, c, changeAuth, uint32(tpm2.TPMRHLockout), 0, 2, 'p', 'w')
+	is(device.ClearingGuarded)
+}
+
 // In lockout all keys are read and quotes made: none of them counts towards it.
 func TestLockout(t *testing.T) { byEveryWay(t, testLockout) }
 

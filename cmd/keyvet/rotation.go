@@ -17,8 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/check"
@@ -217,7 +215,7 @@ func (d deviceKeys) Destroy(context.Context, []byte) error { return nil }
 
 // keyGone marks an error after which this TPM will never have the key again.
 func keyGone(err error) error {
-	if errors.Is(err, tpm.ErrNotLoadable) || errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, tpm.ErrGone) || errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", rotate.ErrKeyGone, err)
 	}
 	return err
