@@ -44,7 +44,7 @@ var tree = map[string][]string{
 	"tpm/tis":                    nil,
 	"tpm/tpm12":                  nil,
 	"tpm/tpmtest":                nil,
-	"mqtt":                       nil,
+	"mqtt":                       {"device"},
 	"mqtt/awsiot":                {"device", "mqtt"},
 	"mqtt/localiot":              nil,
 	"blocklist":                  {"device", "blocklist/debian"},

@@ -21,12 +21,14 @@ const (
 	RoleEK         Role = "EK"         // endorsement key
 	RoleAK         Role = "AK"         // attestation key
 	RoleSRK        Role = "SRK"        // storage root key
+	RoleIDevID     Role = "IDEVID"     // initial device identity, of the TPM's maker or the device's
 	RolePersistent Role = "PERSISTENT" // any other key at a persistent handle
 	RoleDevice     Role = "DEVICE"     // the key the device shows to AWS IoT
 	RoleClaim      Role = "CLAIM"      // the fleet's provisioning claim
 	RoleCA         Role = "CA"         // a certificate authority of a chain
-	RoleSSHHost    Role = "SSH_HOST"
-	RoleFile       Role = "FILE" // found in a file that was named
+	RoleSSH        Role = "SSH"        // "SSH_HOST" in reports of keyvet 0.1
+	RoleAnchor     Role = "ANCHOR"     // firmware or image trusts it
+	RoleFile       Role = "FILE"       // found in a file that was named
 )
 
 // Key is one public key that the device relies on.
@@ -159,9 +161,14 @@ type Gap struct {
 type TPMState string
 
 const (
-	TPMOK       TPMState = "ok"
-	TPMDegraded TPMState = "degraded" // in failure mode: what it says of itself cannot be trusted
-	TPMAbsent   TPMState = "absent"
+	TPMOK            TPMState = "ok"
+	TPMDegraded      TPMState = "degraded"       // in failure mode: what it says of itself cannot be trusted
+	TPMAbsent        TPMState = "absent"         // no such device, or nothing answers
+	TPMDenied        TPMState = "denied"         // this user may not open it
+	TPMBusy          TPMState = "busy"           // another program has it
+	TPMNotStarted    TPMState = "not-started"    // no TPM2_Startup since it was reset
+	TPMWrongLocality TPMState = "wrong-locality" // it does not serve the locality of this program
+	TPMUpdating      TPMState = "updating"       // in firmware upgrade mode
 )
 
 // TPM is what a TPM says of itself.

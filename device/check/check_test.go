@@ -140,7 +140,7 @@ func samples(t *testing.T) []sample {
 	add("debian", "list fails", bare(device.RoleDevice, weakRSA.Public()), Env{Blocklist: weakList{err: errors.New("read error")}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
 
 	// size
-	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSHHost, ed),
+	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSH, ed),
 		bare(device.RoleEK, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), rsaKey(randomOdd(random(4), 8192), 65537),
 		bare(device.RoleAK, &rsa.PublicKey{N: randomOdd(random(4), 8193), E: 65537})}
 	for _, c := range []elliptic.Curve{elliptic.P384(), elliptic.P521()} {
@@ -164,7 +164,7 @@ func samples(t *testing.T) []sample {
 		{bare(device.RoleClaim, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), device.Fail, "KEYVET_P224_NOT_ACCEPTED"},
 		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "ECDSA-secp256k1"}), device.Fail, "KEYVET_SECP256K1_NOT_ACCEPTED"},
 		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
-		{bare(device.RoleSSHHost, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
+		{bare(device.RoleSSH, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
 		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "1.2.3.4"}), device.Fail, "KEYVET_ALGORITHM_NOT_ACCEPTED"},
 		{bare(device.RoleSRK, &device.OtherKey{Algorithm: "ECDSA-BN_P256"}), device.Warn, "KEYVET_ALGORITHM_UNKNOWN"},
 		{bare(device.RoleEK, nil), device.Undecided, "KEYVET_KEY_UNREADABLE"},
@@ -361,7 +361,7 @@ func samples(t *testing.T) []sample {
 	add("shared", "alone", whole, Env{Keys: []device.Key{whole, rsaKey(good2048, 3)}}, device.Pass, "")
 	add("shared", "found again in a file", whole, Env{Keys: twin(device.RoleFile)}, device.Pass, "")
 	add("shared", "found again in the TPM", whole, Env{Keys: twin(device.RolePersistent)}, device.Pass, "")
-	for _, role := range []device.Role{device.RoleClaim, device.RoleAK, device.RoleEK, device.RoleSRK, device.RoleCA, device.RoleSSHHost} {
+	for _, role := range []device.Role{device.RoleClaim, device.RoleAK, device.RoleEK, device.RoleSRK, device.RoleCA, device.RoleSSH} {
 		add("shared", string(role), whole, Env{Keys: twin(role)}, device.Fail, "KEYVET_KEY_SHARED")
 	}
 
@@ -596,7 +596,7 @@ func TestApplies(t *testing.T) {
 		{rsaKey(big.NewInt(15), 3), "roca debian size exponent factors shared"},
 		{largeRSA(big.NewInt(15), big.NewInt(3)), "roca debian size exponent factors"},
 		{bare(device.RoleSRK, leaf.PublicKey), "debian size point"},
-		{bare(device.RoleSSHHost, ed), "size"},
+		{bare(device.RoleSSH, ed), "size"},
 		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), "size"},
 		{bare(device.RoleFile, nil), "size"},
 		{certified(device.RoleClaim, leaf), "debian size point expiry chain revoked"},
