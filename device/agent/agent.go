@@ -131,9 +131,7 @@ func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential str
 			a.Log.Warn("could not be checked", "what", g.What, "why", g.Why)
 		}
 	}
-	if b, err := r.Encode(); err != nil {
-		a.Log.Error("report cannot be kept", "error", err)
-	} else if err := a.Spool.Put(r.ID, fault(r), b); err != nil {
+	if err := a.Spool.Put(r.ID, fault(r), r.Encode()); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
 	return v

@@ -21,13 +21,17 @@ var (
 )
 
 var proof = Check{
-	ID:      "proof",
-	Cite:    "https://trustedcomputinggroup.org/resource/tpm-library-specification/", // Part 3, TPM2_Load and TPM2_Sign
-	Asks:    "Does the TPM have the private key, and sign with it?",
-	Applies: func(k device.Key) bool { return k.Private != nil && k.Private.Proof != nil },
+	ID:   "proof",
+	Cite: "https://trustedcomputinggroup.org/resource/tpm-library-specification/", // Part 3, TPM2_Load and TPM2_Sign
+	Asks: "Does the TPM have the private key, and sign with it?",
+	Applies: func(k device.Key) bool {
+		return k.Private != nil && (k.Private.Proof != nil || k.Role == device.RoleDevice && k.Private.InTPM())
+	},
 	Reasons: []device.Reason{privateGone, privateNotProven},
 	Run: func(_ context.Context, k device.Key, _ *Env) []device.Finding {
 		switch p := k.Private.Proof; {
+		case p == nil:
+			return give(privateNotProven, "nobody has had the TPM sign with the private key of %s", k.Private.Path)
 		case p.Signed:
 			return passed("the TPM has the private key, and signed with it")
 		case p.Gone:
