@@ -131,23 +131,27 @@ func (g *Gate) Admit(ctx context.Context, p Publisher, v Vetted) Outcome {
 	if !sameKey(g.credential, v.Credential) {
 		o.Trouble = g.Shut()
 	}
-	if g.opens(o) {
-		o.Trouble = g.unlock(v)
-	}
+	g.openOn(&o, v) // under policy Local
 	o.Undelivered = p.Publish(ctx, v.Report)
 	o.Acknowledged = o.Undelivered == nil
-	if g.opens(o) {
-		o.Trouble = g.unlock(v)
-	}
+	g.openOn(&o, v)
 	o.State = g.State()
 	return o
 }
 
-// opens reports whether the gate opens on what has come of a report so far.
-func (g *Gate) opens(o Outcome) bool {
+// openOn opens the gate if what has come of a report so far is enough.
+func (g *Gate) openOn(o *Outcome, v Vetted) {
 	if o.Refusal != "" {
-		return false
+		return
 	}
+	if !g.enough(o) {
+		return
+	}
+	o.Trouble = g.unlock(v)
+}
+
+// enough reports whether a report that passes opens the gate by now.
+func (g *Gate) enough(o *Outcome) bool {
 	if g.Policy == Local {
 		return true
 	}
@@ -175,7 +179,9 @@ func (g *Gate) move(o *Outcome, v Vetted) error {
 		return nil
 	}
 	o.Moved = true
-	if o.Refusal = g.refusal(v); o.Refusal != "" {
+	whole := g.refusal(v)
+	if whole != "" {
+		o.Refusal = whole
 		return g.Shut()
 	}
 	return g.unlock(v)

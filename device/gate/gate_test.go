@@ -436,7 +436,7 @@ func TestFullDisk(t *testing.T) {
 		if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass)); o.State != gate.Open || o.Trouble != nil {
 			t.Errorf("with room: %+v", o)
 		}
-		disk.Limit = disk.Size()
+		disk.Limit = disk.Size() + 64 // signatures differ in length by a few bytes
 		c, renewed, want := &cloud{}, k.renewed(t, time.Hour), gate.Shut
 		if policy == gate.Local {
 			want = gate.Open // shutting makes the room for the second try, after the acknowledgement
@@ -445,6 +445,88 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("full under an open gate: %+v", o)
 		}
 		check(t, g, disk, renewed, want)
+	}
+}
+
+// The mark would still fit where the credential does not.
+func TestFullDiskForCredential(t *testing.T) {
+	k := newKeyPair(t)
+	g, disk := newGate(t, gate.Acknowledged)
+	disk.Limit = 4 << 10
+	v := k.vetted(device.Pass)
+	v.Credential.Certificate = make([]byte, 8<<10)
+	if o := g.Admit(t.Context(), &cloud{}, v); o.State != gate.Shut || !errors.Is(o.Trouble, syscall.ENOSPC) {
+		t.Errorf("%+v", o)
+	}
+	check(t, g, disk, k, gate.Shut)
+}
+
+// broken is a file system on which some operations fail.
+type broken struct {
+	durable.FS
+	readDir, removeIdentity, removeDir bool
+}
+
+var errBroken = errors.New("broken")
+
+func (b *broken) ReadDir(name string) ([]fs.DirEntry, error) {
+	if b.readDir {
+		return nil, errBroken
+	}
+	return b.FS.ReadDir(name)
+}
+
+func (b *broken) Remove(name string) error {
+	if b.removeIdentity && name == gate.IdentityPath(dir) {
+		return errBroken
+	}
+	if b.removeDir && strings.HasPrefix(name, gate.IdentityPath(dir)+".") {
+		return errBroken
+	}
+	return b.FS.Remove(name)
+}
+
+// A gate is stuck where the mark went and the credential did not, and where
+// nobody can look.
+func TestStuck(t *testing.T) {
+	k := newKeyPair(t)
+	fs := &broken{FS: durabletest.New()}
+	g, err := gate.New(dir, durable.Disk{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Policy = gate.Local
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass))
+	fs.removeIdentity = true
+	o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail))
+	if o.State != gate.Stuck || !errors.Is(o.Trouble, errBroken) {
+		t.Errorf("%+v", o)
+	}
+	if _, err := fs.Lstat(gate.Path(dir)); err == nil {
+		t.Error("the mark stayed, though it could go")
+	}
+	fs.removeIdentity, fs.readDir = false, true
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail)); o.State != gate.Stuck {
+		t.Errorf("%+v", o)
+	}
+	fs.readDir = false
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail)); o.State != gate.Shut || o.Trouble != nil {
+		t.Errorf("%+v", o)
+	}
+}
+
+func TestStuckBehindLink(t *testing.T) {
+	k := newKeyPair(t)
+	fs := &broken{FS: durabletest.New()}
+	g, err := gate.New(dir, durable.Disk{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Policy = gate.Local
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass))
+	fs.removeDir = true
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail)); o.State != gate.Stuck || !errors.Is(o.Trouble, errBroken) {
+		t.Errorf("%+v", o)
 	}
 }
 
