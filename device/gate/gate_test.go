@@ -464,7 +464,7 @@ func TestFullDiskForCredential(t *testing.T) {
 // broken is a file system on which some operations fail.
 type broken struct {
 	durable.FS
-	readDir, removeIdentity, removeDir bool
+	readDir, removeIdentity, removeDir, removeMark bool
 }
 
 var errBroken = errors.New("broken")
@@ -478,6 +478,9 @@ func (b *broken) ReadDir(name string) ([]fs.DirEntry, error) {
 
 func (b *broken) Remove(name string) error {
 	if b.removeIdentity && name == gate.IdentityPath(dir) {
+		return errBroken
+	}
+	if b.removeMark && name == gate.Path(dir) {
 		return errBroken
 	}
 	if b.removeDir && strings.HasPrefix(name, gate.IdentityPath(dir)+".") {
@@ -512,6 +515,24 @@ func TestStuck(t *testing.T) {
 	fs.readDir = false
 	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail)); o.State != gate.Shut || o.Trouble != nil {
 		t.Errorf("%+v", o)
+	}
+}
+
+func TestStuckMark(t *testing.T) {
+	k := newKeyPair(t)
+	fs := &broken{FS: durabletest.New()}
+	g, err := gate.New(dir, durable.Disk{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Policy = gate.Local
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass))
+	fs.removeMark = true
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail)); o.State != gate.Stuck || !errors.Is(o.Trouble, errBroken) {
+		t.Errorf("%+v", o)
+	}
+	if _, err := fs.Lstat(gate.IdentityPath(dir)); err == nil {
+		t.Error("the credential stayed, though it could go")
 	}
 }
 
