@@ -72,8 +72,8 @@ func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
 func (c *cloud) Done() <-chan struct{}   { return c.done }
 func (c *cloud) Close()                  {}
 
-// ask queues work and tells the device.
-func (c *cloud) ask(w *agent.Work) {
+// ask queues work, with more behind it, and tells the device.
+func (c *cloud) ask(w *agent.Work, more ...*agent.Work) {
 	w.Answer = func(_ context.Context, o agent.Outcome, details map[string]string) error {
 		c.got = append(c.got, fmt.Sprint(w.ID, " ", o, " ", details["step"], details["reasonCode"]))
 		if o != agent.InProgress {
@@ -81,7 +81,7 @@ func (c *cloud) ask(w *agent.Work) {
 		}
 		return nil
 	}
-	c.work = append(c.work, w)
+	c.work = append(append(c.work, w), more...)
 	c.wanted <- struct{}{}
 }
 
@@ -98,6 +98,7 @@ type desk struct {
 	cloud       *cloud // nil: offline
 	triggers    []device.Trigger
 	ids         []string
+	slept       time.Duration // what timers have not seen
 }
 
 const runDir = "/run/keyvet"
@@ -135,9 +136,9 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		Vet: func(_ context.Context, trigger device.Trigger, _ string) gate.Vetted {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			inv := device.Inventory{ReadAt: d.now(), Gaps: d.gaps, Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}}}}
+			inv := device.Inventory{ReadAt: time.Now().Add(d.slept), Gaps: d.gaps, Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}}}}
 			status := d.status
-			if d.now().After(leaf.NotAfter) {
+			if time.Now().Add(d.slept).After(leaf.NotAfter) {
 				status = device.Fail
 			}
 			r := device.NewReport(inv, []device.Finding{{Check: "roca", Key: "device", Status: status}})
@@ -156,15 +157,13 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		Gate: g, Spool: &durable.Spool{Dir: filepath.Join(dir, "spool")}, StateDir: dir,
 		Log: slog.New(slog.DiscardHandler),
 	}
-	return d
-}
-
-// now is the wall clock's time.
-func (d *desk) now() time.Time {
-	if d.Now == nil {
-		return time.Now()
+	d.Now = func() time.Time {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return time.Now().Add(d.slept)
 	}
-	return d.Now()
+	g.Now = d.Now
+	return d
 }
 
 func (d *desk) change(f func()) {
@@ -175,6 +174,8 @@ func (d *desk) change(f func()) {
 
 // trusted reports whether other programs find the gate open.
 func (d *desk) trusted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	state, _, err := gate.Look(runDir, durable.Disk{FS: d.disk}, "")
 	return err == nil && state == gate.Open
 }

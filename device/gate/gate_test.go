@@ -551,14 +551,21 @@ func TestStuckBehindLink(t *testing.T) {
 	}
 }
 
-func TestBarred(t *testing.T) {
+// A gate opens only once it may.
+func TestReady(t *testing.T) {
 	k := newKeyPair(t)
 	g, disk := newGate(t, gate.Local)
-	g.Barred = errors.New("not ours")
-	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass)); o.State != gate.Shut || !errors.Is(o.Trouble, g.Barred) || !o.Acknowledged {
+	held := errors.New("not ours")
+	g.Ready = func() error { return held }
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass)); o.State != gate.Shut || !errors.Is(o.Trouble, held) || !o.Acknowledged {
 		t.Errorf("%+v", o)
 	}
 	check(t, g, disk, k, gate.Shut)
+	held = nil
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass)); o.State != gate.Open || o.Trouble != nil {
+		t.Errorf("%+v", o)
+	}
+	check(t, g, disk, k, gate.Open)
 }
 
 // A power cut, or a kill, at any moment of opening and shutting leaves what the
