@@ -540,7 +540,6 @@ type keptReport struct {
 type kept struct {
 	Report       keptReport `json:"report"`
 	Acknowledged bool       `json:"acknowledged"`
-	GateOpen     bool       `json:"gateOpen"`
 }
 
 // look holds the device to what must be so at every moment.
