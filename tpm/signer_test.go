@@ -656,20 +656,18 @@ func FuzzSign(f *testing.F) {
 		}
 	}
 	for i, r := range requests {
-		c := connect(f, emulator.Address())
-		recorded := &recorder{ReadWriteCloser: c.conn}
-		c.conn = recorded
+		c, recording := recorded(f, emulator.Address())
 		signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts)
 		if err != nil || verify(r.signer.public, digest[:], r.opts, signature) != nil {
 			f.Fatal(err)
 		}
 		c.Close()
-		f.Add(byte(i), recorded.responses)
+		f.Add(byte(i), recording.responses)
 	}
 	f.Fuzz(func(t *testing.T, which byte, b []byte) {
 		r := requests[int(which)%len(requests)]
 		// Too short a time to be asked to repeat a command.
-		c := &TPM{address: "fuzz", timeout: 9 * time.Millisecond, conn: &transcript{responses: b}}
+		c := over(&transcript{responses: b}, 9*time.Millisecond)
 		if signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts); err == nil {
 			verify(r.signer.public, digest[:], r.opts, signature)
 		}
