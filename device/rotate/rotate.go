@@ -184,6 +184,10 @@ const (
 	maxPause    = 30 * time.Second
 )
 
+// maxMoves is how often the report on the new key is tried, each time on a good
+// session, before the rotation turns back.
+const maxMoves = 12
+
 // spare is the file that keeps room on the disk for going back.
 const (
 	spare      = "rotation.spare"
