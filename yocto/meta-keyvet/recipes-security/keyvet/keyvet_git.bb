@@ -52,7 +52,7 @@ do_install() {
     install -D -m 0644 $src/packaging/systemd/60-keyvet.rules ${D}${nonarch_base_libdir}/udev/rules.d/60-keyvet.rules
 }
 
-SYSTEMD_SERVICE:${PN} = "keyvet.service keyvet-trusted.path keyvet-shut.path"
+SYSTEMD_SERVICE:${PN} = "keyvet.service"
 
 USERADD_PACKAGES = "${PN}"
 GROUPADD_PARAM:${PN} = "--system tss"
