@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -163,7 +164,7 @@ func FuzzKeys(f *testing.F) {
 	var uses []func(*TPM) error
 	for _, k := range keys {
 		if k.Role == device.RoleEK { // by password and by policy
-			challenge, _, err := evidence.NewChallenge(k.Public, statement.AKName)
+			challenge, _, err := evidence.NewChallenge(k.Public, statement.AKName, func(crypto.PublicKey) error { return nil })
 			if err != nil {
 				f.Fatal(err)
 			}
