@@ -180,7 +180,7 @@ func testAttestDeviceKey(t *testing.T, by *way) {
 	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	key, listed := loadKey(t, c, false)
 	other := keyByID(t, func() []device.Key { _, keys, _ := c.Inventory(); return keys }(), "tpm-srk")
-	other.Role = device.RoleDevice
+	other.ID, other.Role = "other", device.RoleDevice
 	for _, tt := range []struct {
 		name   string
 		listed []device.Key
