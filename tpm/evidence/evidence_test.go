@@ -564,7 +564,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(report)
 	f.Add(forge(f, func(*forgery) {}))
 	f.Add([]byte(`{"schema":"keyvet.report/1","evidence":{}}`))
-	policy := Policy{Now: now, Check: passes, EKRoots: roots(f)}
+	policy := Policy{Now: now, Check: passes, EKRoots: roots(f), Activated: Activated{recordedAK(f), recordedEK(f)}}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := Verify(b, policy)
 		if _, err := json.Marshal(r); err != nil {
