@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"testing"
 	"time"
@@ -110,7 +111,8 @@ func TestMosquitto(t *testing.T) {
 		t.Fatal(err)
 	}
 	request := `{"clientToken":"t","state":{"reported":{"gate":"open"}}}`
-	if reply, err := s.Request(ctx, update, []byte(request)); err != nil || string(reply) != request {
+	all := func(Message) bool { return true }
+	if reply, err := s.Ask(ctx, update, []byte(request), []string{update + "/accepted"}, all); err != nil || string(reply.Payload) != request {
 		t.Errorf("%q, %v", reply, err)
 	}
 	large := bytes.Repeat([]byte("x"), MaxPayload)
@@ -231,12 +233,11 @@ func TestLocalIoT(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.Request(t.Context(), "$aws/things/gw/jobs/$next/get", []byte(`{"clientToken":"t"}`)); err != nil {
-		t.Error(err)
-	}
-	var rejected *Rejected
-	if _, err := s.Request(t.Context(), "$aws/things/gw/shadow/get", nil); !errors.As(err, &rejected) || rejected.Code != "404" {
-		t.Error(err)
+	for _, reply := range []string{"$aws/things/gw/jobs/$next/get/accepted", "$aws/things/gw/shadow/get/rejected"} {
+		m, err := s.Ask(t.Context(), path.Dir(reply), nil, []string{reply}, func(Message) bool { return true })
+		if err != nil || m.Topic != reply {
+			t.Errorf("%+v, %v", m, err)
+		}
 	}
 	if err := s.Publish(t.Context(), "keyvet/another/report", nil); !errors.Is(err, ErrLost) {
 		t.Errorf("against the policy: %v", err)

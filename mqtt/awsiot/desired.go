@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"unicode/utf8"
-
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 // maxCheckToken bounds the token of a desired check, which the shadow has to
@@ -38,7 +36,7 @@ func (c *Client) OnDesiredCheck(ctx context.Context, f func(token string)) error
 			tell(parseShadow(reply))
 		}
 	}
-	var rejected *mqtt.Rejected
+	var rejected *Rejected
 	if errors.As(err, &rejected) && rejected.Code == "404" { // there is no shadow yet
 		return nil
 	}

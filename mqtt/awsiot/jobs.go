@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 // JobStatus is the state of a job on one thing (AWS IoT Developer Guide, "Job
@@ -111,7 +109,7 @@ func (c *Client) DescribeJob(ctx context.Context, id string) (*Job, error) {
 	if err == nil && job != nil && id != NextJob && job.ID != id {
 		err = fmt.Errorf("the reply is on job %s", job.ID)
 	}
-	var rejected *mqtt.Rejected
+	var rejected *Rejected
 	if errors.As(err, &rejected) {
 		switch rejected.Code {
 		case "ResourceNotFound":
@@ -160,7 +158,7 @@ func (c *Client) updateJob(ctx context.Context, job *Job, status JobStatus, deta
 		doc["executionNumber"] = job.Execution
 	}
 	reply, err := c.jobRequest(ctx, job.ID, "update", doc)
-	var rejected *mqtt.Rejected
+	var rejected *Rejected
 	if err == nil {
 		state, err := parseExecutionState(reply)
 		if err != nil {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
@@ -257,7 +256,7 @@ func TestThrottled(t *testing.T) {
 	left = 100
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	var rejected *mqtt.Rejected
+	var rejected *awsiot.Rejected
 	// The deadline may also pass while a request is on its way, whose answer nobody knows then.
 	err := c.UpdateJob(ctx, &awsiot.Job{ID: "j1"}, awsiot.JobFailed, nil)
 	if told := errors.Is(err, awsiot.ErrThrottled) && errors.As(err, &rejected); !told && !errors.Is(err, context.DeadlineExceeded) {
