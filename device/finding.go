@@ -35,7 +35,17 @@ type Finding struct {
 	ReasonCode ReasonCode     `json:"reasonCode,omitempty"`
 	Message    string         `json:"message"`
 	Citation   string         `json:"citation,omitempty"` // a URL
+	Accepted   bool           `json:"accepted,omitempty"` // the operator accepts it, see [Report.Accepted]; Status is what the check found
 	Proof      map[string]any `json:"proof,omitempty"`    // what lets others see for themselves
+}
+
+// Counts is what the finding counts as in a verdict: one that was accepted
+// is a warning.
+func (f Finding) Counts() Status {
+	if f.Accepted && f.Status != Pass && f.Status != NotApplicable {
+		return Warn
+	}
+	return f.Status
 }
 
 // TPMKeyID stands in [Finding.Key] for a finding on the TPM itself.

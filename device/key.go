@@ -21,12 +21,14 @@ const (
 	RoleEK         Role = "EK"         // endorsement key
 	RoleAK         Role = "AK"         // attestation key
 	RoleSRK        Role = "SRK"        // storage root key
+	RoleIDevID     Role = "IDEVID"     // initial device identity, of the TPM's maker or the device's
 	RolePersistent Role = "PERSISTENT" // any other key at a persistent handle
 	RoleDevice     Role = "DEVICE"     // the key the device shows to AWS IoT
 	RoleClaim      Role = "CLAIM"      // the fleet's provisioning claim
 	RoleCA         Role = "CA"         // a certificate authority of a chain
-	RoleSSHHost    Role = "SSH_HOST"
-	RoleFile       Role = "FILE" // found in a file that was named
+	RoleSSH        Role = "SSH"        // "SSH_HOST" in reports of keyvet 0.1
+	RoleAnchor     Role = "ANCHOR"     // firmware or image trusts it
+	RoleFile       Role = "FILE"       // found in a file that was named
 )
 
 // Key is one public key that the device relies on.
@@ -79,7 +81,12 @@ type PrivateFile struct {
 	Path string      // "tpm:0x81000100" for a key in the TPM
 	Mode fs.FileMode // that of a device for a key in the TPM
 	SPKI []byte      // DER, of the public key that belongs to the private one; other than [Key.SPKI] if they do not match
+	// Wrapped says that the file holds the key under a key of a TPM's.
+	Wrapped bool
 }
+
+// InTPM reports whether the key can be used in its TPM alone.
+func (p *PrivateFile) InTPM() bool { return p != nil && (p.Wrapped || p.Mode&fs.ModeDevice != 0) }
 
 // LargeRSA is an RSA key whose exponent does not fit in 31 bits, which
 // crypto/rsa cannot represent.
@@ -154,9 +161,14 @@ type Gap struct {
 type TPMState string
 
 const (
-	TPMOK       TPMState = "ok"
-	TPMDegraded TPMState = "degraded" // in failure mode: what it says of itself cannot be trusted
-	TPMAbsent   TPMState = "absent"
+	TPMOK            TPMState = "ok"
+	TPMDegraded      TPMState = "degraded"       // in failure mode: what it says of itself cannot be trusted
+	TPMAbsent        TPMState = "absent"         // no such device, or nothing answers
+	TPMDenied        TPMState = "denied"         // this user may not open it
+	TPMBusy          TPMState = "busy"           // another program has it
+	TPMNotStarted    TPMState = "not-started"    // no TPM2_Startup since it was reset
+	TPMWrongLocality TPMState = "wrong-locality" // it does not serve the locality of this program
+	TPMUpdating      TPMState = "updating"       // in firmware upgrade mode
 )
 
 // TPM is what a TPM says of itself.
@@ -170,7 +182,19 @@ type TPM struct {
 	// certificate in the TPM's NV. It is told, not verified: it holds no key.
 	PlatformCertificate string   `json:"platformCertificate,omitempty"`
 	State               TPMState `json:"state"`
+	// Clearing is who may clear the TPM, which ends every key in it.
+	Clearing TPMClearing `json:"-"`
 }
+
+// TPMClearing is who may clear a TPM 2.0 from the running system (TPM2_Clear,
+// TPM 2.0 Library, Part 3, section 24.6).
+type TPMClearing string
+
+const (
+	ClearingUnknown TPMClearing = ""
+	ClearingOpen    TPMClearing = "open"    // whoever can send it a command: lockoutAuth is empty
+	ClearingGuarded TPMClearing = "guarded" // who has the lockout password, or nobody
+)
 
 // Inventory is all that was found to be vetted.
 type Inventory struct {

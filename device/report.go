@@ -86,6 +86,7 @@ type Evidence struct {
 	Nonce     string        `json:"nonce,omitempty"`    // as the verifier gave it
 	// PCRValues are the values of the PCRs of the quote, in its order, end to end.
 	PCRValues     string        `json:"pcrValues,omitempty"`
+	BootLog       string        `json:"bootLog,omitempty"`       // gzip, of what the firmware measured
 	EKCertificate string        `json:"ekCertificate,omitempty"` // DER
 	EKIssuers     []string      `json:"ekIssuers,omitempty"`     // DER, those of its issuers that the TPM holds, upwards
 	DeviceKey     *CertifiedKey `json:"deviceKey,omitempty"`
@@ -97,6 +98,22 @@ type CertifiedKey struct {
 	Public    string `json:"public"`    // TPMT_PUBLIC
 	Attest    string `json:"attest"`    // TPMS_ATTEST
 	Signature string `json:"signature"` // TPMT_SIGNATURE
+}
+
+// Accepted is a finding that the operator accepts: it counts as a warning.
+type Accepted struct {
+	ReasonCode ReasonCode `json:"reasonCode"`
+	Key        string     `json:"keyId"`
+	Why        string     `json:"why"`
+	Until      string     `json:"until,omitempty"` // a date, "2027-06-30"
+}
+
+// AnchorSummary counts the keys of one source of trust anchors.
+type AnchorSummary struct {
+	Source string `json:"source"` // "apt", "uefi:db"
+	Keys   int    `json:"keys"`
+	Fail   int    `json:"fail"`
+	Gaps   int    `json:"gaps"`
 }
 
 // Report is the outcome of one self-check.
@@ -116,8 +133,14 @@ type Report struct {
 	// DEVICE means the key under test, which until the report is acknowledged
 	// is good for reporting alone.
 	Credential Role `json:"credential,omitempty"`
-	// Cut says what was left out to keep within [MaxReportBytes].
-	Cut      string    `json:"cut,omitempty"`
+	// Accepted are the findings that the operator accepts for now.
+	Accepted []Accepted `json:"accepted,omitempty"`
+	// NotLookedUp counts the keys, by algorithm, that no loaded blocklist covers.
+	NotLookedUp map[string]int `json:"notLookedUp,omitempty"`
+	// Anchors sum up the keys that firmware and image trust, by source.
+	Anchors []AnchorSummary `json:"anchors,omitempty"`
+	// Cut counts what was left out to keep within [MaxReportBytes].
+	Cut      Cuts      `json:"cut,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"` // last, so that a digest of the rest is a cut away
 
 	// Verbose keeps the findings that passed when the report is marshalled.
@@ -140,7 +163,7 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 	}
 	byKey := make(map[string][]Status)
 	for _, f := range findings {
-		byKey[f.Key] = append(byKey[f.Key], f.Status)
+		byKey[f.Key] = append(byKey[f.Key], f.Counts())
 	}
 	for _, k := range inv.Keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
@@ -186,7 +209,7 @@ func (r *Report) Verdict() Status {
 	}
 	var all []Status
 	for _, f := range r.Findings {
-		all = append(all, f.Status)
+		all = append(all, f.Counts())
 	}
 	for _, k := range r.Keys {
 		all = append(all, k.Status)
@@ -222,13 +245,16 @@ type wire struct {
 	Findings []Finding   `json:"findings"`
 	Gaps     []Gap       `json:"gaps"`
 	Verdict  Status      `json:"verdict"`
-	Cut      string      `json:"cut,omitempty"`
+	Cut      Cuts        `json:"cut,omitempty"`
 	Evidence *Evidence   `json:"evidence,omitempty"`
 }
 
-// MarshalJSON writes the report of the contract: findings that passed only if Verbose.
+// MarshalJSON writes the report of the contract: findings that passed only if
+// Verbose. A report that was read is written with all that it had.
 func (r *Report) MarshalJSON() ([]byte, error) {
-	shown := func(f Finding) bool { return f.Status != NotApplicable && (r.Verbose || f.Status != Pass) }
+	shown := func(f Finding) bool {
+		return r.read != nil || f.Status != NotApplicable && (r.Verbose || f.Status != Pass)
+	}
 	return json.Marshal(wire{
 		plain: (*plain)(r), Keys: append([]KeyReport{}, r.Keys...), Findings: append([]Finding{}, keep(r.Findings, shown)...),
 		Gaps: append([]Gap{}, r.Gaps...), Verdict: r.Verdict(), Cut: r.Cut, Evidence: r.Evidence,
@@ -250,71 +276,6 @@ func (r *Report) UnmarshalJSON(b []byte) error {
 	r.read = &readReport{verdict: w.Verdict, bytes: bytes.Clone(b)}
 	return nil
 }
-
-// Encode is the report as it goes over the wire: compact JSON of at most
-// [MaxReportBytes]. A larger report loses, in this order and only as far as
-// needed, findings that passed, the keys' SPKI (the SHA-256 stays), keys that
-// passed, findings that warned, gaps, other keys, other findings; it says so
-// in Cut. A failing finding is never left out: if those alone are too large,
-// Encode fails. What is cut does not depend on Evidence, so that a digest
-// taken before there was any stays good.
-func (r *Report) Encode() ([]byte, error) {
-	if r.read != nil {
-		return bytes.Clone(r.read.bytes), nil
-	}
-	cut := *r
-	cut.Evidence = nil
-	cut.read = &readReport{verdict: r.Verdict()} // what is cut away must not change it
-	steps := []struct {
-		what string
-		do   func()
-	}{
-		{"", func() {}},
-		{"findings that passed", func() { cut.Verbose = false }},
-		{"spki", func() {
-			cut.Keys = append([]KeyReport{}, r.Keys...)
-			for i := range cut.Keys {
-				cut.Keys[i].SPKI = ""
-			}
-		}},
-		{"keys that passed", func() { cut.Keys = keep(cut.Keys, func(k KeyReport) bool { return k.Status != Pass }) }},
-		{"findings that warned", func() { cut.Findings = keep(cut.Findings, func(f Finding) bool { return f.Status != Warn }) }},
-		{"gaps", func() { cut.Gaps = nil }},
-		{"keys that did not fail", func() { cut.Keys = keep(cut.Keys, func(k KeyReport) bool { return k.Status == Fail }) }},
-		{"findings that did not fail", func() { cut.Findings = keep(cut.Findings, func(f Finding) bool { return f.Status == Fail }) }},
-		{"keys", func() { cut.Keys = nil }},
-	}
-	for i, step := range steps {
-		step.do()
-		if i > 1 {
-			cut.Cut += ", "
-		}
-		cut.Cut += step.what
-		b, err := json.Marshal(&cut)
-		if err != nil {
-			return nil, fmt.Errorf("device: encode report: %w", err)
-		}
-		if len(b) > MaxReportBytes-evidenceReserve {
-			continue
-		}
-		if r.Evidence == nil {
-			return b, nil
-		}
-		cut.Evidence = r.Evidence
-		if b, err = json.Marshal(&cut); err == nil && len(b) > MaxReportBytes {
-			err = errors.New("evidence is too large")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("device: encode report: %w", err)
-		}
-		return b, nil
-	}
-	return nil, errors.New("device: encode report: the failing findings alone are too large")
-}
-
-// evidenceReserve is kept free for evidence, which is about 4 KB with an EK
-// certificate and 2 KB more for each of its issuers.
-const evidenceReserve = 16 << 10
 
 func keep[T any](all []T, want func(T) bool) []T {
 	var kept []T

@@ -46,17 +46,31 @@ func (s Status) Opens() bool { return s == Pass || s == Warn }
 // Worst combines statuses: Fail > Undecided > Warn > Pass. NotApplicable
 // counts for nothing, and nothing at all is Undecided.
 func Worst(all ...Status) Status {
-	weight := [...]int{Undecided: 3, NotApplicable: 0, Pass: 1, Warn: 2, Fail: 4}
 	worst, heaviest := Undecided, 0
 	for _, s := range all {
-		if s < 0 || int(s) >= len(weight) {
-			s = Undecided
-		}
-		if w := weight[s]; w > heaviest {
+		if w := weight(s); w > heaviest {
 			worst, heaviest = s, w
 		}
 	}
+	if worst < 0 || int(worst) >= len(statusNames) {
+		return Undecided
+	}
 	return worst
+}
+
+// weight is how much s counts for [Worst].
+func weight(s Status) int {
+	switch s {
+	case NotApplicable:
+		return 0
+	case Pass:
+		return 1
+	case Warn:
+		return 2
+	case Fail:
+		return 4
+	}
+	return 3 // undecided, and what is none of these
 }
 
 // Severity is how much a finding matters, in the words of AWS IoT Device Defender audits.

@@ -63,7 +63,7 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	reply, err := s.exchange(ctx, "SUBACK", p, &p.MessageID)
 	if err == nil {
 		if suback, ok := reply.(*packets.SubackPacket); !ok || suback.ReturnCodes[0] > 1 {
-			err = errors.New("the broker refused: check the policy of the client certificate")
+			err = fmt.Errorf("%w: check the policy of the client certificate", ErrDenied)
 		}
 	}
 	s.mu.Lock()

@@ -57,21 +57,14 @@ func report(t *testing.T, c *TPM, further []device.Key, attest func(digest [32]b
 		findings = append(findings, device.Finding{Check: "size", Key: k.ID, Status: device.Pass})
 	}
 	r := device.NewReport(device.Inventory{TPM: &info, Keys: keys, Gaps: gaps, ReadAt: time.Now()}, findings)
-	encoded, err := r.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest, err := device.Digest(encoded)
+	digest, err := device.Digest(r.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Evidence, err = attest(digest); err != nil {
 		t.Fatal(err)
 	}
-	if encoded, err = r.Encode(); err != nil {
-		t.Fatal(err)
-	}
-	return encoded
+	return r.Encode()
 }
 
 // statuses are the levels of a result.

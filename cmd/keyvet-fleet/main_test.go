@@ -131,9 +131,7 @@ func attest(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	r := device.NewReport(device.Inventory{TPM: &info, Keys: keys, Gaps: gaps, ReadAt: time.Now()}, findings)
 	r.ThingName = "gateway-0042"
-	encoded, err := r.Encode()
-	ts.Check(err)
-	digest, err := device.Digest(encoded)
+	digest, err := device.Digest(r.Encode())
 	ts.Check(err)
 
 	quoter, by := c, ""
@@ -153,9 +151,7 @@ func attest(ts *testscript.TestScript, _ bool, args []string) {
 	case "unrestricted":
 		ts.Check(quote(c, r.Evidence, digest, tpm2.TPMRHEndorsement, false))
 	}
-	encoded, err = r.Encode()
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[2]), encoded, 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), r.Encode(), 0o644))
 }
 
 // quote has the TPM sign the same as in the evidence, by another key.

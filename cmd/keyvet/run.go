@@ -172,8 +172,10 @@ type deviceRun struct {
 	pace        awsiot.Pace
 	aside       map[string]time.Time // ids of jobs that are not to be looked at again before
 
-	noChallenges bool   // the broker does not let this device have any
-	signed       signed // the last report with evidence
+	provisioning trouble   // of the claim's
+	listening    listening // to challenges
+	desired      time.Time // when the last check that the shadow desired began
+	signed       signed    // the last report with evidence
 }
 
 // start loads the credential in use and makes the agent with its shut gate.

@@ -117,9 +117,7 @@ func (a *Agent) vet(ctx context.Context, trigger device.Trigger) *device.Report 
 func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential string) *device.Report {
 	r := a.Vet(ctx, trigger, credential)
 	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
-	if b, err := r.Encode(); err != nil {
-		a.Log.Error("report cannot be kept", "error", err)
-	} else if err := a.Spool.Put(r.ID, fault(r), b); err != nil {
+	if err := a.Spool.Put(r.ID, fault(r), r.Encode()); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
 	return r

@@ -140,7 +140,7 @@ func samples(t *testing.T) []sample {
 	add("debian", "list fails", bare(device.RoleDevice, weakRSA.Public()), Env{Blocklist: weakList{err: errors.New("read error")}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
 
 	// size
-	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSHHost, ed),
+	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSH, ed),
 		bare(device.RoleEK, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), rsaKey(randomOdd(random(4), 8192), 65537),
 		bare(device.RoleAK, &rsa.PublicKey{N: randomOdd(random(4), 8193), E: 65537})}
 	for _, c := range []elliptic.Curve{elliptic.P384(), elliptic.P521()} {
@@ -164,7 +164,7 @@ func samples(t *testing.T) []sample {
 		{bare(device.RoleClaim, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), device.Fail, "KEYVET_P224_NOT_ACCEPTED"},
 		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "ECDSA-secp256k1"}), device.Fail, "KEYVET_SECP256K1_NOT_ACCEPTED"},
 		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
-		{bare(device.RoleSSHHost, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
+		{bare(device.RoleSSH, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
 		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "1.2.3.4"}), device.Fail, "KEYVET_ALGORITHM_NOT_ACCEPTED"},
 		{bare(device.RoleSRK, &device.OtherKey{Algorithm: "ECDSA-BN_P256"}), device.Warn, "KEYVET_ALGORITHM_UNKNOWN"},
 		{bare(device.RoleEK, nil), device.Undecided, "KEYVET_KEY_UNREADABLE"},
@@ -361,7 +361,7 @@ func samples(t *testing.T) []sample {
 	add("shared", "alone", whole, Env{Keys: []device.Key{whole, rsaKey(good2048, 3)}}, device.Pass, "")
 	add("shared", "found again in a file", whole, Env{Keys: twin(device.RoleFile)}, device.Pass, "")
 	add("shared", "found again in the TPM", whole, Env{Keys: twin(device.RolePersistent)}, device.Pass, "")
-	for _, role := range []device.Role{device.RoleClaim, device.RoleAK, device.RoleEK, device.RoleSRK, device.RoleCA, device.RoleSSHHost} {
+	for _, role := range []device.Role{device.RoleClaim, device.RoleAK, device.RoleEK, device.RoleSRK, device.RoleCA, device.RoleSSH} {
 		add("shared", string(role), whole, Env{Keys: twin(role)}, device.Fail, "KEYVET_KEY_SHARED")
 	}
 
@@ -424,6 +424,31 @@ func samples(t *testing.T) []sample {
 		{"fixed, keys not readable", infineon, Env{Advisories: advisories{fixed}, Keys: []device.Key{rsaKey(good2048, 3)}}, device.Warn, "KEYVET_FIRMWARE_KEYS_UNREAD"},
 	} {
 		all = append(all, sample{check: "firmware", name: f.name, tpm: f.tpm, env: f.env, want: f.want, code: f.code})
+	}
+
+	// lockout
+	guarded, open := *infineon, *infineon
+	guarded.Clearing, open.Clearing = device.ClearingGuarded, device.ClearingOpen
+	relied := func(p device.PrivateFile) []device.Key { return []device.Key{{Role: device.RoleDevice, Private: &p}} }
+	wrapped := relied(device.PrivateFile{Path: "key.pem", Wrapped: true})
+	for _, f := range []struct {
+		name string
+		tpm  *device.TPM
+		keys []device.Key
+		want device.Status
+		code device.ReasonCode
+	}{
+		{"no TPM", nil, wrapped, device.NotApplicable, ""},
+		{"absent", &device.TPM{State: device.TPMAbsent}, wrapped, device.NotApplicable, ""},
+		{"TPM 1.2", &device.TPM{State: device.TPMOK, Family: "1.2"}, wrapped, device.NotApplicable, ""},
+		{"not known", infineon, wrapped, device.NotApplicable, ""},
+		{"open, no device key", &open, nil, device.NotApplicable, ""},
+		{"open, key in a file", &open, relied(device.PrivateFile{Path: "key.pem", Mode: 0o600}), device.NotApplicable, ""},
+		{"open, key file of the TPM", &open, wrapped, device.Warn, "KEYVET_TPM_LOCKOUT_OPEN"},
+		{"open, key at a handle", &open, relied(device.PrivateFile{Path: "tpm:0x81000100", Mode: fs.ModeDevice}), device.Warn, "KEYVET_TPM_LOCKOUT_OPEN"},
+		{"guarded", &guarded, wrapped, device.Pass, ""},
+	} {
+		all = append(all, sample{check: "lockout", name: f.name, tpm: f.tpm, env: Env{Keys: f.keys}, want: f.want, code: f.code})
 	}
 	return all
 }
@@ -529,7 +554,7 @@ func declares(c Check, code device.ReasonCode) bool {
 }
 
 func TestCatalogue(t *testing.T) {
-	contract := []string{"roca", "debian", "firmware", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "ekcert"}
+	contract := []string{"roca", "debian", "firmware", "lockout", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "ekcert"}
 	var ids []string
 	for _, c := range All {
 		ids = append(ids, c.ID)
@@ -571,7 +596,7 @@ func TestApplies(t *testing.T) {
 		{rsaKey(big.NewInt(15), 3), "roca debian size exponent factors shared"},
 		{largeRSA(big.NewInt(15), big.NewInt(3)), "roca debian size exponent factors"},
 		{bare(device.RoleSRK, leaf.PublicKey), "debian size point"},
-		{bare(device.RoleSSHHost, ed), "size"},
+		{bare(device.RoleSSH, ed), "size"},
 		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), "size"},
 		{bare(device.RoleFile, nil), "size"},
 		{certified(device.RoleClaim, leaf), "debian size point expiry chain revoked"},

@@ -82,7 +82,7 @@ var refused = map[string]device.Reason{"Ed25519": ed25519Key, "ECDSA-P224": p224
 // TPM's hierarchies and SSH host keys may be of algorithms that it never sees.
 func shownToAWS(role device.Role) bool {
 	switch role {
-	case device.RoleEK, device.RoleAK, device.RoleSRK, device.RolePersistent, device.RoleSSHHost:
+	case device.RoleEK, device.RoleAK, device.RoleSRK, device.RolePersistent, device.RoleSSH:
 		return false
 	}
 	return true

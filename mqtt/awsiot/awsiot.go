@@ -96,10 +96,7 @@ func (c *Client) Probe(ctx context.Context) error {
 // returns nil only once AWS IoT has accepted that very update; a rejection
 // is a [*Rejected].
 func (c *Client) Publish(ctx context.Context, r *device.Report) error {
-	payload, err := r.Encode()
-	if err != nil {
-		return fmt.Errorf("awsiot: publish report: %w", err)
-	}
+	payload := r.Encode()
 	state, err := c.summary(r).reported()
 	if err != nil {
 		return fmt.Errorf("awsiot: publish report: %w", err)

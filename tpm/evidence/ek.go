@@ -74,7 +74,7 @@ func notEK(cert *x509.Certificate) string {
 // with that certificate.
 func (v *verification) listsCertificate(cert *x509.Certificate) bool {
 	sum := sha256.Sum256(cert.Raw)
-	return v.report.Cut != "" || slices.ContainsFunc(v.report.Keys, func(k device.KeyReport) bool {
+	return len(v.report.Cut) > 0 || slices.ContainsFunc(v.report.Keys, func(k device.KeyReport) bool {
 		return k.Role == device.RoleEK && k.Certificate != nil && k.Certificate.SHA256 == hex.EncodeToString(sum[:])
 	})
 }
