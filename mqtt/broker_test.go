@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 func writePEM(t *testing.T, path, kind string, der []byte) string {

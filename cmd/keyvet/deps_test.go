@@ -12,28 +12,28 @@ import (
 // denied may not be in the device binary, with the reason. A name covers what
 // is below it.
 var denied = map[string]string{
-	"github.com/google/go-tpm-tools":              "2.5 MB, and its client writes persistent handles; it belongs to the fleet's side",
-	"github.com/keyvet/keyvet/tpm/tpmtest":        "starts an emulator",
-	"github.com/keyvet/keyvet/mqtt/localiot":      "a broker",
-	"github.com/mochi-mqtt/server":                "a broker",
-	"github.com/keyvet/keyvet/cmd/keyvet-lab":     "the desk",
-	"github.com/google/go-tpm/tpm2/transport/tcp": "speaks the Microsoft simulator's protocol",
-	"github.com/rogpeppe/go-internal":             "of tests",
-	"github.com/titanous/rocacheck":               "of benchmarks",
-	"github.com/gorilla/websocket":                "paho's client brings it; 1.0 MB with net/http",
-	"net/http":                                    "paho's client brings it; 1.0 MB with WebSocket",
-	"testing":                                     "of tests",
-	"regexp":                                      "0.25 MB",
-	"text/template":                               "keeps the linker from leaving out what is unused",
-	"os/exec":                                     "the device runs no commands",
-	"plugin":                                      "the device loads no code",
-	"net/rpc":                                     "nobody calls the device",
-	"runtime/cgo":                                 "no cgo",
+	"github.com/google/go-tpm-tools":                "2.5 MB, and its client writes persistent handles; it belongs to the fleet's side",
+	"github.com/keyvet/keyvet/tpm/tpmtest":          "starts an emulator",
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot": "a broker",
+	"github.com/mochi-mqtt/server":                  "a broker",
+	"github.com/keyvet/keyvet/cmd/keyvet-lab":       "the desk",
+	"github.com/google/go-tpm/tpm2/transport/tcp":   "speaks the Microsoft simulator's protocol",
+	"github.com/rogpeppe/go-internal":               "of tests",
+	"github.com/titanous/rocacheck":                 "of benchmarks",
+	"github.com/gorilla/websocket":                  "paho's client brings it; 1.0 MB with net/http",
+	"net/http":                                      "paho's client brings it; 1.0 MB with WebSocket",
+	"testing":                                       "of tests",
+	"regexp":                                        "0.25 MB",
+	"text/template":                                 "keeps the linker from leaving out what is unused",
+	"os/exec":                                       "the device runs no commands",
+	"plugin":                                        "the device loads no code",
+	"net/rpc":                                       "nobody calls the device",
+	"runtime/cgo":                                   "no cgo",
 }
 
 // maxBinaryBytes is the budget of the stripped device binary on amd64, without
 // the built-in blocklist.
-const maxBinaryBytes = 7_200_000
+const maxBinaryBytes = 8_500_000
 
 func denies(pkg string) string {
 	for name, why := range denied {
