@@ -46,6 +46,7 @@ var tree = map[string][]string{
 	"tpm/tpmtest":                nil,
 	"mqtt":                       {"device"},
 	"mqtt/awsiot":                {"device", "mqtt"},
+	"mqtt/mqtttest":              nil,
 	"mqtt/awsiot/localiot":       nil,
 	"blocklist":                  {"device", "blocklist/debian"},
 	"blocklist/debian":           nil,
@@ -54,7 +55,7 @@ var tree = map[string][]string{
 }
 
 // testsToo may be imported by any test besides what its package may import.
-var testsToo = []string{"tpm/tpmtest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
+var testsToo = []string{"tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
 var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis"}}

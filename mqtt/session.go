@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
 	"github.com/keyvet/keyvet/device"
 )
 
