@@ -130,7 +130,6 @@ func sessions(t *testing.T) map[string][]use {
 		"ReportMetrics":   func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.ReportMetrics(ctx, awsiot.Metrics{}) },
 		"PendingJobs":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.PendingJobs(ctx); return err },
 		"DescribeJob":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.DescribeJob(ctx, job.ID); return err },
-		"StartNextJob":    func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.StartNextJob(ctx, nil); return err },
 		"UpdateJob": func(c *awsiot.Client, _ awsiot.Provisioner) error {
 			return c.UpdateJob(ctx, job, awsiot.JobFailed, details)
 		},

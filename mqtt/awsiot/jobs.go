@@ -124,21 +124,6 @@ func (c *Client) DescribeJob(ctx context.Context, id string) (*Job, error) {
 	return job, nil
 }
 
-// StartNextJob puts the next job of the queue in progress, whoever's it is:
-// where other agents share the queue, describe first and update then. It
-// returns nil without an error if there is none.
-func (c *Client) StartNextJob(ctx context.Context, details map[string]string) (*Job, error) {
-	reply, err := request(ctx, c.session, c.jobs("start-next"), withToken(withDetails(map[string]any{}, details)))
-	var job *Job
-	if err == nil {
-		job, err = c.parseJob(reply)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("awsiot: start job: %w", err)
-	}
-	return job, nil
-}
-
 // UpdateJob sets the status of a job, and its details unless there are none,
 // provided that nobody else did since job was read. On success, and where the
 // job turns out to be so already since an earlier reply was lost, it sets
@@ -205,7 +190,7 @@ func (c *Client) OnJobs(ctx context.Context, f func()) error {
 	return nil
 }
 
-// parseJob reads the reply of start-next and get; nil is no job.
+// parseJob reads the reply of get; nil is no job.
 func (c *Client) parseJob(reply []byte) (*Job, error) {
 	var doc struct {
 		Execution *struct {
