@@ -547,7 +547,7 @@ func TestALPN(t *testing.T) {
 	})
 }
 
-// A clock that stands in 2000, as a bubble's does, is told as such, and is
+// A clock that stands in 2000, as a bubble's does, is reported as such, and is
 // waited for: something may set it.
 func TestWrongClock(t *testing.T) {
 	serverKey()

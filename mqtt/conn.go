@@ -47,7 +47,7 @@ func tlsConfig(cfg *Config, endpoint string) *tls.Config {
 		ServerName:   host, // for an IP address crypto/tls sends no SNI and verifies the address
 		RootCAs:      cfg.Roots,
 		// Not Certificates: crypto/tls would leave ours out if the server's
-		// list of CAs lacked its issuer, and nobody could tell why.
+		// list of CAs lacked its issuer, and the reason would not show.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cfg.Certificate, nil },
 		VerifyConnection: func(state tls.ConnectionState) error {
 			leafOnly, err := checkPins(particular.Pins, state.VerifiedChains)
@@ -104,7 +104,7 @@ func handshakeError(err error, now time.Time) error {
 	return fmt.Errorf("%w: TLS handshake: %w", ErrUnreachable, err)
 }
 
-// isAlert tells whether err is a TLS alert from the other side, which
+// isAlert reports whether err is a TLS alert from the other side, which
 // crypto/tls gives no type of its own.
 func isAlert(err error) bool {
 	var op *net.OpError

@@ -11,10 +11,10 @@
 // with Config.Persistent outlives the connection at the broker.
 //
 // It does not reconnect: a session that is lost is closed, [Session.Done]
-// tells, and the owner dials anew by the same [Dialer]. A publication that the
-// connection broke under is told as [ErrLost], so that nobody waits for it any
-// more and nothing is sent again behind the owner's back; who has to be sure
-// keeps the message until the application's reply.
+// shows it, and the owner dials again by the same [Dialer]. A publication that the
+// connection broke under ends in [ErrLost]; nothing is sent again behind the
+// owner's back. An owner that must be sure keeps the message until the
+// application has replied.
 package mqtt
 
 import (

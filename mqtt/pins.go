@@ -16,7 +16,7 @@ func CheckPin(pin string) error {
 	return nil
 }
 
-// checkPins looks for a pinned key in the chains, leaf first, and tells whether
+// checkPins looks for a pinned key in the chains, leaf first, and reports whether
 // it is the leaf's alone. A certificate that is its own root is no mere leaf.
 func checkPins(pins []string, chains [][]*x509.Certificate) (leafOnly bool, err error) {
 	if len(pins) == 0 {

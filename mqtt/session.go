@@ -254,7 +254,7 @@ func (s *Session) keepAlive(every time.Duration) {
 	}
 }
 
-// wait tells whether d passed before the connection ended or something came.
+// wait reports whether d passed before the connection ended or something came.
 func (s *Session) wait(d time.Duration, came <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -312,7 +312,7 @@ func (s *Session) lasted() time.Duration {
 	return s.ended.Sub(s.began)
 }
 
-// left tells whether the owner ended the session, by [Session.Close].
+// left reports whether the owner ended the session, by [Session.Close].
 func (s *Session) left() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

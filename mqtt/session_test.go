@@ -177,7 +177,7 @@ func TestOneConnect(t *testing.T) {
 	})
 }
 
-// A reset may show first to who writes.
+// A reset may show first to a writer.
 func TestCutBeforeConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()

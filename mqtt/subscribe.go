@@ -115,7 +115,7 @@ func (s *Session) deliver(topic string, payload []byte) {
 	}
 }
 
-// matches tells whether a topic falls under a filter (MQTT 3.1.1, section 4.7).
+// matches reports whether a topic falls under a filter (MQTT 3.1.1, section 4.7).
 func matches(filter, topic string) bool {
 	if topic != "" && topic[0] == '$' && filter != "" && (filter[0] == '+' || filter[0] == '#') {
 		return false
@@ -190,7 +190,7 @@ func (f *filters) add(filter string) {
 	f.set[filter] = true
 }
 
-// match tells whether a topic falls under one of them.
+// match reports whether a topic falls under one of them.
 func (f *filters) match(topic string) bool {
 	if f == nil {
 		return false

@@ -29,7 +29,7 @@ type Client struct {
 	// Pace is New's own; put that of the client before in its place, and its
 	// five minutes hold across reconnections.
 	Pace *Pace
-	Log  *slog.Logger // none at first; tells what was ignored
+	Log  *slog.Logger // none at first; shows what was ignored
 
 	thing       string
 	prefix      string // "$aws/things/T/"
@@ -44,13 +44,13 @@ type Client struct {
 // a colon besides.
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
-// validName tells whether name is one that AWS IoT could have given, and so
+// validName reports whether name is one that AWS IoT could have given, and so
 // whether it is safe in a topic and as the name of a file.
 func validName(name string) bool {
 	return name != "" && len(name) <= 128 && strings.Trim(name, nameCharacters) == ""
 }
 
-// CheckThingName tells whether AWS IoT takes name for a thing (CreateThing in
+// CheckThingName reports whether AWS IoT takes name for a thing (CreateThing in
 // the API reference).
 func CheckThingName(name string) error {
 	if !validName(strings.ReplaceAll(name, ":", "_")) {

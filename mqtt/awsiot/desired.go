@@ -63,7 +63,7 @@ type desires struct {
 	last desiredCheck
 }
 
-// news tells whether a token is to be told. Messages may overtake each other;
+// news reports whether a token is to be passed on. Messages may overtake each other;
 // one whose version is not told is taken for the newest.
 func (d *desires) news(desired desiredCheck) bool {
 	d.mu.Lock()

@@ -30,7 +30,7 @@ const (
 	JobCanceled   JobStatus = "CANCELED"
 )
 
-// Ended tells whether a job in this state is over for good.
+// Ended reports whether a job in this state is over for good.
 func (s JobStatus) Ended() bool {
 	switch s {
 	case JobSucceeded, JobFailed, JobTimedOut, JobRejected, JobRemoved, JobCanceled:
