@@ -58,7 +58,7 @@ var tree = map[string][]string{
 var testsToo = []string{"tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
-var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis"}}
+var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}}
 
 func TestTree(t *testing.T) {
 	files := 0

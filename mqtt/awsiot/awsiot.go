@@ -34,7 +34,7 @@ type Client struct {
 	thing       string
 	prefix      string // "$aws/things/T/"
 	reportTopic string
-	gateOpen    atomic.Bool
+	gate        atomic.Value // string: open, shut, stuck
 
 	mu     sync.Mutex
 	logged string // the last of logOnce
@@ -107,18 +107,22 @@ func (c *Client) Publish(ctx context.Context, r *device.Report) error {
 	return c.updateShadow(ctx, state)
 }
 
-// ReportGate writes the state of the gate to the named shadow. A later Publish
-// of this client repeats it; until then it says shut.
-func (c *Client) ReportGate(ctx context.Context, open bool) error {
-	c.gateOpen.Store(open)
-	return c.updateShadow(ctx, map[string]any{"gate": gateWord(open)})
+// ReportGate writes how the gate stands, "open", "shut" or "stuck", to the named
+// shadow. A later Publish of this client repeats it; see [Client.SetGate].
+func (c *Client) ReportGate(ctx context.Context, gate string) error {
+	c.SetGate(gate)
+	return c.updateShadow(ctx, map[string]any{"gate": gate})
 }
 
-func gateWord(open bool) string {
-	if open {
-		return "open"
+// SetGate is how the gate stands for the next Publish. Before the first, the
+// shadow says "stuck", which is what nobody has said anything of.
+func (c *Client) SetGate(gate string) { c.gate.Store(gate) }
+
+func (c *Client) gateWord() string {
+	if word, ok := c.gate.Load().(string); ok {
+		return word
 	}
-	return "shut"
+	return "stuck"
 }
 
 // updateShadow waits for update/accepted with its own clientToken.
