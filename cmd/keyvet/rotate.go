@@ -25,7 +25,8 @@ const (
 	byHand       = "by hand"
 	rotatePoll   = 250 * time.Millisecond
 	rotateLimit  = 30 * time.Minute // an RSA key may take the TPM minutes, and the cloud its time
-	rotateListen = 2 * time.Minute  // for the service to begin; it looks every 30 s
+	rotateListen = 2 * time.Minute  // for the service to take the request; it looks every 30 s
+	rotateBegin  = time.Minute      // to begin, once it took it: before it connects to anything
 )
 
 func rotateCommand(ctx context.Context, s streams, args []string) int {
@@ -113,6 +114,7 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 	}
 	fmt.Fprintln(s.err, "keyvet: the service that runs was asked; it looks within half a minute")
 	began, step := time.Now(), ""
+	var taken time.Time // when the request was seen to be gone
 	t := time.NewTicker(rotatePoll)
 	defer t.Stop()
 	for {
@@ -127,7 +129,7 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 			s.fail(err)
 			return exitUndecided
 		}
-		if n := len(now.Ended); n > 0 && (len(before.Ended) == 0 || now.Ended[n-1].Time.After(before.Ended[len(before.Ended)-1].Time)) {
+		if n := len(now.Ended); n > 0 && (len(before.Ended) == 0 || !now.Ended[n-1].Time.Equal(before.Ended[len(before.Ended)-1].Time)) {
 			o := now.Ended[n-1]
 			if o.Status != rotate.Succeeded {
 				return s.tellRotated(cfg, &rotate.Error{Reason: o.Reason, Err: errors.New(o.Message)})
@@ -138,8 +140,15 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 			step = r.Step
 			s.tellStep(step, r.Back)
 		}
-		if _, err := os.Stat(cfg.requestPath()); err == nil && time.Since(began) > rotateListen {
+		_, err = os.Stat(cfg.requestPath())
+		switch {
+		case err == nil && time.Since(began) > rotateListen:
 			s.fail(errors.Join(errors.New("the service does not take the request: it is offline or busy (keyvet status)"), durable.Remove(cfg.requestPath())))
+			return exitUndecided
+		case errors.Is(err, fs.ErrNotExist) && taken.IsZero():
+			taken = time.Now()
+		case !taken.IsZero() && now.Rotation == nil && time.Since(taken) > rotateBegin:
+			s.fail(errors.New("the service took the request and began no rotation: see its log for the reason"))
 			return exitUndecided
 		}
 	}

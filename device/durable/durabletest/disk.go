@@ -351,7 +351,7 @@ func (d *Disk) digest() string {
 }
 
 // survivor copies the tree with those pending changes whose bit is in subset,
-// and tells whether there was anything to tear.
+// and reports whether there was anything to tear.
 func (d *Disk) survivor(subset int, tear func([]byte) []byte) (root *node, tore bool) {
 	entries := map[*node]map[string]*node{}
 	of := func(n *node) map[string]*node {
