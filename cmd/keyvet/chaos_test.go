@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device/gate"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -541,7 +541,6 @@ type keptReport struct {
 type kept struct {
 	Report       keptReport `json:"report"`
 	Acknowledged bool       `json:"acknowledged"`
-	GateOpen     bool       `json:"gateOpen"`
 }
 
 // look holds the device to what must be so at every moment.

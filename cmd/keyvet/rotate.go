@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/rotate"
 )
 
@@ -38,6 +40,7 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 		return s.usageError("rotate takes no arguments", "rotate")
 	}
 	cfg, err := loadConfig(*configPath)
+	s.clear(cfg, *configPath)
 	if err == nil {
 		err = cfg.readyToRun()
 	}
@@ -63,26 +66,37 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 		return exitUndecided
 	}
 	defer unlock()
-	return s.rotateHere(ctx, cfg)
+	g, release, err := newGate(cfg, "keyvet rotate")
+	if err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	defer release()
+	return s.rotateHere(ctx, cfg, g)
 }
 
 // rotateHere vets the device and, once its report is delivered, rotates.
-func (s streams) rotateHere(ctx context.Context, cfg *config) int {
+func (s streams) rotateHere(ctx context.Context, cfg *config, g *gate.Gate) int {
 	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: true, attempts: onceAttempts}
-	if err := d.start(); err != nil {
+	if err := d.start(g); err != nil {
 		s.fail(err)
 		return exitUndecided
 	}
 	d.engine.Watch = s.tellStep
-	if _, err := d.agent.Once(ctx); errors.Is(err, agent.ErrNotReady) || d.credentialErr != nil {
-		s.fail(errors.Join(err, d.credentialErr))
+	defer func() { // nobody vouches for it from here on
+		if err := d.agent.Gate.Shut(); err != nil {
+			s.fail(err)
+		}
+	}()
+	if _, o := d.agent.Once(ctx); errors.Is(o.Undelivered, agent.ErrNotReady) || d.credentialErr != nil {
+		s.fail(cmp.Or(d.credentialErr, o.Undelivered))
 		return exitUndecided
 	}
 	err := d.rotate(ctx, &agent.Work{Operation: agent.OperationRotate, ID: byHand})
-	if !d.agent.Gate.Open() && ctx.Err() == nil {
-		if _, vetErr := d.agent.Once(ctx); vetErr != nil {
-			s.fail(vetErr)
-		}
+	if d.agent.Gate.State() != gate.Open && ctx.Err() == nil {
+		r, o := d.agent.Once(ctx)
+		s.gaps(r)
+		s.outcome(o)
 	}
 	return s.tellRotated(cfg, err)
 }
