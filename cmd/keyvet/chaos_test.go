@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device/gate"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 

@@ -399,7 +399,7 @@ func (s *rotationSession) Tell(ctx context.Context, job rotate.Job, status rotat
 
 // refusal sorts the errors of AWS IoT for the engine.
 func refusal(err error) error {
-	var rejected *mqtt.Rejected
+	var rejected *awsiot.Rejected
 	switch {
 	case err == nil:
 		return nil

@@ -411,10 +411,10 @@ func (d *deviceRun) newDialer(pair tls.Certificate, clientID string, persistent 
 	if err != nil {
 		return nil, err
 	}
-	return mqtt.NewDialer(mqtt.Config{
-		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Pins: c.Pins, Persistent: persistent,
+	return awsiot.NewDialer(mqtt.Config{
+		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Persistent: persistent,
 		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
-	})
+	}, c.Pins)
 }
 
 // clientID is that of the thing.

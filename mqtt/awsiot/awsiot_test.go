@@ -18,7 +18,7 @@ import (
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 const thing = "gateway-0042"
@@ -213,11 +213,12 @@ func TestRejected(t *testing.T) {
 	}
 	defer s.Close()
 	fill := `{"state":{"desired":{"x":"` + strings.Repeat("x", 8000) + `"}}}`
-	if _, err := s.Request(t.Context(), "$aws/things/"+thing+"/shadow/name/keyvet/update", []byte(fill)); err != nil {
+	update := "$aws/things/" + thing + "/shadow/name/keyvet/update"
+	if _, err := s.Ask(t.Context(), update, []byte(fill), []string{update + "/accepted"}, func(mqtt.Message) bool { return true }); err != nil {
 		t.Fatal(err)
 	}
 	err = client.Publish(t.Context(), report(cert))
-	var rejected *mqtt.Rejected
+	var rejected *awsiot.Rejected
 	if !errors.As(err, &rejected) || rejected.Code != "413" {
 		t.Errorf("got %v", err)
 	}
