@@ -50,6 +50,14 @@ func (c *cloud) Publish(_ context.Context, r *device.Report) error {
 	return nil
 }
 
+func (c *cloud) PublishEarlier(ctx context.Context, r *device.Report) error {
+	if err := c.Publish(ctx, r); err != nil {
+		return err
+	}
+	c.got[len(c.got)-1] += " earlier"
+	return nil
+}
+
 func (c *cloud) ReportGate(_ context.Context, s gate.State) error {
 	c.got = append(c.got, "gate "+s.String())
 	return nil
@@ -257,7 +265,7 @@ func TestSpoolIsDrainedInOrder(t *testing.T) {
 		if took := time.Since(start); took != 2*time.Second {
 			t.Errorf("two reports out of the spool took %v, which is not one a second", took)
 		}
-		want := d.ids[0] + " FAIL, " + d.ids[1] + " PASS, " + d.ids[2] + " PASS, gate open"
+		want := d.ids[2] + " PASS, gate open, " + d.ids[0] + " FAIL earlier, " + d.ids[1] + " PASS earlier"
 		if got := strings.Join(online.got, ", "); got != want {
 			t.Errorf("the cloud got %s\nwant %s", got, want)
 		}
