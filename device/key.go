@@ -81,7 +81,12 @@ type PrivateFile struct {
 	Path string      // "tpm:0x81000100" for a key in the TPM
 	Mode fs.FileMode // that of a device for a key in the TPM
 	SPKI []byte      // DER, of the public key that belongs to the private one; other than [Key.SPKI] if they do not match
+	// Wrapped says that the file holds the key under a key of a TPM's.
+	Wrapped bool
 }
+
+// InTPM reports whether the key can be used in its TPM alone.
+func (p *PrivateFile) InTPM() bool { return p != nil && (p.Wrapped || p.Mode&fs.ModeDevice != 0) }
 
 // LargeRSA is an RSA key whose exponent does not fit in 31 bits, which
 // crypto/rsa cannot represent.
@@ -177,7 +182,19 @@ type TPM struct {
 	// certificate in the TPM's NV. It is told, not verified: it holds no key.
 	PlatformCertificate string   `json:"platformCertificate,omitempty"`
 	State               TPMState `json:"state"`
+	// Clearing is who may clear the TPM, which ends every key in it.
+	Clearing TPMClearing `json:"-"`
 }
+
+// TPMClearing is who may clear a TPM 2.0 from the running system (TPM2_Clear,
+// TPM 2.0 Library, Part 3, section 24.6).
+type TPMClearing string
+
+const (
+	ClearingUnknown TPMClearing = ""
+	ClearingOpen    TPMClearing = "open"    // whoever can send it a command: lockoutAuth is empty
+	ClearingGuarded TPMClearing = "guarded" // who has the lockout password, or nobody
+)
 
 // Inventory is all that was found to be vetted.
 type Inventory struct {

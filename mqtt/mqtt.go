@@ -53,6 +53,10 @@ var (
 
 	// ErrLost: the connection broke under an established session.
 	ErrLost = errors.New("connection is lost")
+
+	// ErrDenied: the broker's answer to a subscription is that it failed (MQTT
+	// 3.1.1, section 3.9.3).
+	ErrDenied = errors.New("the broker refused")
 )
 
 // The limits of AWS IoT Core (AWS IoT Core endpoints and quotas, "Message

@@ -18,8 +18,9 @@ _keyvet() {
 	run) flags="-config -once" ;;
 	status) flags="-config -json" ;;
 	rotate) flags="-config" ;;
+	version) flags="-v" ;;
 	help)
-		mapfile -t COMPREPLY < <(compgen -W "check run status rotate" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "check run status rotate version" -- "$cur")
 		return ;;
 	esac
 	case $cur in

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvet/keyvet/tpm/link"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -50,13 +51,13 @@ func benchmarkInventory(b *testing.B, prepare func(*TPM)) {
 	}
 	bare := func() time.Duration {
 		start := time.Now()
-		conn, err := dial(s.Address(), DefaultTimeout)
+		l, err := link.Open(s.Address(), DefaultTimeout)
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer conn.Close()
+		defer l.Close()
 		for _, command := range commands {
-			if _, err := roundTrip(conn, command); err != nil {
+			if _, err := l.Send(command); err != nil {
 				b.Fatal(err)
 			}
 		}

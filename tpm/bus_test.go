@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/link"
 	"github.com/keyvet/keyvet/tpm/tis"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -21,6 +23,14 @@ var buses = map[string]func(*tpmtest.Chip, tis.Options) (*tis.Chip, error){
 	"i2c": func(c *tpmtest.Chip, o tis.Options) (*tis.Chip, error) {
 		return tis.NewI2C(c.I2C(), tpmtest.I2CAddress, o)
 	},
+}
+
+// headerLen is that of commands and responses, in bytes.
+const headerLen = 10
+
+// over is the TPM behind a connection.
+func over(conn io.ReadWriteCloser, timeout time.Duration) *TPM {
+	return &TPM{address: "test", link: link.New("test", conn, timeout), timeout: timeout}
 }
 
 // onBus is the TPM at address behind a chip on a bus. Call it in a bubble of
@@ -36,7 +46,7 @@ func onBus(address, bus string, faults tpmtest.Faults) (t *TPM, chip *tpmtest.Ch
 		hangUp()
 		return nil, chip, nil, err
 	}
-	t = &TPM{address: bus, timeout: DefaultTimeout, conn: &busChip{chip: driver}}
+	t = over(link.OverBus(driver), DefaultTimeout)
 	return t, chip, func() { t.Close(); hangUp() }, nil
 }
 
@@ -207,7 +217,7 @@ func TestRandomFaults(t *testing.T) {
 			outcomes["not opened"]++
 			return
 		}
-		c := &TPM{address: bus, timeout: DefaultTimeout, conn: &busChip{chip: driver}}
+		c := over(link.OverBus(driver), DefaultTimeout)
 		defer c.Close()
 		start := time.Now()
 		info, keys, gaps := c.Inventory()

@@ -183,12 +183,16 @@ func (inv *inventory) readRange(what string, first, last uint32) []*certificate 
 // empty authorization only if it is exempt from that, else by the owner's,
 // which always is.
 func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
-	public, name, err := t.publicOfNV(index)
+	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(t)
 	if err != nil {
 		return nil, fmt.Errorf("tpm: read public area of NV index: %w", explain(err))
 	}
+	public, err := rsp.NVPublic.Contents()
+	if err != nil {
+		return nil, fmt.Errorf("tpm: read public area of NV index: %w", err)
+	}
 	a := public.Attributes
-	nv := tpm2.NamedHandle{Handle: index, Name: name}
+	nv := tpm2.NamedHandle{Handle: index, Name: rsp.NVName}
 	auth := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
 	switch {
 	case !a.Written:

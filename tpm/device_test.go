@@ -1,13 +1,11 @@
 package tpm
 
 import (
-	"bytes"
 	"crypto"
 	"encoding/binary"
-	"errors"
 	"io"
-	"os"
-	"syscall"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,70 +15,6 @@ import (
 	"github.com/keyvet/keyvet/tpm/evidence"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
-
-// blockingFile is a file that blocks, as that of a TPM does, and the other end of it.
-func blockingFile(t *testing.T) (device, chip *os.File) {
-	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	device, chip = os.NewFile(uintptr(fds[0]), "device"), os.NewFile(uintptr(fds[1]), "chip")
-	t.Cleanup(func() { device.Close(); chip.Close() })
-	return device, chip
-}
-
-func TestBlockingFile(t *testing.T) {
-	device, chip := blockingFile(t)
-	if err := device.SetDeadline(time.Now()); err == nil {
-		t.Fatal("the file takes deadlines: it is not as a device is")
-	}
-	go func() {
-		command := make([]byte, maxFrame)
-		n, _ := chip.Read(command)
-		binary.BigEndian.PutUint32(command[6:], 0) // success
-		chip.Write(command[:n])
-	}()
-	c := &TPM{address: "device", timeout: time.Minute, conn: device}
-	command := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 1, 2, 3, 4}
-	response, err := c.Send(command)
-	if want := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0, 0, 3, 4}; err != nil || !bytes.Equal(response, want) {
-		t.Errorf("%x, %v", response, err)
-	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := c.Send(command); err == nil {
-		t.Error("a closed TPM answered")
-	}
-}
-
-// A read that nothing can interrupt is left behind.
-func TestBlockingFileTimeout(t *testing.T) {
-	device, chip := blockingFile(t)
-	c := &TPM{address: "device", timeout: 20 * time.Millisecond, conn: device}
-	command := []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 1, 2}
-	if _, err := c.Send(command); !errors.Is(err, ErrTimeout) {
-		t.Errorf("%v", err)
-	}
-	if _, err := chip.Write(command); err != nil { // the late answer
-		t.Fatal(err)
-	}
-	if _, err := c.Send(command); !errors.Is(err, ErrTimeout) {
-		t.Errorf("%v", err)
-	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestCommandBounds(t *testing.T) {
-	for _, n := range []int{0, 9, 4097} {
-		if _, err := roundTrip(&transcript{}, make([]byte, n)); err == nil {
-			t.Errorf("a command of %d bytes was sent", n)
-		}
-	}
-}
 
 // transcript answers each command with the next response of a recording.
 type transcript struct {
@@ -120,12 +54,23 @@ func (r *recorder) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// recorded is the TPM at an address and a recording of what it answers.
+func recorded(t testing.TB, address string) (*TPM, *recorder) {
+	t.Helper()
+	conn, err := net.Dial("unix", strings.TrimPrefix(address, "unix:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{ReadWriteCloser: conn}
+	c := over(r, DefaultTimeout)
+	t.Cleanup(func() { c.Close() })
+	return c, r
+}
+
 // FuzzInventory has a TPM answer anything, from a recording of a real inventory on.
 func FuzzInventory(f *testing.F) {
 	for _, opts := range []tpmtest.Options{{}, {TPM12: true}} {
-		c := connect(f, tpmtest.Run(f, opts).Address())
-		r := &recorder{ReadWriteCloser: c.conn}
-		c.conn = r
+		c, r := recorded(f, tpmtest.Run(f, opts).Address())
 		_, keys, gaps := c.Inventory()
 		if _, err := c.Quote([32]byte{}); (err == nil) == opts.TPM12 || len(keys) == 0 || len(gaps) != 0 {
 			f.Fatalf("%v %v %v", keys, gaps, err)
@@ -134,7 +79,7 @@ func FuzzInventory(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c := &TPM{address: "fuzz", timeout: time.Minute, conn: &transcript{responses: b}}
+		c := over(&transcript{responses: b}, time.Minute)
 		info, keys, gaps := c.Inventory()
 		if info.State == "" || len(keys)+len(gaps) == 0 {
 			t.Fatalf("%+v, no keys and no gaps", info)
@@ -151,7 +96,7 @@ func FuzzInventory(f *testing.F) {
 // FuzzKeys has a TPM answer anything while it makes keys, certifies one and
 // answers challenges, from recordings of these on.
 func FuzzKeys(f *testing.F) {
-	c := connect(f, tpmtest.Run(f, tpmtest.Options{}).Address())
+	c, r := recorded(f, tpmtest.Run(f, tpmtest.Options{}).Address())
 	_, keys, _ := c.Inventory()
 	quoted, err := c.Quote([32]byte{})
 	if err != nil {
@@ -191,17 +136,15 @@ func FuzzKeys(f *testing.F) {
 			})
 		})
 	})
-	socket := c.conn
 	for i, use := range uses {
-		recorded := &recorder{ReadWriteCloser: socket}
-		c.conn = recorded
+		r.responses = nil
 		if err := use(c); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(byte(i), recorded.responses)
+		f.Add(byte(i), r.responses)
 	}
 	f.Fuzz(func(t *testing.T, which byte, b []byte) {
 		// Too short a time to be asked to repeat a command.
-		_ = uses[int(which)%len(uses)](&TPM{address: "fuzz", timeout: 9 * time.Millisecond, conn: &transcript{responses: b}})
+		_ = uses[int(which)%len(uses)](over(&transcript{responses: b}, 9*time.Millisecond))
 	})
 }

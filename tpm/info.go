@@ -22,7 +22,7 @@ func (t *TPM) Info() (device.TPM, error) {
 	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
 	// In failure mode TPM2_GetCapability still answers, so another command,
 	// which needs no authorization and changes nothing, has to ask.
-	switch err := t.readClock(); {
+	switch _, err := (tpm2.ReadClock{}).Execute(t); {
 	case errors.Is(err, tpm2.TPMRCFailure):
 		return info, nil
 	case isTPM12(err):
@@ -126,15 +126,15 @@ func (t *TPM) handles(first, last uint32) ([]tpm2.TPMHandle, error) {
 func (t *TPM) capability(what tpm2.TPMCap, first uint32, add func(*tpm2.TPMUCapabilities) (last uint32, err error)) error {
 	const maxParts = 64
 	for range maxParts {
-		data, more, err := t.getCapability(what, first, 128)
+		rsp, err := tpm2.GetCapability{Capability: what, Property: first, PropertyCount: 128}.Execute(t)
 		if err != nil {
 			return fmt.Errorf("tpm: get capability %v: %w", what, err)
 		}
-		last, err := add(&data.Data)
+		last, err := add(&rsp.CapabilityData.Data)
 		if err != nil {
 			return fmt.Errorf("tpm: get capability %v: %w", what, err)
 		}
-		if !more || last == 0 {
+		if !rsp.MoreData || last == 0 {
 			return nil
 		}
 		if last < first {

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/ekcert"
@@ -41,7 +41,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 		return t.inventory12(info)
 	}
 	inv := inventory{t: t}
-	inv.addStates()
+	info.Clearing = inv.addStates()
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
@@ -310,10 +310,7 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 	if t.is12.Load() {
 		return fmt.Errorf("tpm: create primary key %s: %w", p.name, errTPM12)
 	}
-	creator := &creator{t: t, timeout: t.timeout, area: &p.area}
-	if p.area.Type == tpm2.TPMAlgRSA {
-		creator.timeout = max(t.timeout, rsaCreation)
-	}
+	creator := &creator{t: t, link: t.forCreation(&p.area), area: &p.area}
 	defer func() {
 		if flushErr := creator.flush(); err == nil && flushErr != nil {
 			err = fmt.Errorf("%s: %w", p.id, flushErr)
@@ -333,19 +330,20 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 // object's handle from the response itself, so that it can be flushed even if
 // the rest of the response makes no sense.
 type creator struct {
-	t       *TPM
-	timeout time.Duration
-	area    *tpm2.TPMTPublic // of the object, or its template
-	handle  tpm2.TPMHandle   // 0 if nothing was loaded
+	t      *TPM
+	link   transport.TPM
+	area   *tpm2.TPMTPublic // of the object, or its template
+	handle tpm2.TPMHandle   // 0 if nothing was loaded
 }
 
 func (c *creator) Send(command []byte) ([]byte, error) {
-	response, err := c.t.send(command, c.timeout)
+	response, err := c.link.Send(command)
 	if err != nil {
 		c.t.leave(c.area) // whether the TPM carried it out is not known
 	}
-	if err == nil && len(response) >= headerLen+4 && binary.BigEndian.Uint32(response[6:]) == 0 {
-		c.handle = tpm2.TPMHandle(binary.BigEndian.Uint32(response[headerLen:]))
+	const header = 10
+	if err == nil && len(response) >= header+4 && binary.BigEndian.Uint32(response[6:]) == 0 {
+		c.handle = tpm2.TPMHandle(binary.BigEndian.Uint32(response[header:]))
 	}
 	return response, err
 }

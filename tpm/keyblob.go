@@ -6,10 +6,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"time"
 
 	keyfile "github.com/foxboron/go-tpm-keyfiles"
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 )
 
 // KeyBlob is a key pair as it lies in a file: the public area, and the private
@@ -154,13 +154,9 @@ func (t *TPM) createKey(template tpm2.TPMTPublic) (*KeyBlob, error) {
 	if len(handles) > 0 {
 		parent = srkHandle
 	}
-	patience := patient{t, t.timeout}
-	if template.Type == tpm2.TPMAlgRSA {
-		patience.timeout = max(t.timeout, rsaCreation)
-	}
 	var rsp *tpm2.CreateResponse
 	err = t.withParent(parent, func(h tpm2.AuthHandle) (err error) {
-		rsp, err = tpm2.Create{ParentHandle: h, InPublic: tpm2.New2B(template)}.Execute(patience)
+		rsp, err = tpm2.Create{ParentHandle: h, InPublic: tpm2.New2B(template)}.Execute(t.forCreation(&template))
 		return explainCreation(err)
 	})
 	if err != nil {
@@ -188,13 +184,13 @@ func ofCreation(err error) error {
 	return err
 }
 
-// patient is the transport of a command that may take longer than others.
-type patient struct {
-	t       *TPM
-	timeout time.Duration
+// forCreation is the transport of the command that makes a key by a template.
+func (t *TPM) forCreation(template *tpm2.TPMTPublic) transport.TPM {
+	if template.Type == tpm2.TPMAlgRSA {
+		return t.link.Within(max(t.timeout, rsaCreation))
+	}
+	return t.link
 }
-
-func (p patient) Send(command []byte) ([]byte, error) { return p.t.send(command, p.timeout) }
 
 // withParent has the parent of a key blob for as long as use runs.
 func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error) error {
@@ -216,7 +212,15 @@ func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error)
 
 // with has the key in the TPM for as long as use runs.
 func (b *KeyBlob) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
-	return t.withLoaded(b.file, b.area, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error { return use(emptyAuth(h), b.area) })
+	used := false
+	err := t.withLoaded(b.file, b.area, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error {
+		used = true
+		return use(emptyAuth(h), b.area)
+	})
+	if err != nil && !used {
+		return t.gone(err)
+	}
+	return err
 }
 
 // ErrNotLoadable: the TPM refuses the key of a blob itself, and always will.
@@ -226,7 +230,7 @@ var ErrNotLoadable = errors.New("the TPM cannot load it: it is of another TPM or
 // parent is out of it again by then, so that there is room for two such keys.
 // Whatever happens, the key is flushed afterwards, unless the connection broke.
 func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(key tpm2.NamedHandle, parent tpm2.TPM2BName) error) (err error) {
-	creator := &creator{t: t, timeout: t.timeout, area: area}
+	creator := &creator{t: t, link: t.link, area: area}
 	defer func() {
 		if flushErr := creator.flush(); err == nil {
 			err = flushErr
@@ -283,6 +287,15 @@ func isPersistent(h tpm2.TPMHandle) bool { return h >= firstPersistent && h <= l
 
 func withoutPassword(h tpm2.TPMHandle, name tpm2.TPM2BName) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: h, Name: name, Auth: tpm2.PasswordAuth(nil)}
+}
+
+// publicOf reads the public area of an object, and the name that goes with it.
+func (t *TPM) publicOf(h tpm2.TPMHandle) (public tpm2.TPM2BPublic, name tpm2.TPM2BName, err error) {
+	rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(t)
+	if err != nil {
+		return public, name, err
+	}
+	return rsp.OutPublic, rsp.Name, nil
 }
 
 // readPublic reads the public area of what is at a persistent handle.

@@ -19,9 +19,7 @@ var leftovers = struct {
 // leave notes a key, by its public area or by its template, if the connection
 // broke.
 func (t *TPM) leave(area *tpm2.TPMTPublic) {
-	t.mu.Lock()
-	broken := t.broken != nil
-	t.mu.Unlock()
+	broken := t.link.Broken()
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	known := func(other *tpm2.TPMTPublic) bool { return sameTemplate(other, area) }

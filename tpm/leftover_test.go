@@ -18,7 +18,7 @@ func testAssumeLeftovers(t *testing.T, by *way) {
 	foreign := tpm2.RSASRKTemplate
 	foreign.ObjectAttributes.NoDA = false
 	for _, template := range []tpm2.TPMTPublic{storageRootKey.area, attestationKey.area, foreign} {
-		if _, err := (tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)}).Execute(patient{killed, rsaCreation}); err != nil {
+		if _, err := (tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)}).Execute(killed.link.Within(rsaCreation)); err != nil {
 			t.Fatal(err)
 		}
 	}

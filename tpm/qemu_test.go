@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/keyvet/keyvet/tpm/link"
 	"github.com/keyvet/keyvet/tpm/tis"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -240,7 +241,7 @@ func TestQEMU(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &TPM{address: "qemu", timeout: DefaultTimeout, conn: &busChip{chip: chip}}
+		c := over(link.OverBus(chip), DefaultTimeout)
 		defer c.Close()
 		if got := inventoryText(c.Inventory()); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -124,11 +124,11 @@ var banks = map[string]tpm2.TPMAlgID{"sha256": tpm2.TPMAlgSHA256, "sha384": tpm2
 // HasBank tells whether the TPM has PCRs in the bank of that name (TPM_CAP_PCRS,
 // Part 3, section 30.2).
 func (t *TPM) HasBank(name string) (bool, error) {
-	data, _, err := t.getCapability(tpm2.TPMCapPCRs, 0, 1)
+	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(t)
 	if err != nil {
 		return false, fmt.Errorf("tpm: get PCR banks: %w", explain(err))
 	}
-	assigned, err := data.Data.AssignedPCR()
+	assigned, err := rsp.CapabilityData.Data.AssignedPCR()
 	if err != nil {
 		return false, fmt.Errorf("tpm: get PCR banks: %w", err)
 	}
@@ -200,15 +200,16 @@ func (t *TPM) readPCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
 	const most = 8 // digests of one answer (Part 2, TPML_DIGEST)
 	var values []byte
 	for part := range slices.Chunk(pcrs, most) {
-		digests, err := t.pcrRead(selection(bank, part))
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, part)}.Execute(t)
 		if err != nil {
 			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
 		}
+		digests := rsp.PCRValues.Digests
 		if n := len(digests); n != 0 && n != len(part) {
 			return nil, fmt.Errorf("tpm: read PCRs: %d instead of %d", n, len(part))
 		}
 		for _, d := range digests {
-			values = append(values, d...)
+			values = append(values, d.Buffer...)
 		}
 	}
 	return values, nil

@@ -88,19 +88,39 @@ func (k persistentKey) String() string { return fmt.Sprintf("the key at %#08x", 
 func (k persistentKey) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
 	h, area, err := t.readPublic(k.handle)
 	if err != nil {
-		return err
+		return t.gone(err)
 	}
 	found, _, err := publicKey(area)
 	if err != nil {
 		return err
 	}
 	if same, ok := found.(interface{ Equal(crypto.PublicKey) bool }); !ok || !same.Equal(k.public) {
-		return errors.New("another key is there than the one expected")
+		return fmt.Errorf("%w: another key is there than the one expected", ErrGone)
 	}
 	if err := maySign(area); err != nil {
 		return err
 	}
 	return use(h, area)
+}
+
+// gone wraps ErrGone around the error of a key that the TPM does not find at its
+// handle, or refuses to load, unless one of its hierarchies is disabled, which
+// hides keys until the TPM is reset.
+func (t *TPM) gone(err error) error {
+	if errors.Is(err, ErrNotLoadable) {
+		return fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	if !errors.Is(err, tpm2.TPMRCHandle) {
+		return err
+	}
+	s, stateErr := t.readState()
+	switch {
+	case stateErr != nil:
+		return fmt.Errorf("%w (why is not known: %w)", err, stateErr)
+	case !s.owner || !s.endorsement:
+		return fmt.Errorf("a hierarchy is disabled until the TPM is reset: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrGone, err)
 }
 
 // maySign tells why a key cannot sign what it is given.
@@ -119,11 +139,18 @@ func maySign(area *tpm2.TPMTPublic) error {
 // Public is an *rsa.PublicKey or an *ecdsa.PublicKey.
 func (s *Signer) Public() crypto.PublicKey { return s.public }
 
+// ErrGone is wrapped by the error of a [Signer] whose private key this TPM does
+// not have: it never had it, was cleared since, or the key was removed or
+// replaced. A TPM that is busy, absent or switched off in part is another error:
+// the key may be there all the same.
+var ErrGone = errors.New("the private key is not in this TPM")
+
 // SelfTest has the key sign once in each way that TLS asks for, and gives the
 // schemes whose signatures verified, best first; they belong into
 // SupportedSignatureAlgorithms of [tls.Certificate]. It must come before the
 // first use. TLS 1.3 takes no PKCS#1 v1.5: an RSA key that fails with PSS is
-// for TLS 1.2 alone. Once all passed, later calls do not ask the TPM again.
+// for TLS 1.2 alone. Once all passed, later calls do not ask the TPM again. The
+// error wraps ErrGone, ErrAbsent or ErrTimeout where that is why.
 func (s *Signer) SelfTest() ([]tls.SignatureScheme, error) {
 	s.mu.Lock()
 	schemes := s.schemes
@@ -137,7 +164,7 @@ func (s *Signer) SelfTest() ([]tls.SignatureScheme, error) {
 		h.Write([]byte("keyvet self-test"))
 		if _, err := s.Sign(rand.Reader, h.Sum(nil), w.opts); err != nil {
 			failed = err
-			if errors.Is(err, ErrAbsent) || errors.Is(err, ErrTimeout) {
+			if errors.Is(err, ErrAbsent) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrGone) {
 				break
 			}
 			continue

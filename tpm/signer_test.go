@@ -656,20 +656,18 @@ func FuzzSign(f *testing.F) {
 		}
 	}
 	for i, r := range requests {
-		c := connect(f, emulator.Address())
-		recorded := &recorder{ReadWriteCloser: c.conn}
-		c.conn = recorded
+		c, recording := recorded(f, emulator.Address())
 		signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts)
 		if err != nil || verify(r.signer.public, digest[:], r.opts, signature) != nil {
 			f.Fatal(err)
 		}
 		c.Close()
-		f.Add(byte(i), recorded.responses)
+		f.Add(byte(i), recording.responses)
 	}
 	f.Fuzz(func(t *testing.T, which byte, b []byte) {
 		r := requests[int(which)%len(requests)]
 		// Too short a time to be asked to repeat a command.
-		c := &TPM{address: "fuzz", timeout: 9 * time.Millisecond, conn: &transcript{responses: b}}
+		c := over(&transcript{responses: b}, 9*time.Millisecond)
 		if signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts); err == nil {
 			verify(r.signer.public, digest[:], r.opts, signature)
 		}
@@ -701,5 +699,98 @@ func BenchmarkSignP256(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A key that is gone, or was never there, is told apart from a TPM that does not
+// give it now.
+func TestGone(t *testing.T) { byEveryWay(t, testGone) }
+
+func testGone(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	other := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	c := connect(t, emulator.Address())
+	blob, err := c.CreateKey("ecdsa-p256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	persistSigning := func(handle tpm2.TPMHandle) *ecdsa.PublicKey {
+		t.Helper()
+		key, listed := loadKey(t, c, true)
+		named := tpm2.NamedHandle{Handle: key.Handle, Name: key.Name}
+		if _, err := (tpm2.EvictControl{Auth: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}, ObjectHandle: &named, PersistentHandle: handle}).Execute(c); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (tpm2.FlushContext{FlushHandle: key.Handle}).Execute(c); err != nil {
+			t.Fatal(err)
+		}
+		return listed.Public.(*ecdsa.PublicKey)
+	}
+	public := persistSigning(0x81000100)
+	c.Close()
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	test := func(name, address string, gone bool) {
+		t.Helper()
+		opts := Options{Timeout: time.Second}
+		byBlob, err := NewSigner(address, opts, blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byHandle, err := NewPersistentSigner(address, opts, 0x81000100, public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, s := range map[string]*Signer{"blob": byBlob, "handle": byHandle} {
+			if _, err := s.SelfTest(); err == nil || errors.Is(err, ErrGone) != gone {
+				t.Errorf("%s, by %s: %v", name, what, err)
+			}
+		}
+	}
+	replaced, err := NewPersistentSigner(emulator.Address(), Options{}, 0x81000100, stranger.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replaced.SelfTest(); !errors.Is(err, ErrGone) {
+		t.Errorf("another key at the handle: %v", err)
+	}
+	test("another TPM", other.Address(), true)
+	test("no TPM", "unix:"+filepath.Join(t.TempDir(), "absent"), false)
+
+	c = connect(t, emulator.Address())
+	switchOff(t, c, uint32(tpm2.TPMRHOwner))
+	c.Close()
+	test("hierarchy disabled", emulator.Address(), false)
+
+	reset := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	c = connect(t, reset.Address())
+	made, err := c.CreateKey("ecdsa-p256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSigner(reset.Address(), Options{}, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const clear = 0x126
+	command(t, c, clear, uint32(tpm2.TPMRHLockout))
+	c.Close()
+	if _, err := s.SelfTest(); !errors.Is(err, ErrGone) {
+		t.Errorf("cleared: %v", err)
+	}
+	busy := by.proxy(t, reset, func(command, response []byte) []byte {
+		if bytes.HasPrefix(command[6:], []byte{0, 0, 1, 0x57}) { // TPM2_Load
+			return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x09, 0x22} // TPM_RC_RETRY
+		}
+		return response
+	})
+	if s, err = NewSigner(busy.Address(), Options{Timeout: 100 * time.Millisecond}, made); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.SelfTest(); err == nil || errors.Is(err, ErrGone) {
+		t.Errorf("busy: %v", err)
 	}
 }

@@ -37,13 +37,14 @@ func (t *TPM) readState() (state, error) {
 	}, nil
 }
 
-// addStates tells as gaps what of the TPM's state keeps things from being read.
-// Lockout is a minor one: it keeps keys from being used, not from being read.
-func (inv *inventory) addStates() {
+// addStates adds as gaps what of the TPM's state keeps things from being read.
+// Lockout is a minor one: it keeps keys from being used, not from being read. It
+// returns who may clear the TPM.
+func (inv *inventory) addStates() device.TPMClearing {
 	s, err := inv.t.readState()
 	if err != nil {
 		inv.gap("tpm: state", err)
-		return
+		return device.ClearingUnknown
 	}
 	if !s.owner {
 		inv.gap("tpm: owner hierarchy", disabled("keys and NV indices"))
@@ -61,6 +62,10 @@ func (inv *inventory) addStates() {
 		}
 		inv.gaps = append(inv.gaps, device.Gap{What: "tpm: lockout", Why: why + "its lockout password clears it (tpm2_dictionarylockout -c)", Minor: true})
 	}
+	if s.lockoutAuth || s.noClear {
+		return device.ClearingGuarded
+	}
+	return device.ClearingOpen
 }
 
 func disabled(what string) error {

@@ -2,14 +2,14 @@ package tpm
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
+	"encoding/binary"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/keyvet/keyvet/tpm/tis"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
@@ -31,45 +31,96 @@ func byEveryWay(t *testing.T, test func(t *testing.T, by *way)) {
 type way struct {
 	bus     string // or ""
 	started map[tpmtest.Options]int
+	fronts  []*front
 }
 
-// modelledBuses are those with a model of a chip, by their addresses.
-var modelledBuses = struct {
-	sync.Mutex
-	at map[string]*modelledBus
-}{at: make(map[string]*modelledBus)}
-
-type modelledBus struct {
-	way    *way
-	socket string          // behind the chip
-	chips  []*tpmtest.Chip // one for each time that it was opened
-}
-
-// to is the address of a TPM that listens at a socket.
-func (w *way) to(socket string) string {
+// to is the address of a TPM that listens at a socket: that of a front before a
+// chip on the bus, which is before the socket.
+func (w *way) to(t *testing.T, socket string) string {
+	t.Helper()
 	if w.bus == "" {
 		return socket
 	}
-	modelledBuses.Lock()
-	defer modelledBuses.Unlock()
-	format := map[string]string{"spi": "spi:/dev/spidev%d.0", "i2c": "i2c:/dev/i2c-%d"}[w.bus]
-	address := fmt.Sprintf(format, 1000+len(modelledBuses.at)) // no machine has so many
-	modelledBuses.at[address] = &modelledBus{way: w, socket: socket}
-	return address
+	f := &front{way: w, socket: socket}
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.serving.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			f.serving.Go(func() { f.serve(client) })
+		}
+	})
+	w.fronts = append(w.fronts, f)
+	t.Cleanup(func() {
+		listener.Close()
+		f.serving.Wait()
+	})
+	return "unix:" + path
+}
+
+// front carries commands from clients over a bus to a model of a chip.
+type front struct {
+	way     *way
+	socket  string // behind the chip
+	serving sync.WaitGroup
+
+	mu    sync.Mutex
+	chips []*tpmtest.Chip // one for each client
+}
+
+func (f *front) serve(client net.Conn) {
+	defer client.Close()
+	answer, hangUp, err := tpmtest.Dial(f.socket)
+	if err != nil {
+		return
+	}
+	defer hangUp()
+	model := tpmtest.NewChip(answer, tpmtest.Faults{Prompt: true})
+	f.mu.Lock()
+	f.chips = append(f.chips, model)
+	f.mu.Unlock()
+	chip, err := buses[f.way.bus](model, tis.Options{})
+	if err != nil {
+		return
+	}
+	defer chip.Close()
+	for {
+		command := make([]byte, 10, 4096)
+		if _, err := io.ReadFull(client, command); err != nil {
+			return
+		}
+		command = command[:min(int(binary.BigEndian.Uint32(command[2:])), cap(command))]
+		if _, err := io.ReadFull(client, command[10:]); err != nil {
+			return
+		}
+		response, err := chip.Send(command)
+		if err != nil {
+			return
+		}
+		if _, err := client.Write(response); err != nil {
+			return
+		}
+	}
 }
 
 // check tells whether the chips were used, and as they may be.
 func (w *way) check(t *testing.T) {
-	modelledBuses.Lock()
-	defer modelledBuses.Unlock()
 	used := w.bus == ""
-	for address, b := range modelledBuses.at {
-		for _, c := range b.chips {
-			used = used || b.way == w
-			if v := c.Violations(); b.way == w && len(v) != 0 {
-				t.Errorf("%s: violations: %q", address, v)
+	for _, f := range w.fronts {
+		f.mu.Lock()
+		for _, c := range f.chips {
+			used = true
+			if v := c.Violations(); len(v) != 0 {
+				t.Errorf("%s: violations: %q", w.bus, v)
 			}
 		}
+		f.mu.Unlock()
 	}
 	if !used {
 		t.Errorf("no chip on a %s bus was used", w.bus)
@@ -92,7 +143,7 @@ func (w *way) run(t *testing.T, opts tpmtest.Options) machine {
 	copied := opts
 	copied.CopyOf = manufactured(t, opts, w.started[opts])
 	s := tpmtest.Run(t, copied)
-	return machine{s, w.to(s.Address())}
+	return machine{s, w.to(t, s.Address())}
 }
 
 // proxied is a proxy, and the address by which the test gets at it.
@@ -112,7 +163,7 @@ func (w *way) proxy(t *testing.T, m machine, rewrite tpmtest.Rewrite) proxied {
 		socket = m.SWTPM.Address()
 	}
 	p := tpmtest.RunProxy(t, socket, rewrite)
-	return proxied{p, w.to(p.Address())}
+	return proxied{p, w.to(t, p.Address())}
 }
 
 // made are the TPMs that those of byEveryWay are copies of, in a directory
@@ -163,35 +214,4 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(made.dir)
 	}
 	os.Exit(code)
-}
-
-// modelled is a chip that is a model before a TPM's socket.
-type modelled struct {
-	*tis.Chip
-	hangUp func() error
-}
-
-func (m modelled) Close() error { return errors.Join(m.hangUp(), m.Chip.Close()) }
-
-func init() {
-	open := openChip
-	openChip = func(address string, timeout time.Duration) (chip, error) {
-		modelledBuses.Lock()
-		defer modelledBuses.Unlock()
-		b, ok := modelledBuses.at[address]
-		if !ok {
-			return open(address, timeout)
-		}
-		answer, hangUp, err := tpmtest.Dial(b.socket)
-		if err != nil {
-			return nil, err
-		}
-		model := tpmtest.NewChip(answer, tpmtest.Faults{Prompt: true})
-		b.chips = append(b.chips, model)
-		c, err := buses[b.way.bus](model, tis.Options{Timeout: timeout})
-		if err != nil {
-			return nil, errors.Join(err, hangUp())
-		}
-		return modelled{c, hangUp}, nil
-	}
 }

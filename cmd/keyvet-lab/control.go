@@ -31,8 +31,8 @@ type None struct{}
 
 // Thing is a thing of the registry.
 type Thing struct {
-	Name         string
-	Certificates []localiot.Certificate
+	Name         string                 `json:"name"`
+	Certificates []localiot.Certificate `json:"certificates"`
 }
 
 // Things are all things.

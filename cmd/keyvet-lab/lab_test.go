@@ -165,7 +165,7 @@ func TestRemote(t *testing.T) {
 		{args: "job create -id five -document - gw", stdin: `{`, status: 1, says: "JSON"},
 		{args: "job create -document /nowhere gw", status: 1, says: "/nowhere"},
 		{args: "job create gw", says: "job-"},
-		{args: "job create", status: 2, says: "takes an argument"},
+		{args: "job create", status: 2, says: "job create needs THING"},
 		{args: "job list", says: "QUEUED"},
 		{args: "job cancel one"},
 		{args: "job cancel -force none", status: 1, says: "none"},
@@ -186,8 +186,11 @@ func TestRemote(t *testing.T) {
 		{args: "things -dir /nowhere", status: 1, says: "is keyvet-lab up?"},
 		{args: "things x", status: 2, says: "x"},
 		{args: "things -dir=", status: 1, says: "KEYVET_LAB"},
-		{args: "job", status: 2, says: "unknown command"},
+		{args: "job", status: 2, says: "needs a second word"},
 		{args: "job drop", status: 2, says: "unknown command"},
+		{args: "job list -json", says: `"job": "one"`},
+		{args: "things -json", says: `"name": "other"`},
+		{args: "fault list -json", says: "["},
 	} {
 		var out strings.Builder
 		if status := command(t.Context(), strings.Fields(tt.args), strings.NewReader(tt.stdin), &out, &out); status != tt.status || !strings.Contains(out.String(), tt.says) {
@@ -288,9 +291,10 @@ func TestCommandLine(t *testing.T) {
 		{nil, 2, "usage:"},
 		{[]string{"help"}, 0, "usage:"},
 		{[]string{"dmo"}, 2, "unknown command"},
-		{[]string{"demo", "x"}, 2, "takes no argument"},
+		{[]string{"demo", "x"}, 2, "takes no arguments"},
+		{[]string{"--version"}, 0, "keyvet-lab "},
 		{[]string{"up", "-addr", "nowhere"}, 1, "host:port"},
-		{[]string{"help"}, 0, "deactivated-at-use"},
+		{[]string{"help", "fault", "set"}, 0, "deactivated-at-use"},
 		{[]string{"demo", "-x"}, 2, "-x"},
 		{[]string{"demo", "-keyvet", "/nowhere/keyvet"}, 1, "-keyvet"},
 	} {

@@ -4,136 +4,88 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
+	"slices"
 	"strings"
-	"syscall"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/mqtt/localiot"
 )
 
-const usage = `keyvet-lab runs keyvet without a board and without an AWS account.
+// Set by the linker: -X main.version=… -X main.commit=….
+var (
+	version = "0.1.0-dev"
+	commit  = ""
+)
 
-usage:
-  keyvet-lab demo [-keyvet PROGRAM]
-        a healthy device, three bad ones and a new one, each with a TPM of its
-        own, against a local AWS IoT endpoint; a job replaces a weak key, another
-        fails and is undone; ends by itself and leaves nothing behind
-  keyvet-lab up [-dir DIR] [-thing NAME] [-claim] [-addr HOST:PORT] [-quotas] [-jitr]
-        one healthy device: TPM emulator, endpoint, certificate and keyvet.toml
-        in DIR (default: a temporary directory), until Ctrl-C
-          -claim   the device has no certificate, but a claim to provision by
-          -addr    listen there, for a board on the desk (default: on loopback)
-          -quotas  one CONNECT a second per client id, 100 messages a second
-          -jitr    register unknown certificates of the CA as they first connect
+var program = &cli.Program{
+	Name:    "keyvet-lab",
+	About:   "keyvet-lab runs keyvet without a board and without an AWS account.",
+	Version: version, Commit: commit,
+	Notes: `The commands after "up" are for another terminal while it is up, with
+KEYVET_LAB=DIR or -dir DIR. The lab needs swtpm (Debian: swtpm, swtpm-tools).
 
-while it is up, in another terminal with KEYVET_LAB=DIR or -dir DIR:
-  keyvet-lab things
-        the things, and their certificates
-  keyvet-lab job create [-id ID] [-operation NAME] [-document FILE] [-string] [-retries N] THING ...
-        queue a job: keyvet.check, keyvet.rotate, or the document in FILE ("-" is standard input)
-  keyvet-lab job list
-  keyvet-lab job cancel [-force] ID
-        -force: in progress, too
-  keyvet-lab fault set [-times N] FAULT ...
-        misbehave in these ways and no other, until they have struck N times
-  keyvet-lab fault list
-  keyvet-lab fault clear
-  keyvet-lab shadow [-name NAME] [-update JSON] THING
-        print a shadow, of the name keyvet, or update it first
-  keyvet-lab check THING
-        ask for a check by the shadow
+exit status: 0 as promised, 1 not as promised, 2 wrong usage`,
+	Examples: []string{
+		"keyvet-lab job create -operation keyvet.rotate lab-device",
+		"keyvet-lab fault set -times 2 throttle",
+		"keyvet-lab fault set slow=2s drop-accepted",
+		`keyvet-lab shadow -update '{"state":{"desired":{"check":"7"}}}' lab-device`,
+	},
+	Commands: slices.Concat([]cli.Command{
+		{
+			Name: "demo", Short: "good and bad devices, two rotations and a first contact",
+			Long: `Runs a healthy device, three bad ones and a new one, each with a TPM of its own,
+against a local AWS IoT endpoint. A job replaces a weak key; another fails and is
+rolled back. It ends by itself and leaves nothing behind.`,
+			New: func(f *flag.FlagSet) cli.Action {
+				keyvet := f.String("keyvet", "keyvet", "run this `PROGRAM` (default keyvet, by PATH)")
+				return action(func(ctx context.Context, s cli.IO, _ []string) error { return demo(ctx, *keyvet, s.Out) })
+			},
+		},
+		{
+			Name: "up", Short: "one device, its TPM and an AWS IoT endpoint, until Ctrl-C",
+			Long: `One healthy device: TPM emulator, endpoint, certificate and keyvet.toml in DIR
+(default: a temporary directory), until Ctrl-C.`,
+			New: func(f *flag.FlagSet) cli.Action {
+				var opts upOptions
+				f.StringVar(&opts.dir, "dir", "", "keep everything in `DIR`; up again there is the same device")
+				f.StringVar(&opts.thing, "thing", "lab-device", "`NAME` of the thing (default lab-device)")
+				f.StringVar(&opts.addr, "addr", "", "listen on `HOST:PORT`, for a board on the desk (default: on loopback)")
+				f.BoolVar(&opts.claim, "claim", false, "the device has no certificate, but a claim to provision itself by")
+				f.BoolVar(&opts.quotas, "quotas", false, "one CONNECT a second per client id, 100 messages a second")
+				f.BoolVar(&opts.jitr, "jitr", false, "register unknown certificates of the CA as they first connect")
+				return action(func(ctx context.Context, s cli.IO, _ []string) error { return up(ctx, opts, s.Out) })
+			},
+		},
+	}, remote),
+	Values: map[string][]string{"operation": {"keyvet.check", "keyvet.rotate"}},
+}
 
-faults:
-%s
-examples:
-  keyvet-lab job create -operation keyvet.rotate lab-device
-  keyvet-lab fault set -times 2 throttle
-  keyvet-lab fault set slow=2s drop-accepted
-  keyvet-lab shadow -update '{"state":{"desired":{"check":"7"}}}' lab-device
-
-It needs swtpm (Debian: swtpm, swtpm-tools).
-`
-
-// usageText is usage with the faults that there are.
-func usageText() string {
-	var faults strings.Builder
+// faults is what help says of the faults that there are.
+func faults() string {
+	var b strings.Builder
 	for line := range strings.Lines(localiot.DescribeFaults()) {
-		faults.WriteString("  " + line)
+		b.WriteString("  " + line)
 	}
-	return fmt.Sprintf(usage, &faults)
+	return b.String()
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { cli.Main(program) }
 
-// action is one command: what it does with its arguments, and how many there
-// may be; most < 0 is any number.
-type action struct {
-	least, most int
-	do          func(args []string) error
-}
-
-// command carries out one command line and returns its exit status: 0 as
-// promised, 1 not as promised, 2 wrong usage.
-func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		fmt.Fprint(stderr, usageText())
-		return 2
-	}
-	name, rest := args[0], args[1:]
-	if (name == "job" || name == "fault") && len(rest) > 0 {
-		name, rest = name+" "+rest[0], rest[1:]
-	}
-	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.Usage = func() { fmt.Fprint(stderr, usageText()) }
-	var a action
-	switch name {
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, usageText())
-		return 0
-	case "demo":
-		program := fs.String("keyvet", "keyvet", "")
-		a.do = func([]string) error { return demo(ctx, *program, stdout) }
-	case "up":
-		var opts upOptions
-		fs.StringVar(&opts.dir, "dir", "", "")
-		fs.StringVar(&opts.thing, "thing", "lab-device", "")
-		fs.StringVar(&opts.addr, "addr", "", "")
-		fs.BoolVar(&opts.claim, "claim", false, "")
-		fs.BoolVar(&opts.quotas, "quotas", false, "")
-		fs.BoolVar(&opts.jitr, "jitr", false, "")
-		a.do = func([]string) error { return up(ctx, opts, stdout) }
-	default:
-		var known bool
-		if a, known = remote(name, fs, stdin, stdout); !known {
-			fmt.Fprintf(stderr, "keyvet-lab: unknown command %q\n%s", name, usageText())
-			return 2
+// action has the exit status say whether all went as promised.
+func action(do func(ctx context.Context, s cli.IO, args []string) error) cli.Action {
+	return func(ctx context.Context, s cli.IO, args []string) int {
+		if err := do(ctx, s, args); err != nil {
+			s.Fail(err)
+			return cli.Fail
 		}
+		return cli.Pass
 	}
-	switch err := fs.Parse(rest); {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
-	case fs.NArg() < a.least:
-		fmt.Fprintf(stderr, "keyvet-lab: %s takes an argument; see keyvet-lab help\n", name)
-		return 2
-	case a.most >= 0 && fs.NArg() > a.most:
-		fmt.Fprintf(stderr, "keyvet-lab: %s takes no argument %q\n", name, fs.Arg(a.most))
-		return 2
-	}
-	if err := a.do(fs.Args()); err != nil {
-		fmt.Fprintf(stderr, "keyvet-lab: %v\n", err)
-		return 1
-	}
-	return 0
+}
+
+// command carries out one command line and returns its exit status.
+func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return program.Run(ctx, cli.IO{In: stdin, Out: stdout, Err: stderr}, args)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,24 +13,38 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/mqtt/localiot"
 )
 
 // maxDocument bounds what is read of a job document; the endpoint takes less.
 const maxDocument = 1 << 20
 
-// remote is a command to the lab that is up.
-func remote(name string, fs *flag.FlagSet, stdin io.Reader, out io.Writer) (a action, known bool) {
-	dir := fs.String("dir", os.Getenv("KEYVET_LAB"), "")
-	ask := func(method string, args, answer any) error { return ask(*dir, method, args, answer) }
-	switch name {
-	case "things":
-		a.do = func([]string) error {
+// lab is the lab that is up, by the directory that it was given.
+type lab struct{ dir *string }
+
+func (l lab) ask(method string, args, answer any) error { return ask(*l.dir, method, args, answer) }
+
+// remoteCommand is a command to the lab that is up.
+func remoteCommand(c cli.Command, build func(f *flag.FlagSet, l lab) func(s cli.IO, args []string) error) cli.Command {
+	c.New = func(f *flag.FlagSet) cli.Action {
+		l := lab{f.String("dir", os.Getenv("KEYVET_LAB"), "the `DIR` of the lab that is up (default: KEYVET_LAB)")}
+		do := build(f, l)
+		return action(func(_ context.Context, s cli.IO, args []string) error { return do(s, args) })
+	}
+	return c
+}
+
+// remote are the commands to the lab that is up.
+var remote = []cli.Command{
+	remoteCommand(cli.Command{Name: "things", Short: "the things, and their certificates"}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		asJSON := jsonFlag(f)
+		return func(s cli.IO, _ []string) error {
 			var things []Thing
-			if err := ask("Things", None{}, &things); err != nil {
+			if err := l.ask("Things", None{}, &things); err != nil {
 				return err
 			}
-			return table(out, "THING\tCERTIFICATE\tSTATUS\tSINCE", things, func(row func(...string)) {
+			return table(s.Out, *asJSON, "THING\tCERTIFICATE\tSTATUS\tSINCE", things, func(row func(...string)) {
 				for _, t := range things {
 					if len(t.Certificates) == 0 {
 						row(t.Name, "", "", "")
@@ -40,90 +55,116 @@ func remote(name string, fs *flag.FlagSet, stdin io.Reader, out io.Writer) (a ac
 				}
 			})
 		}
-	case "job create":
-		id := fs.String("id", "job-"+time.Now().UTC().Format("20060102-150405"), "")
-		operation := fs.String("operation", "keyvet.check", "")
-		document := fs.String("document", "", "")
-		asString := fs.Bool("string", false, "")
-		retries := fs.Int("retries", 0, "")
-		a = action{1, -1, func(things []string) error {
+	}),
+	remoteCommand(cli.Command{
+		Name: "job create", Args: "THING ...", Short: "queue a job", Least: 1, Most: -1,
+		Long: "Queues a job for each THING: keyvet.check, another operation, or a document.",
+	}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		id := f.String("id", "job-"+time.Now().UTC().Format("20060102-150405"), "`ID` of the job (default: the time)")
+		operation := f.String("operation", "keyvet.check", "`NAME` of the operation (default keyvet.check)")
+		document := f.String("document", "", "send the document in `FILE`; \"-\" is standard input")
+		asString := f.Bool("string", false, "send the document as a string")
+		retries := f.Int("retries", 0, "try a failed execution `N` times again")
+		return func(s cli.IO, things []string) error {
 			j := localiot.Job{ID: *id, Things: things, DocumentAsString: *asString, Retries: *retries}
 			var err error
-			if j.Document, err = readDocument(*document, *operation, stdin); err != nil {
+			if j.Document, err = readDocument(*document, *operation, s.In); err != nil {
 				return err
 			}
-			if err := ask("CreateJob", j, &None{}); err != nil {
+			if err := l.ask("CreateJob", j, &None{}); err != nil {
 				return err
 			}
-			fmt.Fprintln(out, *id)
-			return nil
-		}}
-	case "job list":
-		a.do = func([]string) error {
+			_, err = fmt.Fprintln(s.Out, *id)
+			return err
+		}
+	}),
+	remoteCommand(cli.Command{Name: "job list", Short: "the jobs, and how far they are"}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		asJSON := jsonFlag(f)
+		return func(s cli.IO, _ []string) error {
 			var all []localiot.Execution
-			if err := ask("Executions", None{}, &all); err != nil {
+			if err := l.ask("Executions", None{}, &all); err != nil {
 				return err
 			}
-			return table(out, "JOB\tTHING\tSTATUS\tVERSION\tEXECUTION\tCHANGED\tDETAILS", all, func(row func(...string)) {
+			return table(s.Out, *asJSON, "JOB\tTHING\tSTATUS\tVERSION\tEXECUTION\tCHANGED\tDETAILS", all, func(row func(...string)) {
 				for _, e := range all {
 					row(e.Job, e.Thing, e.Status, fmt.Sprint(e.Version), fmt.Sprint(e.Number), e.UpdatedAt.Format(time.DateTime), details(e.StatusDetails))
 				}
 			})
 		}
-	case "job cancel":
-		force := fs.Bool("force", false, "")
-		a = action{1, 1, func(args []string) error { return ask("CancelJob", Cancel{args[0], *force}, &None{}) }}
-	case "fault set":
-		times := fs.Int("times", 0, "")
-		a = action{1, -1, func(args []string) error {
+	}),
+	remoteCommand(cli.Command{Name: "job cancel", Args: "ID", Short: "cancel a job", Least: 1, Most: 1}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		force := f.Bool("force", false, "also where it is in progress")
+		return func(_ cli.IO, args []string) error { return l.ask("CancelJob", Cancel{args[0], *force}, &None{}) }
+	}),
+	remoteCommand(cli.Command{
+		Name: "fault set", Args: "FAULT ...", Short: "let the endpoint misbehave", Least: 1, Most: -1,
+		Long: "The endpoint misbehaves in these ways and no other.", Notes: "faults:\n" + faults(),
+	}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		times := f.Int("times", 0, "until they have struck `N` times")
+		return func(_ cli.IO, args []string) error {
 			f := localiot.Faults{Times: *times}
 			for _, fault := range args {
 				if err := f.Set(fault); err != nil {
-					return fmt.Errorf("%w; keyvet-lab help lists them", err)
+					return fmt.Errorf("%w; keyvet-lab help fault set lists them", err)
 				}
 			}
-			return ask("SetFaults", f, &None{})
-		}}
-	case "fault clear":
-		a.do = func([]string) error { return ask("SetFaults", localiot.Faults{}, &None{}) }
-	case "fault list":
-		a.do = func([]string) error {
+			return l.ask("SetFaults", f, &None{})
+		}
+	}),
+	remoteCommand(cli.Command{Name: "fault clear", Short: "let it behave again"}, func(_ *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		return func(cli.IO, []string) error { return l.ask("SetFaults", localiot.Faults{}, &None{}) }
+	}),
+	remoteCommand(cli.Command{Name: "fault list", Short: "the faults that are set"}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		asJSON := jsonFlag(f)
+		return func(s cli.IO, _ []string) error {
 			var f localiot.Faults
-			if err := ask("Faults", None{}, &f); err != nil {
+			if err := l.ask("Faults", None{}, &f); err != nil {
 				return err
 			}
+			if *asJSON {
+				return printJSON(s.Out, append([]string{}, f.Names()...))
+			}
 			for _, name := range f.Names() {
-				fmt.Fprintln(out, name)
+				fmt.Fprintln(s.Out, name)
 			}
 			return nil
 		}
-	case "shadow":
-		shadow := fs.String("name", "keyvet", "")
-		update := fs.String("update", "", "")
-		a = action{1, 1, func(args []string) error {
+	}),
+	remoteCommand(cli.Command{Name: "shadow", Args: "THING", Short: "print a shadow, or update it first", Least: 1, Most: 1}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		name := f.String("name", "keyvet", "`NAME` of the shadow (default keyvet)")
+		update := f.String("update", "", "update it with this `JSON` first")
+		return func(s cli.IO, args []string) error {
 			var state []byte
-			if err := ask("Shadow", Shadow{args[0], *shadow, []byte(*update)}, &state); err != nil {
+			if err := l.ask("Shadow", Shadow{args[0], *name, []byte(*update)}, &state); err != nil {
 				return err
 			}
 			if len(state) == 0 {
-				return fmt.Errorf("%s has no shadow of the name %q", args[0], *shadow)
+				return fmt.Errorf("%s has no shadow of the name %q", args[0], *name)
 			}
-			fmt.Fprintf(out, "%s\n", state)
-			return nil
-		}}
-	case "check":
-		a = action{1, 1, func(args []string) error {
+			_, err := fmt.Fprintf(s.Out, "%s\n", state)
+			return err
+		}
+	}),
+	remoteCommand(cli.Command{Name: "check", Args: "THING", Short: "ask for a check, by the shadow", Least: 1, Most: 1}, func(_ *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		return func(s cli.IO, args []string) error {
 			var token string
-			if err := ask("Check", args[0], &token); err != nil {
+			if err := l.ask("Check", args[0], &token); err != nil {
 				return err
 			}
-			fmt.Fprintln(out, token)
-			return nil
-		}}
-	default:
-		return action{}, false
-	}
-	return a, true
+			_, err := fmt.Fprintln(s.Out, token)
+			return err
+		}
+	}),
+}
+
+func jsonFlag(f *flag.FlagSet) *bool {
+	return f.Bool("json", false, "one JSON document on standard output")
+}
+
+func printJSON(out io.Writer, v any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 // readDocument is the document in a file, or the one of an operation of keyvet's.
@@ -151,8 +192,12 @@ func details(m map[string]string) string {
 	return strings.Join(list, " ")
 }
 
-// table prints rows under a head, or nothing where there is nothing.
-func table[T any](out io.Writer, head string, of []T, rows func(row func(cells ...string))) error {
+// table prints rows under a head, or nothing where there is nothing; or what they
+// are of, as JSON.
+func table[T any](out io.Writer, asJSON bool, head string, of []T, rows func(row func(cells ...string))) error {
+	if asJSON {
+		return printJSON(out, append([]T{}, of...))
+	}
 	if len(of) == 0 {
 		return nil
 	}

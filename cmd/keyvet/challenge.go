@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/evidence"
@@ -22,14 +25,51 @@ type answered struct {
 	err error
 }
 
-// onChallenges has the device answer challenges, if it has a TPM. A policy that
-// does not allow them is told once: AWS IoT may cut the session for it, and that
-// must not keep reports back.
-func (c *cloud) onChallenges(ctx context.Context) error {
-	if c.run.cfg.TPM.Address == "" || c.run.noChallenges {
+// hearChallenges has the device answer challenges, if it has a TPM and the
+// policy allows it.
+func (c *cloud) hearChallenges(ctx context.Context) error {
+	if c.run.cfg.TPM.Address == "" || c.challenged {
 		return nil
 	}
-	err := c.OnChallenge(ctx, func(ctx context.Context, asked awsiot.Challenge) (awsiot.ChallengeAnswer, error) {
+	began := time.Now()
+	if wait := c.run.listening.wait(began); wait > 0 {
+		c.wakeAt(began.Add(wait))
+		return nil
+	}
+	select {
+	case <-c.session.Done():
+		return nil // which says nothing of challenges
+	default:
+	}
+	err := c.onChallenges(ctx)
+	c.challenged = err == nil
+	c.run.listening.learn(time.Now(), outcomeOf(err, time.Since(began)))
+	if wait := c.run.listening.wait(time.Now()); wait > 0 {
+		return fmt.Errorf("challenges to the TPM are not answered for %s: does the policy allow keyvet/THING/challenge? %w", wait.Round(time.Hour), err)
+	}
+	if err != nil {
+		return fmt.Errorf("challenges to the TPM are not answered yet: %w", err)
+	}
+	return nil
+}
+
+// outcomeOf sorts the error of a subscription that took so long. AWS IoT ends the
+// session at once where the policy does not allow one.
+func outcomeOf(err error, took time.Duration) subscription {
+	switch {
+	case err == nil:
+		return subscribed
+	case errors.Is(err, mqtt.ErrDenied):
+		return subscriptionRefused
+	case errors.Is(err, mqtt.ErrLost) && took < stepTimeout:
+		return subscriptionCut
+	}
+	return subscriptionFailed
+}
+
+// onChallenges subscribes to challenges, each of which waits for the loop.
+func (c *cloud) onChallenges(ctx context.Context) error {
+	return c.OnChallenge(ctx, func(ctx context.Context, asked awsiot.Challenge) (awsiot.ChallengeAnswer, error) {
 		done := make(chan answered, 1)
 		select {
 		case c.challenges <- challenge{asked, done}:
@@ -44,11 +84,6 @@ func (c *cloud) onChallenges(ctx context.Context) error {
 			return awsiot.ChallengeAnswer{}, errors.New("the device is busy: ask again")
 		}
 	})
-	if err != nil {
-		c.run.noChallenges = true
-		return fmt.Errorf("challenges to the TPM are not answered: does the policy allow keyvet/THING/challenge? %w", err)
-	}
-	return nil
 }
 
 // nextChallenge is the challenge that waits, if there is one.
@@ -57,7 +92,7 @@ func (c *cloud) nextChallenge() *agent.Work {
 	case asked := <-c.challenges:
 		return &agent.Work{Operation: agent.OperationChallenge, ID: asked.ID, Do: func(context.Context) error {
 			a, err := c.run.answer(asked.Challenge)
-			asked.answered <- answered{a, err}
+			asked.answered <- answered{a, c.run.forOthers(err)}
 			if err != nil { // which is the answer: nothing waits to be tried again
 				c.run.log.Warn("challenge", "id", asked.ID, "error", err)
 			}
@@ -66,6 +101,22 @@ func (c *cloud) nextChallenge() *agent.Work {
 	default:
 		return nil
 	}
+}
+
+// forOthers is an error as the fleet may read it: without the device's paths and
+// addresses, which the log has.
+func (d *deviceRun) forOthers(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.ReplaceAll(err.Error(), d.cfg.TPM.Address, "the TPM")
+	words := strings.Fields(text)
+	for i, word := range words {
+		if strings.Contains(word, "/") {
+			words[i] = "…"
+		}
+	}
+	return errors.New(strings.Join(words, " "))
 }
 
 // answer has the TPM answer a challenge of the fleet's, and sign the last
@@ -95,6 +146,6 @@ func (d *deviceRun) answer(c awsiot.Challenge) (a awsiot.ChallengeAnswer, err er
 		request.DeviceKey = nil
 		a.Evidence, err = t.Attest(request)
 	}
-	a.ReportID = d.signed.id
+	a.ReportID, a.ReportAge = d.signed.id, int64(d.signed.age()/time.Second)
 	return a, err
 }

@@ -29,6 +29,7 @@ type cloud struct {
 	wakes time.Time   // when
 
 	challenges chan challenge // capacity 1
+	challenged bool           // they are heard, or never will be in this session
 
 	mu     sync.Mutex
 	tokens []string // of desired checks that are not carried out yet
@@ -46,7 +47,6 @@ func newCloud(run *deviceRun, client *awsiot.Client, session *mqtt.Session) *clo
 	c.unheard = []func(context.Context) error{
 		func(ctx context.Context) error { return c.OnJobs(ctx, c.wake) },
 		func(ctx context.Context) error { return c.OnDesiredCheck(ctx, c.desire) },
-		c.onChallenges,
 	}
 	return c
 }
@@ -105,7 +105,7 @@ func (c *cloud) listen(ctx context.Context) error {
 		errs = append(errs, err)
 		return err == nil
 	})
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.hearChallenges(ctx))...)
 }
 
 func (c *cloud) wake() {
@@ -127,28 +127,37 @@ func (c *cloud) desire(token string) {
 	c.wake()
 }
 
-// nextCheck is a check for the newest token.
+// nextCheck is a check for the newest token, once shadow.min_interval has passed
+// since the last one began.
 func (c *cloud) nextCheck() *agent.Work {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.tokens) == 0 {
 		return nil
 	}
+	least := c.run.cfg.Shadow.MinInterval.Duration
+	if next := c.run.desired.Add(least); !c.run.desired.IsZero() && time.Now().Before(next) {
+		c.wakeAt(next)
+		return nil
+	}
 	token := c.tokens[len(c.tokens)-1]
 	return &agent.Work{Operation: agent.OperationCheck, ID: token, Answer: func(ctx context.Context, o agent.Outcome, _ map[string]string) error {
 		if o == agent.InProgress {
+			c.run.desired = time.Now() // in a process, whose clock nobody sets back
 			return nil
 		}
-		c.mu.Lock()
-		for i, t := range c.tokens {
-			if t == token {
-				c.tokens = c.tokens[i+1:]
-				break
-			}
-		}
-		c.mu.Unlock()
+		c.checked(token)
 		return c.AcknowledgeCheck(ctx, token)
 	}}
+}
+
+// checked drops a token that was carried out, and those before it.
+func (c *cloud) checked(token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.tokens, token); i >= 0 {
+		c.tokens = c.tokens[i+1:]
+	}
 }
 
 // asidePause is how long a job stays aside that could not be read or answered.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -137,6 +138,13 @@ func (d *deviceRun) deviceKey() *tpm.Signer {
 type signed struct {
 	id     string
 	digest [sha256.Size]byte
+	at     time.Time
+}
+
+// age is how old the report is: by the clock, which may have been set back since,
+// or by the time that the machine was awake.
+func (s signed) age() time.Duration {
+	return max(0, time.Since(s.at), time.Since(s.at.Round(0)))
 }
 
 // attest has the TPM sign a report: with the device's key certified, else
@@ -169,6 +177,6 @@ func (d *deviceRun) attestWith(t *tpm.TPM, r *device.Report, key *tpm.Signer) er
 	if r.Evidence, err = t.Attest(tpm.AttestRequest{Digest: digest, Bank: p.bank, PCRs: p.indices, DeviceKey: key}); err != nil {
 		return err
 	}
-	d.signed = signed{r.ID, digest}
+	d.signed = signed{r.ID, digest, time.Now()}
 	return nil
 }

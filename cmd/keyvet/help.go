@@ -7,7 +7,7 @@ usage:
   keyvet run    [-config F] [-once]
   keyvet status [-config F] [-json]
   keyvet rotate [-config F]
-  keyvet version
+  keyvet version [-v]
   keyvet help   [COMMAND]
 
   check    tests keys here and now; changes nothing, needs no network
@@ -81,5 +81,12 @@ in the spool, and a rotation under way. It reads files only.
   -json       one JSON document on standard output
 
 exit status: 0 told, 2 wrong usage or configuration, 3 the state cannot be read
+`,
+	"version": `usage: keyvet version [-v]
+
+Shows the version, the commit and the platform.
+
+  -v          also the time before which a clock cannot be right, which is that
+              of the commit
 `,
 }

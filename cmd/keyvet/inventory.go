@@ -72,7 +72,7 @@ func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Repor
 	}
 	r := device.NewReport(inv, findings)
 	done()
-	r.Trigger, r.Agent = trigger, device.Agent{Version: version, Commit: commitHash()}
+	r.Trigger, r.Agent = trigger, device.Agent{Version: version, Commit: commit}
 	if len(lists) > 0 {
 		info := lists.Info()
 		r.Blocklist = &info

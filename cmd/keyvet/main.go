@@ -11,10 +11,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -65,11 +65,7 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	case "rotate":
 		return rotateCommand(ctx, s, args)
 	case "version", "-version", "--version":
-		if len(args) > 0 {
-			return s.usageError("version takes no arguments", "version")
-		}
-		fmt.Fprintln(stdout, versionLine())
-		return exitPass
+		return versionCommand(s, args)
 	case "help", "-h", "-help", "--help":
 		return helpCommand(s, args)
 	}
@@ -124,26 +120,29 @@ func (s streams) parse(fs *flag.FlagSet, args []string) (rest []string, status i
 	}
 }
 
-func versionLine() string {
-	line := "keyvet " + version
-	if c := commitHash(); c != "" {
-		line += " (" + c + ")"
+func versionCommand(s streams, args []string) int {
+	fs := flag.NewFlagSet("version", flag.ContinueOnError)
+	verbose := fs.Bool("v", false, "")
+	rest, status, ok := s.parse(fs, args)
+	if !ok {
+		return status
 	}
-	return fmt.Sprintf("%s %s %s/%s", line, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if len(rest) > 0 {
+		return s.usageError("version takes no arguments", "version")
+	}
+	fmt.Fprintln(s.out, versionLine())
+	if *verbose {
+		fmt.Fprintln(s.out, "clock floor", device.ClockFloor().Format(time.RFC3339))
+	}
+	return exitPass
 }
 
-func commitHash() string {
+func versionLine() string {
+	line := "keyvet " + version
 	if commit != "" {
-		return commit
+		line += " (" + commit + ")"
 	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	return ""
+	return fmt.Sprintf("%s %s %s/%s", line, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // exitStatus is the exit status that a verdict asks for.

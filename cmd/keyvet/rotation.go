@@ -17,8 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/check"
@@ -82,11 +80,33 @@ func (d *deviceRun) prepare(ctx context.Context) (changed bool, err error) {
 	if d.cfg.Provision.ClaimCertificate == "" || !errors.Is(current, identity.ErrNone) || !errors.Is(d.credentialErr, fs.ErrNotExist) {
 		return false, nil
 	}
+	if again := d.provisioning.again; time.Now().Before(again) {
+		return false, notReady{fmt.Errorf("provisioning by claim failed and is tried again at %s: %w", again.Format(time.RFC3339), d.provisioning.err)}
+	}
 	_, err = d.named().Run(ctx, rotate.Request{Trigger: device.TriggerFirstBoot, Key: d.cfg.Rotate.Key, From: rotate.Claim})
+	if ended := new(rotate.Error); errors.As(err, &ended) { // each time it takes a key and perhaps a certificate
+		d.provisioning.failed(time.Now(), err)
+	}
 	if err != nil {
 		return false, notReady{fmt.Errorf("provisioning by claim: %w", err)}
 	}
 	return false, nil
+}
+
+// trouble is what failed over and over, and is to be tried again ever more seldom.
+type trouble struct {
+	times int
+	err   error
+	again time.Time // not before
+}
+
+// failed is one more failure; the first two are tried again at once.
+func (t *trouble) failed(now time.Time, err error) {
+	t.times++
+	t.err = err
+	if n := t.times - 3; n >= 0 {
+		t.again = now.Add(min(time.Minute<<min(n, 10), 6*time.Hour))
+	}
 }
 
 // rotate carries out a rotation that the cloud, the operator or the certificate's
@@ -217,7 +237,7 @@ func (d deviceKeys) Destroy(context.Context, []byte) error { return nil }
 
 // keyGone marks an error after which this TPM will never have the key again.
 func keyGone(err error) error {
-	if errors.Is(err, tpm.ErrNotLoadable) || errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, tpm.ErrGone) || errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", rotate.ErrKeyGone, err)
 	}
 	return err

@@ -172,8 +172,10 @@ type deviceRun struct {
 	pace        awsiot.Pace
 	aside       map[string]time.Time // ids of jobs that are not to be looked at again before
 
-	noChallenges bool   // the broker does not let this device have any
-	signed       signed // the last report with evidence
+	provisioning trouble   // of the claim's
+	listening    listening // to challenges
+	desired      time.Time // when the last check that the shadow desired began
+	signed       signed    // the last report with evidence
 }
 
 // start loads the credential in use and makes the agent with its shut gate.
@@ -240,7 +242,7 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger, id string) 
 		d.log.Error("journal of rotations", "error", err)
 		r.Gaps = append(r.Gaps, device.Gap{What: "rotation journal", Why: err.Error(), Minor: true})
 	}
-	if mqtt.ClockBehind(r.Time) {
+	if device.ClockBehind(r.Time) {
 		d.log.Warn("the clock is behind: it shows a time before this program was made; certificates cannot be judged until it is set", "time", r.Time)
 	}
 	if t == nil || inv.TPM.State != device.TPMOK {

@@ -425,6 +425,31 @@ func samples(t *testing.T) []sample {
 	} {
 		all = append(all, sample{check: "firmware", name: f.name, tpm: f.tpm, env: f.env, want: f.want, code: f.code})
 	}
+
+	// lockout
+	guarded, open := *infineon, *infineon
+	guarded.Clearing, open.Clearing = device.ClearingGuarded, device.ClearingOpen
+	relied := func(p device.PrivateFile) []device.Key { return []device.Key{{Role: device.RoleDevice, Private: &p}} }
+	wrapped := relied(device.PrivateFile{Path: "key.pem", Wrapped: true})
+	for _, f := range []struct {
+		name string
+		tpm  *device.TPM
+		keys []device.Key
+		want device.Status
+		code device.ReasonCode
+	}{
+		{"no TPM", nil, wrapped, device.NotApplicable, ""},
+		{"absent", &device.TPM{State: device.TPMAbsent}, wrapped, device.NotApplicable, ""},
+		{"TPM 1.2", &device.TPM{State: device.TPMOK, Family: "1.2"}, wrapped, device.NotApplicable, ""},
+		{"not known", infineon, wrapped, device.NotApplicable, ""},
+		{"open, no device key", &open, nil, device.NotApplicable, ""},
+		{"open, key in a file", &open, relied(device.PrivateFile{Path: "key.pem", Mode: 0o600}), device.NotApplicable, ""},
+		{"open, key file of the TPM", &open, wrapped, device.Warn, "KEYVET_TPM_LOCKOUT_OPEN"},
+		{"open, key at a handle", &open, relied(device.PrivateFile{Path: "tpm:0x81000100", Mode: fs.ModeDevice}), device.Warn, "KEYVET_TPM_LOCKOUT_OPEN"},
+		{"guarded", &guarded, wrapped, device.Pass, ""},
+	} {
+		all = append(all, sample{check: "lockout", name: f.name, tpm: f.tpm, env: Env{Keys: f.keys}, want: f.want, code: f.code})
+	}
 	return all
 }
 
@@ -529,7 +554,7 @@ func declares(c Check, code device.ReasonCode) bool {
 }
 
 func TestCatalogue(t *testing.T) {
-	contract := []string{"roca", "debian", "firmware", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "ekcert"}
+	contract := []string{"roca", "debian", "firmware", "lockout", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "ekcert"}
 	var ids []string
 	for _, c := range All {
 		ids = append(ids, c.ID)

@@ -41,16 +41,12 @@ var expiry = Check{
 	Run:     runExpiry,
 }
 
-// clockFloor is before any build of this program: a clock that shows less was
-// never set.
-var clockFloor = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
-
 // runExpiry looks at every certificate of the chain, since peers do. One that
 // is not valid yet fails as one that is past does (RFC 5280, section 6.1.3):
 // peers refuse it; if the reason is a clock that is behind, the next check
 // after the clock is set passes.
 func runExpiry(_ context.Context, k device.Key, env *Env) []device.Finding {
-	if env.Now.Before(clockFloor) {
+	if device.ClockBehind(env.Now) {
 		return give(clockImplausible, "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
 	}
 	warning := cmp.Or(env.ExpiryWarning, 720*time.Hour)

@@ -128,6 +128,7 @@ type object struct {
 
 	private     bool
 	privateSPKI []byte // of the public key that the private key makes; nil if it makes none
+	wrapped     bool   // the private key is under a key of a TPM's
 }
 
 // fits tells whether o and p have the same public key, however encoded.
@@ -192,7 +193,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 			k.Chain = chain(o.x509, issuers)
 		}
 		if o.private {
-			k.Private = &device.PrivateFile{Path: c.name, Mode: mode, SPKI: o.privateSPKI}
+			k.Private = &device.PrivateFile{Path: c.name, Mode: mode, SPKI: o.privateSPKI, Wrapped: o.wrapped}
 		}
 		keys = append(keys, k)
 	}
@@ -228,7 +229,7 @@ func (c *contents) mergePrivate() (merged map[int]bool) {
 			if !cert.certificate || cert.private || !cert.fits(key) {
 				continue
 			}
-			cert.private, cert.privateSPKI = true, key.privateSPKI
+			cert.private, cert.privateSPKI, cert.wrapped = true, key.privateSPKI, key.wrapped
 			if bytes.Equal(key.privateSPKI, key.spki) {
 				cert.privateSPKI = cert.spki // the encodings may differ where the keys do not
 			}
@@ -239,7 +240,7 @@ func (c *contents) mergePrivate() (merged map[int]bool) {
 	if len(private) == 1 && len(merged) == 0 {
 		key := c.objects[private[0]]
 		if key.spki != nil { // else it is not known what public key it has
-			c.objects[first].private, c.objects[first].privateSPKI = true, key.privateSPKI
+			c.objects[first].private, c.objects[first].privateSPKI, c.objects[first].wrapped = true, key.privateSPKI, key.wrapped
 		}
 	}
 	return merged

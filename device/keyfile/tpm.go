@@ -181,6 +181,6 @@ func parseTSS2(s cryptobyte.String) (object, error) {
 	if err != nil {
 		return object{}, fmt.Errorf("TSS2 private key: %w", err)
 	}
-	o.private, o.privateSPKI = true, o.spki
+	o.private, o.privateSPKI, o.wrapped = true, o.spki, true
 	return o, nil
 }

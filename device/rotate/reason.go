@@ -62,7 +62,8 @@ const (
 	ReasonCommitTimeout      device.ReasonCode = "KEYVET_ROTATE_COMMIT_TIMEOUT"
 	ReasonCommitFailed       device.ReasonCode = "KEYVET_ROTATE_COMMIT_FAILED"
 	ReasonGateRefused        device.ReasonCode = "KEYVET_ROTATE_GATE_REFUSED" // the report on the new key does not pass
-	ReasonJobEnded           device.ReasonCode = "KEYVET_ROTATE_JOB_ENDED"    // canceled, timed out or removed meanwhile
+	ReasonNotAcknowledged    device.ReasonCode = "KEYVET_ROTATE_NOT_ACKNOWLEDGED"
+	ReasonJobEnded           device.ReasonCode = "KEYVET_ROTATE_JOB_ENDED" // canceled, timed out or removed meanwhile
 )
 
 // Error is why a rotation was refused or undone.

@@ -184,6 +184,10 @@ const (
 	maxPause    = 30 * time.Second
 )
 
+// maxMoves is how often the report on the new key is tried, each time on a good
+// session, before the rotation turns back.
+const maxMoves = 12
+
 // spare is the file that keeps room on the disk for going back.
 const (
 	spare      = "rotation.spare"
@@ -454,7 +458,7 @@ func (w *walk) do(ctx context.Context, steps []Step, i int) error {
 	}
 	w.log().Warn("rotation turns back", "step", r.Step, "reason", err)
 	o := w.failure(err)
-	r.Back, r.Attempts, r.Refused, r.Reason, r.Message = true, 0, 0, o.Reason, o.Message
+	r.Back, r.Attempts, r.Refused, r.Reason, r.Message, r.Token = true, 0, 0, o.Reason, o.Message, ""
 	w.freeSpare()
 	if err := w.save(); err != nil {
 		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)

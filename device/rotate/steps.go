@@ -453,6 +453,8 @@ func (w *walk) prove(ctx context.Context, s *State) error {
 		w.log().Error("the report on the new key does not pass", "error", err)
 	case errors.Is(err, ErrRejected), refusedAtTry(err), errors.Is(err, ErrWaits), errors.Is(err, ErrKeyGone):
 		return err
+	case !r.Final && r.Attempts >= maxMoves: // a session each time, and never an acknowledgement
+		return because(ReasonNotAcknowledged, "the report on the new key is not acknowledged: %s", err)
 	default:
 		return fmt.Errorf("rotate: %w: the gate does not move: %w", ErrWaits, err)
 	}

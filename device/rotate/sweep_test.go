@@ -48,6 +48,8 @@ var scenarios = []scenario{
 	{"commit timed out, claim", rotate.Claim, false, script("confirm", noAnswer), rotate.Failed, rotate.ReasonCommitTimeout, ""},
 	{"commit done but not heard", "a", true, func(w *world) { w.confirms = true; script("confirm", lost)(w) }, rotate.Succeeded, "", ""},
 	{"report on the new key is bad", "a", true, script("move", answer{rotate.ErrRejected, false}), rotate.Failed, rotate.ReasonGateRefused, ""},
+	{"report on the new key never acknowledged", "a", true, script("move", noAnswer), rotate.Failed, rotate.ReasonNotAcknowledged, ""},
+	{"report on the new key never heard", "a", true, script("move", lost), rotate.Failed, rotate.ReasonNotAcknowledged, ""},
 	{"success lost once", "a", true, script("tell SUCCEEDED", lost, answer{nil, true}), rotate.Succeeded, "", ""},
 	{"job canceled before the certificate", "a", true, func(w *world) { w.cancelAt = "enrol" }, rotate.Failed, rotate.ReasonJobEnded, canceled},
 	{"job canceled before the switch", "a", true, func(w *world) { w.cancelAt = "commit" }, rotate.Failed, rotate.ReasonJobEnded, canceled},

@@ -32,8 +32,11 @@ type ChallengeAnswer struct {
 	ID       string           `json:"id"` // of the challenge; "" if it had none
 	Secret   []byte           `json:"secret,omitempty"`
 	ReportID string           `json:"reportId,omitempty"` // what the evidence is over
-	Evidence *device.Evidence `json:"evidence,omitempty"`
-	Error    string           `json:"error,omitempty"` // why there is nothing else
+	// ReportAge is how old that report is by the device's clock, in seconds: the
+	// evidence is new, what the report says of keys is as old as this.
+	ReportAge int64            `json:"reportAge,omitempty"`
+	Evidence  *device.Evidence `json:"evidence,omitempty"`
+	Error     string           `json:"error,omitempty"` // why there is nothing else
 }
 
 const (

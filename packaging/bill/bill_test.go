@@ -205,8 +205,8 @@ func TestLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := regexp.MustCompile(`(?m)^(?:INLINED|DEVICE) .*`).FindAllString(string(makefile), -1)
-	named = regexp.MustCompile(`-funcalign=\d+|-gcflags=all=-l|github.com/\S+`).FindAllString(strings.Join(flags, "\n"), -1)
+	flags := regexp.MustCompile(`(?m)^(?:INLINED|DEVICE|LDFLAGS) .*`).FindAllString(string(makefile), -1)
+	named = regexp.MustCompile(`-funcalign=\d+|-gcflags=all=-l|-X [^=]+=|github.com/\S+`).FindAllString(strings.Join(flags, "\n"), -1)
 	if len(named) < 4 {
 		t.Errorf("the Makefile has only %v", named)
 	}

@@ -136,7 +136,7 @@ func (p *Program) Run(ctx context.Context, s IO, args []string) int {
 	case c.Most >= 0 && len(given) > c.Most && c.Most == 0:
 		return s.Misused(fmt.Sprintf("%s takes no arguments, got %q", c.Name, given[0]))
 	case c.Most >= 0 && len(given) > c.Most:
-		return s.Misused(fmt.Sprintf("%s takes no more arguments after %q", c.Name, given[c.Most-1]))
+		return s.Misused(fmt.Sprintf("%s takes nothing after %q, got %q", c.Name, given[c.Most-1], given[c.Most]))
 	}
 	return action(ctx, s, given)
 }

@@ -77,7 +77,7 @@ func TestRun(t *testing.T) {
 		{"job lst", Usage, "", `unknown command "job lst", did you mean "job list"?`},
 		{"job list", Undecided, "", ""},
 		{"job cancel", Usage, "", "job cancel needs ID"},
-		{"job cancel a b", Usage, "", "job cancel takes no more arguments after \"a\""},
+		{"job cancel a b", Usage, "", "job cancel takes nothing after \"a\", got \"b\""},
 		{"job cancel a", Fail, "", ""},
 		{"versoin", Usage, "", `did you mean "version"?`},
 		{"entirely", Usage, "", `unknown command "entirely" (thing help)`},

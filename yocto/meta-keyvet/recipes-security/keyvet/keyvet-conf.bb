@@ -70,7 +70,8 @@ python do_compile() {
     with open(d.expand('${B}/machine.conf'), 'w') as f:
         f.write('\n'.join(dropin))
     with open(d.expand('${B}/tmpfiles.conf'), 'w') as f:
-        f.write('d %s 0700 keyvet keyvet -\n' % state)
+        # An update of the image may give user keyvet another number.
+        f.write('d %s 0700 keyvet keyvet -\nZ %s - keyvet keyvet -\n' % (state, state))
 }
 do_compile[cleandirs] = "${B}"
 do_compile[vardeps] += "KEYVET_THING_NAME KEYVET_ENDPOINTS KEYVET_CA_FILE KEYVET_TPM_ADDRESS KEYVET_STATE_DIR KEYVET_GATE \

@@ -26,7 +26,9 @@ REQUIRED_DISTRO_FEATURES = "systemd"
 export CGO_ENABLED = "0"
 GO_LINKSHARED = ""
 GO_LINUXLOADER = ""
-GO_EXTRA_LDFLAGS = "-X main.version=${PV} -X main.commit=${SRCREV} -funcalign=8"
+# SOURCE_DATE_EPOCH is the shell's: BitBake sets it to the time of the commit
+# once the source is there.
+GO_EXTRA_LDFLAGS = "-X main.version=${PV} -X main.commit=${SRCREV} -X ${GO_IMPORT}/device.commitTime=$SOURCE_DATE_EPOCH -funcalign=8"
 GOBUILDFLAGS:remove = "-buildmode=pie"
 # As the Makefile has it: 0.8 MB smaller.
 GOBUILDFLAGS:append = " -buildvcs=false -gcflags=all=-l ${@' '.join('-gcflags=' + p + '=' for p in d.getVar('GO_INLINED').split())} ${PACKAGECONFIG_CONFARGS}"

@@ -1,4 +1,4 @@
-package tpm
+package link
 
 import (
 	"io"
@@ -7,30 +7,28 @@ import (
 	"github.com/keyvet/keyvet/tpm/tis"
 )
 
-// busChip is a TPM on a bare SPI or I2C bus as a connection: what is written is
-// a command, and the first read has it executed.
-type busChip struct {
-	chip              chip
-	command, response []byte
-}
-
-// chip is what of a tis.Chip is needed.
-type chip interface {
+// Chip is what of a [tis.Chip] is needed.
+type Chip interface {
 	Send(command []byte) ([]byte, error)
 	Close() error
 }
 
-// openChip is tis.Open, but for tests, whose chips are models.
-var openChip = func(address string, timeout time.Duration) (chip, error) {
-	return tis.Open(address, tis.Options{Timeout: timeout})
-}
+// OverBus returns the connection to a TPM on a bare SPI or I2C bus.
+func OverBus(chip Chip) io.ReadWriteCloser { return &busChip{chip: chip} }
 
 func openBus(address string, timeout time.Duration) (io.ReadWriteCloser, error) {
-	chip, err := openChip(address, timeout)
+	chip, err := tis.Open(address, tis.Options{Timeout: timeout})
 	if err != nil {
 		return nil, err
 	}
-	return &busChip{chip: chip}, nil
+	return OverBus(chip), nil
+}
+
+// busChip makes a chip a connection: what is written is a command, and the first
+// read has it executed.
+type busChip struct {
+	chip              Chip
+	command, response []byte
 }
 
 func (b *busChip) Write(command []byte) (int, error) {

@@ -1,0 +1,85 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// Publish sends payload with QoS 1 and waits for the PUBACK. The PUBACK is the
+// broker's word alone: whoever needs to know that the application has it uses
+// [Session.Request].
+func (s *Session) Publish(ctx context.Context, topic string, payload []byte) error {
+	if err := s.publish(ctx, topic, payload); err != nil {
+		return fmt.Errorf("mqtt: publish to %s: %w", topic, err)
+	}
+	return nil
+}
+
+func (s *Session) publish(ctx context.Context, topic string, payload []byte) error {
+	if err := checkTopic(topic, false); err != nil {
+		return err
+	}
+	if len(payload) > MaxPayload {
+		return fmt.Errorf("payload of %d bytes is over %d", len(payload), MaxPayload)
+	}
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.Qos, p.TopicName, p.Payload = 1, topic, payload
+	_, err := s.exchange(ctx, "PUBACK", p, &p.MessageID)
+	return err
+}
+
+// exchange sends a packet under a free id and waits for the broker's reply to
+// it. Without one it sends the same packet again, twice: AWS IoT leaves out
+// what is over its quota of publications (AWS IoT Core endpoints and quotas,
+// "Publish requests per second per connection").
+func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, id *uint16) (packets.ControlPacket, error) {
+	reply := make(chan packets.ControlPacket, 1)
+	s.mu.Lock()
+	for s.lastID++; s.lastID == 0 || s.replies[s.lastID] != nil; s.lastID++ {
+	}
+	*id = s.lastID
+	s.replies[*id] = reply
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.replies, *id)
+		s.mu.Unlock()
+	}()
+	for range 3 {
+		if s.write(p) != nil {
+			return nil, s.lost()
+		}
+		answer, err := s.reply(ctx, reply)
+		if answer != nil || err != nil {
+			return answer, err
+		}
+		if publish, ok := p.(*packets.PublishPacket); ok {
+			publish.Dup = true
+		}
+	}
+	return nil, fmt.Errorf("no %s within %v", what, s.timeout)
+}
+
+// reply waits a third of the timeout; nil is silence.
+func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket) (packets.ControlPacket, error) {
+	timer := time.NewTimer(s.timeout / 3)
+	defer timer.Stop()
+	select {
+	case p := <-reply:
+		return p, nil
+	case <-s.done:
+		select {
+		case p := <-reply: // the last that came
+			return p, nil
+		default:
+			return nil, s.lost()
+		}
+	case <-timer.C:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
