@@ -25,13 +25,8 @@ var tree = map[string][]string{
 	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
 	"cmd/internal/cli":           nil,
 	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
-<<<<<<< HEAD
-	"cmd/keyvet-lab":             {"device", "tpm/tpmtest", "mqtt/localiot"},
-	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
-=======
 	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/localiot"},
-	"cmd/keyvet-fleet":           {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports
->>>>>>> main
+	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                     nil,
 	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":               {"device"},
@@ -44,12 +39,8 @@ var tree = map[string][]string{
 	"tpm":                        {"device", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
 	"tpm/advisory":               {"device"},
 	"tpm/ekcert":                 nil,
-<<<<<<< HEAD
 	"tpm/evidence":               {"device", "device/keyfile", "tpm/ekcert"},
-=======
-	"tpm/evidence":               {"device", "tpm/ekcert"},
 	"tpm/link":                   {"tpm/tis"},
->>>>>>> main
 	"tpm/tis":                    nil,
 	"tpm/tpm12":                  nil,
 	"tpm/tpmtest":                nil,
@@ -66,11 +57,7 @@ var tree = map[string][]string{
 var testsToo = []string{"tpm/tpmtest", "mqtt/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
-<<<<<<< HEAD
-var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm/evidence": {"device/check", "tpm/advisory", "mqtt/awsiot"}}
-=======
-var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis"}}
->>>>>>> main
+var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis"}, "tpm/evidence": {"device/check", "tpm/advisory"}}
 
 func TestTree(t *testing.T) {
 	files := 0
