@@ -26,7 +26,7 @@ var tree = map[string][]string{
 	"cmd/internal/cli":           nil,
 	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
-	"cmd/keyvet-fleet":           {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports
+	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                     nil,
 	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":               {"device"},
@@ -39,7 +39,7 @@ var tree = map[string][]string{
 	"tpm":                        {"device", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
 	"tpm/advisory":               {"device"},
 	"tpm/ekcert":                 nil,
-	"tpm/evidence":               {"device", "tpm/ekcert"},
+	"tpm/evidence":               {"device", "device/keyfile", "tpm/ekcert"},
 	"tpm/link":                   {"tpm/tis"},
 	"tpm/tis":                    nil,
 	"tpm/tpm12":                  nil,
@@ -58,7 +58,7 @@ var tree = map[string][]string{
 var testsToo = []string{"tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
-var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}}
+var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}, "tpm/evidence": {"device/check", "tpm/advisory", "mqtt/awsiot"}}
 
 func TestTree(t *testing.T) {
 	files := 0
