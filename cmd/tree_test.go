@@ -25,8 +25,8 @@ var tree = map[string][]string{
 	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
 	"cmd/internal/cli":           nil,
 	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
-	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/localiot"},
-	"cmd/keyvet-fleet":           {"device", "tpm", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot"}, // tpm in its tests: somebody has to make reports
+	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
+	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                     nil,
 	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":               {"device"},
@@ -39,14 +39,15 @@ var tree = map[string][]string{
 	"tpm":                        {"device", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
 	"tpm/advisory":               {"device"},
 	"tpm/ekcert":                 nil,
-	"tpm/evidence":               {"device", "tpm/ekcert", "tpm/advisory"},
+	"tpm/evidence":               {"device", "device/keyfile", "tpm/advisory", "tpm/ekcert"},
 	"tpm/link":                   {"tpm/tis"},
 	"tpm/tis":                    nil,
 	"tpm/tpm12":                  nil,
 	"tpm/tpmtest":                nil,
 	"mqtt":                       {"device"},
 	"mqtt/awsiot":                {"device", "mqtt"},
-	"mqtt/localiot":              nil,
+	"mqtt/mqtttest":              nil,
+	"mqtt/awsiot/localiot":       nil,
 	"blocklist":                  {"device", "blocklist/debian"},
 	"blocklist/debian":           nil,
 	"packaging/bill":             nil, // of the build host
@@ -54,10 +55,10 @@ var tree = map[string][]string{
 }
 
 // testsToo may be imported by any test besides what its package may import.
-var testsToo = []string{"tpm/tpmtest", "mqtt/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
+var testsToo = []string{"tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
-var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}}
+var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}, "tpm/evidence": {"device/check", "mqtt/awsiot"}}
 
 func TestTree(t *testing.T) {
 	files := 0

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
@@ -74,16 +75,16 @@ func testKeptAK(t *testing.T, by *way) {
 		encoded := report(t, c, []device.Key{listed}, func(digest [32]byte) (*device.Evidence, error) {
 			return c.Attest(AttestRequest{Digest: digest, Bank: "sha384", PCRs: []uint{0, 23}, DeviceKey: signer})
 		})
-		policy := evidence.Policy{Now: time.Now(), EKRoots: roots(t, emulator)}
+		policy := evidence.Policy{Check: passes, Now: time.Now(), EKRoots: roots(t, emulator)}
 		name := evidence.Verify(encoded, policy).Statement.AKName
-		challenge, secret, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-rsa2048").Public, name)
+		challenge, expected, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-rsa2048").Public, name, func(crypto.PublicKey) error { return nil })
 		if err != nil {
 			t.Fatal(err)
 		}
-		if answer, err := c.Activate(challenge); err != nil || !bytes.Equal(answer, secret) {
+		if answer, err := c.Activate(challenge); err != nil || !bytes.Equal(answer, expected.Secret) {
 			t.Errorf("%s: %x, %v", source, answer, err)
 		}
-		policy.ActivatedAK = name
+		policy.Activated = expected.Activated
 		r := evidence.Verify(encoded, policy)
 		for _, l := range r.Levels {
 			if l.Status != device.Pass && l.Name != evidence.LevelFreshness {

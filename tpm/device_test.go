@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"crypto"
 	"encoding/binary"
 	"io"
 	"net"
@@ -108,7 +109,7 @@ func FuzzKeys(f *testing.F) {
 	var uses []func(*TPM) error
 	for _, k := range keys {
 		if k.Role == device.RoleEK { // by password and by policy
-			challenge, _, err := evidence.NewChallenge(k.Public, statement.AKName)
+			challenge, _, err := evidence.NewChallenge(k.Public, statement.AKName, func(crypto.PublicKey) error { return nil })
 			if err != nil {
 				f.Fatal(err)
 			}

@@ -127,14 +127,18 @@ func testAttest(t *testing.T, by *way) {
 	good := report(t, c, []device.Key{listed}, func(digest [32]byte) (*device.Evidence, error) {
 		return c.Attest(AttestRequest{Digest: digest, Nonce: nonce, PCRs: []uint{23, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 5}, DeviceKey: &Signer{key: key}})
 	})
-	policy := evidence.Policy{Now: time.Now(), Nonce: nonce, EKRoots: roots(t, emulator)}
+	policy := evidence.Policy{Check: passes, Now: time.Now(), Nonce: nonce, EKRoots: roots(t, emulator)}
 	r := evidence.Verify(good, policy)
 	want := map[string]device.Status{}
 	for _, l := range r.Levels {
 		want[l.Name] = device.Pass
 	}
-	want[evidence.LevelSameTPM] = device.Warn // until it answered a challenge
-	if got := statuses(r); !maps.Equal(got, want) || r.Verdict != device.Warn {
+	// Until it answered a challenge.
+	want[evidence.LevelSameTPM] = device.Undecided
+	for _, name := range []string{evidence.LevelAttestationKey, evidence.LevelHierarchy, evidence.LevelPCRs, evidence.LevelFirmware, evidence.LevelDeviceKey} {
+		want[name] = device.Warn
+	}
+	if got := statuses(r); !maps.Equal(got, want) || r.Verdict != device.Undecided {
 		t.Errorf("%v: %+v", r.Verdict, r.Levels)
 	}
 	var indices []int
@@ -150,14 +154,14 @@ func testAttest(t *testing.T, by *way) {
 
 	// With the challenge answered, nothing is left open.
 	_, keys, _ := c.Inventory()
-	challenge, secret, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-rsa2048").Leaf().PublicKey, r.Statement.AKName)
+	challenge, expected, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-rsa2048").Leaf().PublicKey, r.Statement.AKName, func(crypto.PublicKey) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := c.Activate(challenge); err != nil || !bytes.Equal(answer, secret) {
+	if answer, err := c.Activate(challenge); err != nil || !bytes.Equal(answer, expected.Secret) {
 		t.Fatalf("%x, %v", answer, err)
 	}
-	policy.ActivatedAK = r.Statement.AKName
+	policy.Activated = expected.Activated
 	if r := evidence.Verify(good, policy); r.Verdict != device.Pass {
 		t.Errorf("%v: %+v", r.Verdict, r.Levels)
 	}
@@ -176,7 +180,7 @@ func testAttestDeviceKey(t *testing.T, by *way) {
 	c := connect(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address())
 	key, listed := loadKey(t, c, false)
 	other := keyByID(t, func() []device.Key { _, keys, _ := c.Inventory(); return keys }(), "tpm-srk")
-	other.Role = device.RoleDevice
+	other.ID, other.Role = "other", device.RoleDevice
 	for _, tt := range []struct {
 		name   string
 		listed []device.Key
@@ -197,7 +201,7 @@ func testAttestDeviceKey(t *testing.T, by *way) {
 			}
 			return c.Attest(r)
 		})
-		r := evidence.Verify(encoded, evidence.Policy{Now: time.Now()})
+		r := evidence.Verify(encoded, evidence.Policy{Check: passes, Now: time.Now()})
 		for _, l := range r.Levels {
 			if l.Name == evidence.LevelDeviceKey && (l.Status != tt.want || !strings.Contains(l.Reason, tt.reason)) {
 				t.Errorf("%s: %+v", tt.name, l)
@@ -286,11 +290,11 @@ func testEvidenceRefused(t *testing.T, by *way) {
 		}), evidence.Policy{}, evidence.LevelAttestationKey, "stays there"},
 	} {
 		encoded := report(t, c, nil, tt.attest)
-		tt.policy.Now = time.Now()
+		tt.policy.Now, tt.policy.Check = time.Now(), passes
 		r := evidence.Verify(encoded, tt.policy)
 		fails := slices.IndexFunc(r.Levels, func(l evidence.Level) bool { return l.Status == device.Fail })
 		if tt.level == "" {
-			if fails >= 0 || r.Verdict != device.Warn {
+			if fails >= 0 || r.Verdict != device.Undecided {
 				t.Errorf("%s: %+v", tt.name, r.Levels)
 			}
 		} else if fails < 0 || r.Levels[fails].Name != tt.level || !strings.Contains(r.Levels[fails].Reason, tt.reason) || r.Verdict != device.Fail {
@@ -313,7 +317,7 @@ func testFirmwareVersionIsHeldAgainstTheSigned(t *testing.T, by *way) {
 	if info.FirmwareVersion != "7.61.2785.0" || len(gaps) != 1 || gaps[0].Minor || !strings.Contains(gaps[0].Why, "states 7.61.2785.0, but signs 8217.") {
 		t.Errorf("%+v %+v", info, gaps)
 	}
-	r := evidence.Verify(report(t, c, nil, c.Quote), evidence.Policy{Now: time.Now()})
+	r := evidence.Verify(report(t, c, nil, c.Quote), evidence.Policy{Check: passes, Now: time.Now()})
 	if got := statuses(r); got[evidence.LevelFirmware] != device.Fail || got[evidence.LevelReport] != device.Pass || r.Verdict != device.Fail {
 		t.Errorf("%+v", r.Levels)
 	}
@@ -406,7 +410,7 @@ func testAttestIssuers(t *testing.T, by *way) {
 		UnknownExtKeyUsage: []asn1.ObjectIdentifier{{2, 23, 133, 8, 1}},
 	}, keyByID(t, keys, "tpm-ek-rsa2048").Public))
 	store(t, c, 0x01c00100, byAuth, intermediate.cert.Raw)
-	r := evidence.Verify(report(t, c, nil, c.Quote), evidence.Policy{Now: time.Now(), EKRoots: []*x509.Certificate{root.cert}})
+	r := evidence.Verify(report(t, c, nil, c.Quote), evidence.Policy{Check: passes, Now: time.Now(), EKRoots: []*x509.Certificate{root.cert}})
 	if got := statuses(r); got[evidence.LevelEKCertificate] != device.Pass {
 		t.Errorf("%+v", r.Levels)
 	}
@@ -446,6 +450,14 @@ func (c *ca) issue(t *testing.T, template *x509.Certificate, public crypto.Publi
 	return der
 }
 
+// passes are checks that find nothing.
+func passes(inv device.Inventory) (all []device.Finding) {
+	for _, k := range inv.Keys {
+		all = append(all, device.Finding{Check: "roca", Key: k.ID, Status: device.Pass})
+	}
+	return all
+}
+
 func TestActivate(t *testing.T) { byEveryWay(t, testActivate) }
 
 func testActivate(t *testing.T, by *way) {
@@ -462,18 +474,18 @@ func testActivate(t *testing.T, by *way) {
 	}
 	answer := func(id string) {
 		t.Helper()
-		challenge, secret, err := evidence.NewChallenge(keyByID(t, keys, id).Public, s.AKName)
+		challenge, expected, err := evidence.NewChallenge(keyByID(t, keys, id).Public, s.AKName, func(crypto.PublicKey) error { return nil })
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.Activate(challenge); err != nil || !bytes.Equal(got, secret) {
+		if got, err := c.Activate(challenge); err != nil || !bytes.Equal(got, expected.Secret) {
 			t.Errorf("%s: %x, %v", id, got, err)
 		}
 	}
 	for _, id := range []string{"tpm-ek-rsa2048", "tpm-ek-p256", "tpm-ek-p384"} {
 		answer(id)
 	}
-	challenge, _, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-p256").Public, s.AKName)
+	challenge, _, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-p256").Public, s.AKName, func(crypto.PublicKey) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -494,7 +506,7 @@ func testActivate(t *testing.T, by *way) {
 	refused("for another AK", "another attestation key", func(c *evidence.Challenge) {
 		name := bytes.Clone(s.AKName)
 		name[9] ^= 1
-		other, _, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-p256").Public, name)
+		other, _, err := evidence.NewChallenge(keyByID(t, keys, "tpm-ek-p256").Public, name, func(crypto.PublicKey) error { return nil })
 		if err != nil {
 			t.Fatal(err)
 		}

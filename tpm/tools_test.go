@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -187,7 +188,7 @@ func testTemplatesOfTPM2Tools(t *testing.T, by *way) {
 		o, err := c.readPrimary(ek.primary)
 		switch theirs, ok := want[ek.id]; {
 		case ek.id == "tpm-ek-rsa4096":
-			if !isMinor(err) { // not of this emulator
+			if !errors.Is(err, errUnsupported) { // by this emulator
 				t.Errorf("%s: %v", ek.id, err)
 			}
 		case err != nil:

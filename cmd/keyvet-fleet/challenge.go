@@ -2,16 +2,16 @@ package main
 
 import (
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
-	"time"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm/ekcert"
@@ -21,50 +21,65 @@ import (
 // kept is what the fleet keeps of a challenge until it is answered.
 type kept struct {
 	ID       string `json:"id"`
-	Secret   []byte `json:"secret"`
 	Nonce    []byte `json:"nonce"`
-	AKName   []byte `json:"akName"`
 	ReportID string `json:"reportId"`
+	evidence.Expected
 }
 
 const maxFileBytes = 64 << 10
 
-// challenge makes a challenge to the TPM that signed a report: what to publish
-// on standard output, and the secret in a file.
-func (c *commandLine) challenge(args []string) (int, error) {
-	flags := flag.NewFlagSet("challenge", flag.ContinueOnError)
-	keep := flags.String("keep", "", "")
-	if err := c.parse(flags, args, 1); err != nil {
-		return exitUsage, err
-	}
-	if *keep == "" {
-		return exitUsage, errors.New("challenge: -keep FILE is missing: the secret is kept there")
-	}
-	report, err := readReport(flags.Arg(0), c.in)
-	if err != nil {
-		return exitUndecided, err
-	}
-	r := evidence.Verify(report, evidence.Policy{Now: time.Now(), EKRoots: c.roots})
-	for _, l := range r.Levels {
-		needed := []string{evidence.LevelSchema, evidence.LevelSignature, evidence.LevelHierarchy, evidence.LevelReport}
-		if l.Status != device.Pass && slices.Contains(needed, l.Name) || l.Status == device.Fail {
-			return exitFail, fmt.Errorf("challenge: %s: %s", l.Name, l.Reason)
+// challengeCommand makes a challenge to the TPM that signed a report: what to
+// publish on standard output, and the secret in a file.
+func challengeCommand(f *flag.FlagSet) cli.Action {
+	t := trustFlags(f)
+	keep := f.String("keep", "", "keep the secret in `FILE`, which must not be there yet")
+	return action(func(s cli.IO, args []string) (device.Status, error) {
+		if *keep == "" {
+			return 0, errUsage{errors.New("challenge: -keep FILE is missing: the secret is kept there")}
 		}
-		if l.Name == evidence.LevelEKCertificate && l.Status == device.Undecided {
-			return exitUndecided, fmt.Errorf("challenge: %s: %s", l.Name, l.Reason)
+		if err := t.load(f); err != nil {
+			return 0, err
 		}
-	}
-	message, k, err := newChallenge(report, r)
-	if err != nil {
-		return exitUndecided, err
-	}
-	if err := writeKept(*keep, k); err != nil {
-		return exitUndecided, err
-	}
-	return exitPass, json.NewEncoder(c.out).Encode(message)
+		report, err := readReport(args[0], s.In)
+		if err != nil {
+			return 0, err
+		}
+		r := evidence.Verify(report, t.policy())
+		if err := mayChallenge(r); err != nil {
+			return 0, err
+		}
+		message, k, err := newChallenge(report, r, t)
+		if err != nil {
+			return 0, err
+		}
+		if err := writeKept(*keep, k); err != nil {
+			return 0, err
+		}
+		return device.Pass, json.NewEncoder(s.Out).Encode(message)
+	})
 }
 
-func newChallenge(report []byte, r *evidence.Result) (awsiot.Challenge, kept, error) {
+// mayChallenge returns why a report must not lead to a challenge: what it says
+// of keys and certificates has to hold, but for what only the challenge shows.
+// That the device itself fails is no reason.
+func mayChallenge(r *evidence.Result) error {
+	needed := []string{evidence.LevelSchema, evidence.LevelSignature, evidence.LevelReport}
+	for _, l := range r.Levels {
+		err := fmt.Errorf("challenge: %s: %s", l.Name, l.Reason)
+		if l.Name == evidence.LevelKeys { // the EK is vetted before it is challenged
+			continue
+		}
+		if l.Status == device.Fail || slices.Contains(needed, l.Name) && l.Status != device.Pass {
+			return errFail{err}
+		}
+		if l.Name == evidence.LevelEKCertificate && l.Status == device.Undecided {
+			return err
+		}
+	}
+	return nil
+}
+
+func newChallenge(report []byte, r *evidence.Result, t *trust) (awsiot.Challenge, kept, error) {
 	var parsed device.Report
 	if err := json.Unmarshal(report, &parsed); err != nil {
 		return awsiot.Challenge{}, kept{}, err
@@ -77,13 +92,13 @@ func newChallenge(report []byte, r *evidence.Result) (awsiot.Challenge, kept, er
 	if err != nil {
 		return awsiot.Challenge{}, kept{}, fmt.Errorf("challenge: EK certificate: %w", err)
 	}
-	made, secret, err := evidence.NewChallenge(cert.PublicKey, r.Statement.AKName)
+	made, expected, err := evidence.NewChallenge(cert.PublicKey, r.Statement.AKName, t.vet)
 	if err != nil {
 		return awsiot.Challenge{}, kept{}, err
 	}
 	nonce := make([]byte, 32)
 	rand.Read(nonce) // never fails
-	k := kept{ID: rand.Text(), Secret: secret, Nonce: nonce, AKName: r.Statement.AKName, ReportID: parsed.ID}
+	k := kept{ID: rand.Text(), Nonce: nonce, ReportID: parsed.ID, Expected: expected}
 	return awsiot.Challenge{
 		ID: k.ID, EKAlgorithm: made.EKAlgorithm, EKSPKISHA256: made.EKSPKISHA256, CredentialBlob: made.CredentialBlob, Secret: made.Secret, Nonce: nonce,
 	}, k, nil
@@ -108,59 +123,89 @@ func readKept(name string) (k kept, err error) {
 	if err != nil {
 		return k, err
 	}
-	if err := json.Unmarshal(b, &k); err != nil {
-		return k, fmt.Errorf("%s: %w", name, err)
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(b, &members); err != nil {
+		return k, fmt.Errorf("%s: not the file of a challenge: %w", name, err)
 	}
-	if len(k.Secret) == 0 || len(k.Nonce) == 0 || len(k.AKName) == 0 {
+	if members["akName"] != nil && members["ekSpkiSha256"] == nil { // of the first version
+		return k, fmt.Errorf("%s: it does not say which EK was challenged: make the challenge again", name)
+	}
+	if err := json.Unmarshal(b, &k); err != nil {
+		return k, fmt.Errorf("%s: not the file of a challenge: %w", name, err)
+	}
+	if k.ID == "" || len(k.Secret) == 0 || len(k.Nonce) == 0 || len(k.AKName) == 0 || k.EKSPKISHA256 == "" || k.ReportID == "" {
 		return k, fmt.Errorf("%s: not the file of a challenge", name)
 	}
 	return k, nil
 }
 
-// answer verifies a report with the evidence of a device's answer. The file of
-// a challenge that was answered rightly is removed: it counts once.
-func (c *commandLine) answer(args []string) (int, error) {
-	flags := flag.NewFlagSet("answer", flag.ContinueOnError)
-	name := flags.String("kept", "", "")
-	if err := c.parse(flags, args, 2); err != nil {
-		return exitUsage, err
-	}
-	k, err := readKept(*name)
+// answerCommand verifies a report with the evidence of a device's answer. The
+// file of a challenge that was answered rightly is removed: it counts once.
+func answerCommand(f *flag.FlagSet) cli.Action {
+	t := trustFlags(f)
+	name := f.String("kept", "", "the `FILE` that \"challenge\" wrote")
+	asJSON := f.Bool("json", false, "one JSON document on standard output")
+	return action(func(s cli.IO, args []string) (device.Status, error) {
+		k, err := readKept(*name)
+		if err != nil {
+			return 0, errUsage{fmt.Errorf("answer: -kept: %w", err)}
+		}
+		if err := t.load(f); err != nil {
+			return 0, err
+		}
+		report, err := readReport(args[0], s.In)
+		if err != nil {
+			return 0, err
+		}
+		b, err := readBounded(args[1], maxFileBytes)
+		if err != nil {
+			return 0, err
+		}
+		policy := t.policy()
+		if report, policy.Activated, err = answered(report, b, k); err != nil {
+			return 0, err
+		}
+		policy.Nonce = k.Nonce
+		write := func(w io.Writer, all []verified) error { return writeText(w, all[0].Result) }
+		if *asJSON {
+			write = func(w io.Writer, all []verified) error { return indented(w, all[0].Result) }
+		}
+		status, err := show(s.Out, []verified{{args[0], evidence.Verify(report, policy)}}, write)
+		if err != nil {
+			return 0, err
+		}
+		return status, os.Remove(*name)
+	})
+}
+
+// answered returns the report with the evidence of an answer, and the pair of
+// keys that the answer shows to be in one TPM.
+func answered(report, answer []byte, k kept) ([]byte, evidence.Activated, error) {
+	var none evidence.Activated
+	a, err := awsiot.ParseChallengeAnswer(answer)
 	if err != nil {
-		return exitUsage, fmt.Errorf("answer: -kept: %w", err)
+		return nil, none, err
 	}
-	report, err := readReport(flags.Arg(0), c.in)
+	if a.ID != k.ID {
+		return nil, none, errors.New("answer: it is to another challenge")
+	}
+	if a.Error != "" {
+		return nil, none, fmt.Errorf("answer: the device says: %s", a.Error)
+	}
+	pair, err := k.Answered(a.Secret)
 	if err != nil {
-		return exitUndecided, err
+		return nil, none, errFail{fmt.Errorf("answer: %w", err)}
 	}
-	b, err := readBounded(flags.Arg(1), maxFileBytes)
-	if err != nil {
-		return exitUndecided, err
+	var parsed device.Report
+	if err := json.Unmarshal(report, &parsed); err != nil {
+		return nil, none, err
 	}
-	a, err := awsiot.ParseChallengeAnswer(b)
-	switch {
-	case err != nil:
-		return exitUndecided, err
-	case a.ID != k.ID:
-		return exitUndecided, errors.New("answer: it is to another challenge")
-	case a.Error != "":
-		return exitUndecided, fmt.Errorf("answer: the device says: %s", a.Error)
-	case subtle.ConstantTimeCompare(a.Secret, k.Secret) != 1:
-		return exitFail, errors.New("answer: not the secret: the TPM that answered is not the one of the EK certificate and the attestation key")
+	if parsed.ID != k.ReportID {
+		return nil, none, fmt.Errorf("answer: the challenge was made for report %s: give that one", k.ReportID)
 	}
-	var head struct{ ReportID string }
-	if err := json.Unmarshal(report, &head); err != nil {
-		return exitUndecided, err
+	if a.ReportID != k.ReportID {
+		return nil, none, fmt.Errorf("answer: its evidence is over report %s, the challenge was made for report %s: make a challenge for the device's last report", a.ReportID, k.ReportID)
 	}
-	if head.ReportID != a.ReportID {
-		return exitUndecided, fmt.Errorf("answer: its evidence is over report %s: give that one", a.ReportID)
-	}
-	if report, err = evidence.Replace(report, a.Evidence); err != nil {
-		return exitUndecided, err
-	}
-	status, err := show(c.out, evidence.Verify(report, evidence.Policy{Now: time.Now(), Nonce: k.Nonce, EKRoots: c.roots, ActivatedAK: k.AKName}), c.asJSON)
-	if err != nil {
-		return exitUndecided, err
-	}
-	return status, os.Remove(*name)
+	report, err = evidence.Replace(report, a.Evidence)
+	return report, pair, err
 }

@@ -6,11 +6,14 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +22,9 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/evidence"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
@@ -46,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"pad":      pad,
 			"tpm":      startTPM,
 			"attest":   attest,
+			"akname":   akName,
 		},
 	})
 }
@@ -82,6 +88,12 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	b[at] ^= 1
 	ts.Check(os.WriteFile(path, b, 0o644))
+}
+
+// akName puts the name of a report's attestation key into a variable: akname FILE NAME
+func akName(ts *testscript.TestScript, _ bool, args []string) {
+	r := evidence.Verify([]byte(ts.ReadFile(args[0])), evidence.Policy{})
+	ts.Setenv(args[1], hex.EncodeToString(r.Statement.AKName))
 }
 
 // pad appends N spaces to a file: pad FILE N
@@ -203,20 +215,152 @@ func TestFlippedBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stdout, stderr bytes.Buffer
-	verify := func() int {
-		stdout.Reset()
-		return run([]string{"verify", "-"}, bytes.NewReader(report), &stdout, &stderr)
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	tests := trustFlags(flags)
+	if err := tests.load(flags); err != nil {
+		t.Fatal(err)
 	}
-	if status := verify(); status != exitPass {
-		t.Fatalf("unchanged: exit %d: %s%s", status, &stdout, &stderr)
+	if r := evidence.Verify(report, tests.policy()); r.Verdict != device.Warn {
+		t.Fatalf("unchanged: %v %+v", r.Verdict, r.Levels)
 	}
 	for i := range report {
 		report[i] ^= 1 << (i % 8)
-		if status := verify(); status != exitFail {
-			t.Errorf("bit %d of byte %d: exit %d: %s%s", i%8, i, status, &stdout, &stderr)
+		r := evidence.Verify(report, tests.policy())
+		newer := strings.Contains(r.Levels[0].Reason, "a newer verifier is needed")
+		if r.Verdict != device.Fail && !(newer && r.Verdict == device.Undecided) {
+			t.Errorf("bit %d of byte %d: %v %+v", i%8, i, r.Verdict, r.Levels)
 		}
 		report[i] ^= 1 << (i % 8)
+	}
+}
+
+// One TPM answers the challenge, and the evidence shows the EK certificate of
+// another, which the report lists, too. Roots are given for both.
+func TestImpersonation(t *testing.T) {
+	dir := t.TempDir()
+	roots := filepath.Join(dir, "roots")
+	if err := os.Mkdir(roots, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open := func(name string) *tpm.TPM {
+		emulator, err := tpmtest.Start(t.Context(), tpmtest.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { emulator.Stop() })
+		for i, file := range emulator.CAFiles() {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(roots, fmt.Sprint(name, i, ".pem")), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := tpm.Open(emulator.Address(), tpm.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	attacker, victim := open("attacker"), open("victim")
+	info, keys, _ := attacker.Inventory()
+	_, victims, _ := victim.Inventory()
+	var copied []byte // the victim's EK certificate, as its own reports show it
+	for _, k := range victims {
+		if k.Leaf() != nil && copied == nil {
+			k.ID, copied = "tpm-ek-copied", k.Leaf().Raw
+			keys = append(keys, k)
+		}
+	}
+	var findings []device.Finding
+	for _, k := range keys {
+		findings = append(findings, device.Finding{Check: "size", Key: k.ID, Status: device.Pass})
+	}
+	r := device.NewReport(device.Inventory{TPM: &info, Keys: keys, ReadAt: time.Now()}, findings)
+	digest, err := device.Digest(r.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	attest := func(nonce []byte) *device.Evidence {
+		e, err := attacker.Attest(tpm.AttestRequest{Digest: digest, Nonce: nonce})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	write := func(name string, b []byte) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	r.Evidence = attest(nil)
+	report, kept := write("report.json", r.Encode()), filepath.Join(dir, "kept.json")
+	run := func(args ...string) (int, string, string) {
+		var out, said bytes.Buffer
+		status := program.Run(t.Context(), cli.IO{Out: &out, Err: &said}, args)
+		return status, out.String(), said.String()
+	}
+	status, message, said := run("challenge", "-ek-roots", roots, "-keep", kept, report)
+	if status != cli.Pass {
+		t.Fatalf("challenge: %d %s", status, said)
+	}
+	challenge, err := awsiot.ParseChallenge([]byte(message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := attacker.Activate(&evidence.Challenge{
+		EKAlgorithm: challenge.EKAlgorithm, EKSPKISHA256: challenge.EKSPKISHA256, CredentialBlob: challenge.CredentialBlob, Secret: challenge.Secret,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := func(name string, e *device.Evidence, reportID string) string {
+		b, err := json.Marshal(awsiot.ChallengeAnswer{ID: challenge.ID, Secret: secret, ReportID: reportID, Evidence: e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return write(name, b)
+	}
+	own := attest(challenge.Nonce)
+	forged := *own
+	forged.EKCertificate, forged.EKIssuers = base64.StdEncoding.EncodeToString(copied), nil
+	if err := quote(attacker, &forged, digest, tpm2.TPMRHEndorsement, true); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := os.ReadFile(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	status, out, said := run("answer", "-ek-roots", roots, "-kept", kept, report, answer("forged.json", &forged, r.ID))
+	if status != cli.Fail || !strings.Contains(out, "the challenge was to another EK than the one of this EK certificate: two TPMs") {
+		t.Errorf("the victim's certificate: %d\n%s%s", status, out, said)
+	}
+	for _, level := range []string{evidence.LevelEKCertificate, evidence.LevelSignature, evidence.LevelReport, evidence.LevelFreshness} {
+		if !regexp.MustCompile(`(?m)^` + level + ` +PASS `).MatchString(out) {
+			t.Errorf("refused for another reason than the one: %s", out)
+		}
+	}
+	write("kept.json", saved)
+	status, _, said = run("answer", "-ek-roots", roots, "-kept", kept, report, answer("elsewhere.json", own, "another"))
+	if status != cli.Undecided || !strings.Contains(said, "its evidence is over report another") {
+		t.Errorf("another report: %d %s", status, said)
+	}
+	var other device.Report
+	if err := json.Unmarshal(bytes.ReplaceAll(r.Encode(), []byte(r.ID), []byte("another")), &other); err != nil {
+		t.Fatal(err)
+	}
+	status, _, said = run("answer", "-ek-roots", roots, "-kept", kept, write("other.json", other.Encode()), answer("elsewhere.json", own, "another"))
+	if status != cli.Undecided || !strings.Contains(said, "the challenge was made for report "+r.ID) {
+		t.Errorf("another report, twice: %d %s", status, said)
+	}
+	status, out, said = run("answer", "-ek-roots", roots, "-kept", kept, report, answer("own.json", own, r.ID))
+	if status != cli.Pass || !strings.Contains(out, "answered the challenge to the EK of this EK certificate") {
+		t.Errorf("its own certificate: %d\n%s%s", status, out, said)
 	}
 }
 
@@ -227,7 +371,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("no space 
 
 func TestOutputIsLost(t *testing.T) {
 	var stderr strings.Builder
-	if status := run([]string{"verify", "../../tpm/evidence/testdata/report.json"}, nil, brokenWriter{}, &stderr); status != exitUndecided || !strings.Contains(stderr.String(), "no space left") {
+	if status := program.Run(t.Context(), cli.IO{Out: brokenWriter{}, Err: &stderr}, []string{"verify", "../../tpm/evidence/testdata/report.json"}); status != cli.Undecided || !strings.Contains(stderr.String(), "no space left") {
 		t.Errorf("exit %d: %s", status, &stderr)
 	}
 }

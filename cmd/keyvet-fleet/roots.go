@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,19 +50,6 @@ func readRoots(dir string) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("-ek-roots: %s holds no files *.pem, *.crt or *.cer", dir)
 	}
 	return roots, nil
-}
-
-func readBounded(name string, most int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("%s: larger than %d bytes", name, most)
-	}
-	return b, err
 }
 
 // parseRoots gives the certificates in PEM.

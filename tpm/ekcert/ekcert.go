@@ -12,8 +12,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // MaxBytes bounds what is looked at of one NV index: certificates are of one
@@ -137,7 +139,58 @@ func PublicKey(der []byte) (key crypto.PublicKey, spki []byte, err error) {
 	return nil, field.FullBytes, nil
 }
 
-// checkAltName tells whether the subject alternative name is well-formed: one
+// oidTPMManufacturer is tcg-at-tpmManufacturer (TCG EK Credential Profile for
+// TPM Family 2.0, on the subject alternative name).
+var oidTPMManufacturer = asn1.ObjectIdentifier{2, 23, 133, 2, 1}
+
+// Manufacturer returns who made the TPM, by the subject alternative name of
+// its EK certificate, as reports have it: "IFX". It is "" if the certificate
+// does not say. The name has "id:" and the TPM_PT_MANUFACTURER in hex.
+func Manufacturer(cert *x509.Certificate) (string, error) {
+	for _, e := range cert.Extensions {
+		if !e.Id.Equal(oidSubjectAltName) {
+			continue
+		}
+		var names []asn1.RawValue
+		if _, err := asn1.Unmarshal(e.Value, &names); err != nil {
+			return "", fmt.Errorf("ekcert: subject alternative name: %w", err)
+		}
+		for _, n := range names {
+			var rdns pkix.RDNSequence
+			if n.Class != asn1.ClassContextSpecific || n.Tag != directoryName {
+				continue
+			}
+			if _, err := asn1.Unmarshal(n.Bytes, &rdns); err != nil {
+				return "", fmt.Errorf("ekcert: subject alternative name: %w", err)
+			}
+			for _, rdn := range rdns {
+				for _, a := range rdn {
+					if a.Type.Equal(oidTPMManufacturer) {
+						return manufacturer(a.Value)
+					}
+				}
+			}
+		}
+	}
+	return "", nil
+}
+
+func manufacturer(value any) (string, error) {
+	text, _ := value.(string)
+	id, ok := strings.CutPrefix(text, "id:")
+	b, err := hex.DecodeString(id)
+	if !ok || err != nil || len(b) != 4 {
+		return "", fmt.Errorf("ekcert: %q is not the id of a TPM manufacturer", text)
+	}
+	if id == "00001014" { // swtpm_localca writes IBM's number of PCI
+		return "IBM", nil
+	}
+	return strings.TrimSpace(string(bytes.Trim(b, "\x00"))), nil
+}
+
+const directoryName = 4 // the tag of that general name (RFC 5280, section 4.2.1.6)
+
+// checkAltName reports whether the subject alternative name is well-formed: one
 // or more general names (RFC 5280, section 4.2.1.6).
 func checkAltName(cert *x509.Certificate) error {
 	for _, e := range cert.Extensions {
@@ -148,7 +201,6 @@ func checkAltName(cert *x509.Certificate) error {
 		if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) != 0 || len(names) == 0 {
 			return errors.New("ekcert: malformed subject alternative name")
 		}
-		const directoryName = 4
 		for _, n := range names {
 			if n.Class != asn1.ClassContextSpecific || n.Tag > 8 {
 				return errors.New("ekcert: malformed subject alternative name")

@@ -153,25 +153,27 @@ func qualifiedName(names ...[]byte) []byte {
 	return qualified
 }
 
-// certifiedKey is the key in a TPMT_PUBLIC, if a certification names it.
-func certifiedKey(attest *tpm2.TPMSAttest, public []byte) (crypto.PublicKey, tpm2.TPMAObject, error) {
+// certifiedKey is the key in a TPMT_PUBLIC, its attributes and the algorithm
+// of its name, if a certification names it.
+func certifiedKey(attest *tpm2.TPMSAttest, public []byte) (crypto.PublicKey, tpm2.TPMAObject, tpm2.TPMAlgID, error) {
+	var none tpm2.TPMAObject
 	info, err := attest.Attested.Certify()
 	if err != nil {
-		return nil, tpm2.TPMAObject{}, err
+		return nil, none, 0, err
 	}
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
 	if err != nil {
-		return nil, tpm2.TPMAObject{}, err
+		return nil, none, 0, err
 	}
 	hash, err := area.NameAlg.Hash()
 	if err != nil {
-		return nil, tpm2.TPMAObject{}, err
+		return nil, none, 0, err
 	}
 	h := hash.New()
 	h.Write(public)
 	if name := h.Sum(binary.BigEndian.AppendUint16(nil, uint16(area.NameAlg))); !bytes.Equal(name, info.Name.Buffer) {
-		return nil, tpm2.TPMAObject{}, errors.New("the TPM certified another key")
+		return nil, none, 0, errors.New("the TPM certified another key")
 	}
 	key, err := tpm2.Pub(*area)
-	return key, area.ObjectAttributes, err
+	return key, area.ObjectAttributes, area.NameAlg, err
 }

@@ -1,12 +1,14 @@
 package evidence
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -27,35 +29,85 @@ type Challenge struct {
 	Secret         []byte `json:"secret"`         // TPMU_ENCRYPTED_SECRET
 }
 
+// Activated is the pair of keys that a TPM showed to be both in it, by
+// answering a challenge. The zero value shows nothing.
+type Activated struct {
+	AKName       Hex    `json:"akName"`       // of the attestation key ([Statement.AKName])
+	EKSPKISHA256 string `json:"ekSpkiSha256"` // lower-case hex, of the endorsement key
+}
+
+// Expected is what a verifier keeps of a challenge until it is answered: the
+// secret that has to come back, and what that then shows.
+type Expected struct {
+	Secret []byte `json:"secret"` // 32 bytes
+	Activated
+}
+
+// ErrNotAnswered: what came back is not the secret, so the TPM that answered
+// does not have both keys.
+var ErrNotAnswered = errors.New("not the secret: the TPM that answered is not the one of the EK certificate and the attestation key")
+
+// Answered returns the pair of keys that the secret shows to be in one TPM. The
+// caller accepts an answer once.
+func (e Expected) Answered(secret []byte) (Activated, error) {
+	if len(e.Secret) == 0 || len(e.AKName) == 0 || e.EKSPKISHA256 == "" {
+		return Activated{}, errors.New("evidence: not what was kept of a challenge")
+	}
+	if subtle.ConstantTimeCompare(secret, e.Secret) != 1 {
+		return Activated{}, ErrNotAnswered
+	}
+	return e.Activated, nil
+}
+
 // NewChallenge makes a challenge to the endorsement key ek, which the verifier
 // has from a certificate that it verified, and the attestation key of that name
-// ([Statement.AKName]). The device has to send back the secret, of 32 bytes;
-// compare it with crypto/subtle, and accept it once. The EK is RSA or on a NIST
-// curve, made by the TCG's default template for its size.
-func NewChallenge(ek crypto.PublicKey, akName []byte) (c *Challenge, secret []byte, err error) {
+// ([Statement.AKName]). The EK is RSA or on a NIST curve, made by the TCG's
+// default template for its size.
+//
+// An EK whose private half can be computed (CVE-2017-15361) makes the challenge
+// worthless: vet tests the key and returns why it must not be challenged.
+// Without vet there is no challenge.
+func NewChallenge(ek crypto.PublicKey, akName []byte, vet func(crypto.PublicKey) error) (*Challenge, Expected, error) {
+	fail := func(err error) (*Challenge, Expected, error) {
+		return nil, Expected{}, fmt.Errorf("evidence: challenge: %w", err)
+	}
+	if vet == nil {
+		return fail(errors.New("no vet: an endorsement key that was not tested must not be challenged"))
+	}
 	area, err := ekArea(ek)
 	if err != nil {
-		return nil, nil, fmt.Errorf("evidence: challenge: %w", err)
+		return fail(err)
+	}
+	if err := vet(ek); err != nil {
+		return fail(fmt.Errorf("the endorsement key: %w", err))
 	}
 	if len(akName) != 2+sha256.Size {
-		return nil, nil, errors.New("evidence: challenge: not the name of an attestation key")
+		return fail(errors.New("not the name of an attestation key"))
 	}
 	key, err := tpm2.ImportEncapsulationKey(area)
 	if err != nil {
-		return nil, nil, fmt.Errorf("evidence: challenge: %w", err)
+		return fail(err)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(ek)
+	sum, err := spkiSHA256(ek)
 	if err != nil {
-		return nil, nil, fmt.Errorf("evidence: challenge: %w", err)
+		return fail(err)
 	}
-	secret = make([]byte, 32)
+	secret := make([]byte, 32)
 	rand.Read(secret) // never fails
-	sum := sha256.Sum256(spki)
-	c = &Challenge{EKAlgorithm: device.Key{Public: ek}.Algorithm(), EKSPKISHA256: hex.EncodeToString(sum[:])}
+	c := &Challenge{EKAlgorithm: device.Key{Public: ek}.Algorithm(), EKSPKISHA256: sum}
 	if c.CredentialBlob, c.Secret, err = tpm2.CreateCredential(rand.Reader, key, akName, secret); err != nil {
-		return nil, nil, fmt.Errorf("evidence: challenge: %w", err)
+		return fail(err)
 	}
-	return c, secret, nil
+	return c, Expected{secret, Activated{bytes.Clone(akName), sum}}, nil
+}
+
+func spkiSHA256(key crypto.PublicKey) (string, error) {
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(spki)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // ekArea is as much of the public area of an EK as a challenge depends on. Name

@@ -1,6 +1,8 @@
 package evidence
 
 import (
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -17,29 +19,58 @@ import (
 var oidEKCertificate = asn1.ObjectIdentifier{2, 23, 133, 8, 1}
 
 func (v *verification) ekCertificate() (device.Status, string) {
-	unshown := device.Warn
-	if len(v.policy.EKRoots) > 0 { // then it was asked for
-		unshown = device.Undecided
-	}
 	if v.certificates == nil {
-		return unshown, "there is no EK certificate: no maker vouches for the TPM"
+		return v.unshown(), "there is no EK certificate: no maker vouches for the TPM"
 	}
 	cert, err := ekcert.Parse(v.certificates[0])
 	if err != nil {
-		return unshown, fmt.Sprintf("the EK certificate cannot be read: %v", err)
+		return v.unshown(), fmt.Sprintf("the EK certificate cannot be read: %v", err)
 	}
-	if reason := notEK(cert); reason != "" {
-		return device.Fail, reason
+	if cert.IsCA {
+		return device.Fail, "the EK certificate is one of a CA"
+	}
+	if statesUsage(cert) && !forEK(cert) {
+		return device.Fail, "the EK certificate is not for an EK, by its extended key usage"
+	}
+	if _, isRSA := cert.PublicKey.(*rsa.PublicKey); isRSA && cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageKeyEncipherment == 0 {
+		return device.Fail, "the EK certificate is not for an EK: its key usage does not allow key encipherment"
+	}
+	if _, isEC := cert.PublicKey.(*ecdsa.PublicKey); isEC && cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageKeyAgreement == 0 {
+		return device.Fail, "the EK certificate is not for an EK: its key usage does not allow key agreement"
 	}
 	if !v.listsCertificate(cert) {
 		return device.Fail, "the EK certificate is not one that the report lists"
 	}
+	maker, err := ekcert.Manufacturer(cert)
+	if err != nil {
+		return v.unshown(), fmt.Sprintf("the maker of the TPM, by the EK certificate, cannot be read: %v", err)
+	}
+	if t := v.report.TPM; maker != "" && t != nil && t.Manufacturer != "" && t.Manufacturer != maker {
+		return device.Fail, fmt.Sprintf("the report says that %s made the TPM, the EK certificate says %s", t.Manufacturer, maker)
+	}
 	if len(v.policy.EKRoots) == 0 {
 		return device.Warn, fmt.Sprintf("issued by %s; no roots are given to hold it against", cert.Issuer)
 	}
+	chains, err := cert.Verify(v.pathOptions())
+	if err != nil {
+		return device.Fail, fmt.Sprintf("issued by %s, it does not lead to a given root: %v", cert.Issuer, err)
+	}
+	i := slices.IndexFunc(chains, mayIssueEKs)
+	if i < 0 {
+		return device.Fail, fmt.Sprintf("issued by %s, it leads to a given root only over a CA that is not for EK certificates, by its extended key usage", cert.Issuer)
+	}
+	leads := fmt.Sprintf("issued by %s, leads to the given %s", cert.Issuer, chains[i][len(chains[i])-1].Subject)
+	if !statesUsage(cert) {
+		return device.Warn, leads + "; but it does not say that it is for an EK: it has no extended key usage"
+	}
+	return device.Pass, leads
+}
+
+// pathOptions are those of a path from the EK certificate to a given root.
+func (v *verification) pathOptions() x509.VerifyOptions {
 	options := x509.VerifyOptions{
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: v.policy.Now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // crypto/x509 does not know the one of EKs
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // crypto/x509 does not know the one of EKs; mayIssueEKs does
 	}
 	for _, root := range v.policy.EKRoots {
 		options.Roots.AddCert(root)
@@ -49,32 +80,37 @@ func (v *verification) ekCertificate() (device.Status, string) {
 			options.Intermediates.AddCert(issuer)
 		}
 	}
-	chains, err := cert.Verify(options)
-	if err != nil {
-		return device.Fail, fmt.Sprintf("issued by %s, it does not lead to a given root: %v", cert.Issuer, err)
-	}
-	root := chains[0][len(chains[0])-1]
-	return device.Pass, fmt.Sprintf("issued by %s, leads to the given %s", cert.Issuer, root.Subject)
+	return options
 }
 
-// notEK tells why a certificate cannot be one of an EK. A maker's CA issues
-// others too, and those have their keys outside of TPMs.
-func notEK(cert *x509.Certificate) string {
-	if cert.IsCA {
-		return "the EK certificate is one of a CA"
-	}
-	usages := len(cert.ExtKeyUsage) + len(cert.UnknownExtKeyUsage)
-	if usages > 0 && !slices.ContainsFunc(cert.UnknownExtKeyUsage, oidEKCertificate.Equal) {
-		return "the EK certificate is not for an EK, by its extended key usage"
-	}
-	return ""
+// statesUsage reports whether a certificate has an extended key usage. The TCG
+// EK Credential Profile for TPM Family 2.0 has tcg-kp-EKCertificate in it, but
+// certificates of EKs without one have been issued.
+func statesUsage(cert *x509.Certificate) bool {
+	return len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) > 0
 }
 
-// listsCertificate tells whether the report, unless it was cut, lists a key
-// with that certificate.
+// forEK reports whether the extended key usage of a certificate is that of an
+// EK. A maker's CA issues others too, and those have their keys outside of TPMs.
+func forEK(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(cert.UnknownExtKeyUsage, oidEKCertificate.Equal)
+}
+
+// mayIssueEKs reports whether each CA between an EK certificate and the root,
+// which is trusted as it is, may issue it: where one has an extended key usage,
+// that bounds those of what it issues.
+func mayIssueEKs(chain []*x509.Certificate) bool {
+	return !slices.ContainsFunc(chain[1:len(chain)-1], func(ca *x509.Certificate) bool {
+		return statesUsage(ca) && !forEK(ca) && !slices.Contains(ca.ExtKeyUsage, x509.ExtKeyUsageAny)
+	})
+}
+
+// listsCertificate reports whether the report lists a key with that
+// certificate, or may have before it was cut, which left nothing of EKs out
+// since the first version.
 func (v *verification) listsCertificate(cert *x509.Certificate) bool {
 	sum := sha256.Sum256(cert.Raw)
-	return len(v.report.Cut) > 0 || slices.ContainsFunc(v.report.Keys, func(k device.KeyReport) bool {
+	return v.report.Cut.Uncounted() || slices.ContainsFunc(v.report.Keys, func(k device.KeyReport) bool {
 		return k.Role == device.RoleEK && k.Certificate != nil && k.Certificate.SHA256 == hex.EncodeToString(sum[:])
 	})
 }

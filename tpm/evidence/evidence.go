@@ -2,8 +2,8 @@
 // verification without a TPM.
 //
 // An attestation key (AK), which signs nothing but what its TPM made itself,
-// signs a quote ([QualifyingData] says over what). [Verify] tells level by
-// level what of it holds. A report alone cannot show that the AK is in the TPM
+// signs a quote ([QualifyingData] says over what). [Verify] returns what of it
+// holds, level by level. A report alone cannot show that the AK is in the TPM
 // of the EK certificate, nor, without a certificate, in a TPM at all: that
 // takes an exchange with the device, which starts with [NewChallenge].
 //
@@ -23,7 +23,6 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/tpm/advisory"
 )
 
 const (
@@ -44,16 +43,17 @@ func QualifyingData(digest [sha256.Size]byte, nonce []byte, certificates ...[]by
 	return sha256.Sum256(append(append(digest[:], n[:]...), c[:]...))
 }
 
-// FirmwareVersion is [advisory.FirmwareVersion].
-func FirmwareVersion(manufacturer string, version uint64) string {
-	return advisory.FirmwareVersion(manufacturer, version)
-}
-
 // Hex is bytes that are shown in lower-case hex.
 type Hex []byte
 
 // MarshalText implements [encoding.TextMarshaler].
 func (h Hex) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (h *Hex) UnmarshalText(text []byte) (err error) {
+	*h, err = hex.DecodeString(string(text))
+	return err
+}
 
 // Statement is what a TPM said over a report.
 type Statement struct {
@@ -76,6 +76,7 @@ type PCR struct {
 type decoded struct {
 	akPublic, quote, signature []byte
 	akParent, nonce, pcrValues []byte   // nil if not there
+	bootLog                    []byte   // gzip; nil if not there
 	certificates               [][]byte // of the EK and of its issuers; nil if not there
 	deviceKey                  *decodedKey
 }
@@ -101,6 +102,7 @@ func decode(e *device.Evidence) (*decoded, error) {
 	optional("akParent", e.AKParent, &d.akParent)
 	optional("nonce", e.Nonce, &d.nonce)
 	optional("pcrValues", e.PCRValues, &d.pcrValues)
+	optional("bootLog", e.BootLog, &d.bootLog)
 	if len(e.EKIssuers) > maxIssuers {
 		return nil, fmt.Errorf("ekIssuers are %d, more than %d", len(e.EKIssuers), maxIssuers)
 	}
@@ -122,7 +124,7 @@ func decode(e *device.Evidence) (*decoded, error) {
 		switch {
 		case m.text == "":
 			return nil, fmt.Errorf("%s is missing", m.name)
-		case len(m.text) > maxField:
+		case len(m.text) > maxField && m.to != &d.bootLog: // only the size of the report bounds that
 			return nil, fmt.Errorf("%s is too large", m.name)
 		}
 		b, err := base64.StdEncoding.DecodeString(m.text)

@@ -2,17 +2,20 @@ package evidence
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/advisory"
 )
 
 // Policy is what a verifier knows and asks for.
@@ -20,21 +23,35 @@ type Policy struct {
 	Now time.Time
 	// Nonce is the one that the verifier gave the device for this report; nil if it gave none.
 	Nonce []byte
+	// MaxAge is how old a report may be by the device's clock; 0: any age.
+	MaxAge time.Duration
 	// EKRoots are the CA certificates that an EK certificate has to lead to;
 	// none: not asked. They need not be self-signed.
 	EKRoots []*x509.Certificate
-	// ActivatedAK is the name of the attestation key that answered a challenge
-	// ([NewChallenge]) to the EK of this device's certificate; nil if there was none.
-	ActivatedAK []byte
+	// Activated is the pair that answered a challenge ([Expected.Answered]);
+	// the zero value is none.
+	Activated Activated
+	// AKName is the name of an attestation key that answered a challenge to
+	// this device before; nil if none is known.
+	AKName []byte
+	// Require names levels that must pass: what does not is then undecided.
+	Require []string
+	// Check tests the keys that the report and its evidence show, and the TPM's
+	// firmware, and returns what it found, passes included. Where it is nil no
+	// key is tested, and the verdict is undecided.
+	Check func(device.Inventory) []device.Finding
 }
 
 // Result is what of a report and its evidence holds.
 type Result struct {
-	// Verdict is the worst of the levels and of the report's own verdict. It is
-	// Warn at best for a report alone, since that cannot show all.
+	// Verdict is the worst of the levels, of the report's own verdict and of
+	// what its findings add up to. It is Warn at best for a report alone, since
+	// that cannot show all.
 	Verdict  device.Status `json:"verdict"`
-	Evidence device.Status `json:"evidence"` // the worst of the levels
+	Evidence device.Status `json:"evidence"` // the worst of the levels that are about evidence
 	Levels   []Level       `json:"levels"`
+	// Findings are those of the verifier's own checks that did not pass.
+	Findings []device.Finding `json:"findings,omitempty"`
 	// Report is what the report says of itself; nil if it is none.
 	Report *Summary `json:"report,omitempty"`
 	// Statement is what the TPM signed; nil if the signature does not hold.
@@ -46,7 +63,8 @@ type Summary struct {
 	ID          string              `json:"reportId"`
 	Time        time.Time           `json:"time"`
 	ThingName   string              `json:"thingName,omitempty"`
-	Verdict     device.Status       `json:"verdict"`
+	Verdict     device.Status       `json:"verdict"`  // as it states
+	Computed    device.Status       `json:"computed"` // what its findings, keys and gaps add up to; a finding that it calls accepted counts in full
 	ReasonCodes []device.ReasonCode `json:"reasonCodes"`
 }
 
@@ -61,7 +79,7 @@ type Level struct {
 
 // The levels, in the order of a result.
 const (
-	LevelSchema         = "schema"          // a report with evidence, spelled as keyvet spells it
+	LevelSchema         = "schema"          // a report with evidence, written as keyvet writes it
 	LevelAttestationKey = "attestation-key" // a restricted signing key
 	LevelSignature      = "signature"       // a quote, signed by that key
 	LevelHierarchy      = "hierarchy"       // the key is in the endorsement hierarchy
@@ -72,26 +90,40 @@ const (
 	LevelDeviceKey      = "device-key"      // the device's key is in the same TPM
 	LevelEKCertificate  = "ek-certificate"  // the EK certificate leads to a given root
 	LevelSameTPM        = "same-tpm"        // the attestation key is in the TPM of that certificate
+	LevelConsistency    = "consistency"     // the report's verdict is what its findings, keys and gaps add up to
+	LevelKeys           = "keys"            // the verifier's own checks of the keys and of the firmware pass
 )
 
 // levels are the questions. One that rests on another which does not hold is
-// not asked.
+// not asked. What a TPM says is worth nothing of a key that may be in software:
+// levels of that kind do not pass unless the TPM was shown.
 var levels = []struct {
 	name  string
 	needs string
+	ofTPM bool // it holds only if the attestation key is in a TPM
 	ask   func(*verification) (device.Status, string)
 }{
-	{LevelSchema, "", (*verification).schema},
-	{LevelAttestationKey, LevelSchema, (*verification).attestationKey},
-	{LevelSignature, LevelAttestationKey, (*verification).signature},
-	{LevelHierarchy, LevelSignature, (*verification).hierarchy},
-	{LevelReport, LevelSignature, (*verification).over},
-	{LevelPCRs, LevelSignature, (*verification).pcrs},
-	{LevelFirmware, LevelHierarchy, (*verification).firmware},
-	{LevelFreshness, LevelReport, (*verification).freshness},
-	{LevelDeviceKey, LevelReport, (*verification).deviceKey},
-	{LevelEKCertificate, LevelSchema, (*verification).ekCertificate},
-	{LevelSameTPM, LevelAttestationKey, (*verification).sameTPM},
+	{LevelSchema, "", false, (*verification).schema},
+	{LevelAttestationKey, LevelSchema, true, (*verification).attestationKey},
+	{LevelSignature, LevelAttestationKey, false, (*verification).signature},
+	{LevelHierarchy, LevelSignature, true, (*verification).hierarchy},
+	{LevelReport, LevelSignature, false, (*verification).over},
+	{LevelPCRs, LevelSignature, true, (*verification).pcrs},
+	{LevelFirmware, LevelHierarchy, true, (*verification).firmware},
+	{LevelFreshness, LevelReport, false, (*verification).freshness},
+	{LevelDeviceKey, LevelReport, true, (*verification).deviceKey},
+	{LevelEKCertificate, LevelSchema, false, (*verification).ekCertificate},
+	{LevelSameTPM, LevelAttestationKey, false, (*verification).sameTPM},
+	{LevelConsistency, "", false, (*verification).consistency},
+	{LevelKeys, "", false, (*verification).keys},
+}
+
+// Levels returns the names of all levels, in the order of a result.
+func Levels() (names []string) {
+	for _, l := range levels {
+		names = append(names, l.name)
+	}
+	return names
 }
 
 // verification is one under way.
@@ -107,34 +139,70 @@ type verification struct {
 	attest    *tpm2.TPMSAttest
 	quoteInfo *tpm2.TPMSQuoteInfo
 	statement Statement
+	certified crypto.PublicKey // the device's key; nil if none is certified
+	signed    bool             // the signature holds, so that statement is the key's
+	computed  []device.Status  // of what the report holds
+	findings  []device.Finding
 }
 
-// Verify verifies the evidence in an encoded report, byte for byte as it came
-// from the device, and tells level by level what holds.
+// Verify verifies an encoded report and its evidence, byte for byte as it came
+// from the device, and returns what holds, level by level.
 func Verify(report []byte, p Policy) *Result {
 	v := &verification{policy: p, encoded: report}
 	r := new(Result)
 	held := make(map[string]bool)
-	var statuses []device.Status
 	for _, l := range levels {
 		status, reason := device.Undecided, "not looked at: it rests on "+l.needs
 		if l.needs == "" || held[l.needs] {
 			status, reason = l.ask(v)
 		}
 		held[l.name] = status == device.Pass
-		statuses = append(statuses, status)
 		r.Levels = append(r.Levels, Level{l.name, status, reason})
 	}
-	r.Evidence = device.Worst(statuses...)
-	r.Verdict = r.Evidence
-	if v.report != nil {
-		r.Report = &Summary{ID: v.report.ID, Time: v.report.Time, ThingName: v.report.ThingName, Verdict: v.report.Verdict(), ReasonCodes: v.report.ReasonCodes()}
-		r.Verdict = device.Worst(r.Evidence, v.report.Verdict())
+	shown := v.namedAK() || held[LevelSameTPM] && held[LevelEKCertificate]
+	for i, l := range levels {
+		if l.ofTPM && !shown && r.Levels[i].Status == device.Pass {
+			r.Levels[i].Status = device.Warn
+			r.Levels[i].Reason = "only if the attestation key is in a TPM, which is not shown: " + r.Levels[i].Reason
+		}
 	}
-	if held[LevelSignature] {
+	r.require(p.Require)
+
+	var ofEvidence, all []device.Status
+	for _, l := range r.Levels {
+		all = append(all, l.Status)
+		if l.Name != LevelConsistency && l.Name != LevelKeys {
+			ofEvidence = append(ofEvidence, l.Status)
+		}
+	}
+	r.Evidence, r.Findings = device.Worst(ofEvidence...), v.findings
+	if v.report != nil {
+		computed := device.Worst(v.computed...)
+		r.Report = &Summary{
+			ID: v.report.ID, Time: v.report.Time, ThingName: v.report.ThingName,
+			Verdict: v.report.Verdict(), Computed: computed, ReasonCodes: v.report.ReasonCodes(),
+		}
+		all = append(all, v.report.Verdict(), computed)
+	}
+	r.Verdict = device.Worst(all...)
+	if v.signed {
 		r.Statement = &v.statement
 	}
 	return r
+}
+
+// require has the levels of these names pass or be undecided.
+func (r *Result) require(names []string) {
+	for _, name := range names {
+		i := slices.IndexFunc(r.Levels, func(l Level) bool { return l.Name == name })
+		if i < 0 {
+			r.Levels = append(r.Levels, Level{name, device.Undecided, "required, but there is no such level"})
+			continue
+		}
+		if l := &r.Levels[i]; l.Status != device.Pass && l.Status != device.Fail {
+			l.Status, l.Reason = device.Undecided, "required, but not shown: "+l.Reason
+		}
+	}
 }
 
 // VerifyDigest verifies what can be seen of evidence over the report of that
@@ -165,13 +233,25 @@ func (v *verification) schema() (device.Status, string) {
 	if err != nil {
 		return device.Fail, err.Error()
 	}
+	if schema := newerSchema(v.encoded); schema != "" {
+		return device.Undecided, fmt.Sprintf("schema %q: a newer verifier is needed", schema)
+	}
 	r := new(device.Report)
 	if err := json.Unmarshal(v.encoded, r); err != nil {
 		return device.Fail, err.Error()
 	}
 	v.report, v.evidence, v.digest = r, r.Evidence, digest
+	if err := strict(v.encoded, r); err != nil {
+		return device.Fail, err.Error()
+	}
+	if err := oneOfEach(r); err != nil {
+		return device.Fail, err.Error()
+	}
 	if r.Evidence == nil {
-		return device.Fail, "the report carries no evidence: no TPM signed it"
+		if r.TPM != nil && r.TPM.Family != "1.2" && r.TPM.State == device.TPMOK {
+			return device.Fail, "the report carries no evidence, although it names a TPM that is ok: no TPM signed it"
+		}
+		return device.Undecided, "the report carries no evidence: no TPM signed it"
 	}
 	if !canonical(r.Evidence, v.encoded) {
 		return device.Fail, "the evidence is not written as keyvet writes it: pass the report on byte for byte"
@@ -191,7 +271,7 @@ func (v *verification) attestationKey() (device.Status, string) {
 	return device.Pass, "a restricted ECDSA P-256 signing key that says it was made in a TPM and stays there"
 }
 
-// lists tells whether the report lists any key in that role, and this one.
+// lists reports whether the report lists any key in that role, and this one.
 func (v *verification) lists(role device.Role, spki []byte) (any, found bool) {
 	sum := sha256.Sum256(spki)
 	for _, k := range v.report.Keys {
@@ -212,7 +292,7 @@ func (v *verification) signature() (device.Status, string) {
 	if err != nil {
 		return device.Fail, err.Error()
 	}
-	v.attest, v.quoteInfo = attest, info
+	v.attest, v.quoteInfo, v.signed = attest, info, true
 	s := &v.statement
 	s.FirmwareVersion, s.Clock = attest.FirmwareVersion, attest.ClockInfo.Clock
 	s.ResetCount, s.RestartCount = attest.ClockInfo.ResetCount, attest.ClockInfo.RestartCount
@@ -270,26 +350,39 @@ func (v *verification) firmware() (device.Status, string) {
 	if t == nil || t.FirmwareVersion == "" {
 		return device.Undecided, "the report does not state the firmware version"
 	}
-	if signed := FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion); signed != t.FirmwareVersion {
+	if signed := advisory.FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion); signed != t.FirmwareVersion {
 		return device.Fail, fmt.Sprintf("the report states %s, the TPM signed %s", t.FirmwareVersion, signed)
 	}
 	return device.Pass, t.FirmwareVersion + ", as the TPM signed it"
 }
 
 func (v *verification) freshness() (device.Status, string) {
-	made := "made " + v.report.Time.Format(time.RFC3339) + " by the device's clock"
-	switch {
-	case v.policy.Nonce == nil && v.report.Time.After(v.policy.Now):
-		return device.Warn, made + ", which is ahead; only a nonce shows that a report is fresh"
-	case v.policy.Nonce == nil:
-		return device.Warn, made + "; only a nonce shows that a report is fresh"
-	case v.nonce == nil:
+	age := v.policy.Now.Sub(v.report.Time).Round(time.Second)
+	made := fmt.Sprintf("made %s by the device's clock, %s ago", v.report.Time.Format(time.RFC3339), age)
+	if age < 0 {
+		made = fmt.Sprintf("made %s by the device's clock, which is ahead by %s", v.report.Time.Format(time.RFC3339), -age)
+	}
+	if v.policy.Nonce != nil && v.nonce == nil {
 		return device.Fail, "it carries no nonce; " + made
-	case !bytes.Equal(v.nonce, v.policy.Nonce):
+	}
+	if v.policy.Nonce != nil && !bytes.Equal(v.nonce, v.policy.Nonce) {
 		return device.Fail, "it carries another nonce than the one given: an old report, or one made for somebody else; " + made
 	}
-	return device.Pass, "it carries the nonce; " + made
+	if v.policy.MaxAge > 0 && age > v.policy.MaxAge {
+		return device.Fail, fmt.Sprintf("older than the %s asked for: %s", v.policy.MaxAge, made)
+	}
+	if v.policy.MaxAge > 0 && age < -maxAhead {
+		return device.Undecided, "how old it is cannot be said: " + made
+	}
+	if v.policy.Nonce == nil {
+		return device.Warn, "only a nonce shows that a report is fresh: " + made
+	}
+	return device.Pass, "the evidence carries the nonce; the report in it was " + made
 }
+
+// maxAhead is how far a device's clock may be ahead for the age of a report to
+// mean something.
+const maxAhead = 5 * time.Minute
 
 func (v *verification) deviceKey() (device.Status, string) {
 	k := v.decoded.deviceKey
@@ -309,9 +402,13 @@ func (v *verification) deviceKey() (device.Status, string) {
 	if !bytes.Equal(attest.ExtraData.Buffer, v.qualifyingData()) {
 		return device.Fail, "the certification was made for another report, nonce or EK certificate"
 	}
-	key, a, err := certifiedKey(attest, k.public)
+	key, a, nameAlg, err := certifiedKey(attest, k.public)
 	if err != nil {
 		return device.Fail, err.Error()
+	}
+	v.certified = key
+	if nameAlg == tpm2.TPMAlgSHA1 {
+		return device.Fail, "the certified key is named by SHA-1: another key can be made to have its name"
 	}
 	if v.report != nil {
 		spki, err := x509.MarshalPKIXPublicKey(key)
@@ -332,12 +429,47 @@ func (v *verification) deviceKey() (device.Status, string) {
 	return device.Pass, "the device's key was made in the TPM and stays there"
 }
 
+// namedAK reports whether this is the attestation key that the verifier knows
+// by its name.
+func (v *verification) namedAK() bool {
+	return len(v.policy.AKName) > 0 && bytes.Equal(v.policy.AKName, v.statement.AKName)
+}
+
+// unshown is the status of what the evidence does not show about a TPM: roots
+// ask for it.
+func (v *verification) unshown() device.Status {
+	if len(v.policy.EKRoots) > 0 {
+		return device.Undecided
+	}
+	return device.Warn
+}
+
 func (v *verification) sameTPM() (device.Status, string) {
-	switch {
-	case v.policy.ActivatedAK == nil:
-		return device.Warn, "a report alone cannot show that the attestation key is in the TPM of the EK certificate: that takes a challenge to the device"
-	case !bytes.Equal(v.policy.ActivatedAK, v.statement.AKName):
+	pair := v.policy.Activated
+	if v.policy.AKName != nil && !v.namedAK() {
+		return device.Fail, "this is another attestation key than the one that was named"
+	}
+	if len(pair.AKName) == 0 && pair.EKSPKISHA256 == "" && v.namedAK() {
+		return device.Warn, "this is the attestation key that was named; that it is in the TPM of this EK certificate takes a challenge"
+	}
+	if len(pair.AKName) == 0 && pair.EKSPKISHA256 == "" {
+		return v.unshown(), "a report alone cannot show that the attestation key is in the TPM of the EK certificate: that takes a challenge to the device"
+	}
+	if len(pair.AKName) == 0 || pair.EKSPKISHA256 == "" {
+		return device.Fail, "half a pair: which attestation key and which EK answered the challenge is not known"
+	}
+	if !bytes.Equal(pair.AKName, v.statement.AKName) {
 		return device.Fail, "another attestation key than this answered the challenge to the EK"
 	}
-	return device.Pass, "this attestation key answered the challenge to the EK"
+	if v.certificates == nil {
+		return v.unshown(), "this attestation key answered the challenge to an EK, but the evidence shows no certificate of that EK: no maker vouches for its TPM"
+	}
+	shown, err := ekInCertificate(v.certificates[0])
+	if err != nil {
+		return v.unshown(), fmt.Sprintf("the key in the EK certificate cannot be read: %v", err)
+	}
+	if shown != pair.EKSPKISHA256 {
+		return device.Fail, "the challenge was to another EK than the one of this EK certificate: two TPMs"
+	}
+	return device.Pass, "this attestation key answered the challenge to the EK of this EK certificate"
 }

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/check"
+	"github.com/keyvet/keyvet/tpm/advisory"
+	"github.com/keyvet/keyvet/tpm/evidence"
+)
+
+// trust is what the commands of this program hold reports against.
+type trust struct {
+	ekRoots, blocklist, advisories *string
+	env                            check.Env
+	roots                          []*x509.Certificate
+}
+
+func trustFlags(f *flag.FlagSet) *trust {
+	return &trust{
+		ekRoots:    f.String("ek-roots", "", "the EK certificate must lead to a certificate in `DIR`, of its files *.pem, *.crt and *.cer, all in PEM; a TPM that is not shown is then undecided"),
+		blocklist:  f.String("blocklist", "", "look the keys up in the list `F`, too"),
+		advisories: f.String("advisories", "", "hold the firmware against the advisories in `F`, too"),
+	}
+}
+
+// load reads what the flags name.
+func (t *trust) load(f *flag.FlagSet) (err error) {
+	given := make(map[string]bool) // even if empty, as an unset variable of a script is
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if given["ek-roots"] {
+		if t.roots, err = readRoots(*t.ekRoots); err != nil {
+			return errUsage{err}
+		}
+	}
+	var lists blocklist.Lists
+	list, err := blocklist.Embedded()
+	switch {
+	case err == nil:
+		lists = append(lists, list)
+	case !errors.Is(err, blocklist.ErrNotEmbedded):
+		return err
+	}
+	if given["blocklist"] {
+		list, err := blocklist.Open(*t.blocklist)
+		if err != nil {
+			return errUsage{fmt.Errorf("-blocklist: %w", err)}
+		}
+		lists = append(lists, list)
+	}
+	if len(lists) > 0 {
+		t.env.Blocklist = lists
+	}
+	var further advisories
+	if given["advisories"] {
+		b, err := readBounded(*t.advisories, 1<<20)
+		if err != nil {
+			return errUsage{fmt.Errorf("-advisories: %w", err)}
+		}
+		list, err := advisory.Load(bytes.NewReader(b))
+		if err != nil {
+			return errUsage{fmt.Errorf("-advisories: %s: %w", *t.advisories, err)}
+		}
+		further = append(further, list)
+	}
+	t.env.Advisories = further
+	return nil
+}
+
+// advisories are those of further files; the built-in ones always count.
+type advisories []advisory.List
+
+func (further advisories) Match(t device.TPM) []device.Advisory {
+	return advisory.Match(t, further...)
+}
+
+// ofKeys are the checks that a public key alone is enough for, and that of the
+// firmware.
+var ofKeys = []string{"roca", "debian", "compromised", "firmware", "size", "exponent", "factors", "point"}
+
+// check tests what a report shows.
+func (t *trust) check(inv device.Inventory) []device.Finding {
+	env := t.env
+	env.Now = time.Now()
+	return slices.DeleteFunc(check.Run(context.Background(), inv, &env), func(f device.Finding) bool {
+		return !slices.Contains(ofKeys, f.Check)
+	})
+}
+
+// vet returns why an endorsement key must not be challenged.
+func (t *trust) vet(ek crypto.PublicKey) error {
+	k := device.Key{ID: "ek", Role: device.RoleEK, Public: ek}
+	for _, f := range t.check(device.Inventory{Keys: []device.Key{k}}) {
+		if f.Status == device.Fail {
+			return errFail{fmt.Errorf("%s: %s", cmp.Or(f.ReasonCode, f.Check), f.Message)}
+		}
+		if f.Status == device.Undecided {
+			return fmt.Errorf("%s: %s", f.Check, f.Message)
+		}
+	}
+	return nil
+}
+
+func (t *trust) policy() evidence.Policy {
+	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check}
+}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/evidence"
+)
+
+// maxReports bounds the reports of one command line.
+const maxReports = 1_000_000
+
+func verifyCommand(f *flag.FlagSet) cli.Action {
+	t := trustFlags(f)
+	asJSON := f.Bool("json", false, "one JSON document on standard output")
+	asCSV := f.Bool("csv", false, "a table in CSV on standard output, one line a report")
+	nonce, name := nonceFlag(), nameFlag()
+	f.Var(nonce, "nonce", "the report must carry this nonce in `HEX`, which you gave the device")
+	f.Var(name, "ak-name", "the attestation key must be the one of this name in `HEX`, which answered a challenge before")
+	maxAge := f.Duration("max-age", 0, "the report must not be older than `D`, such as 25h")
+	require := f.String("require", "", "these `LEVELS`, separated by commas, must pass: what they do not show is undecided")
+	return action(func(s cli.IO, args []string) (device.Status, error) {
+		if *asJSON && *asCSV {
+			return 0, errUsage{errors.New("verify: -json or -csv, not both")}
+		}
+		if *maxAge < 0 {
+			return 0, errUsage{errors.New("verify: -max-age is negative")}
+		}
+		if err := t.load(f); err != nil {
+			return 0, err
+		}
+		policy := t.policy()
+		policy.Nonce, policy.AKName, policy.MaxAge = nonce.bytes, name.bytes, *maxAge
+		var err error
+		if policy.Require, err = levelNames(*require); err != nil {
+			return 0, errUsage{err}
+		}
+		files, several, err := reportFiles(args)
+		if err != nil {
+			return 0, err
+		}
+		if several && policy.Nonce != nil {
+			return 0, errUsage{errors.New("verify: -nonce is that of one report: give one REPORT")}
+		}
+		var all []verified
+		for _, file := range files {
+			report, err := readReport(file, s.In)
+			if err != nil {
+				return 0, err
+			}
+			all = append(all, verified{file, evidence.Verify(report, policy)})
+		}
+		switch {
+		case *asCSV:
+			return show(s.Out, all, writeCSV)
+		case *asJSON && several:
+			return show(s.Out, all, writeJSON)
+		case *asJSON:
+			return show(s.Out, all, func(w io.Writer, all []verified) error { return indented(w, all[0].Result) })
+		case several:
+			return show(s.Out, all, writeTable)
+		}
+		return show(s.Out, all, func(w io.Writer, all []verified) error { return writeText(w, all[0].Result) })
+	})
+}
+
+// levelNames reads a list of levels.
+func levelNames(list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	names := strings.Split(list, ",")
+	for _, name := range names {
+		if !slices.Contains(evidence.Levels(), name) {
+			return nil, fmt.Errorf("verify: -require: no level %q; the levels are %s", name, strings.Join(evidence.Levels(), ", "))
+		}
+	}
+	return names, nil
+}
+
+// reportFiles returns the files that the arguments name. Several is set if more
+// than one was asked for, however many there are.
+func reportFiles(args []string) (files []string, several bool, err error) {
+	several = len(args) > 1
+	for _, arg := range args {
+		info, err := os.Stat(arg)
+		if arg == "-" || err == nil && !info.IsDir() {
+			files = append(files, arg)
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		several = true
+		found := 0
+		err = filepath.WalkDir(arg, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.Type().IsRegular() && strings.EqualFold(filepath.Ext(name), ".json") {
+				files, found = append(files, name), found+1
+			}
+			if len(files) > maxReports {
+				return fmt.Errorf("%s: more than %d reports", arg, maxReports)
+			}
+			return nil
+		})
+		if err == nil && found == 0 {
+			err = fmt.Errorf("%s holds no files *.json", arg)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return files, several, nil
+}
+
+// readReport reads a report, and little more where there is more.
+func readReport(name string, stdin io.Reader) ([]byte, error) {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, device.MaxReportBytes+3)) // a line break and one byte too many
+	if err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")), nil
+}
+
+// verified is the result on one report.
+type verified struct {
+	File string `json:"file"`
+	*evidence.Result
+}
+
+// show writes results and returns the worst verdict.
+func show(out io.Writer, all []verified, write func(io.Writer, []verified) error) (device.Status, error) {
+	var b bytes.Buffer
+	if err := write(&b, all); err != nil {
+		return 0, err
+	}
+	if _, err := out.Write(b.Bytes()); err != nil {
+		return 0, err
+	}
+	return worst(all), nil
+}
+
+func worst(all []verified) device.Status {
+	var verdicts []device.Status
+	for _, v := range all {
+		verdicts = append(verdicts, v.Verdict)
+	}
+	return device.Worst(verdicts...)
+}
+
+func indented(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func writeJSON(w io.Writer, all []verified) error {
+	return indented(w, struct {
+		Verdict device.Status `json:"verdict"`
+		Reports []verified    `json:"reports"`
+	}{worst(all), all})
+}
+
+func writeCSV(w io.Writer, all []verified) error {
+	table := csv.NewWriter(w)
+	head := []string{"file", "thingName", "reportId", "time", "verdict", "stated", "computed", "evidence"}
+	table.Write(append(append(head, evidence.Levels()...), "reasonCodes")) // Error tells
+	for _, v := range all {
+		row := []string{v.File, "", "", "", v.Verdict.String(), "", "", v.Evidence.String()}
+		codes := []string{}
+		if r := v.Report; r != nil {
+			row[1], row[2], row[3], row[5], row[6] = r.ThingName, r.ID, r.Time.Format(time.RFC3339), r.Verdict.String(), r.Computed.String()
+			codes = append(codes, r.ReasonCodes...)
+		}
+		for _, name := range evidence.Levels() {
+			i := slices.IndexFunc(v.Levels, func(l evidence.Level) bool { return l.Name == name })
+			row = append(row, v.Levels[i].Status.String())
+		}
+		for _, f := range v.Findings {
+			if f.ReasonCode != "" && !slices.Contains(codes, f.ReasonCode) {
+				codes = append(codes, f.ReasonCode)
+			}
+		}
+		row = append(row, strings.Join(codes, " "))
+		for i := range row {
+			row[i] = cell(row[i])
+		}
+		table.Write(row)
+	}
+	table.Flush()
+	return table.Error()
+}
+
+// cell keeps text by strangers from being a formula where the table is opened.
+func cell(text string) string {
+	text = cli.Printable(text)
+	if strings.HasPrefix(text, "=") || strings.HasPrefix(text, "+") || strings.HasPrefix(text, "-") || strings.HasPrefix(text, "@") {
+		return "'" + text
+	}
+	return text
+}
+
+// writeTable shows many reports to a person, one line each; the last line is
+// the verdict of all.
+func writeTable(w io.Writer, all []verified) error {
+	for _, v := range all {
+		thing, why := "", ""
+		if v.Report != nil {
+			thing = v.Report.ThingName
+		}
+		for _, l := range v.Levels {
+			if l.Status == v.Verdict && why == "" {
+				why = l.Name + ": " + l.Reason
+			}
+		}
+		if why == "" && v.Report != nil {
+			why = strings.Join(v.Report.ReasonCodes, " ")
+		}
+		if _, err := fmt.Fprintf(w, "%-9s  %s  %s  %s\n", v.Verdict, cli.Printable(v.File), cli.Printable(thing), cli.Printable(why)); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%s, %d reports\n", worst(all), len(all))
+	return err
+}
+
+// writeText shows a result to a person; the last line is the verdict.
+func writeText(w io.Writer, r *evidence.Result) error {
+	var b bytes.Buffer
+	for _, l := range r.Levels {
+		fmt.Fprintf(&b, "%-16s %-15s %s\n", l.Name, l.Status, cli.Printable(l.Reason))
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "\n%s  %s: %s  %s  %s\n  %s\n", f.Status, cli.Printable(f.Check), cli.Printable(f.Key), f.Severity, f.ReasonCode, cli.Printable(f.Message))
+	}
+	if s := r.Report; s != nil {
+		fmt.Fprintf(&b, "\nreport %s", cli.Printable(s.ID))
+		if s.ThingName != "" {
+			fmt.Fprintf(&b, " of %s", cli.Printable(s.ThingName))
+		}
+		fmt.Fprintf(&b, ": %s", s.Verdict)
+		for _, code := range s.ReasonCodes {
+			fmt.Fprintf(&b, " %s", cli.Printable(code))
+		}
+		fmt.Fprintf(&b, "\nevidence: %s\n", r.Evidence)
+	}
+	if s := r.Statement; s != nil {
+		fmt.Fprintf(&b, "attestation key: %x\n", []byte(s.AKName))
+	}
+	fmt.Fprintf(&b, "\n%s\n", r.Verdict)
+	_, err := w.Write(b.Bytes())
+	return err
+}

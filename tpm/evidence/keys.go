@@ -1,0 +1,207 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/keyfile"
+	"github.com/keyvet/keyvet/tpm/advisory"
+	"github.com/keyvet/keyvet/tpm/ekcert"
+)
+
+// consistency holds the report's verdict against what else the report says.
+func (v *verification) consistency() (device.Status, string) {
+	if v.report == nil {
+		return device.Undecided, "not looked at: it rests on " + LevelSchema
+	}
+	r := v.report
+	var counted []device.Status // with what the device calls accepted
+	accepted, contradiction := 0, ""
+	worst := make(map[string]device.Status) // of the findings on a key
+	for _, f := range r.Findings {
+		counted, v.computed = append(counted, f.Counts()), append(v.computed, f.Status)
+		if f.Counts() != f.Status {
+			accepted++
+		}
+		if before, ok := worst[f.Key]; ok {
+			worst[f.Key] = device.Worst(before, f.Counts())
+		} else {
+			worst[f.Key] = f.Counts()
+		}
+	}
+	both := func(s device.Status) { counted, v.computed = append(counted, s), append(v.computed, s) }
+	for _, k := range r.Keys {
+		both(k.Status)
+		if s, ok := worst[k.ID]; ok && s != device.NotApplicable && worse(s, k.Status) && contradiction == "" {
+			contradiction = fmt.Sprintf("it says %s of %s, but %s in a finding on it", k.Status, k.ID, s)
+		}
+	}
+	for _, g := range r.Gaps {
+		if !g.Minor {
+			both(device.Undecided)
+		}
+	}
+	for _, c := range r.Cut {
+		if !r.Cut.Uncounted() {
+			both(c.Status)
+		}
+	}
+	computed := device.Worst(counted...)
+	if worse(computed, r.Verdict()) {
+		contradiction = fmt.Sprintf("its verdict is %s, but what it holds makes it %s", r.Verdict(), computed)
+	}
+	if contradiction != "" {
+		return device.Worst(device.Warn, computed), "the report contradicts itself: " + contradiction
+	}
+	if accepted > 0 {
+		return device.Pass, fmt.Sprintf("%s, as what the report holds adds up to; the %d findings that the device calls accepted count in full here", r.Verdict(), accepted)
+	}
+	return device.Pass, fmt.Sprintf("%s, as what the report holds adds up to", r.Verdict())
+}
+
+// worse reports whether a outweighs b.
+func worse(a, b device.Status) bool { return a != b && device.Worst(a, b) == a }
+
+// keys has the verifier's checks test what the report and its evidence show.
+func (v *verification) keys() (device.Status, string) {
+	if v.report == nil {
+		return device.Undecided, "not looked at: it rests on " + LevelSchema
+	}
+	if v.policy.Check == nil {
+		return device.Undecided, "not tested: the verifier has no checks"
+	}
+	inv, problems := v.inventory()
+	found := append(problems, v.policy.Check(inv)...)
+	statuses := []device.Status{device.NotApplicable}
+	byKey := make(map[string]device.Status)
+	var said []string
+	for _, f := range found {
+		statuses = append(statuses, f.Status)
+		if f.Status == device.Pass || f.Status == device.NotApplicable {
+			continue
+		}
+		v.findings = append(v.findings, f)
+		if before, ok := byKey[f.Key]; !ok || worse(f.Status, before) {
+			byKey[f.Key] = f.Status
+		}
+		if f.Status == device.Fail && len(said) < 3 {
+			said = append(said, fmt.Sprintf("%s on %s: %s", f.Check, f.Key, f.Message))
+		}
+	}
+	for _, k := range v.report.Keys {
+		if s, ok := byKey[k.ID]; ok && s == device.Fail && worse(s, k.Status) && len(said) < 6 {
+			said = append(said, fmt.Sprintf("the report says %s of %s", k.Status, k.ID))
+		}
+	}
+	what := fmt.Sprintf("%d keys tested again", len(inv.Keys))
+	if len(said) > 0 {
+		what += ": " + strings.Join(said, "; ")
+	}
+	return device.Worst(statuses...), what
+}
+
+// inventory returns what the report and its evidence show, with findings on
+// what of it cannot be tested.
+func (v *verification) inventory() (inv device.Inventory, problems []device.Finding) {
+	problem := func(key string, status device.Status, code, message string) {
+		problems = append(problems, device.Finding{Check: LevelKeys, Key: key, Status: status, ReasonCode: device.ReasonKeyvetPrefix + code, Message: message})
+	}
+	inv.ReadAt = v.policy.Now
+	if t := v.report.TPM; t != nil {
+		own := *t
+		if v.signed {
+			own.FirmwareVersion = advisory.FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion)
+		}
+		inv.TPM = &own
+	}
+	add := func(id string, role device.Role, source string, der []byte) {
+		found, gaps := keyfile.ReadFrom(bytes.NewReader(der), id)
+		if len(found) != 1 || len(gaps) > 0 {
+			problem(id, device.Undecided, "KEY_UNREADABLE", "the key cannot be read")
+			return
+		}
+		k := found[0]
+		k.ID, k.Role, k.Source, k.Private = id, role, source, nil
+		inv.Keys = append(inv.Keys, k)
+	}
+	shown := v.inEvidence()
+	for _, k := range v.report.Keys {
+		if spki, ok := shown[k.SPKISHA256]; ok && k.SPKI == "" {
+			add(k.ID, k.Role, k.Source, spki)
+			continue
+		}
+		if k.SPKI == "" && k.Role == device.RoleDevice {
+			problem(k.ID, device.Undecided, "KEY_NOT_SHOWN", "neither report nor evidence shows the device's key, so it cannot be tested again")
+			continue
+		}
+		if k.SPKI == "" {
+			problem(k.ID, device.Warn, "KEY_NOT_SHOWN", "the report does not show the key, so it cannot be tested again")
+			continue
+		}
+		spki, err := base64.StdEncoding.DecodeString(k.SPKI)
+		if err != nil {
+			problem(k.ID, device.Fail, "KEY_UNREADABLE", "the key is not in base64")
+			continue
+		}
+		if sum := sha256.Sum256(spki); hex.EncodeToString(sum[:]) != k.SPKISHA256 {
+			problem(k.ID, device.Fail, "KEY_DIGEST", "spkiSha256 is not that of the key in the report")
+		}
+		add(k.ID, k.Role, k.Source, spki)
+	}
+	if v.decoded == nil {
+		return inv, problems
+	}
+	for i, der := range v.certificates {
+		id, role := "evidence: EK certificate", device.RoleEK
+		if i > 0 {
+			id, role = fmt.Sprintf("evidence: EK issuer %d", i), device.RoleCA
+		}
+		_, spki, err := ekcert.PublicKey(der)
+		if err != nil {
+			problem(id, device.Undecided, "KEY_UNREADABLE", err.Error())
+			continue
+		}
+		add(id, role, "evidence", spki)
+	}
+	return inv, problems
+}
+
+// inEvidence are the public keys that the evidence shows, by their digest.
+func (v *verification) inEvidence() map[string][]byte {
+	keys := make(map[string][]byte)
+	add := func(key crypto.PublicKey) {
+		if spki, err := x509.MarshalPKIXPublicKey(key); err == nil { // else it is none that a report lists
+			sum := sha256.Sum256(spki)
+			keys[hex.EncodeToString(sum[:])] = spki
+		}
+	}
+	if v.ak != nil {
+		add(v.ak)
+	}
+	if v.certified != nil {
+		add(v.certified)
+	}
+	if v.decoded != nil && v.certificates != nil {
+		if key, _, err := ekcert.PublicKey(v.certificates[0]); err == nil {
+			add(key)
+		}
+	}
+	return keys
+}
+
+// ekInCertificate is the SHA-256 of the SubjectPublicKeyInfo of the key in an
+// EK certificate, as [NewChallenge] writes it.
+func ekInCertificate(der []byte) (string, error) {
+	key, _, err := ekcert.PublicKey(der)
+	if err != nil {
+		return "", err
+	}
+	return spkiSHA256(key)
+}
