@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/advisory"
 )
 
 // Policy is what a verifier knows and asks for.
@@ -351,7 +352,7 @@ func (v *verification) firmware() (device.Status, string) {
 	if t == nil || t.FirmwareVersion == "" {
 		return device.Undecided, "the report does not state the firmware version"
 	}
-	if signed := FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion); signed != t.FirmwareVersion {
+	if signed := advisory.FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion); signed != t.FirmwareVersion {
 		return device.Fail, fmt.Sprintf("the report states %s, the TPM signed %s", t.FirmwareVersion, signed)
 	}
 	return device.Pass, t.FirmwareVersion + ", as the TPM signed it"
