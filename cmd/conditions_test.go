@@ -181,7 +181,7 @@ func TestConditions(t *testing.T) {
 			}
 			programs[c.pkg] = program
 		}
-		command := exec.CommandContext(t.Context(), programs[c.pkg], "-test.run", "^"+c.test+"$", "-test.timeout", "5m")
+		command := exec.CommandContext(t.Context(), programs[c.pkg], "-test.run", "^"+c.test+"$", "-test.timeout", "2m")
 		command.Dir = filepath.Join("..", filepath.FromSlash(c.pkg))
 		return command.CombinedOutput()
 	}

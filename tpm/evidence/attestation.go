@@ -28,16 +28,13 @@ func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
 		return nil, errors.New("not a restricted signing key: it would sign what no TPM made")
 	case !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin:
 		return nil, errors.New("not a key that was made in its TPM and stays there")
-	case area.Type != tpm2.TPMAlgECC || area.NameAlg != tpm2.TPMAlgSHA256:
-		return nil, errors.New("not an ECC key named by SHA-256")
+	case area.NameAlg != tpm2.TPMAlgSHA256:
+		return nil, errors.New("not a key named by SHA-256")
 	}
-	params, err := area.Parameters.ECCDetail()
-	if err != nil {
-		return nil, err
-	}
-	point, err := area.Unique.ECC()
-	if err != nil {
-		return nil, err
+	params, noECC := area.Parameters.ECCDetail()
+	point, noPoint := area.Unique.ECC()
+	if noECC != nil || noPoint != nil {
+		return nil, errors.New("not an ECC key")
 	}
 	if params.CurveID != tpm2.TPMECCNistP256 || params.Scheme.Scheme != tpm2.TPMAlgECDSA {
 		return nil, errors.New("not an ECDSA P-256 key")
