@@ -6,13 +6,11 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 # Seconds since 1970: no clock that shows less can be right.
 COMMIT_TIME ?= $(shell git log -1 --format=%ct 2>/dev/null)
-LDFLAGS   = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X github.com/keyvet/keyvet/device.commitTime=$(COMMIT_TIME)
+SET       = -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X github.com/keyvet/keyvet/device.commitTime=$(COMMIT_TIME)
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
-# The device binary does without inlining but where the tests of a key and the
-# TPM's messages are, and with functions that lie closer: 0.8 MB less.
-INLINED   = github.com/keyvet/keyvet/blocklist github.com/keyvet/keyvet/device/check github.com/google/go-tpm/...
-DEVICE    = $(BUILD) -ldflags "$(LDFLAGS) -funcalign=8" -gcflags=all=-l $(INLINED:%=-gcflags=%=)
-HOST      = $(BUILD) -ldflags "$(LDFLAGS)"
+FLAGS     = cmd/keyvet/build.flags
+DEVICE    = $(BUILD) -ldflags "$(SET) $(shell sed -n 's/^ldflags //p' $(FLAGS))" $(shell sed -n 's/^gcflags /-gcflags=/p' $(FLAGS))
+HOST      = $(BUILD) -ldflags "$(SET) -s -w"
 
 # Packages that touch no hardware, no network and no other program: they run
 # on every word size and byte order that a device may have.
@@ -44,7 +42,7 @@ test-386:
 	GOARCH=386 $(GO) test $(PURE) ./device/durable/... ./device/identity
 	GOARCH=386 $(GO) test ./device/rotate -sweep.stride 7
 	GOARCH=386 $(GO) test -skip Mutations ./tpm/tis
-	GOARCH=386 $(GO) test -skip SDK ./mqtt/localiot
+	GOARCH=386 $(GO) test -skip SDK ./mqtt/awsiot/localiot
 	GOARCH=386 $(GO) test -run 'Published|Debian|Config|CommandLine|Owned' ./cmd/keyvet
 
 test-arm: # the smallest device, under emulation
@@ -132,7 +130,7 @@ test-units: ## boot systemd with what is in dist/ and move the gate; as root
 	@GO='$(GO)' .ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
 	packaging/test-units bin/packages
 
-check-layer: ## of a release: the commit that the Yocto recipe builds is as this one
+check-layer: ## of a release, whose recipe is pinned: the commit that it builds is as this one
 	git diff --exit-code --stat $$(sed -n 's/^SRCREV ?= "\(.*\)"/\1/p' yocto/meta-keyvet/recipes-security/keyvet/keyvet_git.bb) HEAD -- go.mod go.sum '*.go' packaging/systemd
 
 check-units: ## systemd's own opinion of the units

@@ -25,7 +25,7 @@ var tree = map[string][]string{
 	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
 	"cmd/internal/cli":           nil,
 	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
-	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/localiot"},
+	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
 	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                     nil,
 	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
@@ -46,7 +46,8 @@ var tree = map[string][]string{
 	"tpm/tpmtest":                nil,
 	"mqtt":                       {"device"},
 	"mqtt/awsiot":                {"device", "mqtt"},
-	"mqtt/localiot":              nil,
+	"mqtt/mqtttest":              nil,
+	"mqtt/awsiot/localiot":       nil,
 	"blocklist":                  {"device", "blocklist/debian"},
 	"blocklist/debian":           nil,
 	"packaging/bill":             nil, // of the build host
@@ -54,10 +55,10 @@ var tree = map[string][]string{
 }
 
 // testsToo may be imported by any test besides what its package may import.
-var testsToo = []string{"tpm/tpmtest", "mqtt/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
+var testsToo = []string{"tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
-var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis"}, "tpm/evidence": {"device/check", "tpm/advisory"}}
+var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}, "tpm/evidence": {"device/check", "tpm/advisory", "mqtt/awsiot"}}
 
 func TestTree(t *testing.T) {
 	files := 0

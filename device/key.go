@@ -81,8 +81,30 @@ type PrivateFile struct {
 	Path string      // "tpm:0x81000100" for a key in the TPM
 	Mode fs.FileMode // that of a device for a key in the TPM
 	SPKI []byte      // DER, of the public key that belongs to the private one; other than [Key.SPKI] if they do not match
+
+	// SHA256 is the lower-case hex SHA-256 of the file as it is given to
+	// programs that use the key; "" if there is no file.
+	SHA256 string
+	// Place is where the file lies; nil if that is not known.
+	Place *Place
+	// Proof is what came of having a TPM sign with the key; nil for a key that
+	// no TPM has to be asked for.
+	Proof *Proof
 	// Wrapped says that the file holds the key under a key of a TPM's.
 	Wrapped bool
+}
+
+// Place says who owns a file and its directory, and who may write that.
+type Place struct {
+	Owner, DirOwner int // numbers of users
+	DirMode         fs.FileMode
+}
+
+// Proof is whether a private key that only a TPM can use was seen to sign.
+type Proof struct {
+	Signed bool
+	Gone   bool   // this TPM does not have it, and never will
+	Why    string // it has not signed
 }
 
 // InTPM reports whether the key can be used in its TPM alone.

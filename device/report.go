@@ -62,6 +62,9 @@ type KeyReport struct {
 	SPKI        string       `json:"spki,omitempty"` // base64 DER
 	Certificate *Certificate `json:"certificate,omitempty"`
 	Status      Status       `json:"status"`
+
+	// PrivateSHA256 is [PrivateFile.SHA256]. It stays on the device.
+	PrivateSHA256 string `json:"-"`
 }
 
 // EvidenceLevel is how much evidence can show, by who vouches for the TPM.
@@ -175,6 +178,9 @@ func reportKey(k Key, status Status) KeyReport {
 	kr := KeyReport{
 		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Status: status,
 		SPKISHA256: k.SPKISHA256(), SPKI: base64.StdEncoding.EncodeToString(k.SPKI),
+	}
+	if k.Private != nil {
+		kr.PrivateSHA256 = k.Private.SHA256
 	}
 	if leaf := k.Leaf(); leaf != nil {
 		sum := sha256.Sum256(leaf.Raw)

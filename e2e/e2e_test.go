@@ -18,7 +18,7 @@ import (
 	"testing"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // startCloud starts an AWS IoT endpoint that machines reach by the name host.

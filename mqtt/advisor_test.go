@@ -8,9 +8,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -248,7 +250,8 @@ func (a *advisor) device(change func(*mqtt.Config), use func(*mqtt.Session) erro
 	if change != nil {
 		change(&cfg)
 	}
-	d, err := mqtt.NewDialer(cfg)
+	pin := sha256.Sum256(a.ca.RawSubjectPublicKeyInfo) // which is not one of Amazon's
+	d, err := awsiot.NewDialer(cfg, []string{base64.StdEncoding.EncodeToString(pin[:])})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -544,7 +547,7 @@ func TestALPN(t *testing.T) {
 	})
 }
 
-// A clock that stands in 2000, as a bubble's does, is told as such, and is
+// A clock that stands in 2000, as a bubble's does, is reported as such, and is
 // waited for: something may set it.
 func TestWrongClock(t *testing.T) {
 	serverKey()

@@ -67,7 +67,7 @@ func window(failures int) time.Duration {
 	return time.Second << (failures - 1)
 }
 
-// isNear tells whether a connection failed without the service having anything
+// isNear reports whether a connection failed without the service having anything
 // of it: no network, no name, or a clock by which no certificate is valid. Where
 // that is the region's fault after all, its return costs one burst, which the
 // service refuses and TestHerd has.

@@ -7,15 +7,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
-	"net"
 	"os"
-	"os/exec"
+	"path"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
+	"github.com/keyvet/keyvet/mqtt/mqtttest"
 )
 
 func writePEM(t *testing.T, path, kind string, der []byte) string {
@@ -30,52 +29,17 @@ func writePEM(t *testing.T, path, kind string, der []byte) string {
 // returns its endpoint.
 func mosquitto(t *testing.T, ours authority) string {
 	t.Helper()
-	binary, err := exec.LookPath("mosquitto")
-	if err != nil {
-		if binary, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
-			t.Fatalf("install mosquitto (Debian package mosquitto): %v", err)
-		}
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	endpoint := fmt.Sprintf("localhost:%d", l.Addr().(*net.TCPAddr).Port)
-	_, port, _ := net.SplitHostPort(endpoint)
-	l.Close()
 	dir := t.TempDir()
 	cert := ours.issue(t, time.Now().Add(time.Hour), "localhost")
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := filepath.Join(dir, "mosquitto.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, `listener %s 127.0.0.1
-cafile %s
-certfile %s
-keyfile %s
-require_certificate true
-use_identity_as_username true
-user root
-`, port, writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", ours.cert.Raw),
-		writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", cert.Certificate[0]),
-		writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", key)), 0o600); err != nil {
-		t.Fatal(err)
+	server := mqtttest.Files{
+		Certificate: writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", cert.Certificate[0]),
+		Key:         writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", key),
 	}
-	var said bytes.Buffer
-	cmd := exec.Command(binary, "-c", config)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("mosquitto: %s", said.Bytes())
-		}
-	})
-	return endpoint
+	return mqtttest.Mosquitto(t, server, writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", ours.cert.Raw))
 }
 
 // The session works with a broker that is not AWS's and not ours.
@@ -110,7 +74,8 @@ func TestMosquitto(t *testing.T) {
 		t.Fatal(err)
 	}
 	request := `{"clientToken":"t","state":{"reported":{"gate":"open"}}}`
-	if reply, err := s.Request(ctx, update, []byte(request)); err != nil || string(reply) != request {
+	all := func(Message) bool { return true }
+	if reply, err := s.Ask(ctx, update, []byte(request), []string{update + "/accepted"}, all); err != nil || string(reply.Payload) != request {
 		t.Errorf("%q, %v", reply, err)
 	}
 	large := bytes.Repeat([]byte("x"), MaxPayload)
@@ -231,12 +196,11 @@ func TestLocalIoT(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.Request(t.Context(), "$aws/things/gw/jobs/$next/get", []byte(`{"clientToken":"t"}`)); err != nil {
-		t.Error(err)
-	}
-	var rejected *Rejected
-	if _, err := s.Request(t.Context(), "$aws/things/gw/shadow/get", nil); !errors.As(err, &rejected) || rejected.Code != "404" {
-		t.Error(err)
+	for _, reply := range []string{"$aws/things/gw/jobs/$next/get/accepted", "$aws/things/gw/shadow/get/rejected"} {
+		m, err := s.Ask(t.Context(), path.Dir(reply), nil, []string{reply}, func(Message) bool { return true })
+		if err != nil || m.Topic != reply {
+			t.Errorf("%+v, %v", m, err)
+		}
 	}
 	if err := s.Publish(t.Context(), "keyvet/another/report", nil); !errors.Is(err, ErrLost) {
 		t.Errorf("against the policy: %v", err)

@@ -30,15 +30,16 @@ func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Co
 	return secured, nil
 }
 
-// suites are those of TLS 1.2 that AWS IoT recommends (AWS IoT Developer Guide,
-// "Transport security in AWS IoT Core"); TLS 1.3 has its own, all of them good.
+// suites are those of TLS 1.2 with forward secrecy and an AEAD; TLS 1.3 has its
+// own, all of them good.
 var suites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 }
 
 func tlsConfig(cfg *Config, endpoint string) *tls.Config {
-	host, port, _ := net.SplitHostPort(endpoint) // seen by Config.complete
+	host, _, _ := net.SplitHostPort(endpoint) // seen by Config.complete
+	particular := cfg.tls(endpoint)
 	config := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		MaxVersion:   maxVersion(cfg.Certificate),
@@ -46,18 +47,18 @@ func tlsConfig(cfg *Config, endpoint string) *tls.Config {
 		ServerName:   host, // for an IP address crypto/tls sends no SNI and verifies the address
 		RootCAs:      cfg.Roots,
 		// Not Certificates: crypto/tls would leave ours out if the server's
-		// list of CAs lacked its issuer, and nobody could tell why.
+		// list of CAs lacked its issuer, and the reason would not show.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cfg.Certificate, nil },
 		VerifyConnection: func(state tls.ConnectionState) error {
-			leafOnly, err := checkPins(cfg.Pins, state.VerifiedChains)
+			leafOnly, err := checkPins(particular.Pins, state.VerifiedChains)
 			if leafOnly {
 				cfg.Log.Warn("mqtt.pins has the server's own key alone, which its next certificate need not have: pin its CAs", "endpoint", endpoint)
 			}
 			return err
 		},
 	}
-	if port == "443" {
-		config.NextProtos = []string{"x-amzn-mqtt-ca"}
+	if particular.Protocol != "" {
+		config.NextProtos = []string{particular.Protocol}
 	}
 	return config
 }
@@ -103,7 +104,7 @@ func handshakeError(err error, now time.Time) error {
 	return fmt.Errorf("%w: TLS handshake: %w", ErrUnreachable, err)
 }
 
-// isAlert tells whether err is a TLS alert from the other side, which
+// isAlert reports whether err is a TLS alert from the other side, which
 // crypto/tls gives no type of its own.
 func isAlert(err error) bool {
 	var op *net.OpError

@@ -241,13 +241,13 @@ func TestConfig(t *testing.T) {
 		"no port":        func(c *Config) { c.Endpoints = []string{"localhost"} },
 		"no host":        func(c *Config) { c.Endpoints = []string{":8883"} },
 		"no client id":   func(c *Config) { c.ClientID = "" },
-		"long client id": func(c *Config) { c.ClientID = strings.Repeat("x", 129) },
+		"long client id": func(c *Config) { c.ClientID = strings.Repeat("x", 1<<16) },
 		"no key":         func(c *Config) { c.Certificate.PrivateKey = nil },
 		"no certificate": func(c *Config) { c.Certificate.Certificate = nil },
-		"short pin":      func(c *Config) { c.Pins = []string{"AAAA"} },
-		"unknown pins":   func(c *Config) { c.Pins = []string{"amazonas"} },
-		"pin not base64": func(c *Config) { c.Pins = []string{"++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1a!="} },
-		"keep-alive":     func(c *Config) { c.KeepAlive = time.Second },
+		"short pin":      func(c *Config) { c.TLS = pinned("AAAA") },
+		"unknown pins":   func(c *Config) { c.TLS = pinned("amazon") },
+		"pin not base64": func(c *Config) { c.TLS = pinned("++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1a!=") },
+		"keep-alive":     func(c *Config) { c.KeepAlive = 24 * time.Hour },
 		"timeout":        func(c *Config) { c.Timeout = -1 },
 	} {
 		bad := good

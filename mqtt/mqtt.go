@@ -1,6 +1,6 @@
 // Package mqtt is one MQTT 3.1.1 session over mutual TLS: a connect loop with
-// jitter, requests that wait for AWS IoT's accepted and rejected replies, and a
-// deadline on every step.
+// jitter, questions that wait for their reply, and a deadline on every step. It
+// knows no cloud: what one wants besides MQTT is in [Config].
 //
 // The packets are those of paho.mqtt.golang/packets. paho's client on top of
 // them is not used: it takes CONNACK 7 for success, may say that a message went
@@ -11,10 +11,10 @@
 // with Config.Persistent outlives the connection at the broker.
 //
 // It does not reconnect: a session that is lost is closed, [Session.Done]
-// tells, and the owner dials anew by the same [Dialer]. A publication that the
-// connection broke under is told as [ErrLost], so that nobody waits for it any
-// more and nothing is sent again behind the owner's back; who has to be sure
-// keeps the message until the application's reply.
+// shows it, and the owner dials again by the same [Dialer]. A publication that the
+// connection broke under ends in [ErrLost]; nothing is sent again behind the
+// owner's back. An owner that must be sure keeps the message until the
+// application has replied.
 package mqtt
 
 import (
@@ -59,21 +59,21 @@ var (
 	ErrDenied = errors.New("the broker refused")
 )
 
-// The limits of AWS IoT Core (AWS IoT Core endpoints and quotas, "Message
-// broker and protocol limits"), kept here for every broker.
-const (
-	MaxPayload  = 128 << 10 // bytes
-	MaxTopic    = 256       // bytes
-	MaxClientID = 128       // bytes
-)
+// MaxPayload is how many bytes one message may have, either way: what a small
+// device can take of memory for it.
+const MaxPayload = 128 << 10
+
+// maxString is how many bytes a topic or a client id may have (MQTT 3.1.1,
+// section 1.5.3).
+const maxString = 1<<16 - 1
 
 // Config says where to connect and as whom.
 type Config struct {
-	// Endpoints are "host:port" in order of preference. Port 443 speaks ALPN
-	// x-amzn-mqtt-ca (AWS IoT Developer Guide, "Device communication protocols").
-	Endpoints []string
+	Endpoints []string // "host:port" in order of preference
+	// TLS says what is particular to one of Endpoints. nil: nothing.
+	TLS func(endpoint string) TLS
 
-	ClientID string // 1 to 128 bytes
+	ClientID string
 
 	// Certificate is the client's, leaf first; its PrivateKey may be any
 	// crypto.Signer, such as a key inside a TPM. If SupportedSignatureAlgorithms
@@ -81,20 +81,26 @@ type Config struct {
 	Certificate tls.Certificate
 
 	Roots *x509.CertPool // nil: the system's
-	// Pins, where there are any, are [AmazonRoots] or base64 SHA-256 of
-	// SubjectPublicKeyInfo, one of which has to be in the verified chain. One that
-	// only the server's own key fits is warned of: it ends with that key.
-	Pins []string
 
 	// Persistent asks the broker to keep the session while there is no
-	// connection: its filters, and the messages of QoS 1 to them. AWS IoT does so
-	// for an hour by default.
+	// connection: its filters, and the messages of QoS 1 to them.
 	Persistent bool
+	// Refusals are the meanings of CONNACK codes beyond MQTT 3.1.1's.
+	Refusals map[byte]string
 
-	KeepAlive time.Duration // 0: 5 minutes; AWS takes 30 s to 20 min
+	KeepAlive time.Duration // 0: 5 minutes
 	Timeout   time.Duration // of each network step; 0: 30 s
 	Attempts  int           // rounds over the endpoints; 0: until the context ends
 	Log       *slog.Logger  // nil: none
+}
+
+// TLS is what is particular to the TLS with one endpoint.
+type TLS struct {
+	Protocol string // to ask for by ALPN; "": none
+	// Pins, where there are any, are base64 SHA-256 of SubjectPublicKeyInfo, one of
+	// which must be in the verified chain. One that only the server's own key fits
+	// is warned of: it ends with that key.
+	Pins []string
 }
 
 func (cfg *Config) complete() error {
@@ -105,23 +111,23 @@ func (cfg *Config) complete() error {
 		if host, port, err := net.SplitHostPort(endpoint); err != nil || host == "" || port == "" {
 			return fmt.Errorf("endpoint %q is not host:port", endpoint)
 		}
+		for _, pin := range cfg.tls(endpoint).Pins {
+			if err := CheckPin(pin); err != nil {
+				return err
+			}
+		}
 	}
-	if cfg.ClientID == "" || len(cfg.ClientID) > MaxClientID {
-		return fmt.Errorf("client id of %d bytes: it takes 1 to %d", len(cfg.ClientID), MaxClientID)
+	if cfg.ClientID == "" || len(cfg.ClientID) > maxString {
+		return fmt.Errorf("client id of %d bytes: it takes 1 to %d", len(cfg.ClientID), maxString)
 	}
 	if err := checkCertificate(cfg.Certificate); err != nil {
 		return err
 	}
-	for _, pin := range cfg.Pins {
-		if err := CheckPin(pin); err != nil {
-			return err
-		}
-	}
 	if cfg.KeepAlive == 0 {
 		cfg.KeepAlive = 5 * time.Minute
 	}
-	if cfg.KeepAlive < 30*time.Second || cfg.KeepAlive > 20*time.Minute {
-		return fmt.Errorf("keep-alive of %v: AWS IoT takes 30s to 20m", cfg.KeepAlive)
+	if cfg.KeepAlive < time.Second || cfg.KeepAlive > maxKeepAlive {
+		return fmt.Errorf("keep-alive of %v: MQTT takes 1s to %v", cfg.KeepAlive, maxKeepAlive)
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 30 * time.Second
@@ -132,8 +138,18 @@ func (cfg *Config) complete() error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	cfg.Endpoints, cfg.Pins = slices.Clone(cfg.Endpoints), slices.Clone(cfg.Pins)
+	cfg.Endpoints = slices.Clone(cfg.Endpoints)
 	return nil
+}
+
+// maxKeepAlive is the longest that fits into a CONNECT (MQTT 3.1.1, section 3.1.2.10).
+const maxKeepAlive = (1<<16 - 1) * time.Second
+
+func (cfg *Config) tls(endpoint string) TLS {
+	if cfg.TLS == nil {
+		return TLS{}
+	}
+	return cfg.TLS(endpoint)
 }
 
 func checkCertificate(c tls.Certificate) error {

@@ -8,38 +8,19 @@ import (
 	"slices"
 )
 
-// AmazonRoots, among Config.Pins, stands for the keys of all of Amazon Trust
-// Services' roots, which AWS advises to trust as a set (AWS IoT Developer Guide,
-// "Server authentication").
-const AmazonRoots = "amazon"
-
-var amazonRoots = []string{
-	"++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1aI=", // Amazon Root CA 1
-	"f0KW/FtqTjs108NpYj42SrGvOB2PpxIVM8nWxjPqJGE=", // Amazon Root CA 2
-	"NqvDJlas/GRcYbcWE8S/IceH9cq77kg0jVhZeAPXq8k=", // Amazon Root CA 3
-	"9+ze1cZgR9KO1kZrVDxA4HQ6voHRCSVNz4RdTCx4U8U=", // Amazon Root CA 4
-	"KwccWaCgrnaw6tsrrSO61FgLacNgG2MMLq8GE6+oP5I=", // Starfield Services Root Certificate Authority - G2
-}
-
-// CheckPin tells whether pin can be one of Config.Pins.
+// CheckPin returns an error if pin cannot be one of [TLS.Pins].
 func CheckPin(pin string) error {
-	if pin == AmazonRoots {
-		return nil
-	}
 	if b, err := base64.StdEncoding.DecodeString(pin); err != nil || len(b) != sha256.Size {
-		return fmt.Errorf("pin %q is neither %q nor the base64 of a SHA-256", pin, AmazonRoots)
+		return fmt.Errorf("pin %q is not the base64 of a SHA-256", pin)
 	}
 	return nil
 }
 
-// checkPins looks for a pinned key in the chains, leaf first, and tells whether
+// checkPins looks for a pinned key in the chains, leaf first, and reports whether
 // it is the leaf's alone. A certificate that is its own root is no mere leaf.
 func checkPins(pins []string, chains [][]*x509.Certificate) (leafOnly bool, err error) {
 	if len(pins) == 0 {
 		return false, nil
-	}
-	if slices.Contains(pins, AmazonRoots) {
-		pins = append(slices.Clone(pins), amazonRoots...)
 	}
 	for _, chain := range chains {
 		for i, cert := range chain {

@@ -10,7 +10,7 @@ import (
 
 // Publish sends payload with QoS 1 and waits for the PUBACK. The PUBACK is the
 // broker's word alone: whoever needs to know that the application has it uses
-// [Session.Request].
+// [Session.Ask].
 func (s *Session) Publish(ctx context.Context, topic string, payload []byte) error {
 	if err := s.publish(ctx, topic, payload); err != nil {
 		return fmt.Errorf("mqtt: publish to %s: %w", topic, err)
@@ -32,9 +32,8 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 }
 
 // exchange sends a packet under a free id and waits for the broker's reply to
-// it. Without one it sends the same packet again, twice: AWS IoT leaves out
-// what is over its quota of publications (AWS IoT Core endpoints and quotas,
-// "Publish requests per second per connection").
+// it. Without one it sends the same packet again, twice: a broker may leave
+// out what is over a quota.
 func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, id *uint16) (packets.ControlPacket, error) {
 	reply := make(chan packets.ControlPacket, 1)
 	s.mu.Lock()

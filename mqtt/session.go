@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // Session is one connection to a broker. Its methods may be called from
@@ -36,15 +38,14 @@ type Session struct {
 	done     chan struct{}
 	lastID   uint16
 	replies  map[uint16]chan packets.ControlPacket // by packet id
-	handlers map[string][]Handler                  // by filter; a nil list is a filter of Request
+	handlers map[string][]Handler                  // by filter; a nil list is a filter of Ask
 	attached chan struct{}                         // closed when another filter has its handlers
-	waiting  map[string][]*waiter                  // by topic of the request
+	asked    map[string][]*question                // by topic of the reply
 }
 
-// maxInbound bounds the messages that are handled at once. AWS IoT leaves at
-// most 100 unacknowledged (AWS IoT Core endpoints and quotas, "Maximum outbound
-// unacknowledged messages"), which a session that it kept may begin with; a
-// broker that sends more is not one to stay with.
+// maxInbound bounds the messages that are handled at once. A broker may begin a
+// session that it kept with all that it leaves unacknowledged, AWS IoT 100; one
+// that sends more than this is not one to stay with.
 const maxInbound = 128
 
 // connect makes one attempt at one endpoint.
@@ -62,7 +63,7 @@ func (d *Dialer) establish(ctx context.Context, cfg *Config, endpoint string, c 
 		conn: c, timeout: cfg.Timeout, log: cfg.Log,
 		subscribing: make(chan struct{}, 1), pong: make(chan struct{}, 1), inbound: make(chan struct{}, maxInbound),
 		done: make(chan struct{}), replies: make(map[uint16]chan packets.ControlPacket),
-		handlers: make(map[string][]Handler), attached: make(chan struct{}), waiting: make(map[string][]*waiter),
+		handlers: make(map[string][]Handler), attached: make(chan struct{}), asked: make(map[string][]*question),
 	}
 	err := s.start(ctx, cfg, func(present bool) { s.kept = d.keptAt(endpoint, present) })
 	if err == nil && probe != nil {
@@ -86,7 +87,7 @@ func (s *Session) start(ctx context.Context, cfg *Config, resume func(present bo
 	connect.ProtocolName, connect.ProtocolVersion = "MQTT", 4 // 3.1.1
 	connect.CleanSession = !cfg.Persistent
 	connect.ClientIdentifier = cfg.ClientID
-	connect.Keepalive = uint16(cfg.KeepAlive / time.Second) // at most 1200
+	connect.Keepalive = uint16(cfg.KeepAlive / time.Second) // it fits: Config.complete
 
 	err := s.write(connect)
 	// Read even if the CONNECT could not be written: the server's reason, a TLS
@@ -108,7 +109,7 @@ func (s *Session) start(ctx context.Context, cfg *Config, resume func(present bo
 	case connack.ReturnCode == packets.ErrRefusedServerUnavailable:
 		return fmt.Errorf("%w: CONNACK 3, server unavailable", ErrUnreachable)
 	case connack.ReturnCode != packets.Accepted:
-		return fmt.Errorf("%w: CONNACK %d, %s", ErrRefused, connack.ReturnCode, connackReason(connack.ReturnCode))
+		return fmt.Errorf("%w: CONNACK %d, %s", ErrRefused, connack.ReturnCode, cfg.refusal(connack.ReturnCode))
 	}
 	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -137,15 +138,18 @@ func (s *Session) connectError(err error) error {
 	return fmt.Errorf("%w: closed before the CONNACK: check that the client certificate is registered, active and has a policy: %w", ErrRefused, err)
 }
 
-// connackReason is the meaning of a return code (MQTT 3.1.1, section 3.2.2.3).
-func connackReason(code byte) string {
+// refusal is the meaning of a return code (MQTT 3.1.1, section 3.2.2.3).
+func (cfg *Config) refusal(code byte) string {
 	switch code {
 	case 1:
 		return "protocol version not accepted"
 	case 2:
 		return "client id rejected: check mqtt.client_id"
-	case 4, 5, 7: // 7 is AWS IoT's own
+	case 4, 5:
 		return "not authorized: check the policy of the client certificate"
+	}
+	if meaning := cfg.Refusals[code]; meaning != "" {
+		return meaning
 	}
 	return "unknown return code"
 }
@@ -192,7 +196,7 @@ func (s *Session) receive(p packets.ControlPacket) error {
 	case *packets.PublishPacket:
 		return s.handle(p, func() { s.deliver(p.TopicName, p.Payload) })
 	case *oversized:
-		if topic := oneLine(p.TopicName); topic != s.skipped { // once, if it comes again
+		if topic := device.OneLine(p.TopicName, 256); topic != s.skipped { // once, if it comes again
 			s.skipped = topic
 			s.log.Warn("message is too large and is left alone", "topic", topic, "bytes", p.bytes)
 		}
@@ -250,7 +254,7 @@ func (s *Session) keepAlive(every time.Duration) {
 	}
 }
 
-// wait tells whether d passed before the connection ended or something came.
+// wait reports whether d passed before the connection ended or something came.
 func (s *Session) wait(d time.Duration, came <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -308,7 +312,7 @@ func (s *Session) lasted() time.Duration {
 	return s.ended.Sub(s.began)
 }
 
-// left tells whether the owner ended the session, by [Session.Close].
+// left reports whether the owner ended the session, by [Session.Close].
 func (s *Session) left() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -98,7 +98,7 @@ func connectTo(t *testing.T, srv server, probe func(context.Context, *Session) e
 	t.Helper()
 	near, far := net.Pipe()
 	go srv.serve(far)
-	cfg := complete(t, Config{})
+	cfg := complete(t, Config{Refusals: map[byte]string{7: "a meaning of its own"}})
 	s, err := newDialer(t, cfg).establish(t.Context(), &cfg, "a:8883", near, probe)
 	if err == nil {
 		t.Cleanup(func() { s.Close() })
@@ -119,7 +119,7 @@ func up(t *testing.T, srv server) *Session {
 // What a client may take for a connection, hang on, or retry in MQTT 3.1.
 func TestConnect(t *testing.T) {
 	asks := func(ctx context.Context, s *Session) error {
-		_, err := s.Request(ctx, "ask", nil)
+		_, err := ask(ctx, s, "ask")
 		return err
 	}
 	for what, tt := range map[string]struct {
@@ -129,13 +129,13 @@ func TestConnect(t *testing.T) {
 		says  string
 	}{
 		"up":                     {server{}, nil, nil, ""},
-		"up, with a probe":       {server{packets.Publish: says(append([]byte{0x40, 2, 0, 3}, message("ask/accepted", "{}")...)...)}, asks, nil, ""},
+		"up, with a probe":       {server{packets.Publish: says(append([]byte{0x40, 2, 0, 2}, message("ask/reply", "{}")...)...)}, asks, nil, ""},
 		"CONNACK 1":              {server{packets.Connect: says(0x20, 2, 0, 1)}, nil, ErrRefused, "protocol version"},
 		"CONNACK 2":              {server{packets.Connect: says(0x20, 2, 0, 2)}, nil, ErrRefused, "client id"},
 		"CONNACK 3":              {server{packets.Connect: says(0x20, 2, 0, 3)}, nil, ErrUnreachable, "unavailable"},
 		"CONNACK 4":              {server{packets.Connect: says(0x20, 2, 0, 4)}, nil, ErrRefused, "policy"},
 		"CONNACK 5":              {server{packets.Connect: says(0x20, 2, 0, 5)}, nil, ErrRefused, "policy"},
-		"CONNACK 7":              {server{packets.Connect: says(0x20, 2, 0, 7)}, nil, ErrRefused, "policy"},
+		"CONNACK 7":              {server{packets.Connect: says(0x20, 2, 0, 7)}, nil, ErrRefused, "a meaning of its own"},
 		"CONNACK 255":            {server{packets.Connect: says(0x20, 2, 0, 255)}, nil, ErrRefused, "CONNACK 255"},
 		"no CONNACK":             {server{packets.Connect: says()}, nil, ErrUnreachable, "no CONNACK within 30s"},
 		"half a CONNACK":         {server{packets.Connect: says(0x20, 2, 0)}, nil, ErrUnreachable, "no CONNACK within 30s"},
@@ -177,7 +177,7 @@ func TestOneConnect(t *testing.T) {
 	})
 }
 
-// A reset may show first to who writes.
+// A reset may show first to a writer.
 func TestCutBeforeConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -213,12 +213,12 @@ func TestPublish(t *testing.T) {
 	}{
 		"acknowledged":    {server{}, "a/b", "x", ""},
 		"empty":           {server{}, "a/b", "", ""},
-		"largest":         {server{}, strings.Repeat("t", MaxTopic), strings.Repeat("x", MaxPayload), ""},
+		"largest":         {server{}, strings.Repeat("t", maxString), strings.Repeat("x", MaxPayload), ""},
 		"never a PUBACK":  {server{packets.Publish: says()}, "a/b", "x", "no PUBACK within 30s"},
 		"another's":       {server{packets.Publish: says(0x40, 2, 0x77, 0x77)}, "a/b", "x", "no PUBACK within 30s"},
 		"closed":          {server{packets.Publish: closes}, "a/b", "x", "connection is lost"},
 		"too large":       {server{}, "a/b", strings.Repeat("x", MaxPayload+1), "over"},
-		"topic too long":  {server{}, strings.Repeat("t", MaxTopic+1), "x", "over"},
+		"topic too long":  {server{}, strings.Repeat("t", maxString+1), "x", "over"},
 		"no topic":        {server{}, "", "x", "empty"},
 		"wildcard":        {server{}, "a/+", "x", "wildcard"},
 		"not text":        {server{}, "a\xff", "x", "not text"},
@@ -336,30 +336,26 @@ func TestHandlers(t *testing.T) {
 	})
 }
 
-func TestRequest(t *testing.T) {
+// ask is a question whose reply is on topic/reply.
+func ask(ctx context.Context, s *Session, topic string) ([]byte, error) {
+	m, err := s.Ask(ctx, topic, nil, []string{topic + "/reply"}, func(Message) bool { return true })
+	return m.Payload, err
+}
+
+func TestAsk(t *testing.T) {
 	for what, tt := range map[string]struct {
-		request string
 		replies []byte
-		want    string // the reply, or in the error
+		want    string // topic and payload, or in the error
 	}{
-		"accepted":                 {`{}`, message("r/accepted", `{"a":1}`), `{"a":1}`},
-		"by the token":             {`{"clientToken":"t"}`, append(message("r/accepted", `{"clientToken":"u"}`), message("r/accepted", `{"clientToken":"t","n":1}`)...), `{"clientToken":"t","n":1}`},
-		"another's token":          {`{"clientToken":"t"}`, message("r/accepted", `{"clientToken":"u"}`), "no reply within 30s"},
-		"accepted without a token": {`{"clientToken":"t"}`, message("r/accepted", `{}`), "no reply within 30s"},
-		"another's, ours has none": {`{}`, message("r/accepted", `{"clientToken":"u"}`), "no reply within 30s"},
-		"another's request":        {`{}`, message("q/accepted", `{}`), "no reply within 30s"},
-		"no reply":                 {`{}`, nil, "no reply within 30s"},
-		"not JSON":                 {`{"clientToken":"t"}`, message("r/accepted", `{"clientToken":"t"`), "no reply within 30s"},
-		"rejected by the shadow":   {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"t","code":409,"message":"Version conflict"}`), "rejected: 409: Version conflict"},
-		"rejected by Jobs":         {`{"clientToken":"t"}`, message("r/rejected", `{"code":"InvalidJson","message":"x"}`), "rejected: InvalidJson: x"},
-		"rejected by provisioning": {`{}`, message("r/rejected", `{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"y"}`), "rejected: InvalidCSR: y"},
-		"rejected by Defender":     {`{}`, message("r/rejected", `{"status":"REJECTED","statusDetails":{"ErrorCode":"Throttled","ErrorMessage":"z"}}`), "rejected: Throttled: z"},
-		"another's rejection":      {`{"clientToken":"t"}`, message("r/rejected", `{"clientToken":"u","code":409}`), "no reply within 30s"},
-		"rejected in no JSON":      {`{"clientToken":"t"}`, message("r/rejected", `nonsense`), "could not be read"},
-		"rejected in lines":        {`{}`, message("r/rejected", `{"code":1,"message":"a\nb\u001b[2J"}`), "rejected: 1: a b [2J"},
-		"large":                    {`{}`, message("r/accepted", strings.Repeat(" ", MaxPayload)), strings.Repeat(" ", MaxPayload)},
-		"too large":                {`{}`, message("r/accepted", strings.Repeat(" ", 2*MaxPayload)), "no reply within 30s"},
-		"too large before it":      {`{}`, append(message("r/accepted", strings.Repeat(" ", 2*MaxPayload)), message("r/accepted", `{}`)...), `{}`},
+		"a reply":             {message("r/yes", "1"), "r/yes 1"},
+		"on the other topic":  {message("r/no", "1"), "r/no 1"},
+		"not the reply":       {message("r/yes", "0"), "no reply within 30s"},
+		"the second one":      {append(message("r/yes", "0"), message("r/yes", "12")...), "r/yes 12"},
+		"another's":           {message("q/yes", "1"), "no reply within 30s"},
+		"nothing":             {nil, "no reply within 30s"},
+		"large":               {message("r/yes", strings.Repeat("1", MaxPayload)), "r/yes " + strings.Repeat("1", MaxPayload)},
+		"too large":           {message("r/yes", strings.Repeat("1", 2*MaxPayload)), "no reply within 30s"},
+		"too large before it": {append(message("r/yes", strings.Repeat("1", 2*MaxPayload)), message("r/yes", "1")...), "r/yes 1"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -367,25 +363,21 @@ func TestRequest(t *testing.T) {
 					id := p.(*packets.PublishPacket).MessageID
 					return append([]byte{0x40, 2, byte(id >> 8), byte(id)}, tt.replies...)
 				}})
-				reply, err := s.Request(t.Context(), "r", []byte(tt.request))
-				if err == nil && string(reply) != tt.want || err != nil && !strings.Contains(err.Error(), tt.want) {
+				reply, err := s.Ask(t.Context(), "r", nil, []string{"r/yes", "r/no"}, func(m Message) bool { return m.Payload[0] == '1' })
+				if err == nil && reply.Topic+" "+string(reply.Payload) != tt.want || err != nil && !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("got %.100q, %v, want %.100q", reply, err, tt.want)
 				}
-				var rejected *Rejected
-				if errors.As(err, &rejected) != strings.HasPrefix(what, "rejected") {
-					t.Errorf("%T: %v", err, err)
-				}
-				if len(s.waiting) != 0 {
-					t.Errorf("still waiting: %v", s.waiting)
+				if len(s.asked) != 0 {
+					t.Errorf("still waiting: %v", s.asked)
 				}
 			})
 		})
 	}
 }
 
-// The replies of a request come under a filter that was there before, and no
+// The replies to a question come under a filter that was there before, and no
 // further one is asked for.
-func TestRequestUnderFilter(t *testing.T) {
+func TestAskUnderFilter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		subscribes := 0
 		s := up(t, server{
@@ -396,20 +388,20 @@ func TestRequestUnderFilter(t *testing.T) {
 			},
 			packets.Publish: func(p packets.ControlPacket) []byte {
 				publish := p.(*packets.PublishPacket)
-				return append([]byte{0x40, 2, byte(publish.MessageID >> 8), byte(publish.MessageID)}, message(publish.TopicName+"/accepted", "{}")...)
+				return append([]byte{0x40, 2, byte(publish.MessageID >> 8), byte(publish.MessageID)}, message(publish.TopicName+"/reply", "{}")...)
 			},
 		})
-		for _, filter := range []string{"r/+/get/accepted", "r/+/get/rejected", "r/+/get/accepted"} {
+		for _, filter := range []string{"r/+/get/reply", "r/+/get/reply"} {
 			if err := s.Subscribe(t.Context(), filter, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, topic := range []string{"r/1/get", "r/2/get", "r/2/set"} {
-			if _, err := s.Request(t.Context(), topic, nil); err != nil {
+			if _, err := ask(t.Context(), s, topic); err != nil {
 				t.Error(err)
 			}
 		}
-		if subscribes != 4 { // r/2/set has two of its own
+		if subscribes != 2 { // r/2/set has its own
 			t.Errorf("%d SUBSCRIBEs", subscribes)
 		}
 	})
@@ -420,7 +412,7 @@ func TestLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := up(t, server{packets.Publish: closes})
 		began := time.Now()
-		if _, err := s.Request(t.Context(), "r", nil); !errors.Is(err, ErrLost) {
+		if _, err := ask(t.Context(), s, "r"); !errors.Is(err, ErrLost) {
 			t.Error(err)
 		}
 		<-s.Done()
@@ -528,7 +520,7 @@ func TestCallerGivesUp(t *testing.T) {
 		if err := s.Publish(ctx, "a", nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if _, err := s.Request(ctx, "a", nil); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := ask(ctx, s, "a"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 	})
@@ -553,9 +545,9 @@ func TestMatches(t *testing.T) {
 func FuzzReadPacket(f *testing.F) {
 	f.Add([]byte{0x20, 2, 0, 0})
 	f.Add([]byte{0x90, 3, 0, 1, 0x80})
-	f.Add(message("a/accepted", "{}"))
+	f.Add(message("a/reply", "{}"))
 	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0x7f})
-	f.Add(message("a/accepted", strings.Repeat("x", 2*MaxPayload)))
+	f.Add(message("a/reply", strings.Repeat("x", 2*MaxPayload)))
 	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x80, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
@@ -583,8 +575,8 @@ func FuzzReadPacket(f *testing.F) {
 
 // Whatever a server says, everything that waits for it ends in time.
 func FuzzServer(f *testing.F) {
-	f.Add([]byte{0x90, 3, 0, 1, 1, 0x40, 2, 0, 3}, byte(0))
-	f.Add(append([]byte{0x90, 3, 0, 1, 1, 0x90, 3, 0, 2, 1, 0x40, 2, 0, 3}, message("r/accepted", "{}")...), byte(1))
+	f.Add([]byte{0x90, 3, 0, 1, 1, 0x40, 2, 0, 2}, byte(0))
+	f.Add(append([]byte{0x90, 3, 0, 1, 1, 0x40, 2, 0, 2}, message("r/reply", "{}")...), byte(1))
 	f.Add([]byte{0x32, 5, 0, 1, 'a', 0, 9, 0xd0, 0}, byte(1))
 	cert := newCertificate(f)
 	f.Fuzz(func(t *testing.T, said []byte, present byte) {
@@ -603,25 +595,12 @@ func FuzzServer(f *testing.F) {
 				far.Close()
 				return
 			}
-			if _, err := s.Request(t.Context(), "r", nil); err != nil && time.Since(began) > 3*d.cfg.Timeout {
+			if _, err := ask(t.Context(), s, "r"); err != nil && time.Since(began) > 3*d.cfg.Timeout {
 				t.Errorf("a request takes %v: %v", time.Since(began), err)
 			}
 			s.Close()
 			<-s.Done()
 			far.Close()
 		})
-	})
-}
-
-func FuzzReply(f *testing.F) {
-	f.Add([]byte(`{"clientToken":"t","code":409,"message":"Version conflict"}`))
-	f.Add([]byte(`{"code":"InvalidJson","message":"x"}`))
-	f.Add([]byte(`{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"y"}`))
-	f.Add([]byte(`{"code":1e400,"message":["a"]}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		clientToken(b)
-		if r := parseRejected("t", b); len(r.Code) > 256 || len(r.Message) > 256 || strings.ContainsAny(r.Error(), "\n\r\x1b") {
-			t.Fatalf("%q", r.Error())
-		}
 	})
 }

@@ -84,7 +84,7 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 // any step does.
 func (s *Session) deliver(topic string, payload []byte) {
 	s.mu.Lock()
-	s.answer(topic, payload)
+	s.answer(Message{topic, payload})
 	s.mu.Unlock()
 	deadline := time.NewTimer(s.timeout)
 	defer deadline.Stop()
@@ -115,7 +115,7 @@ func (s *Session) deliver(topic string, payload []byte) {
 	}
 }
 
-// matches tells whether a topic falls under a filter (MQTT 3.1.1, section 4.7).
+// matches reports whether a topic falls under a filter (MQTT 3.1.1, section 4.7).
 func matches(filter, topic string) bool {
 	if topic != "" && topic[0] == '$' && filter != "" && (filter[0] == '+' || filter[0] == '#') {
 		return false
@@ -143,8 +143,8 @@ func checkTopic(topic string, filter bool) error {
 	switch {
 	case topic == "":
 		return errors.New("the topic is empty")
-	case len(topic) > MaxTopic:
-		return fmt.Errorf("topic of %d bytes is over %d", len(topic), MaxTopic)
+	case len(topic) > maxString:
+		return fmt.Errorf("topic of %d bytes is over %d", len(topic), maxString)
 	case !utf8.ValidString(topic) || strings.ContainsRune(topic, 0):
 		return errors.New("the topic is not text")
 	case !filter && strings.ContainsAny(topic, "+#"):
@@ -190,7 +190,7 @@ func (f *filters) add(filter string) {
 	f.set[filter] = true
 }
 
-// match tells whether a topic falls under one of them.
+// match reports whether a topic falls under one of them.
 func (f *filters) match(topic string) bool {
 	if f == nil {
 		return false

@@ -12,13 +12,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -152,7 +149,7 @@ func TestTLS(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			port := listen(t, func(conn net.Conn) { server{}.serve(tls.Server(conn, tt.server)) })
 			cfg := Config{
-				Endpoints: []string{net.JoinHostPort(tt.host, port)}, ClientID: "gw", Roots: ours.pool(), Pins: tt.pins,
+				Endpoints: []string{net.JoinHostPort(tt.host, port)}, ClientID: "gw", Roots: ours.pool(), TLS: pinned(tt.pins...),
 				Certificate: ours.issue(t, day), Attempts: 1,
 			}
 			if tt.want == ErrServerUntrusted {
@@ -167,6 +164,11 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pinned has the same pins for every endpoint.
+func pinned(pins ...string) func(string) TLS {
+	return func(string) TLS { return TLS{Pins: pins} }
 }
 
 // Which certificate of a chain a pin fits decides.
@@ -184,15 +186,13 @@ func TestPins(t *testing.T) {
 		leafOnly bool
 		want     error
 	}{
-		"no pins":                {nil, [][]*x509.Certificate{chain}, false, nil},
-		"root":                   {[]string{root.pin()}, [][]*x509.Certificate{chain}, false, nil},
-		"root and leaf":          {[]string{leafPin, root.pin()}, [][]*x509.Certificate{chain}, false, nil},
-		"leaf":                   {[]string{leafPin}, [][]*x509.Certificate{chain}, true, nil},
-		"another":                {[]string{other.pin()}, [][]*x509.Certificate{chain}, false, ErrServerUntrusted},
-		"second of two chains":   {[]string{other.pin()}, [][]*x509.Certificate{chain, {leaf, other.cert}}, false, nil},
-		"its own root":           {[]string{root.pin()}, [][]*x509.Certificate{alone}, false, nil},
-		"Amazon's, and it's not": {[]string{AmazonRoots}, [][]*x509.Certificate{chain}, false, ErrServerUntrusted},
-		"Amazon's, or this":      {[]string{AmazonRoots, root.pin()}, [][]*x509.Certificate{chain}, false, nil},
+		"no pins":              {nil, [][]*x509.Certificate{chain}, false, nil},
+		"root":                 {[]string{root.pin()}, [][]*x509.Certificate{chain}, false, nil},
+		"root and leaf":        {[]string{leafPin, root.pin()}, [][]*x509.Certificate{chain}, false, nil},
+		"leaf":                 {[]string{leafPin}, [][]*x509.Certificate{chain}, true, nil},
+		"another":              {[]string{other.pin()}, [][]*x509.Certificate{chain}, false, ErrServerUntrusted},
+		"second of two chains": {[]string{other.pin()}, [][]*x509.Certificate{chain, {leaf, other.cert}}, false, nil},
+		"its own root":         {[]string{root.pin()}, [][]*x509.Certificate{alone}, false, nil},
 	} {
 		if leafOnly, err := checkPins(tt.pins, tt.chains); leafOnly != tt.leafOnly || !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, %v", what, leafOnly, err)
@@ -214,7 +214,7 @@ func TestLeafPin(t *testing.T) {
 	for pin, warns := range map[string]bool{authority{cert: leaf}.pin(): true, ours.pin(): false} {
 		var log bytes.Buffer
 		s, err := Dial(t.Context(), Config{
-			Endpoints: []string{"localhost:" + port}, ClientID: "gw", Roots: ours.pool(), Pins: []string{pin}, Attempts: 1,
+			Endpoints: []string{"localhost:" + port}, ClientID: "gw", Roots: ours.pool(), TLS: pinned(pin), Attempts: 1,
 			Certificate: ours.issue(t, time.Now().Add(time.Hour)), Log: slog.New(slog.NewTextHandler(&log, nil)),
 		}, nil)
 		if err != nil {
@@ -223,35 +223,6 @@ func TestLeafPin(t *testing.T) {
 		s.Close()
 		if got := strings.Contains(log.String(), "pin its CAs"); got != warns {
 			t.Errorf("log %s", &log)
-		}
-	}
-}
-
-// The five keys are those of the roots that Debian ships.
-func TestAmazonRoots(t *testing.T) {
-	files, err := filepath.Glob("/usr/share/ca-certificates/mozilla/Amazon_Root_CA_*.crt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	files = append(files, "/usr/share/ca-certificates/mozilla/Starfield_Services_Root_Certificate_Authority_-_G2.crt")
-	if len(files) != len(amazonRoots) {
-		t.Fatalf("install ca-certificates: %d roots of Amazon's", len(files))
-	}
-	for i, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		block, _ := pem.Decode(text)
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if pin := (authority{cert: cert}).pin(); pin != amazonRoots[i] {
-			t.Errorf("%s: %s, want %s", file, amazonRoots[i], pin)
-		}
-		if _, err := checkPins([]string{AmazonRoots}, [][]*x509.Certificate{{cert, cert}}); err != nil {
-			t.Errorf("%s: %v", file, err)
 		}
 	}
 }
@@ -357,11 +328,16 @@ func TestSecondAttempt(t *testing.T) {
 
 func TestTLSConfig(t *testing.T) {
 	for endpoint, want := range map[string]struct{ name, alpn string }{
-		"x-ats.iot.eu-west-1.amazonaws.com:8883": {"x-ats.iot.eu-west-1.amazonaws.com", ""},
-		"x-ats.iot.eu-west-1.amazonaws.com:443":  {"x-ats.iot.eu-west-1.amazonaws.com", "x-amzn-mqtt-ca"},
-		"[::1]:443":                              {"::1", "x-amzn-mqtt-ca"},
+		"broker.example:8883": {"broker.example", ""},
+		"broker.example:443":  {"broker.example", "mqtt"},
+		"[::1]:443":           {"::1", "mqtt"},
 	} {
-		c := tlsConfig(&Config{}, endpoint)
+		c := tlsConfig(&Config{TLS: func(of string) TLS {
+			if strings.HasSuffix(of, ":443") {
+				return TLS{Protocol: "mqtt"}
+			}
+			return TLS{}
+		}}, endpoint)
 		if c.ServerName != want.name || strings.Join(c.NextProtos, " ") != want.alpn || c.InsecureSkipVerify || c.MinVersion != tls.VersionTLS12 {
 			t.Errorf("%s: %+v", endpoint, c)
 		}

@@ -33,13 +33,6 @@ var curves = map[tpm2.TPMECCCurve]struct {
 	tpm2.TPMECCNistP521: {elliptic.P521(), asn1.ObjectIdentifier{1, 3, 132, 0, 35}},
 }
 
-// otherCurves names the curves that are known to be others (Part 2, section 6.4).
-var otherCurves = map[tpm2.TPMECCCurve]string{
-	tpm2.TPMECCNistP192: "P192", tpm2.TPMECCBNP256: "BN256", tpm2.TPMECCBNP638: "BN638", tpm2.TPMECCSM2P256: "SM2",
-	tpm2.TPMECCBrainpoolP256R1: "brainpoolP256r1", tpm2.TPMECCBrainpoolP384R1: "brainpoolP384r1", tpm2.TPMECCBrainpoolP512R1: "brainpoolP512r1",
-	tpm2.TPMECCCurve25519: "curve25519", tpm2.TPMECCCurve448: "curve448",
-}
-
 // named is the public area of an object, held against the name that the TPM
 // gives with it: the hash of that area (Part 1, section 16). Two that do not
 // fit are not of one object, or were changed on the way. A name by a hash that
@@ -122,11 +115,7 @@ func eccKey(area *tpm2.TPMTPublic) (crypto.PublicKey, []byte, error) {
 	}
 	known, ok := curves[params.CurveID]
 	if !ok {
-		name, ok := otherCurves[params.CurveID]
-		if !ok {
-			name = fmt.Sprintf("curve %#04x", uint16(params.CurveID))
-		}
-		return &device.OtherKey{Algorithm: "ECDSA-" + name}, nil, nil
+		return &device.OtherKey{Algorithm: "ECDSA-" + device.TPMCurve(uint16(params.CurveID))}, nil, nil
 	}
 	// X and Y are deprecated for what may hold a point that is off the curve, which is just what is wanted here.
 	key := &ecdsa.PublicKey{Curve: known.curve, X: new(big.Int).SetBytes(point.X.Buffer), Y: new(big.Int).SetBytes(point.Y.Buffer)}

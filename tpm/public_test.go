@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -94,7 +95,7 @@ func TestECCPublicKey(t *testing.T) {
 	if public, spki, err := publicKey(eccArea(tpm2.TPMECCNistP256, nil, nil)); err != nil || len(spki) != 91 || public.(*ecdsa.PublicKey).Curve != elliptic.P256() {
 		t.Errorf("point at infinity: %v %x %v", public, spki, err)
 	}
-	for id, want := range map[tpm2.TPMECCCurve]string{tpm2.TPMECCBNP256: "ECDSA-BN256", tpm2.TPMECCSM2P256: "ECDSA-SM2", 0x7777: "ECDSA-curve 0x7777"} {
+	for id, want := range map[tpm2.TPMECCCurve]string{tpm2.TPMECCBNP256: "ECDSA-BN_P256", tpm2.TPMECCSM2P256: "ECDSA-SM2", 0x7777: "ECDSA-TPM-curve-0x7777"} {
 		if public, spki, err := publicKey(eccArea(id, nil, nil)); err != nil || spki != nil || public.(*device.OtherKey).Algorithm != want {
 			t.Errorf("curve %#x: %v, %v", id, public, err)
 		}
@@ -214,6 +215,24 @@ func testNames(t *testing.T, by *way) {
 	for _, h := range allHandles(t, direct) {
 		if h>>24 == 0x80 {
 			t.Errorf("%#x stays in the TPM", h)
+		}
+	}
+}
+
+// A key is named the same, whether the TPM or a file shows it.
+func TestNamesOfCurves(t *testing.T) {
+	for id := range uint16(0x50) {
+		area := eccArea(tpm2.TPMECCCurve(id), []byte{1}, []byte{2})
+		public, _, err := publicKey(area)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, gaps := keyfile.ReadFrom(bytes.NewReader(tpm2.Marshal(*area)), "key.pub")
+		if len(keys) != 1 {
+			t.Fatalf("curve %#x: %v", id, gaps)
+		}
+		if want := (device.Key{Public: public}).Algorithm(); keys[0].Algorithm() != want {
+			t.Errorf("curve %#x: %s in a file, %s in the TPM", id, keys[0].Algorithm(), want)
 		}
 	}
 }

@@ -90,21 +90,29 @@ func (f *front) serve(client net.Conn) {
 		return
 	}
 	defer chip.Close()
-	for {
-		command := make([]byte, 10, 4096)
-		if _, err := io.ReadFull(client, command); err != nil {
-			return
+	commands := make(chan []byte)
+	go func() {
+		defer close(commands)
+		defer hangUp() // a client that leaves ends the command that is under way
+		for {
+			command := make([]byte, 10, 4096)
+			if _, err := io.ReadFull(client, command); err != nil {
+				return
+			}
+			command = command[:min(int(binary.BigEndian.Uint32(command[2:])), cap(command))]
+			if _, err := io.ReadFull(client, command[10:]); err != nil {
+				return
+			}
+			commands <- command
 		}
-		command = command[:min(int(binary.BigEndian.Uint32(command[2:])), cap(command))]
-		if _, err := io.ReadFull(client, command[10:]); err != nil {
-			return
-		}
+	}()
+	for command := range commands {
 		response, err := chip.Send(command)
-		if err != nil {
-			return
+		if err == nil {
+			_, err = client.Write(response)
 		}
-		if _, err := client.Write(response); err != nil {
-			return
+		if err != nil {
+			client.Close()
 		}
 	}
 }

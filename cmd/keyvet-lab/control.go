@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // controlTime bounds one command to a running lab.
@@ -43,7 +43,6 @@ func (l *Lab) Things(_ None, things *[]Thing) error {
 	return nil
 }
 
-// CreateJob queues a job.
 func (l *Lab) CreateJob(j localiot.Job, _ *None) error { return l.cloud.CreateJob(j) }
 
 // Cancel says which job to cancel.
@@ -52,7 +51,6 @@ type Cancel struct {
 	Force bool
 }
 
-// CancelJob cancels a job.
 func (l *Lab) CancelJob(c Cancel, _ *None) error { return l.cloud.CancelJob(c.ID, c.Force) }
 
 // Executions are those of all jobs.
@@ -61,13 +59,11 @@ func (l *Lab) Executions(_ None, all *[]localiot.Execution) error {
 	return nil
 }
 
-// SetFaults replaces the faults.
 func (l *Lab) SetFaults(f localiot.Faults, _ *None) error {
 	l.cloud.SetFaults(f)
 	return nil
 }
 
-// Faults are those that are on.
 func (l *Lab) Faults(_ None, f *localiot.Faults) error {
 	*f = l.cloud.Faults()
 	return nil
@@ -90,7 +86,7 @@ func (l *Lab) Shadow(s Shadow, state *[]byte) error {
 	return nil
 }
 
-// Check asks a thing for a check, and tells the token.
+// Check asks a thing for a check, by a token of its own.
 func (l *Lab) Check(thing string, token *string) error {
 	*token = rand.Text()
 	update, err := json.Marshal(map[string]any{"state": map[string]any{"desired": map[string]any{"check": *token}}})

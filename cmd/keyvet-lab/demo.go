@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -58,7 +58,7 @@ func (s *stage) device(ctx context.Context, thing string, claim bool) (*labDevic
 
 func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, "   "+format+"\n", args...) }
 
-// vetting is one run of the agent on a device that was made as it has to be, or was not.
+// vetting is one run of the agent on a device that is as it must be, or is not.
 type vetting struct {
 	spoil  func(*labDevice, *localiot.Server) (cleanup func(), err error) // nil: a healthy device
 	fails  string                                                         // the check that has to fail; "" means all pass
@@ -120,14 +120,14 @@ func demo(ctx context.Context, program string, out io.Writer) error {
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
 			}
-			s.say("NOT AS IT HAS TO BE: %v", err)
+			s.say("UNEXPECTED: %v", err)
 			wrong = append(wrong, fmt.Sprintf("%d (%s)", i+1, a.thing))
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("not as it has to be: %s", strings.Join(wrong, ", "))
+		return fmt.Errorf("unexpected: %s", strings.Join(wrong, ", "))
 	}
-	fmt.Fprintf(out, "\nAll %d ended as they have to, in %.0f s: good keys are trusted, weak ones are not, and a device without a good key gets one.\n", len(acts), time.Since(start).Seconds())
+	fmt.Fprintf(out, "\nAll %d as expected, in %.0f s: good keys are trusted, weak ones are not, and a device without a good key gets one.\n", len(acts), time.Since(start).Seconds())
 	return nil
 }
 

@@ -12,7 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -142,7 +142,7 @@ parameters = { ThingName = %q }
 
 func (d *labDevice) runDir() string { return filepath.Join(d.dir, "run") }
 
-// trusted tells whether the device's gate is open.
+// trusted reports whether the device's gate is open.
 func (d *labDevice) trusted() bool {
 	_, err := os.Stat(filepath.Join(d.runDir(), "trusted"))
 	return err == nil

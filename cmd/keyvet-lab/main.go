@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // Set by the linker: -X main.version=… -X main.commit=….

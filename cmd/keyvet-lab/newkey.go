@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // stopTime is what a service has to end by itself.

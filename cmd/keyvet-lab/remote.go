@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // maxDocument bounds what is read of a job document; the endpoint takes less.

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // badDocument is a job that the device may not stumble over.

@@ -20,7 +20,7 @@ import (
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // A challenge that the TPM cannot be asked is answered with the reason.
@@ -145,7 +145,12 @@ func deviceOn(t *testing.T, cloud *localiot.Server) *deviceRun {
 		t.Fatal(err)
 	}
 	d := &deviceRun{streams: streams{nil, io.Discard, io.Discard}, cfg: cfg, log: slog.New(slog.DiscardHandler), attempts: 1, once: true}
-	if err := d.start(); err != nil {
+	g, release, err := newGate(cfg, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	if err := d.start(g); err != nil {
 		t.Fatal(err)
 	}
 	d.vet(t.Context(), device.TriggerBoot, "")

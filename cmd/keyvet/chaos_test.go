@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device/gate"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
@@ -49,7 +49,7 @@ const (
 //
 //   - the gate is open on no report that fails, nor, under policy acknowledged,
 //     on one that the cloud has not acknowledged;
-//   - every failing report that was kept arrives;
+//   - of the failing reports that were kept, the first on each fault arrives;
 //   - there is one thing that reports under one active certificate, and every job of keyvet's ends as it should;
 //   - SIGTERM ends the program in time, nothing else ends it, and once the world
 //     is healed it comes to rest.
@@ -109,6 +109,7 @@ type chaos struct {
 
 	spoiled bool              // a failing key lies among check.files
 	failing map[string]bool   // reports that failed and were kept
+	first   map[string]bool   // those of them that were the first on their fault
 	arrived map[string]string // verdict by report, of those that came to a cloud that is over
 	jobs    map[string]string // the status that each has to come to
 	token   string            // of the check desired last
@@ -140,7 +141,7 @@ var weakKeys = sync.OnceValues(func() ([]*rsa.PrivateKey, error) {
 func newChaos(dir string, seed uint64) (*chaos, error) {
 	c := &chaos{
 		world: &world{dir: dir, thing: fmt.Sprintf("gw-%d", seed)}, random: rand.New(rand.NewPCG(seed, 0)), struck: make(map[string]int),
-		acknowledged: make(map[string]bool), failing: make(map[string]bool), arrived: make(map[string]string), jobs: make(map[string]string),
+		acknowledged: make(map[string]bool), failing: make(map[string]bool), first: make(map[string]bool), arrived: make(map[string]string), jobs: make(map[string]string),
 	}
 	c.options.OnPacket = c.onPacket
 	var key crypto.Signer
@@ -540,7 +541,6 @@ type keptReport struct {
 type kept struct {
 	Report       keptReport `json:"report"`
 	Acknowledged bool       `json:"acknowledged"`
-	GateOpen     bool       `json:"gateOpen"`
 }
 
 // look holds the device to what must be so at every moment.
@@ -560,9 +560,14 @@ func (c *chaos) look() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range waiting {
-		if parts := strings.SplitN(strings.TrimSuffix(name, ".json"), "-", 3); parts[1] == "keep" {
+	faults := map[string]bool{}
+	for _, name := range waiting { // oldest first
+		parts := strings.SplitN(strings.TrimSuffix(name, ".json"), "-", 3)
+		if fault := parts[1]; fault != "drop" {
 			c.failing[parts[2]] = true
+			if !faults[fault] { // those after it make room for each other
+				faults[fault], c.first[parts[2]] = true, true
+			}
 		}
 	}
 	if trusted.ReportID == "" {
@@ -626,9 +631,9 @@ func (c *chaos) restless() string {
 	if used := c.usedCertificates(); len(used) != 1 || used[0].Status != localiot.Active {
 		return fmt.Sprintf("certificates in use: %v", used)
 	}
-	for id := range c.failing {
+	for id := range c.first {
 		if arrived[id] != "FAIL" {
-			return fmt.Sprintf("report %s was kept, failing, and never came", id)
+			return fmt.Sprintf("report %s was the first on its fault, and never came", id)
 		}
 	}
 	for _, e := range c.cloud.Executions("") {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
@@ -58,6 +59,7 @@ func (c *cloud) Close()                  { c.session.Close() }
 // Publish sends the report, and its findings for the account's topic rule. The
 // report alone is what counts.
 func (c *cloud) Publish(ctx context.Context, r *device.Report) error {
+	c.SetGate(c.run.agent.Gate.State().String())
 	if err := c.Client.Publish(ctx, r); err != nil {
 		return err
 	}
@@ -67,9 +69,20 @@ func (c *cloud) Publish(ctx context.Context, r *device.Report) error {
 	return nil
 }
 
-func (c *cloud) ReportGate(ctx context.Context, open bool) error {
-	c.gateOpen = open
-	return c.Client.ReportGate(ctx, open)
+// PublishEarlier is Publish for a report that is not the newest.
+func (c *cloud) PublishEarlier(ctx context.Context, r *device.Report) error {
+	if err := c.Client.PublishEarlier(ctx, r); err != nil {
+		return err
+	}
+	if err := c.PublishFindings(ctx, r); err != nil {
+		c.run.log.Warn("the findings went out with the report alone", "error", err)
+	}
+	return nil
+}
+
+func (c *cloud) ReportGate(ctx context.Context, s gate.State) error {
+	c.gateOpen = s == gate.Open
+	return c.Client.ReportGate(ctx, s.String())
 }
 
 func (c *cloud) ReportMetrics(ctx context.Context, r *device.Report) error {
@@ -147,6 +160,9 @@ func (c *cloud) nextCheck() *agent.Work {
 			return nil
 		}
 		c.checked(token)
+		if o != agent.Succeeded {
+			return nil // it stays desired, and the next session asks for it again
+		}
 		return c.AcknowledgeCheck(ctx, token)
 	}}
 }

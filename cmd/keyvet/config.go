@@ -19,7 +19,7 @@ import (
 
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/rotate"
-	"github.com/keyvet/keyvet/mqtt"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm"
 )
 
@@ -280,11 +280,11 @@ func (c *config) validate() error {
 		}
 	}
 	for _, pin := range c.MQTT.Pins {
-		if err := mqtt.CheckPin(pin); err != nil {
+		if err := awsiot.CheckPin(pin); err != nil {
 			return fmt.Errorf("mqtt.pins: %w", err)
 		}
 	}
-	if k := c.MQTT.KeepAlive.Duration; k < 30*time.Second || k > 20*time.Minute {
+	if k := c.MQTT.KeepAlive.Duration; k < awsiot.MinKeepAlive || k > awsiot.MaxKeepAlive {
 		return fmt.Errorf("mqtt.keepalive = %q: AWS IoT takes 30s to 20m", k)
 	}
 	if _, inTPM, err := persistentHandle(c.Identity.Key); err != nil {

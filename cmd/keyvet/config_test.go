@@ -75,6 +75,12 @@ func TestConfig(t *testing.T) {
 	if err := defaults().decode("[mqtt]\npins = ['amazon', '++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1aI=']"); err != nil {
 		t.Error(err)
 	}
+	for text, unset := range map[string]bool{"": true, "[mqtt]\nclient_id = 'x'": true, "mqtt.pins = []": false, "mqtt.pins = ['amazon']": false} {
+		c := defaults()
+		if err := c.decode(text); err != nil || (c.MQTT.Pins == nil) != unset { // awsiot.NewDialer takes nil for the default
+			t.Errorf("%q: pins %#v, %v", text, c.MQTT.Pins, err)
+		}
+	}
 	for _, tt := range []struct{ text, want string }{
 		{"stat_dir = 'x'", `unknown key "stat_dir", did you mean "state_dir"?`},
 		{"[mqtt]\nca = 'x'", `did you mean "identity.ca"?`},

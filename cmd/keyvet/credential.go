@@ -3,48 +3,161 @@ package main
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/device/keyfile"
+	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/tpm"
 )
 
 // credential is a certificate with its key, which may be one that only the TPM
-// can use.
+// can use. Its files are read once: what is vetted, used and handed out are the
+// same bytes.
 type credential struct {
 	tls.Certificate
-	chain, key []byte // the files, PEM; a key at a handle of the TPM has none
+	proven     bool   // the private key is there, and the certificate's
+	chain, key []byte // what other programs get, in PEM: the certificates, and the one private key; a key at a handle of the TPM has none
+
+	name, keyName string
+	handle        uint32       // of the key in the TPM; 0 for a key in a file
+	keys          []device.Key // of the certificate file, as the inventory has them
+	own           int          // which of keys is the device's
+	gaps          []device.Gap
 }
 
-// readCredential loads a certificate and its key. A key in the TPM is not asked
-// for anything yet: the TPM may be busy, and answer later.
+// readCredential loads a certificate and its key. What was found is there for
+// the inventory also on an error, which is why the credential cannot be used. A
+// key in the TPM is not asked for anything yet: the TPM may be busy, and answer
+// later.
 func readCredential(c *config, certificatePath, keyPath string) (credential, error) {
-	chain, err := readBounded(certificatePath, maxConfigBytes)
+	l := credential{name: certificatePath, keyName: keyPath}
+	file, err := keyfile.Load(certificatePath)
 	if err != nil {
-		return credential{}, fmt.Errorf("no device certificate: %w", err)
+		l.gap(certificatePath, err)
+		return l, fmt.Errorf("no device certificate: %s: %w", certificatePath, err)
 	}
-	loaded := credential{chain: chain}
-	if handle, inTPM, handleErr := persistentHandle(keyPath); handleErr != nil {
-		err = handleErr
-	} else if inTPM {
-		loaded.Certificate, err = keyPairInTPM(chain, func(public crypto.PublicKey, _ []byte) (*tpm.Signer, error) {
-			return tpm.NewPersistentSigner(c.TPM.Address, c.tpmOptions(), handle, public)
+	l.keys, l.gaps = file.Keys()
+	l.chain = onlyPEM(file.Data, func(kind string) bool { return kind == "CERTIFICATE" })
+	if block, _ := pem.Decode(l.chain); block != nil {
+		l.own = max(0, slices.IndexFunc(l.keys, func(k device.Key) bool { return k.Leaf() != nil && bytes.Equal(k.Leaf().Raw, block.Bytes) }))
+	}
+	if err := l.readKey(c, file); err != nil {
+		return l, err
+	}
+	if l.handle != 0 {
+		l.Certificate, err = keyPairInTPM(l.chain, func(public crypto.PublicKey, _ []byte) (*tpm.Signer, error) {
+			return tpm.NewPersistentSigner(c.TPM.Address, c.tpmOptions(), l.handle, public)
 		})
 	} else {
-		loaded.key, err = readBounded(keyPath, maxConfigBytes)
-		if err != nil {
-			return credential{}, fmt.Errorf("no device key: %w", err)
-		}
-		loaded.Certificate, err = keyPairOfFile(c, chain, loaded.key)
+		l.Certificate, err = keyPairOfFile(c, l.chain, l.key)
 	}
 	if err != nil {
-		return credential{}, fmt.Errorf("%s and %s: %w", certificatePath, keyPath, err)
+		l.PrivateKey = nil
+		return l, fmt.Errorf("%s and %s: %w", certificatePath, keyPath, err)
 	}
-	return loaded, nil
+	return l, nil
+}
+
+func (l *credential) gap(what string, why error) {
+	l.gaps = append(l.gaps, device.Gap{What: what, Why: why.Error()})
+}
+
+// readKey reads the private key: the only one of its file. Another one beside it
+// would be handed out, and perhaps used, without being vetted.
+func (l *credential) readKey(c *config, certificate *keyfile.File) error {
+	handle, inTPM, err := persistentHandle(l.keyName)
+	if inTPM {
+		l.handle = handle
+		return err
+	}
+	file := certificate
+	if l.keyName != l.name {
+		if file, err = keyfile.Load(l.keyName); err != nil {
+			l.gap(l.keyName, err)
+			return fmt.Errorf("no device key: %s: %w", l.keyName, err)
+		}
+	}
+	keys, gaps := file.Keys()
+	if file != certificate {
+		l.gaps = append(l.gaps, gaps...)
+	}
+	keys = slices.DeleteFunc(keys, func(k device.Key) bool { return k.Private == nil })
+	l.key = onlyPEM(file.Data, func(kind string) bool { return strings.HasSuffix(kind, "PRIVATE KEY") })
+	blocks := bytes.Count(l.key, []byte("-----BEGIN "))
+	if n := max(len(keys), blocks); n > 1 {
+		l.key = nil
+		err = fmt.Errorf("holds %d private keys: remove all but the one of the certificate", n)
+	} else if n == 0 || blocks == 0 {
+		err = errors.New("holds no private key in PEM")
+	} else if len(keys) == 0 && len(gaps) == 0 {
+		err = errors.New("holds a private key that cannot be read")
+	}
+	if err != nil {
+		l.gap(l.keyName, err)
+		return fmt.Errorf("no device key: %s %w", l.keyName, err)
+	}
+	if len(keys) == 1 && len(l.keys) > 0 {
+		private := *keys[0].Private
+		sum := sha256.Sum256(l.key)
+		private.SHA256 = hex.EncodeToString(sum[:])
+		l.keys[l.own].Private = &private
+	}
+	return nil
+}
+
+// onlyPEM is the PEM blocks of some kinds, and nothing that stands between them.
+func onlyPEM(text []byte, want func(kind string) bool) []byte {
+	var only []byte
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if want(block.Type) {
+			only = append(only, pem.EncodeToMemory(block)...)
+		}
+	}
+	return only
+}
+
+// prove has the key show that it signs, before anything is vetted: a key file
+// says nothing of whether this TPM still has the private half.
+func (l *credential) prove() {
+	l.proven = false
+	if l.PrivateKey == nil {
+		return
+	}
+	signer, inTPM := l.PrivateKey.(*tpm.Signer)
+	if !inTPM {
+		l.proven = true // it was held against the certificate as it was read
+		return
+	}
+	proof := new(device.Proof)
+	if _, err := signer.SelfTest(); err != nil {
+		proof.Gone, proof.Why = errors.Is(keyGone(err), rotate.ErrKeyGone), err.Error()
+	} else {
+		proof.Signed, l.proven = true, true
+	}
+	if len(l.keys) == 0 {
+		return
+	}
+	k := &l.keys[l.own]
+	if k.Private == nil {
+		k.Private = &device.PrivateFile{Path: l.keyName, Mode: fs.ModeDevice, SPKI: k.SPKI}
+	}
+	k.Private.Proof = proof
+}
+
+// same reports whether l and o are the same files, and as good.
+func (l *credential) same(o *credential) bool {
+	return bytes.Equal(l.chain, o.chain) && bytes.Equal(l.key, o.key) && l.handle == o.handle && (l.PrivateKey == nil) == (o.PrivateKey == nil)
 }
 
 // keyPairOfFile is for a key in a file, which may be one that only the TPM can use.
@@ -128,15 +241,11 @@ func issuerOf(c *x509.Certificate, issuers []*x509.Certificate) *x509.Certificat
 	return nil
 }
 
-func (c credential) spki() []byte {
-	if c.Leaf == nil {
-		return nil
-	}
-	return c.Leaf.RawSubjectPublicKeyInfo
-}
-
 // guarded is the credential as the gate has it.
 func (c credential) guarded() gate.Credential {
-	signer, _ := c.PrivateKey.(crypto.Signer)
-	return gate.Credential{Key: signer, SPKI: c.spki(), Certificate: c.chain, KeyFile: c.key}
+	g := gate.Credential{Proven: c.proven, Certificate: c.chain, KeyFile: c.key}
+	if c.Leaf != nil {
+		g.SPKI, g.Leaf = c.Leaf.RawSubjectPublicKeyInfo, c.Leaf.Raw
+	}
+	return g
 }

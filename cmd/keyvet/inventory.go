@@ -37,6 +37,8 @@ type vetter struct {
 	stdin     io.Reader
 	tell      func(what string) (done func()) // of what takes long
 	prepare   func(*tpm.TPM) []device.Gap     // before it is read; nil: nothing
+
+	credential *credential // the device's, as it was read; nil: it is read now
 }
 
 // vet reads all there is, puts every check to it and makes the report. The TPM
@@ -44,6 +46,18 @@ type vetter struct {
 func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Report, device.Inventory, *tpm.TPM) {
 	env := &check.Env{Now: time.Now(), ExpiryWarning: v.cfg.Check.ExpiryWarning.Duration}
 	inv := device.Inventory{ReadAt: env.Now}
+
+	// The device's key signs before the TPM is read: a TPM serves one at a time.
+	if v.credential == nil && len(v.files) == 0 {
+		certificate, key := v.cfg.identity()
+		read, _ := readCredential(v.cfg, certificate, key) // the inventory tells
+		v.credential = &read
+	}
+	if v.credential != nil {
+		done := v.tell("testing the device's key")
+		v.credential.prove()
+		done()
+	}
 
 	// What the checks need is made ready while the TPM makes up its answers.
 	var lists blocklist.Lists
@@ -127,10 +141,10 @@ func (v *vetter) readFile(inv *device.Inventory, name string) {
 // its CA certificates, the claim and further files.
 func (v *vetter) readDevice(inv *device.Inventory, env *check.Env) {
 	c := v.cfg
-	certificate, key := c.identity()
-	inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleDevice, certificate, key, c.Identity.Certificate != "")...)
+	inventoried(inv, device.RoleDevice, v.credential, c.Identity.Certificate != "")
 	if c.Provision.ClaimCertificate != "" {
-		inv.Keys = append(inv.Keys, v.readCredential(inv, device.RoleClaim, c.Provision.ClaimCertificate, c.Provision.ClaimKey, !c.Provision.DeleteClaim)...)
+		claim, _ := readCredential(c, c.Provision.ClaimCertificate, c.Provision.ClaimKey) // the inventory tells
+		inventoried(inv, device.RoleClaim, &claim, !c.Provision.DeleteClaim)
 	}
 	for _, root := range env.Roots {
 		if slices.ContainsFunc(inv.Keys, func(k device.Key) bool { return k.Leaf() != nil && k.Leaf().Equal(root) }) {
@@ -152,45 +166,37 @@ func (v *vetter) readDevice(inv *device.Inventory, env *check.Env) {
 	}
 }
 
-// readCredential reads a certificate file and the key that belongs to it. The
-// first key is in the given role, the rest of the file are CA keys. That there
-// is no credential yet matters only if it was asked for by name.
-func (v *vetter) readCredential(inv *device.Inventory, role device.Role, certificate, key string, named bool) []device.Key {
+// inventoried adds a credential. Its own key is in the given role, the rest of
+// the certificate file are CA keys. That there is no credential yet matters only
+// if it was asked for by name.
+func inventoried(inv *device.Inventory, role device.Role, c *credential, named bool) {
 	name := strings.ToLower(string(role))
-	if _, err := os.Lstat(certificate); errors.Is(err, fs.ErrNotExist) && !named {
-		inv.Gaps = append(inv.Gaps, device.Gap{What: name + " certificate", Why: certificate + " is not there yet", Minor: true})
-		return nil
+	if _, err := os.Lstat(c.name); errors.Is(err, fs.ErrNotExist) && !named && len(c.keys) == 0 {
+		inv.Gaps = append(inv.Gaps, device.Gap{What: name + " certificate", Why: c.name + " is not there yet", Minor: true})
+		return
 	}
-	keys, gaps := keyfile.Read(certificate)
-	inv.Gaps = append(inv.Gaps, gaps...)
-	if len(keys) == 0 {
-		return nil
+	inv.Gaps = append(inv.Gaps, c.gaps...)
+	for i := range c.keys {
+		c.keys[i].Role, c.keys[i].ID = device.RoleCA, fmt.Sprintf("%s#%d", name, i+1)
 	}
-	for i := range keys {
-		keys[i].Role, keys[i].ID = device.RoleCA, fmt.Sprintf("%s#%d", name, i+1)
+	if len(c.keys) == 0 {
+		return
 	}
-	keys[0].Role, keys[0].ID = role, name
-	if handle, inTPM, err := persistentHandle(key); inTPM {
-		if err == nil {
-			keys[0].Private, err = privateInTPM(inv.Keys, handle)
-		}
+	own := &c.keys[c.own]
+	own.Role, own.ID = role, name
+	if c.handle != 0 {
+		private, err := privateInTPM(inv.Keys, c.handle)
 		if err != nil {
-			inv.Gaps = append(inv.Gaps, device.Gap{What: key, Why: err.Error()})
+			inv.Gaps = append(inv.Gaps, device.Gap{What: c.keyName, Why: err.Error()})
 		}
-	} else if key != "" {
-		private, gaps := keyfile.Read(key)
-		inv.Gaps = append(inv.Gaps, gaps...)
-		for _, k := range private {
-			if k.Private != nil {
-				keys[0].Private = k.Private
-				break
+		if private != nil {
+			if own.Private != nil {
+				private.Proof = own.Private.Proof
 			}
-		}
-		if keys[0].Private == nil && len(gaps) == 0 {
-			inv.Gaps = append(inv.Gaps, device.Gap{What: key, Why: "holds no private key"})
+			own.Private = private
 		}
 	}
-	return keys
+	inv.Keys = append(inv.Keys, c.keys...)
 }
 
 // privateInTPM is the private half of the key that the TPM holds at a handle.

@@ -97,7 +97,9 @@ func (s streams) usageError(message, about string) int {
 }
 
 // fail tells what went wrong in one line.
-func (s streams) fail(err error) { fmt.Fprintf(s.err, "keyvet: %s\n", printable(err.Error())) }
+func (s streams) fail(err error) {
+	fmt.Fprintf(s.err, "keyvet: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+}
 
 // parse reads flags and arguments in any order; "--" ends the flags. ok is
 // false if the exit status is settled, by a mistake or by -h.

@@ -15,7 +15,7 @@ import (
 // TestIdleMemory runs the program as a release builds it, with its list.
 func TestIdleMemory(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "keyvet")
-	build(t, program, "GOARCH="+runtime.GOARCH, "-ldflags", "-s -w")
+	build(t, program, runtime.GOARCH, "")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/memory",
 		Setup: func(env *testscript.Env) error {

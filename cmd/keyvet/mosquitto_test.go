@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +25,7 @@ import (
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/mqtt"
+	"github.com/keyvet/keyvet/mqtt/mqtttest"
 )
 
 // operator is a CA of one's own, beside a broker of one's own.
@@ -92,56 +91,19 @@ func writePEM(t *testing.T, path, kind string, der []byte) {
 	}
 }
 
-// startMosquitto starts the broker, which knows clients by the name in their
-// certificate and lets each publish and read what is its own, and returns its
-// endpoint.
+// startMosquitto starts the broker, which lets each client publish and read what
+// is its own, and returns its endpoint.
 func startMosquitto(t *testing.T, o *operator, dir string) string {
 	t.Helper()
-	binary, err := exec.LookPath("mosquitto")
-	if err != nil {
-		if binary, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
-			t.Fatalf("install mosquitto (Debian package mosquitto): %v", err)
-		}
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
 	own := filepath.Join(dir, "mosquitto")
 	o.issue(t, own, "localhost")
-	writePEM(t, filepath.Join(dir, "ca.pem"), "CERTIFICATE", o.cert.Raw)
-	for name, text := range map[string]string{
-		"acl": "pattern write keyvet/%u/#\npattern readwrite $aws/things/%u/#\nuser cloud\ntopic read keyvet/#\ntopic readwrite $aws/things/#\n",
-		"conf": strings.NewReplacer("DIR", own, "PORT", port).Replace(`listener PORT 127.0.0.1
-cafile DIR/../ca.pem
-certfile DIR/certificate.pem
-keyfile DIR/key.pem
-require_certificate true
-use_identity_as_username true
-acl_file DIR/acl
-user root
-`),
-	} {
-		if err := os.WriteFile(filepath.Join(own, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var said bytes.Buffer
-	cmd := exec.Command(binary, "-c", filepath.Join(own, "conf"))
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
+	ca, acl := filepath.Join(dir, "ca.pem"), filepath.Join(own, "acl")
+	writePEM(t, ca, "CERTIFICATE", o.cert.Raw)
+	if err := os.WriteFile(acl, []byte("pattern write keyvet/%u/#\npattern readwrite $aws/things/%u/#\nuser cloud\ntopic read keyvet/#\ntopic readwrite $aws/things/#\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("mosquitto: %s", said.Bytes())
-		}
-	})
-	return "localhost:" + port
+	server := mqtttest.Files{Certificate: filepath.Join(own, "certificate.pem"), Key: filepath.Join(own, "key.pem")}
+	return mqtttest.Mosquitto(t, server, ca, "acl_file "+acl)
 }
 
 // responder stands in for what AWS IoT has behind its broker: it answers the
@@ -156,7 +118,7 @@ type responder struct {
 
 func respond(t *testing.T, cfg mqtt.Config) *responder {
 	t.Helper()
-	s, err := mqtt.Dial(t.Context(), cfg, nil) // the broker needs a moment to listen; the back-off waits for it
+	s, err := mqtt.Dial(t.Context(), cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

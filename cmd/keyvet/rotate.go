@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/rotate"
 )
 
@@ -23,7 +25,8 @@ const (
 	byHand       = "by hand"
 	rotatePoll   = 250 * time.Millisecond
 	rotateLimit  = 30 * time.Minute // an RSA key may take the TPM minutes, and the cloud its time
-	rotateListen = 2 * time.Minute  // for the service to begin; it looks every 30 s
+	rotateListen = 2 * time.Minute  // for the service to take the request; it looks every 30 s
+	rotateBegin  = time.Minute      // to begin, once it took it: before it connects to anything
 )
 
 func rotateCommand(ctx context.Context, s streams, args []string) int {
@@ -37,6 +40,7 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 		return s.usageError("rotate takes no arguments", "rotate")
 	}
 	cfg, err := loadConfig(*configPath)
+	s.clear(cfg, *configPath)
 	if err == nil {
 		err = cfg.readyToRun()
 	}
@@ -62,26 +66,37 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 		return exitUndecided
 	}
 	defer unlock()
-	return s.rotateHere(ctx, cfg)
+	g, release, err := newGate(cfg, "keyvet rotate")
+	if err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	defer release()
+	return s.rotateHere(ctx, cfg, g)
 }
 
 // rotateHere vets the device and, once its report is delivered, rotates.
-func (s streams) rotateHere(ctx context.Context, cfg *config) int {
+func (s streams) rotateHere(ctx context.Context, cfg *config, g *gate.Gate) int {
 	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: true, attempts: onceAttempts}
-	if err := d.start(); err != nil {
+	if err := d.start(g); err != nil {
 		s.fail(err)
 		return exitUndecided
 	}
 	d.engine.Watch = s.tellStep
-	if _, err := d.agent.Once(ctx); errors.Is(err, agent.ErrNotReady) || d.credentialErr != nil {
-		s.fail(errors.Join(err, d.credentialErr))
+	defer func() { // nobody vouches for it from here on
+		if err := d.agent.Gate.Shut(); err != nil {
+			s.fail(err)
+		}
+	}()
+	if _, o := d.agent.Once(ctx); errors.Is(o.Undelivered, agent.ErrNotReady) || d.credentialErr != nil {
+		s.fail(cmp.Or(d.credentialErr, o.Undelivered))
 		return exitUndecided
 	}
 	err := d.rotate(ctx, &agent.Work{Operation: agent.OperationRotate, ID: byHand})
-	if !d.agent.Gate.Open() && ctx.Err() == nil {
-		if _, vetErr := d.agent.Once(ctx); vetErr != nil {
-			s.fail(vetErr)
-		}
+	if d.agent.Gate.State() != gate.Open && ctx.Err() == nil {
+		r, o := d.agent.Once(ctx)
+		s.gaps(r)
+		s.outcome(o)
 	}
 	return s.tellRotated(cfg, err)
 }
@@ -99,6 +114,7 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 	}
 	fmt.Fprintln(s.err, "keyvet: the service that runs was asked; it looks within half a minute")
 	began, step := time.Now(), ""
+	var taken time.Time // when the request was seen to be gone
 	t := time.NewTicker(rotatePoll)
 	defer t.Stop()
 	for {
@@ -113,7 +129,7 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 			s.fail(err)
 			return exitUndecided
 		}
-		if n := len(now.Ended); n > 0 && (len(before.Ended) == 0 || now.Ended[n-1].Time.After(before.Ended[len(before.Ended)-1].Time)) {
+		if n := len(now.Ended); n > 0 && (len(before.Ended) == 0 || !now.Ended[n-1].Time.Equal(before.Ended[len(before.Ended)-1].Time)) {
 			o := now.Ended[n-1]
 			if o.Status != rotate.Succeeded {
 				return s.tellRotated(cfg, &rotate.Error{Reason: o.Reason, Err: errors.New(o.Message)})
@@ -124,8 +140,15 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 			step = r.Step
 			s.tellStep(step, r.Back)
 		}
-		if _, err := os.Stat(cfg.requestPath()); err == nil && time.Since(began) > rotateListen {
+		_, err = os.Stat(cfg.requestPath())
+		switch {
+		case err == nil && time.Since(began) > rotateListen:
 			s.fail(errors.Join(errors.New("the service does not take the request: it is offline or busy (keyvet status)"), durable.Remove(cfg.requestPath())))
+			return exitUndecided
+		case errors.Is(err, fs.ErrNotExist) && taken.IsZero():
+			taken = time.Now()
+		case !taken.IsZero() && now.Rotation == nil && time.Since(taken) > rotateBegin:
+			s.fail(errors.New("the service took the request and began no rotation: see its log for the reason"))
 			return exitUndecided
 		}
 	}

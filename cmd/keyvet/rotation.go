@@ -60,12 +60,10 @@ func (d *deviceRun) named() *rotate.Engine {
 // prepare goes on with a rotation that was interrupted, and provisions a device
 // that has a claim alone.
 func (d *deviceRun) prepare(ctx context.Context) (changed bool, err error) {
-	before := d.credential.spki()
+	before, state := d.credential, d.agent.Gate.State()
 	defer func() {
-		if loadErr := d.load(); loadErr != nil && err == nil {
-			err = loadErr
-		}
-		changed = string(d.credential.spki()) != string(before)
+		d.load()
+		changed = !d.credential.same(&before) || state == gate.Open && d.agent.Gate.State() != gate.Open
 	}()
 	_, err = d.named().Resume(ctx)
 	switch {
@@ -114,7 +112,8 @@ func (t *trouble) failed(now time.Time, err error) {
 func (d *deviceRun) rotate(ctx context.Context, w *agent.Work) error {
 	if w.Job == "" && w.ID == resumption {
 		_, err := d.named().Resume(ctx)
-		return errors.Join(err, d.load())
+		d.load()
+		return err
 	}
 	request := rotate.Request{Trigger: device.TriggerManual, Key: cmp.Or(w.Key, d.cfg.Rotate.Key)}
 	switch {
@@ -134,7 +133,8 @@ func (d *deviceRun) rotate(ctx context.Context, w *agent.Work) error {
 	if s, loadErr := d.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {
 		d.putAside(w.Job, resumeEvery) // the rotation under way is resumed by itself
 	}
-	return errors.Join(err, d.load())
+	d.load()
+	return err
 }
 
 // deviceKeys makes keys in the TPM or, on a device that has none, in software.
@@ -399,7 +399,7 @@ func (s *rotationSession) Tell(ctx context.Context, job rotate.Job, status rotat
 
 // refusal sorts the errors of AWS IoT for the engine.
 func refusal(err error) error {
-	var rejected *mqtt.Rejected
+	var rejected *awsiot.Rejected
 	switch {
 	case err == nil:
 		return nil
@@ -415,20 +415,20 @@ func refusal(err error) error {
 
 // MoveGate has the agent vet the new key and move its gate.
 func (s *rotationSession) MoveGate(ctx context.Context, o rotate.Order, id string) error {
-	c, err := s.run.credentialOf(id)
-	if err != nil {
-		return err
+	switch g := s.run.agent.Move(ctx, s.cloud, o.Trigger, id); {
+	case g.Moved:
+		return nil
+	case g.Acknowledged:
+		return fmt.Errorf("%w: %s", rotate.ErrRejected, g.Refusal)
+	default:
+		return g.Undelivered
 	}
-	err = s.run.agent.Move(ctx, s.cloud, o.Trigger, id, c.guarded())
-	if errors.Is(err, gate.ErrRefused) {
-		return fmt.Errorf("%w: %w", rotate.ErrRejected, err)
-	}
-	return err
 }
 
 // deviceGate is the gate of the agent.
 type deviceGate struct{ *deviceRun }
 
 func (d deviceGate) Back(string) error {
-	return errors.Join(d.load(), d.agent.Gate.Reset(d.credential.guarded()))
+	d.load()
+	return d.agent.Gate.Shut()
 }

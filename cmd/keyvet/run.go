@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -18,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/BurntSushi/toml"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -50,6 +51,7 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 		return s.usageError("run takes no arguments", "run")
 	}
 	cfg, err := loadConfig(*configPath)
+	s.clear(cfg, *configPath)
 	if err == nil {
 		err = cfg.readyToRun()
 	}
@@ -68,38 +70,121 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 	}
 	defer unlock()
 
+	by := "keyvet run"
+	if *once {
+		by = byOnce
+	}
+	g, release, err := newGate(cfg, by)
+	if err != nil {
+		s.fail(err)
+		return exitUndecided
+	}
+	defer release()
+
 	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: *once, attempts: 1}
 	if *once {
 		d.attempts = onceAttempts
 	}
-	if err := d.start(); err != nil {
+	if err := d.start(g); err != nil {
 		s.fail(err)
 		return exitUndecided
 	}
-	a, g := d.agent, d.agent.Gate
 	if !*once {
-		a.Alive = notifySystemd(ctx, d.log)
-		if err := a.Run(ctx); err != nil && ctx.Err() == nil {
+		d.agent.Alive = notifySystemd(ctx, d.log)
+		if err := d.agent.Run(ctx); errors.Is(err, agent.ErrStuck) || ctx.Err() == nil {
 			s.fail(err)
 			return exitUndecided
 		}
 		return exitPass
 	}
-	r, err := a.Once(ctx)
-	if tableErr := s.table(r); tableErr != nil {
-		s.fail(fmt.Errorf("write the result: %w", tableErr))
+	r, o := d.agent.Once(ctx)
+	if err := s.table(r); err != nil {
+		s.fail(fmt.Errorf("write the result: %w", err))
 	}
-	if err != nil {
-		s.fail(err)
-	}
-	if g.Open() {
+	s.gaps(r)
+	s.outcome(o)
+	switch {
+	case o.State == gate.Open:
 		fmt.Fprintf(s.err, "keyvet: gate open: %s\n", gate.Path(cfg.RunDir))
 		return exitPass
-	}
-	if r.Verdict() == device.Fail {
+	case r.Verdict() == device.Fail:
 		return exitFail
 	}
 	return exitUndecided
+}
+
+// byOnce is what the mark of a gate says that nobody holds: run -once has ended
+// by the time that others read it.
+const byOnce = "keyvet run -once"
+
+// outcome says why the gate is not open, and what was not delivered: a line each.
+func (s streams) outcome(o gate.Outcome) {
+	if o.State != gate.Open {
+		line := "gate is " + o.State.String()
+		if o.Refusal != "" {
+			line += ": " + o.Refusal
+		}
+		s.fail(errors.New(line))
+	}
+	if o.Undelivered != nil {
+		s.fail(fmt.Errorf("the report is not acknowledged: %w", o.Undelivered))
+	}
+	if o.Trouble != nil {
+		s.fail(o.Trouble)
+	}
+}
+
+// clear removes the mark that an earlier keyvet left, before anything can fail,
+// unless another one holds the directory. cfg may be that of an error.
+func (s streams) clear(cfg *config, configPath string) {
+	dir := runDirOf(configPath)
+	if cfg != nil {
+		dir = cfg.RunDir
+	}
+	if err := gate.Clear(dir, durable.Disk{}); err != nil {
+		s.fail(err)
+	}
+}
+
+// runDirOf is the run directory of a configuration with a mistake in it, as far
+// as it can be told.
+func runDirOf(configPath string) string {
+	b, err := readBounded(cmp.Or(configPath, defaultConfigPath), maxConfigBytes)
+	if err != nil {
+		return defaults().RunDir
+	}
+	for line := range strings.Lines(string(b)) {
+		var c struct {
+			RunDir string `toml:"run_dir"`
+		}
+		if _, err := toml.Decode(line, &c); err == nil && c.RunDir != "" {
+			return c.RunDir
+		}
+	}
+	return defaults().RunDir
+}
+
+// newGate holds the run directory, if nobody else does, and makes the shut gate.
+// A directory that cannot be held lets no gate open until it can; but the device
+// is vetted, and its report goes out.
+func newGate(cfg *config, by string) (g *gate.Gate, release func(), err error) {
+	var letGo func() // nil: not held yet
+	hold := func() (err error) {
+		if letGo == nil {
+			letGo, err = gate.Hold(cfg.RunDir)
+		}
+		return err
+	}
+	if err := hold(); errors.Is(err, gate.ErrHeld) {
+		return nil, nil, err
+	}
+	g, _ = gate.New(cfg.RunDir, durable.Disk{}) // the gate's own state says what could not be removed
+	g.Policy, g.By, g.BootID, g.Ready = cfg.Gate.Open, by, gate.BootID(), hold
+	return g, func() {
+		if letGo != nil {
+			letGo()
+		}
+	}, nil
 }
 
 // readyToRun tells what else the configuration has to say for `keyvet run`.
@@ -179,7 +264,7 @@ type deviceRun struct {
 }
 
 // start loads the credential in use and makes the agent with its shut gate.
-func (d *deviceRun) start() error {
+func (d *deviceRun) start(g *gate.Gate) error {
 	if d.cfg.TPM.Address != "" {
 		tpm.AssumeLeftovers(d.cfg.TPM.Address)
 	}
@@ -188,10 +273,6 @@ func (d *deviceRun) start() error {
 		return err
 	}
 	d.credential, d.credentialErr = d.readCredential()
-	g, err := gate.New(d.cfg.Gate.Open, d.cfg.RunDir, d.credential.guarded())
-	if err != nil {
-		return err
-	}
 	d.agent = &agent.Agent{
 		Vet: d.vet, Connect: d.connect, Prepare: d.prepare, Local: d.localWork, Gate: g, StateDir: d.cfg.StateDir,
 		Every: d.cfg.Schedule.Every.Duration, Log: d.log, Spool: &durable.Spool{Dir: filepath.Join(d.cfg.StateDir, "spool")},
@@ -208,26 +289,24 @@ func (d *deviceRun) readCredential() (credential, error) {
 	return readCredential(d.cfg, certificate, key)
 }
 
-// load takes up the credential in use. Another key than before has to be
-// admitted first: the gate is shut before it.
-func (d *deviceRun) load() error {
-	before := d.credential.spki()
-	d.credential, d.credentialErr = d.readCredential()
-	if d.agent.Gate.Guards(d.credential.spki()) || bytes.Equal(before, d.credential.spki()) {
-		return nil
+// load takes up the credential in use if it is another one by now. Nothing opens
+// before that until it was vetted.
+func (d *deviceRun) load() {
+	read, err := d.readCredential()
+	if !read.same(&d.credential) || (err == nil) != (d.credentialErr == nil) {
+		d.credential, d.credentialErr = read, err
 	}
-	return d.agent.Gate.Reset(d.credential.guarded())
 }
 
 // vet makes the report, with the thing's name and the TPM's evidence, on the
 // credential of an id; "" is the one in use.
-func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger, id string) *device.Report {
+func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
 	if id != "" {
 		d.credential, d.credentialErr = d.credentialOf(id)
-	} else if err := d.load(); err != nil { // it may be another one by now
-		d.log.Error("the gate is not shut before the new credential", "error", err)
+	} else {
+		d.credential, d.credentialErr = d.readCredential()
 	}
-	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM}
+	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM, credential: &d.credential}
 	defer debug.FreeOSMemory() // the next vet is a day away
 	r, inv, t := v.vet(ctx, trigger)
 	if t != nil {
@@ -245,11 +324,10 @@ func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger, id string) 
 	if device.ClockBehind(r.Time) {
 		d.log.Warn("the clock is behind: it shows a time before this program was made; certificates cannot be judged until it is set", "time", r.Time)
 	}
-	if t == nil || inv.TPM.State != device.TPMOK {
-		return r
+	if t != nil && inv.TPM.State == device.TPMOK {
+		d.attest(t, r)
 	}
-	d.attest(t, r)
-	return r
+	return gate.Vetted{Report: r, Credential: d.credential.guarded()}
 }
 
 // thingName is the thing's name, as the configuration says to find it.
@@ -337,10 +415,10 @@ func (d *deviceRun) newDialer(pair tls.Certificate, clientID string, persistent 
 	if err != nil {
 		return nil, err
 	}
-	return mqtt.NewDialer(mqtt.Config{
-		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Pins: c.Pins, Persistent: persistent,
+	return awsiot.NewDialer(mqtt.Config{
+		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Persistent: persistent,
 		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
-	})
+	}, c.Pins)
 }
 
 // clientID is that of the thing.

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +27,7 @@ import (
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -40,16 +41,19 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"keyvet": main, "keyvet-cut": cutMain, "keyvet-small": smallMain})
 }
 
-// TestScripts runs the real program against a real TPM emulator and a real
+// TestScripts runs the program, built as it is shipped, against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
 	fleet := filepath.Join(t.TempDir(), "keyvet-fleet")
 	if out, err := exec.Command("go", "build", "-o", fleet, "../keyvet-fleet").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	shipped := t.TempDir()
+	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X main.defaultConfigPath="+defaultConfigPath)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", shipped+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("FLEET", fleet)
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -27,8 +25,13 @@ type statusReport struct {
 	Time         *time.Time          `json:"time,omitempty"`
 	Acknowledged bool                `json:"acknowledged"`
 	Findings     []device.ReasonCode `json:"findings"`
-	Gate         string              `json:"gate"` // open, shut
-	Reason       string              `json:"reason,omitempty"`
+	Gaps         []device.Gap        `json:"gaps"`                  // those that are not minor: what could not be checked
+	Gate         string              `json:"gate"`                  // open, shut, stuck
+	Vouched      bool                `json:"vouched"`               // a keyvet lives that holds the gate
+	OpenedBy     string              `json:"openedBy,omitempty"`    // "keyvet run -once" ends with the gate open, and nobody holds it
+	Reason       string              `json:"reason,omitempty"`      // why the report opens nothing
+	Undelivered  string              `json:"undelivered,omitempty"` // why the cloud has not acknowledged it
+	Trouble      string              `json:"trouble,omitempty"`     // with the gate's files
 	Credential   *credentialStatus   `json:"credential,omitempty"`
 	Spool        spoolStatus         `json:"spool"`
 	Rotation     *rotationStatus     `json:"rotation,omitempty"`     // under way
@@ -95,23 +98,20 @@ func statusCommand(s streams, args []string) int {
 }
 
 func readStatus(cfg *config) (*statusReport, error) {
-	st := &statusReport{Gate: "shut", Findings: []device.ReasonCode{}}
+	st := &statusReport{Findings: []device.ReasonCode{}, Gaps: []device.Gap{}}
 	state, err := agent.LoadState(cfg.StateDir)
 	switch {
 	case errors.Is(err, agent.ErrNoState):
-		st.Reason = agent.ErrNoState.Error()
+		st.Reason, state = agent.ErrNoState.Error(), new(agent.State)
 	case err != nil:
 		return nil, err
 	default:
 		r := state.Report
 		st.Verdict, st.ReportID, st.Time = r.Verdict().String(), r.ID, &r.Time
-		st.Acknowledged, st.Reason, st.Findings = state.Acknowledged, state.Reason, r.ReasonCodes()
+		st.Acknowledged, st.Reason, st.Undelivered, st.Trouble = state.Acknowledged, state.Reason, state.Undelivered, state.Trouble
+		st.Findings, st.Gaps = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...)
 	}
-	if _, err := os.Stat(gate.Path(cfg.RunDir)); err == nil {
-		st.Gate = "open"
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
+	st.readGate(cfg.RunDir, state)
 	certificate, _ := cfg.identity()
 	keys, _ := keyfile.Read(certificate)
 	if len(keys) > 0 && keys[0].Leaf() != nil {
@@ -140,6 +140,33 @@ func readStatus(cfg *config) (*statusReport, error) {
 	return st, nil
 }
 
+// readGate says how the gate stands by the mark, and who vouches for it.
+func (st *statusReport) readGate(dir string, kept *agent.State) {
+	seen, mark, err := gate.Look(dir, durable.Disk{}, gate.BootID())
+	if seen == gate.Open && kept.Gate == gate.Stuck.String() {
+		seen = gate.Stuck
+	}
+	held, heldErr := gate.Held(dir)
+	st.Gate, st.Vouched = seen.String(), held
+	if mark != nil {
+		st.OpenedBy = mark.By
+	}
+	if err := errors.Join(err, heldErr); err != nil {
+		st.Trouble = err.Error()
+	}
+}
+
+// gateLine is the gate for a person.
+func (st *statusReport) gateLine() string {
+	switch {
+	case st.Gate != gate.Open.String() || st.Vouched:
+		return st.Gate
+	case st.OpenedBy == byOnce:
+		return "open, left so by " + byOnce
+	}
+	return "open, but nobody vouches for it: no keyvet runs"
+}
+
 func (s streams) statusTable(st *statusReport) error {
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	verdict := "none yet"
@@ -154,10 +181,15 @@ func (s streams) statusTable(st *statusReport) error {
 	if st.Acknowledged {
 		acknowledged = "yes"
 	}
+	for _, g := range st.Gaps {
+		fmt.Fprintf(w, "not checked\t%s: %s\n", printable(g.What), printable(g.Why))
+	}
 	fmt.Fprintf(w, "acknowledged\t%s\n", acknowledged)
-	fmt.Fprintf(w, "gate\t%s\n", st.Gate)
-	if st.Reason != "" {
-		fmt.Fprintf(w, "reason\t%s\n", printable(st.Reason))
+	fmt.Fprintf(w, "gate\t%s\n", printable(st.gateLine()))
+	for _, line := range [][2]string{{"reason", st.Reason}, {"undelivered", st.Undelivered}, {"trouble", st.Trouble}} {
+		if line[1] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", line[0], printable(line[1]))
+		}
 	}
 	credential := "none"
 	if c := st.Credential; c != nil {

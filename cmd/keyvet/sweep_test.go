@@ -35,7 +35,7 @@ import (
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/durable/durabletest"
 	"github.com/keyvet/keyvet/device/rotate"
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )

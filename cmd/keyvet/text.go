@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,6 +20,11 @@ func (s streams) gaps(r *device.Report) {
 			fmt.Fprintf(s.err, "keyvet: %s: %s\n", printable(g.What), printable(g.Why))
 		}
 	}
+}
+
+// notMinor is the gaps that leave the verdict open.
+func notMinor(gaps []device.Gap) []device.Gap {
+	return slices.DeleteFunc(slices.Clone(gaps), func(g device.Gap) bool { return g.Minor })
 }
 
 // table shows a report to a person.

@@ -19,8 +19,11 @@ import (
 // Cloud is one session with AWS IoT, already proven by a round trip.
 type Cloud interface {
 	gate.Publisher
+	// PublishEarlier sends a report that is not the newest: the shadow, and what
+	// else shows the device's state, stays with that.
+	PublishEarlier(ctx context.Context, r *device.Report) error
 	// ReportGate tells the cloud how the gate stands.
-	ReportGate(ctx context.Context, open bool) error
+	ReportGate(context.Context, gate.State) error
 	// ReportMetrics tells Device Defender what the report found, or nothing
 	// where that is not wanted or too soon.
 	ReportMetrics(ctx context.Context, r *device.Report) error
@@ -38,12 +41,16 @@ type Cloud interface {
 // connect: no credential, no name.
 var ErrNotReady = errors.New("not ready to connect")
 
+// ErrStuck ends an agent whose gate must be shut and cannot be. What supervises
+// it has to remove the run directory.
+var ErrStuck = errors.New("the gate must be shut and cannot be")
+
 // Agent vets a device, reports on it and does what the cloud asks for. All of
 // it happens in one goroutine, since a TPM serves one caller at a time.
 type Agent struct {
 	// Vet vets every key now and makes the report, with the TPM's evidence. The
 	// device's key is that of the credential given, "" for the one in use.
-	Vet func(ctx context.Context, trigger device.Trigger, credential string) *device.Report
+	Vet func(ctx context.Context, trigger device.Trigger, credential string) gate.Vetted
 	// Connect makes a session, or gives up with an error that a person can act
 	// on. It spaces its tries itself, but for [ErrNotReady].
 	Connect func(context.Context) (Cloud, error)
@@ -64,38 +71,41 @@ type Agent struct {
 	Gate     *gate.Gate
 	Spool    *durable.Spool
 	StateDir string
-	Every    time.Duration // between two self-checks; 0 means only once
+	Every    time.Duration    // between two self-checks; 0 means only once
+	Now      func() time.Time // the wall clock, which goes on while the machine sleeps; nil is time.Now
 	Log      *slog.Logger
 
-	moved *moved // since the last look
+	moved *moved         // since the last look
+	tried map[string]int // reports of the spool: how often they could not be delivered
 }
 
 const (
 	deliverTimeout = time.Minute // for one report, from publication to acknowledgement
-	redialPause    = time.Minute // at most, after ErrNotReady or a report that was not acknowledged
+	tellTimeout    = 30 * time.Second
+	redialPause    = time.Minute // at most, after ErrNotReady or a session that was lost over a report
 	drainPause     = time.Second // between two reports out of the spool
+	drainTries     = 3           // reports of the spool that may fail before the others wait, too
 )
 
-// Once vets the device, tells the cloud and leaves the gate decided. The error
-// says why the gate is shut, or why the report could not be delivered.
-func (a *Agent) Once(ctx context.Context) (*device.Report, error) {
-	r := a.vet(ctx, a.bootTrigger())
+// Once vets the device, tells the cloud and leaves the gate decided.
+func (a *Agent) Once(ctx context.Context) (*device.Report, gate.Outcome) {
+	v, _ := a.vet(ctx, a.bootTrigger())
 	changed, err := a.prepare(ctx)
 	if m := a.takeMoved(); m != nil {
-		return m.report, m.err
+		return m.vetted.Report, m.outcome
 	}
 	if changed {
-		r = a.vet(ctx, r.Trigger)
+		v, _ = a.vet(ctx, v.Report.Trigger)
 	}
 	var cloud Cloud
 	if err == nil {
 		cloud, err = a.Connect(ctx)
 	}
 	if err != nil {
-		return r, a.settle(r, a.Gate.Admit(ctx, offline{err}, r))
+		return v.Report, a.admit(ctx, offline{err}, v)
 	}
 	defer cloud.Close()
-	return r, a.deliver(ctx, cloud, r)
+	return v.Report, a.deliver(ctx, cloud, v)
 }
 
 func (a *Agent) prepare(ctx context.Context) (changed bool, err error) {
@@ -105,22 +115,29 @@ func (a *Agent) prepare(ctx context.Context) (changed bool, err error) {
 	return a.Prepare(ctx)
 }
 
+var errNotYet = errors.New("not connected yet")
+
 // vet makes the report and sees to it that a power cut cannot lose the verdict.
 // A verdict that does not pass shuts the gate here, whatever comes after.
-func (a *Agent) vet(ctx context.Context, trigger device.Trigger) *device.Report {
-	r := a.keep(ctx, trigger, "")
-	_ = a.settle(r, a.Gate.Admit(ctx, offline{errors.New("not connected yet")}, r)) // delivering tells
-	return r
+func (a *Agent) vet(ctx context.Context, trigger device.Trigger) (gate.Vetted, gate.Outcome) {
+	v := a.keep(ctx, trigger, "")
+	return v, a.admit(ctx, offline{errNotYet}, v)
 }
 
 // keep makes the report and puts it into the spool.
-func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential string) *device.Report {
-	r := a.Vet(ctx, trigger, credential)
+func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential string) gate.Vetted {
+	v := a.Vet(ctx, trigger, credential)
+	r := v.Report
 	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
+	for _, g := range r.Gaps {
+		if !g.Minor {
+			a.Log.Warn("could not be checked", "what", g.What, "why", g.Why)
+		}
+	}
 	if err := a.Spool.Put(r.ID, fault(r), r.Encode()); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
-	return r
+	return v
 }
 
 // fault is what r fails for, in the words of its reason codes; "" if it does not fail.
@@ -133,30 +150,27 @@ func fault(r *device.Report) string {
 	return fmt.Sprint(device.Fail, codes)
 }
 
-// Move vets the device with another credential, which c is for the gate, and
-// has the gate move to that on the acknowledged report. The error is that of
-// [gate.Gate.Move].
-func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, credential string, c gate.Credential) error {
-	r := a.keep(ctx, trigger, credential)
-	a.drain(ctx, cloud, r.ID)
-	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
+// Move vets the device with another credential and has the gate move to that on
+// the acknowledged report.
+func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, credential string) gate.Outcome {
+	v := a.keep(ctx, trigger, credential)
+	moveCtx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
-	err := a.Gate.Move(ctx, cloud, r, c)
-	if errors.Is(err, gate.ErrNotAcknowledged) {
-		return err // the gate stands on the report before
+	o := a.Gate.Move(moveCtx, cloud, v)
+	a.log(o)
+	if o.Moved { // else it stands on the report before
+		a.settle(v, o)
+		a.moved = &moved{v, o}
 	}
-	a.tell(ctx, cloud, r)
-	a.moved = &moved{r, a.settle(r, err)}
-	if !a.Gate.Open() && err == nil {
-		a.moved.err = fmt.Errorf("agent: the verdict is %s: %w", r.Verdict(), gate.ErrShut)
-	}
-	return err
+	a.tell(ctx, cloud, v, o)
+	a.drain(ctx, cloud, o)
+	return o
 }
 
-// moved is the report on which the gate moved, and why it is shut all the same.
+// moved is the report on which the gate moved, and what came of it.
 type moved struct {
-	report *device.Report
-	err    error
+	vetted  gate.Vetted
+	outcome gate.Outcome
 }
 
 func (a *Agent) takeMoved() *moved {
@@ -165,54 +179,96 @@ func (a *Agent) takeMoved() *moved {
 	return m
 }
 
-// deliver sends what waits, oldest first so that the shadow ends with the
-// newest, then r, and moves the gate.
-func (a *Agent) deliver(ctx context.Context, cloud Cloud, r *device.Report) error {
-	a.drain(ctx, cloud, r.ID)
+// deliver sends v's report and moves the gate, and then sends what waits: a
+// device that is well again opens its gate before it delivers its past.
+func (a *Agent) deliver(ctx context.Context, cloud Cloud, v gate.Vetted) gate.Outcome {
 	admitCtx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
-	err := a.Gate.Admit(admitCtx, cloud, r)
-	acknowledged := !errors.Is(err, gate.ErrNotAcknowledged)
-	err = a.settle(r, err)
-	if err != nil {
-		a.Log.Warn("gate", "open", a.Gate.Open(), "reason", err)
-	} else {
-		a.Log.Info("gate", "open", true)
+	o := a.admit(admitCtx, cloud, v)
+	a.log(o)
+	a.tell(ctx, cloud, v, o)
+	a.drain(ctx, cloud, o)
+	return o
+}
+
+// log says how the gate stands, and each reason that there is.
+func (a *Agent) log(o gate.Outcome) {
+	attrs := []any{"state", o.State, "acknowledged", o.Acknowledged}
+	if o.Refusal != "" {
+		attrs = append(attrs, "reason", o.Refusal)
 	}
-	if acknowledged {
-		a.tell(admitCtx, cloud, r)
+	if o.Undelivered != nil {
+		attrs = append(attrs, "undelivered", o.Undelivered)
 	}
-	return err
+	level := slog.LevelInfo
+	if o.State != gate.Open || !o.Acknowledged {
+		level = slog.LevelWarn
+	}
+	if o.Trouble != nil {
+		level, attrs = slog.LevelError, append(attrs, "trouble", o.Trouble)
+	}
+	a.Log.Log(context.Background(), level, "gate", attrs...)
 }
 
 // tell takes an acknowledged report out of the spool and tells the cloud what
-// came of it.
-func (a *Agent) tell(ctx context.Context, cloud Cloud, r *device.Report) {
-	a.forget(r.ID)
-	if err := cloud.ReportGate(ctx, a.Gate.Open()); err != nil {
+// came of it. That the gate is shut, or stuck, counts as well where the report
+// itself was refused.
+func (a *Agent) tell(ctx context.Context, cloud Cloud, v gate.Vetted, o gate.Outcome) {
+	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	if o.Acknowledged {
+		a.forget(v.Report.ID)
+	}
+	if lost(cloud) {
+		return
+	}
+	if err := cloud.ReportGate(ctx, o.State); err != nil {
 		a.Log.Warn("the shadow does not show the gate", "error", err)
 	}
-	if err := cloud.ReportMetrics(ctx, r); err != nil {
+	if !o.Acknowledged {
+		return
+	}
+	if err := cloud.ReportMetrics(ctx, v.Report); err != nil {
 		a.Log.Warn("Device Defender has not taken the metrics", "error", err)
 	}
 }
 
-// drain delivers the reports that wait in the spool, apart from the one named.
-func (a *Agent) drain(ctx context.Context, cloud Cloud, except string) {
+func lost(cloud Cloud) bool {
+	select {
+	case <-cloud.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// drain delivers the reports that wait in the spool, oldest first, once the cloud
+// has acknowledged the newest. One that is refused keeps no other back.
+func (a *Agent) drain(ctx context.Context, cloud Cloud, newest gate.Outcome) {
+	if !newest.Acknowledged || lost(cloud) {
+		return
+	}
 	entries, err := a.Spool.List()
 	if err != nil {
 		a.Log.Error("spool cannot be read", "error", err)
 		return
 	}
+	slices.SortStableFunc(entries, func(x, y durable.Entry) int { return a.tried[x.ID] - a.tried[y.ID] })
+	failed := 0
 	for _, e := range entries {
-		if e.ID == except {
-			continue
-		}
 		if err := a.drainOne(ctx, cloud, e); err != nil {
-			a.Log.Warn("an earlier report waits on", "report", e.ID, "error", err)
-			return
+			a.Log.Warn("an earlier report still waits", "report", e.ID, "error", err)
+			if a.tried == nil {
+				a.tried = make(map[string]int)
+			}
+			a.tried[e.ID]++
+			if failed++; failed == drainTries || lost(cloud) || ctx.Err() != nil {
+				return
+			}
+		} else {
+			a.Log.Info("earlier report delivered", "report", e.ID)
+			delete(a.tried, e.ID)
 		}
-		a.Log.Info("earlier report delivered", "report", e.ID)
 		a.alive()
 		pause(ctx, drainPause)
 	}
@@ -230,7 +286,7 @@ func (a *Agent) drainOne(ctx context.Context, cloud Cloud, e durable.Entry) erro
 		a.Log.Error("a report in the spool is damaged and is dropped", "report", e.ID, "error", err)
 		return a.Spool.Remove(e)
 	}
-	if err := cloud.Publish(ctx, old); err != nil {
+	if err := cloud.PublishEarlier(ctx, old); err != nil {
 		return err
 	}
 	return a.Spool.Remove(e)
@@ -249,20 +305,18 @@ func (a *Agent) forget(id string) {
 	}
 }
 
-// settle keeps the outcome of an admission and gives it back.
-func (a *Agent) settle(r *device.Report, admission error) error {
-	s := State{Report: r, Acknowledged: !errors.Is(admission, gate.ErrNotAcknowledged), GateOpen: a.Gate.Open()}
-	if admission != nil {
-		s.Reason = admission.Error()
-	}
-	if err := s.save(a.StateDir); err != nil {
+// admit has the gate admit a report, and keeps what came of it.
+func (a *Agent) admit(ctx context.Context, p gate.Publisher, v gate.Vetted) gate.Outcome {
+	o := a.Gate.Admit(ctx, p, v)
+	a.settle(v, o)
+	return o
+}
+
+// settle keeps what came of a report.
+func (a *Agent) settle(v gate.Vetted, o gate.Outcome) {
+	if err := stateOf(v.Report, o).save(a.StateDir); err != nil {
 		a.Log.Error("verdict cannot be kept", "error", err)
-		if admission != nil {
-			err = fmt.Errorf("%w; %w", admission, err)
-		}
-		return err
 	}
-	return admission
 }
 
 func (a *Agent) bootTrigger() device.Trigger {
@@ -272,12 +326,18 @@ func (a *Agent) bootTrigger() device.Trigger {
 	return device.TriggerBoot
 }
 
+// now is the wall clock's time. Unlike a timer's, it goes on in suspend.
+func (a *Agent) now() time.Time {
+	if a.Now == nil {
+		return time.Now().Round(0)
+	}
+	return a.Now().Round(0)
+}
+
 // offline is the publisher of a device without a connection.
 type offline struct{ err error }
 
-func (o offline) Publish(context.Context, *device.Report) error {
-	return fmt.Errorf("agent: %w", o.err)
-}
+func (o offline) Publish(context.Context, *device.Report) error { return o.err }
 
 func (a *Agent) alive() {
 	if a.Alive != nil {

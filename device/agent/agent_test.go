@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/durable/durabletest"
 	"github.com/keyvet/keyvet/device/gate"
 )
 
@@ -48,8 +50,16 @@ func (c *cloud) Publish(_ context.Context, r *device.Report) error {
 	return nil
 }
 
-func (c *cloud) ReportGate(_ context.Context, open bool) error {
-	c.got = append(c.got, map[bool]string{true: "gate open", false: "gate shut"}[open])
+func (c *cloud) PublishEarlier(ctx context.Context, r *device.Report) error {
+	if err := c.Publish(ctx, r); err != nil {
+		return err
+	}
+	c.got[len(c.got)-1] += " earlier"
+	return nil
+}
+
+func (c *cloud) ReportGate(_ context.Context, s gate.State) error {
+	c.got = append(c.got, "gate "+s.String())
 	return nil
 }
 func (c *cloud) ReportMetrics(context.Context, *device.Report) error { return nil }
@@ -70,8 +80,8 @@ func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
 func (c *cloud) Done() <-chan struct{}   { return c.done }
 func (c *cloud) Close()                  {}
 
-// ask queues work and tells the device.
-func (c *cloud) ask(w *agent.Work) {
+// ask queues work, with more behind it, and tells the device.
+func (c *cloud) ask(w *agent.Work, more ...*agent.Work) {
 	w.Answer = func(_ context.Context, o agent.Outcome, details map[string]string) error {
 		c.got = append(c.got, fmt.Sprint(w.ID, " ", o, " ", details["step"], details["reasonCode"]))
 		if o != agent.InProgress {
@@ -79,21 +89,27 @@ func (c *cloud) ask(w *agent.Work) {
 		}
 		return nil
 	}
-	c.work = append(c.work, w)
+	c.work = append(append(c.work, w), more...)
 	c.wanted <- struct{}{}
 }
 
 // desk is an agent on a directory of its own, with verdicts and a cloud to choose.
 type desk struct {
 	*agent.Agent
-	dir        string
-	credential gate.Credential
-	mu         sync.Mutex // for TestRun, which changes the world under a running agent
-	status     device.Status
-	cloud      *cloud // nil: offline
-	triggers   []device.Trigger
-	ids        []string
+	dir         string
+	disk        *durabletest.Disk // of the gate
+	credential  gate.Credential
+	certificate *x509.Certificate
+	mu          sync.Mutex // for TestRun, which changes the world under a running agent
+	status      device.Status
+	gaps        []device.Gap
+	cloud       *cloud // nil: offline
+	triggers    []device.Trigger
+	ids         []string
+	slept       time.Duration // what timers have not seen
 }
+
+const runDir = "/run/keyvet"
 
 func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 	t.Helper()
@@ -101,22 +117,42 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spki, _ := x509.MarshalPKIXPublicKey(key.Public())
-	credential := gate.Credential{Key: key, SPKI: spki}
-	g, err := gate.New(policy, filepath.Join(dir, "run"), credential)
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{dir: dir, credential: credential, status: device.Pass, cloud: newCloud()}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(90 * 24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := durabletest.New()
+	g, err := gate.New(runDir, durable.Disk{FS: disk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Policy = policy
+	d := &desk{
+		dir: dir, disk: disk, certificate: leaf, status: device.Pass, cloud: newCloud(),
+		credential: gate.Credential{Proven: true, SPKI: spki, Leaf: der, Certificate: []byte("chain")},
+	}
 	d.Agent = &agent.Agent{
-		Vet: func(_ context.Context, trigger device.Trigger, _ string) *device.Report {
+		Vet: func(_ context.Context, trigger device.Trigger, _ string) gate.Vetted {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			inv := device.Inventory{ReadAt: time.Now(), Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki}}}
-			r := device.NewReport(inv, []device.Finding{{Check: "roca", Key: "device", Status: d.status}})
+			inv := device.Inventory{ReadAt: time.Now().Add(d.slept), Gaps: d.gaps, Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}}}}
+			status := d.status
+			if time.Now().Add(d.slept).After(leaf.NotAfter) {
+				status = device.Fail
+			}
+			r := device.NewReport(inv, []device.Finding{{Check: "roca", Key: "device", Status: status}})
 			r.Trigger = trigger
 			d.triggers, d.ids = append(d.triggers, trigger), append(d.ids, r.ID)
-			return r
+			return gate.Vetted{Report: r, Credential: d.credential}
 		},
 		Connect: func(context.Context) (agent.Cloud, error) {
 			d.mu.Lock()
@@ -129,6 +165,12 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		Gate: g, Spool: &durable.Spool{Dir: filepath.Join(dir, "spool")}, StateDir: dir,
 		Log: slog.New(slog.DiscardHandler),
 	}
+	d.Now = func() time.Time {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return time.Now().Add(d.slept)
+	}
+	g.Now = d.Now
 	return d
 }
 
@@ -138,9 +180,12 @@ func (d *desk) change(f func()) {
 	f()
 }
 
+// trusted reports whether other programs find the gate open.
 func (d *desk) trusted() bool {
-	_, err := os.Stat(gate.Path(filepath.Join(d.dir, "run")))
-	return err == nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	state, _, err := gate.Look(runDir, durable.Disk{FS: d.disk}, "")
+	return err == nil && state == gate.Open
 }
 
 func (d *desk) spooled(t *testing.T) int {
@@ -158,17 +203,17 @@ func TestOnce(t *testing.T) {
 		policy  gate.Policy
 		status  device.Status
 		offline bool
-		open    bool
-		want    error
+		state   gate.State
+		refusal string
 		spooled int
 	}{
-		{"healthy", gate.Acknowledged, device.Pass, false, true, nil, 0},
-		{"weak key", gate.Acknowledged, device.Fail, false, false, gate.ErrShut, 0},
-		{"undecided", gate.Acknowledged, device.Undecided, false, false, gate.ErrShut, 0},
-		{"healthy, offline", gate.Acknowledged, device.Pass, true, false, gate.ErrNotAcknowledged, 1},
-		{"weak key, offline", gate.Acknowledged, device.Fail, true, false, gate.ErrShut, 1},
-		{"healthy, offline, local", gate.Local, device.Pass, true, true, gate.ErrNotAcknowledged, 1},
-		{"weak key, offline, local", gate.Local, device.Fail, true, false, gate.ErrShut, 1},
+		{"healthy", gate.Acknowledged, device.Pass, false, gate.Open, "", 0},
+		{"weak key", gate.Acknowledged, device.Fail, false, gate.Shut, "the verdict is FAIL", 0},
+		{"undecided", gate.Acknowledged, device.Undecided, false, gate.Shut, "the verdict is UNDECIDED", 0},
+		{"healthy, offline", gate.Acknowledged, device.Pass, true, gate.Shut, "", 1},
+		{"weak key, offline", gate.Acknowledged, device.Fail, true, gate.Shut, "the verdict is FAIL", 1},
+		{"healthy, offline, local", gate.Local, device.Pass, true, gate.Open, "", 1},
+		{"weak key, offline, local", gate.Local, device.Fail, true, gate.Shut, "the verdict is FAIL", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDesk(t, t.TempDir(), tt.policy)
@@ -176,12 +221,15 @@ func TestOnce(t *testing.T) {
 			if tt.offline {
 				d.cloud = nil
 			}
-			r, err := d.Once(t.Context())
-			if !errors.Is(err, tt.want) {
-				t.Errorf("Once: %v, want %v", err, tt.want)
+			r, o := d.Once(t.Context())
+			if o.State != tt.state || o.Refusal != tt.refusal || o.Acknowledged != !tt.offline || (o.Undelivered != nil) != tt.offline || o.Trouble != nil {
+				t.Errorf("Once: %+v", o)
 			}
-			if d.trusted() != tt.open {
-				t.Errorf("trusted: %v, want %v", d.trusted(), tt.open)
+			if tt.offline && !errors.Is(o.Undelivered, agent.ErrNotReady) {
+				t.Errorf("undelivered: %v", o.Undelivered)
+			}
+			if d.trusted() != (tt.state == gate.Open) {
+				t.Errorf("trusted: %v", d.trusted())
 			}
 			if n := d.spooled(t); n != tt.spooled {
 				t.Errorf("%d reports in the spool, want %d", n, tt.spooled)
@@ -190,7 +238,7 @@ func TestOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s.Report.ID != r.ID || s.Acknowledged == tt.offline || s.GateOpen != tt.open || (s.Reason == "") != (tt.want == nil) {
+			if s.Report.ID != r.ID || s.Acknowledged == tt.offline || s.Gate != tt.state.String() || s.Reason != tt.refusal || (s.Undelivered != "") != tt.offline || s.Trouble != "" {
 				t.Errorf("kept: %+v", s)
 			}
 		})
@@ -211,13 +259,13 @@ func TestSpoolIsDrainedInOrder(t *testing.T) {
 		time.Sleep(time.Hour)
 		d.cloud = online
 		start := time.Now()
-		if _, err := d.Once(t.Context()); err != nil {
-			t.Fatal(err)
+		if _, o := d.Once(t.Context()); !o.Acknowledged {
+			t.Fatal(o)
 		}
 		if took := time.Since(start); took != 2*time.Second {
 			t.Errorf("two reports out of the spool took %v, which is not one a second", took)
 		}
-		want := d.ids[0] + " FAIL, " + d.ids[1] + " PASS, " + d.ids[2] + " PASS, gate open"
+		want := d.ids[2] + " PASS, gate open, " + d.ids[0] + " FAIL earlier, " + d.ids[1] + " PASS earlier"
 		if got := strings.Join(online.got, ", "); got != want {
 			t.Errorf("the cloud got %s\nwant %s", got, want)
 		}
@@ -233,8 +281,8 @@ func TestSpoolIsDrainedInOrder(t *testing.T) {
 func TestRefusedReportStays(t *testing.T) {
 	d := newDesk(t, t.TempDir(), gate.Acknowledged)
 	d.cloud.refuse = func(*device.Report) error { return errors.New("throttled") }
-	if _, err := d.Once(t.Context()); !errors.Is(err, gate.ErrNotAcknowledged) {
-		t.Errorf("Once: %v", err)
+	if _, o := d.Once(t.Context()); o.Acknowledged || o.Undelivered == nil || o.State != gate.Shut {
+		t.Errorf("Once: %+v", o)
 	}
 	if d.trusted() || d.spooled(t) != 1 {
 		t.Errorf("trusted %v, %d in the spool", d.trusted(), d.spooled(t))
@@ -246,8 +294,8 @@ func TestDamagedSpool(t *testing.T) {
 	if err := d.Spool.Put("torn", "weak", []byte(`{"schema":`)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Once(t.Context()); err != nil {
-		t.Fatal(err)
+	if _, o := d.Once(t.Context()); !o.Acknowledged {
+		t.Fatal(o)
 	}
 	if n := d.spooled(t); n != 0 {
 		t.Errorf("%d left", n)

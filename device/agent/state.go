@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
 )
 
 // State is the outcome of the last self-check, as it is kept in the state
@@ -17,9 +19,26 @@ import (
 type State struct {
 	Report       *device.Report `json:"report"`
 	Acknowledged bool           `json:"acknowledged"` // by the cloud
-	GateOpen     bool           `json:"gateOpen"`     // when this was written; [gate.Path] tells how it stands
-	Reason       string         `json:"reason,omitempty"`
+	Gate         string         `json:"gate"`         // [gate.State] when this was written; [gate.Look] says how it stands
+	// Why the report opens nothing, why the cloud has not acknowledged it, and
+	// what is wrong with the gate's files; "" where there is nothing to say.
+	Reason      string `json:"reason,omitempty"`
+	Undelivered string `json:"undelivered,omitempty"`
+	Trouble     string `json:"trouble,omitempty"`
 }
+
+func stateOf(r *device.Report, o gate.Outcome) *State {
+	s := &State{Report: r, Acknowledged: o.Acknowledged, Gate: o.State.String(), Reason: o.Refusal}
+	if o.Undelivered != nil {
+		s.Undelivered = oneLine(o.Undelivered)
+	}
+	if o.Trouble != nil {
+		s.Trouble = oneLine(o.Trouble)
+	}
+	return s
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // ErrNoState says that this device has not vetted itself yet.
 var ErrNoState = errors.New("no self-check has run yet")

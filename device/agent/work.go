@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/gate"
 )
 
 // Operation is what is asked of a device.
@@ -68,14 +69,12 @@ func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 	if err != nil {
 		l.Log.Warn("not done", "operation", w.Operation, "id", w.ID, "error", err)
 	}
-	select {
-	case <-l.cloud.Done():
+	if lost(l.cloud) {
 		l.disconnect()
 		return false
-	default:
 	}
-	if !l.delivered {
-		return false // deliver first, over this session or the next
+	if l.stuck() {
+		return false
 	}
 	if err != nil {
 		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
@@ -94,10 +93,10 @@ func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
 	}
 	l.alive()
 	if m := l.takeMoved(); m != nil {
-		l.report, l.delivered = m.report, true
+		l.take(m.vetted, m.outcome)
 	}
 	switch {
-	case !l.Gate.Open() && l.report.Verdict().Opens():
+	case l.Gate.State() != gate.Open && l.vetted.Report.Verdict().Opens():
 		l.vetNow(ctx, device.TriggerJob) // the gate first
 	case err != nil:
 		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
@@ -105,23 +104,55 @@ func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
 	return false
 }
 
+// ReasonNotAcknowledged answers a check whose report the cloud has not
+// acknowledged.
+const ReasonNotAcknowledged device.ReasonCode = device.ReasonKeyvetPrefix + "REPORT_NOT_ACKNOWLEDGED"
+
+// checkTries is how often the report of a check is sent before the job fails,
+// and those behind it have their turn. The report itself is tried on.
+const checkTries = 3
+
+// lostCheck is the check over whose report sessions were lost, in a row.
+type lostCheck struct {
+	id    string
+	times int
+}
+
+// maxLost is how often. A policy that does not allow the report topic has AWS
+// IoT cut each session.
+const maxLost = 2
+
 // checkNow vets the device because the cloud says so. The job succeeds once
 // the report is acknowledged, whatever the report says.
 func (l *loop) checkNow(ctx context.Context, w *Work) error {
+	if l.lost.id == w.ID && l.lost.times >= maxLost {
+		return w.Answer(ctx, Failed, map[string]string{"step": "report", "reasonCode": string(ReasonNotAcknowledged)})
+	}
 	if err := w.Answer(ctx, InProgress, map[string]string{"step": "check"}); err != nil {
 		return err
 	}
 	l.vetNow(ctx, device.TriggerJob)
-	if !l.deliverNow(ctx) {
-		return errors.New("the report is not acknowledged")
+	for try := 1; !l.deliverNow(ctx) && try < checkTries; try++ {
+		if lost(l.cloud) || ctx.Err() != nil || l.stuck() {
+			break
+		}
+		l.pause(ctx, rand.N(redialPause))
 	}
-	details := map[string]string{
-		"step": "reported", "reportId": l.report.ID, "verdict": l.report.Verdict().String(), "gate": "shut",
+	r := l.vetted.Report
+	details := map[string]string{"reportId": r.ID, "verdict": r.Verdict().String(), "gate": l.Gate.State().String()}
+	if !l.acknowledged {
+		if lost(l.cloud) { // the next session is asked for it again
+			if l.lost.id != w.ID {
+				l.lost = lostCheck{id: w.ID}
+			}
+			l.lost.times++
+			return errors.New("the session was lost over the report")
+		}
+		details["step"], details["reasonCode"] = "report", string(ReasonNotAcknowledged)
+		return w.Answer(ctx, Failed, details)
 	}
-	if l.Gate.Open() {
-		details["gate"] = "open"
-	}
-	if codes := l.report.ReasonCodes(); len(codes) > 0 {
+	details["step"] = "reported"
+	if codes := r.ReasonCodes(); len(codes) > 0 {
 		details["reasonCode"] = join(codes)
 	}
 	if err := w.Answer(ctx, Succeeded, details); err != nil {

@@ -81,7 +81,7 @@ func TestRolledBack(t *testing.T) {
 		d.Rotate = func(context.Context, *agent.Work) error {
 			rotated++
 			d.cloud.work = nil
-			return errors.Join(errors.New("rolled back"), d.Gate.Reset(d.credential))
+			return errors.Join(errors.New("rolled back"), d.Gate.Shut())
 		}
 		stop := running(t, d)
 		d.cloud.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate-1"})
@@ -95,7 +95,7 @@ func TestRolledBack(t *testing.T) {
 	})
 }
 
-// A job whose report was not acknowledged stays in progress until it is.
+// A check whose report is not acknowledged at once is in progress until it is.
 func TestJobNotAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestJobNotAcknowledged(t *testing.T) {
 		}
 		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check"})
 		synctest.Wait()
-		if got := strings.Join(d.cloud.got, ", "); got != "check IN_PROGRESS check" || d.spooled(t) != 1 {
+		if got := strings.Join(d.cloud.got, ", "); got != "check IN_PROGRESS check, gate open" || d.spooled(t) != 1 {
 			t.Errorf("%d in the spool, the cloud got %s", d.spooled(t), got)
 		}
 		throttled.Store(false)
@@ -214,9 +214,9 @@ func TestPrepare(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDesk(t, t.TempDir(), gate.Acknowledged)
 			d.Prepare = func(context.Context) (bool, error) { return tt.err == nil, tt.err }
-			r, err := d.Once(t.Context())
-			if d.trusted() != (tt.err == nil) || errors.Is(err, gate.ErrNotAcknowledged) != (tt.err != nil) {
-				t.Errorf("trusted %v, error %v", d.trusted(), err)
+			r, o := d.Once(t.Context())
+			if d.trusted() != (tt.err == nil) || o.Acknowledged != (tt.err == nil) || !errors.Is(o.Undelivered, tt.err) {
+				t.Errorf("trusted %v, %+v", d.trusted(), o)
 			}
 			if tt.err == nil && (len(d.triggers) != 2 || r.ID != d.ids[1] || d.triggers[1] != device.TriggerFirstBoot) {
 				t.Errorf("vetted %v", d.triggers)

@@ -375,6 +375,43 @@ func samples(t *testing.T) []sample {
 		k.Private = &device.PrivateFile{Path: "key.pem", Mode: mode, SPKI: k.SPKI}
 		add("permissions", fmt.Sprintf("%04o", mode), k, Env{}, want, code)
 	}
+	me := os.Geteuid()
+	for name, tt := range map[string]struct {
+		place device.Place
+		want  device.Status
+		code  device.ReasonCode
+	}{
+		"of this user":                    {device.Place{Owner: me, DirOwner: me, DirMode: fs.ModeDir | 0o755}, device.Pass, ""},
+		"of root in another's":            {device.Place{Owner: 0, DirOwner: 4711, DirMode: fs.ModeDir | 0o755}, device.Pass, ""},
+		"of the directory's owner":        {device.Place{Owner: 4711, DirOwner: 4711, DirMode: fs.ModeDir | 0o700}, device.Pass, ""},
+		"in a directory that is sticky":   {device.Place{Owner: me, DirOwner: 0, DirMode: fs.ModeDir | fs.ModeSticky | 0o777}, device.Pass, ""},
+		"in a directory of all":           {device.Place{Owner: me, DirOwner: me, DirMode: fs.ModeDir | 0o777}, device.Fail, "KEYVET_PRIVATE_KEY_REPLACEABLE"},
+		"of a stranger":                   {device.Place{Owner: 4711, DirOwner: me, DirMode: fs.ModeDir | 0o755}, device.Warn, "KEYVET_PRIVATE_KEY_FOREIGN"},
+		"of a stranger, among all others": {device.Place{Owner: 65534, DirOwner: me, DirMode: fs.ModeDir | 0o777}, device.Fail, "KEYVET_PRIVATE_KEY_REPLACEABLE"},
+	} {
+		k := bare(device.RoleDevice, p256)
+		k.Private = &device.PrivateFile{Path: "key.pem", Mode: 0o600, SPKI: k.SPKI, Place: &tt.place}
+		add("permissions", name, k, Env{}, tt.want, tt.code)
+	}
+
+	// proof
+	for name, tt := range map[string]struct {
+		proof device.Proof
+		want  device.Status
+		code  device.ReasonCode
+	}{
+		"signed":       {device.Proof{Signed: true}, device.Pass, ""},
+		"gone":         {device.Proof{Gone: true, Why: "cleared"}, device.Fail, "KEYVET_PRIVATE_KEY_GONE"},
+		"no answer":    {device.Proof{Why: "timed out"}, device.Undecided, "KEYVET_PRIVATE_KEY_NOT_PROVEN"},
+		"nothing said": {device.Proof{}, device.Undecided, "KEYVET_PRIVATE_KEY_NOT_PROVEN"},
+	} {
+		k := bare(device.RoleDevice, p256)
+		k.Private = &device.PrivateFile{Path: "key.pem", Mode: 0o600, SPKI: k.SPKI, Proof: &tt.proof}
+		add("proof", name, k, Env{}, tt.want, tt.code)
+	}
+	unasked := bare(device.RoleDevice, p256)
+	unasked.Private = &device.PrivateFile{Path: "key.pem", Mode: 0o600, SPKI: unasked.SPKI, Wrapped: true}
+	add("proof", "nobody asked", unasked, Env{}, device.Undecided, "KEYVET_PRIVATE_KEY_NOT_PROVEN")
 
 	// ekcert
 	ek := certified(device.RoleEK, leaf.cert)
@@ -554,7 +591,7 @@ func declares(c Check, code device.ReasonCode) bool {
 }
 
 func TestCatalogue(t *testing.T) {
-	contract := []string{"roca", "debian", "firmware", "lockout", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "ekcert"}
+	contract := []string{"roca", "debian", "firmware", "lockout", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "proof", "ekcert"}
 	var ids []string
 	for _, c := range All {
 		ids = append(ids, c.ID)

@@ -1,17 +1,18 @@
 // Package gate keeps a device key shut until a report on that very key is
-// acknowledged. The order "report, then trust" is in its types: the gate holds
-// the key, does the publishing itself, and hands the key out only once open.
+// acknowledged. The order "report, then trust" is in its types: a report comes
+// with the credential that it is about, and the gate itself does the publishing,
+// and hands that credential out only once it is open.
 package gate
 
 import (
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -31,192 +32,305 @@ type Publisher interface {
 	Publish(context.Context, *device.Report) error
 }
 
-var (
-	// ErrShut is wrapped by every error after which the gate is shut.
-	ErrShut = errors.New("gate is shut")
-	// ErrNotAcknowledged is wrapped by the error of a report that the cloud did not acknowledge.
-	ErrNotAcknowledged = errors.New("report is not acknowledged")
-)
-
 // Credential is what a gate guards.
 type Credential struct {
-	Key  crypto.Signer
-	SPKI []byte // SubjectPublicKeyInfo, DER
+	Proven bool   // the private key has shown that it is there and belongs to SPKI
+	SPKI   []byte // SubjectPublicKeyInfo, DER
+	Leaf   []byte // the key's own certificate, DER
 	// What other programs get while the gate is open, in PEM: the chain, leaf
 	// first, and the key as it is kept, which may be one that only the TPM can
 	// use. A key at a handle has no file.
 	Certificate, KeyFile []byte
 }
 
+// Vetted is a report and the very credential that it is about.
+type Vetted struct {
+	Report     *device.Report
+	Credential Credential
+}
+
+// State is how a gate stands, as other programs find it.
+type State int
+
+const (
+	// Stuck: it must be shut and cannot be, or nobody can say how it stands.
+	Stuck State = iota
+	Shut
+	Open
+)
+
+// String is the word of the shadow and of keyvet status.
+func (s State) String() string {
+	switch s {
+	case Open:
+		return "open"
+	case Shut:
+		return "shut"
+	}
+	return "stuck"
+}
+
+// Outcome is what came of a report. The fields say different things, and none of
+// them follows from another. The zero value is the worst.
+type Outcome struct {
+	State        State
+	Acknowledged bool   // by the cloud
+	Moved        bool   // [Gate.Move]: the gate is before the new credential
+	Refusal      string // why the report opens nothing
+	Undelivered  error  // why the cloud has not acknowledged it
+	Trouble      error  // with the gate's files
+}
+
 // Gate guards one credential. It is not for concurrent use.
 type Gate struct {
-	policy     Policy
-	runDir     string
-	credential Credential
-	spki       string // lower-case hex SHA-256
+	Policy Policy
+	By     string // what vouches for an open gate, such as "keyvet run"
+	BootID string // see [BootID]
+	// Ready is asked before the gate opens: an error keeps it shut, such as that
+	// of a run directory which this process cannot hold. nil: it may open.
+	Ready func() error
+	Now   func() time.Time // the wall clock; nil is time.Now
+
+	dir        string
+	disk       durable.Disk
+	credential Credential // that the gate is open before
 	open       bool
+	notAfter   time.Time // of the credential's certificate
 }
 
-// New makes a shut gate before a credential, and removes what an earlier gate
-// left in runDir. The credential may be empty, if the device has none yet; such
-// a gate never opens.
-func New(policy Policy, runDir string, c Credential) (*Gate, error) {
-	if policy != Acknowledged && policy != Local {
-		return nil, fmt.Errorf("gate: unknown policy %q", policy)
-	}
-	g := &Gate{policy: policy, runDir: runDir, credential: c, spki: digest(c.SPKI)}
-	if err := durable.Dir(runDir, 0o755); err != nil {
-		return nil, fmt.Errorf("gate: %w", err)
-	}
-	return g, g.shut()
+// New is a shut gate whose mark and credential are in dir. What an earlier gate
+// left there is removed; [Gate.State] says whether that succeeded, and the error
+// why it did not.
+func New(dir string, disk durable.Disk) (*Gate, error) {
+	g := &Gate{dir: dir, disk: disk}
+	err := disk.Dir(dir, 0o755)
+	return g, errors.Join(err, g.Shut())
 }
 
-// Path is the file that exists in runDir while a gate is open.
-func Path(runDir string) string { return filepath.Join(runDir, "trusted") }
-
-// Admit publishes r and opens the gate if r passes and the policy holds; else
-// it shuts it, and the error says why. A report that does not pass is published
-// too. Under policy [Acknowledged] a gate that is open stays open while a
-// further passing report waits for its acknowledgement, since it stands on an
-// acknowledged one; the error then wraps ErrNotAcknowledged alone.
-func (g *Gate) Admit(ctx context.Context, p Publisher, r *device.Report) error {
-	reason := refusal(r)
-	if reason == "" {
-		reason = g.keyRefusal(r)
+// Clear removes what an earlier gate left in dir, unless a process holds that. A
+// directory that is not there stays so.
+func Clear(dir string, disk durable.Disk) error {
+	if held, err := Held(dir); held || err != nil {
+		return err
 	}
-	if reason != "" {
-		// Shut first: publishing may take long.
-		if err := g.shut(); err != nil {
-			return err
-		}
-		if err := p.Publish(ctx, r); err != nil {
-			return fmt.Errorf("gate: %s: %w: %w: %w", reason, ErrShut, ErrNotAcknowledged, err)
-		}
-		return fmt.Errorf("gate: %s: %w", reason, ErrShut)
-	}
-	if g.policy == Local {
-		if err := g.unlock(r); err != nil {
-			return err
-		}
-	}
-	if err := p.Publish(ctx, r); err != nil {
-		if g.open {
-			return fmt.Errorf("gate: %w: %w", ErrNotAcknowledged, err)
-		}
-		return fmt.Errorf("gate: %w: %w: %w", ErrShut, ErrNotAcknowledged, err)
-	}
-	return g.unlock(r)
+	g := &Gate{dir: dir, disk: disk}
+	return g.Shut()
 }
 
-// refusal says why r as a whole opens no gate; "" if it does.
-func refusal(r *device.Report) string {
-	if v := r.Verdict(); !v.Opens() {
-		return "the verdict is " + v.String()
+// Admit publishes v's report and opens the gate before v's credential if the
+// report passes that credential and the policy holds. A report that does not
+// pass shuts the gate, and is published too, whatever becomes of the gate's
+// files. Under policy [Acknowledged] a gate that is open stays open while a
+// further passing report on the same key waits for its acknowledgement, since it
+// stands on an acknowledged one.
+func (g *Gate) Admit(ctx context.Context, p Publisher, v Vetted) Outcome {
+	o := Outcome{Refusal: g.refusal(v)}
+	if o.Refusal != "" { // shut first: publishing may take long
+		o.Trouble = g.Shut()
+	}
+	if !sameKey(g.credential, v.Credential) {
+		o.Trouble = g.Shut()
+	}
+	g.openOn(&o, v) // under policy Local
+	o.Undelivered = p.Publish(ctx, v.Report)
+	o.Acknowledged = o.Undelivered == nil
+	g.openOn(&o, v)
+	o.State = g.State()
+	return o
+}
+
+// openOn opens the gate if what has come of a report so far is enough.
+func (g *Gate) openOn(o *Outcome, v Vetted) {
+	if o.Refusal != "" {
+		return
+	}
+	if !g.enough(o) {
+		return
+	}
+	o.Trouble = g.unlock(v)
+}
+
+// enough reports whether a report that passes opens the gate by now.
+func (g *Gate) enough(o *Outcome) bool {
+	if g.Policy == Local {
+		return true
+	}
+	return o.Acknowledged
+}
+
+// Move publishes v's report on another credential of this device, and once the
+// cloud has acknowledged it, under either policy, moves the gate before that
+// credential. The gate is then open if the report passes as a whole, else shut.
+// If it does not move, it stays as it was.
+func (g *Gate) Move(ctx context.Context, p Publisher, v Vetted) Outcome {
+	o := Outcome{Refusal: g.keyRefusal(v)}
+	o.Undelivered = p.Publish(ctx, v.Report)
+	o.Acknowledged = o.Undelivered == nil
+	o.Trouble = g.move(&o, v)
+	o.State = g.State()
+	return o
+}
+
+func (g *Gate) move(o *Outcome, v Vetted) error {
+	if !o.Acknowledged {
+		return nil
+	}
+	if o.Refusal != "" {
+		return nil
+	}
+	o.Moved = true
+	whole := g.refusal(v)
+	if whole != "" {
+		o.Refusal = whole
+		return g.Shut()
+	}
+	return g.unlock(v)
+}
+
+// refusal is why v opens no gate; "" if it does.
+func (g *Gate) refusal(v Vetted) string {
+	if g.Policy != Acknowledged && g.Policy != Local {
+		return fmt.Sprintf("the policy %q is unknown", g.Policy)
+	}
+	if status := v.Report.Verdict(); !status.Opens() {
+		return "the verdict is " + status.String()
+	}
+	return g.keyRefusal(v)
+}
+
+// keyRefusal is why v's report does not pass v's credential; "" if it does.
+func (g *Gate) keyRefusal(v Vetted) string {
+	c := v.Credential
+	if len(c.SPKI) == 0 {
+		return "the device has no key yet"
+	}
+	if !c.Proven {
+		return "the device key has not shown that it can be used"
+	}
+	var vetted []device.KeyReport
+	for _, k := range v.Report.Keys {
+		if k.Role == device.RoleDevice {
+			vetted = append(vetted, k)
+		}
+	}
+	if len(vetted) != 1 {
+		return fmt.Sprintf("the report is about %d device keys, not one", len(vetted))
+	}
+	k := vetted[0]
+	if k.SPKISHA256 != digest(c.SPKI) {
+		return "the report is about another key"
+	}
+	if k.Certificate == nil || k.Certificate.SHA256 != digest(c.Leaf) {
+		return "the report is about another certificate"
+	}
+	if k.PrivateSHA256 != digest(c.KeyFile) {
+		return "the report is about another key file"
+	}
+	if !k.Status.Opens() {
+		return "the device key is " + k.Status.String()
+	}
+	if g.now().After(k.Certificate.NotAfter) {
+		return "the certificate has expired since the report was made"
 	}
 	return ""
 }
 
-// keyRefusal says why r does not open the gate before its key; "" if it does.
-func (g *Gate) keyRefusal(r *device.Report) string {
-	if g.credential.Key == nil || g.spki == "" {
-		return "the device has no key yet"
-	}
-	for _, k := range r.Keys {
-		if k.Role == device.RoleDevice && k.SPKISHA256 == g.spki {
-			if k.Status.Opens() {
-				return ""
-			}
-			return "the device key is " + k.Status.String()
-		}
-	}
-	return "the report holds no finding on the device key"
-}
-
-// ErrRefused is wrapped by the error of a report that lets no gate move.
-var ErrRefused = errors.New("the gate does not move to the key")
-
-// Move publishes r, a report on another key of this device, and once the cloud
-// has acknowledged it, under either policy, moves the gate before that key. The
-// gate is then open if r passes as a whole, else shut. On an error the gate
-// stays as it was: ErrRefused if r does not pass that key, ErrNotAcknowledged
-// if the cloud did not acknowledge it.
-func (g *Gate) Move(ctx context.Context, p Publisher, r *device.Report, c Credential) error {
-	moved := &Gate{policy: g.policy, runDir: g.runDir, credential: c, spki: digest(c.SPKI), open: g.open}
-	reason := moved.keyRefusal(r)
-	if err := p.Publish(ctx, r); err != nil {
-		return fmt.Errorf("gate: %w: %w", ErrNotAcknowledged, err)
-	}
-	if reason != "" {
-		return fmt.Errorf("gate: %s: %w", reason, ErrRefused)
-	}
-	settle := moved.shut
-	if refusal(r) == "" {
-		settle = func() error { return moved.unlock(r) }
-	}
-	if err := settle(); err != nil {
-		return err
-	}
-	*g = *moved
-	return nil
-}
-
-// Reset puts the gate, shut, before another credential, such as the one it was
-// before until a rotation that failed.
-func (g *Gate) Reset(c Credential) error {
-	g.credential, g.spki = c, digest(c.SPKI)
-	return g.shut()
+func sameKey(a, b Credential) bool {
+	return digest(a.SPKI) != "" && digest(a.SPKI) == digest(b.SPKI)
 }
 
 // digest is the lower-case hex SHA-256; "" of nothing.
-func digest(spki []byte) string {
-	if len(spki) == 0 {
+func digest(b []byte) string {
+	if len(b) == 0 {
 		return ""
 	}
-	sum := sha256.Sum256(spki)
+	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 
-// trusted is the content of the mark, for people and for units that want to
-// know on what the gate stands.
-type trusted struct {
-	ReportID   string    `json:"reportId"`
-	Time       time.Time `json:"time"`
-	SPKISHA256 string    `json:"spkiSha256"`
+func (g *Gate) now() time.Time {
+	if g.Now == nil {
+		return time.Now()
+	}
+	return g.Now()
 }
 
-func (g *Gate) unlock(r *device.Report) error {
-	b, err := json.Marshal(trusted{r.ID, r.Time, g.spki})
-	if err == nil {
-		err = g.handOut()
-	}
-	if err == nil {
-		err = durable.WriteFile(Path(g.runDir), append(b, '\n'), 0o644)
+// unlock opens the gate before v's credential, or leaves it shut.
+func (g *Gate) unlock(v Vetted) error {
+	g.notAfter = notAfter(v.Report)
+	err := g.ready()
+	for _, step := range []func(Vetted) error{g.handOut, g.mark} {
+		if err == nil {
+			err = step(v)
+		}
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("gate: %w: %w", ErrShut, err), g.shut())
+		return errors.Join(fmt.Errorf("the gate cannot be opened: %w", err), g.Shut())
 	}
-	g.open = true
+	g.credential, g.open = v.Credential, true
 	return nil
 }
 
-func (g *Gate) shut() error {
-	g.open = false
-	if err := errors.Join(durable.Remove(Path(g.runDir)), g.takeBack()); err != nil {
-		return fmt.Errorf("gate: %w", err)
+func (g *Gate) ready() error {
+	if g.Ready == nil {
+		return nil
+	}
+	return g.Ready()
+}
+
+// notAfter is when the certificate of the report's device key expires.
+func notAfter(r *device.Report) time.Time {
+	for _, k := range r.Keys {
+		if k.Role == device.RoleDevice && k.Certificate != nil {
+			return k.Certificate.NotAfter
+		}
+	}
+	return time.Time{}
+}
+
+// Shut shuts the gate: the mark goes, and what other programs had. After an
+// error the gate may be stuck; see [Gate.State].
+func (g *Gate) Shut() error {
+	g.credential, g.open, g.notAfter = Credential{}, false, time.Time{}
+	if err := errors.Join(g.unmark(), g.takeBack()); err != nil {
+		return fmt.Errorf("the gate cannot be shut: %w", err)
 	}
 	return nil
 }
 
-// Guards tells whether the gate's key is that of spki (DER).
-func (g *Gate) Guards(spki []byte) bool { return g.spki == digest(spki) }
-
-// Open tells whether the gate is open.
-func (g *Gate) Open() bool { return g.open }
-
-// Signer is the key, for any use, while the gate is open; else ErrShut.
-func (g *Gate) Signer() (crypto.Signer, error) {
-	if !g.open {
-		return nil, fmt.Errorf("gate: %w", ErrShut)
+// State is how the gate stands, as the disk shows it.
+func (g *Gate) State() State {
+	entries, err := g.disk.ReadDir(g.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Stuck
 	}
-	return g.credential.Key, nil
+	marked, handedOut := false, false
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == filepath.Base(Path(g.dir)):
+			marked = true
+		case name == identityName, strings.HasPrefix(name, identityName+"."):
+			handedOut = true
+		}
+	}
+	switch {
+	case g.open && marked:
+		return Open
+	case marked, handedOut && !g.open:
+		return Stuck
+	}
+	return Shut
+}
+
+// NotAfter is when the certificate expires before which the gate is open: its
+// deadline. Zero: it is not open.
+func (g *Gate) NotAfter() time.Time { return g.notAfter }
+
+// Expire shuts a gate whose deadline has passed, by the wall clock, and reports
+// whether it did.
+func (g *Gate) Expire() (expired bool, err error) {
+	if !g.open || !g.now().After(g.notAfter) {
+		return false, nil
+	}
+	return true, g.Shut()
 }

@@ -21,6 +21,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -42,11 +43,48 @@ const (
 // certificates, the first certificate's Private names it all the same, with
 // the SPKI of the private key, and the private key is a key of its own too.
 func Read(path string) ([]device.Key, []device.Gap) {
-	data, mode, err := readRegular(path)
+	f, err := Load(path)
 	if err != nil {
 		return nil, []device.Gap{{What: path, Why: err.Error()}}
 	}
-	return parse(data, path, mode)
+	return f.Keys()
+}
+
+// File is a file as it was read once: what is vetted of it and what is used of it
+// are the same bytes.
+type File struct {
+	Path string
+	Data []byte
+
+	mode  fs.FileMode
+	place *device.Place
+}
+
+// Load reads a regular file of at most 1 MiB.
+func Load(path string) (*File, error) {
+	data, info, err := readRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Path: path, Data: data, mode: info.Mode()}
+	stat, known := info.Sys().(*syscall.Stat_t)
+	if dir, err := os.Stat(filepath.Dir(path)); err == nil && known {
+		if dirStat, known := dir.Sys().(*syscall.Stat_t); known {
+			f.place = &device.Place{Owner: int(stat.Uid), DirOwner: int(dirStat.Uid), DirMode: dir.Mode()}
+		}
+	}
+	return f, nil
+}
+
+// Keys returns every key in the file; see [Read].
+func (f *File) Keys() ([]device.Key, []device.Gap) {
+	keys, gaps := parse(f.Data, f.Path, f.mode)
+	for _, k := range keys {
+		if k.Private != nil {
+			k.Private.Place = f.place
+		}
+	}
+	return keys, gaps
 }
 
 // ReadFrom is [Read] for an open stream called name, "-" for standard input.
@@ -59,7 +97,7 @@ func ReadFrom(r io.Reader, name string) ([]device.Key, []device.Gap) {
 	return parse(data, name, 0)
 }
 
-func readRegular(path string) ([]byte, fs.FileMode, error) {
+func readRegular(path string) ([]byte, fs.FileInfo, error) {
 	// Looked at before it is opened: opening some devices, such as a
 	// watchdog, does something. Looked at again after, since it may have been
 	// replaced; O_NONBLOCK is for a FIFO that came in between.
@@ -68,21 +106,21 @@ func readRegular(path string) ([]byte, fs.FileMode, error) {
 		err = refuse(info)
 	}
 	if err != nil {
-		return nil, 0, withoutPath(err)
+		return nil, nil, withoutPath(err)
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, 0, withoutPath(err)
+		return nil, nil, withoutPath(err)
 	}
 	defer f.Close()
 	if info, err = f.Stat(); err == nil {
 		err = refuse(info)
 	}
 	if err != nil {
-		return nil, 0, withoutPath(err)
+		return nil, nil, withoutPath(err)
 	}
 	data, err := readAll(f)
-	return data, info.Mode(), err
+	return data, info, err
 }
 
 func refuse(info fs.FileInfo) error {

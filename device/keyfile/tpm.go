@@ -23,14 +23,6 @@ const (
 	algSymCipher = 0x0025
 )
 
-// tpmCurves names TPM_ECC_CURVE (Part 2, section 6.4).
-var tpmCurves = map[uint16]string{
-	0x0001: "P192", 0x0002: "P-224", 0x0003: "P-256", 0x0004: "P-384", 0x0005: "P-521",
-	0x0010: "BN_P256", 0x0011: "BN_P638", 0x0020: "SM2",
-	0x0030: "brainpoolP256r1", 0x0031: "brainpoolP384r1", 0x0032: "brainpoolP512r1",
-	0x0040: "Curve25519", 0x0041: "Curve448",
-}
-
 // looksTPM tells whether data may be a TPM2B_PUBLIC or a TPMT_PUBLIC.
 func looksTPM(data []byte) bool {
 	return looksTPMT(data) || len(data) > 2 && looksTPMT(data[2:])
@@ -138,10 +130,7 @@ func tpmECC(s cryptobyte.String) (object, error) {
 	if bigX.Sign() == 0 && bigY.Sign() == 0 {
 		return object{}, errors.New("a TPM template without a key: its point is empty or zero")
 	}
-	name := tpmCurves[id]
-	if name == "" {
-		name = fmt.Sprintf("TPM-curve-0x%04x", id)
-	}
+	name := device.TPMCurve(id)
 	c, known := curveNamed(name)
 	if !known || c.std == nil {
 		return object{public: &device.OtherKey{Algorithm: "ECDSA-" + name}}, nil

@@ -1,7 +1,6 @@
 package rotate
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -9,9 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
-
-	"github.com/keyvet/keyvet/device"
 )
 
 const (
@@ -50,23 +46,4 @@ func parseChain(chain []byte) ([]*x509.Certificate, error) {
 		return nil, errors.New("no certificate in PEM")
 	}
 	return all, nil
-}
-
-// fits tells why a certificate is not one for this device to use. Its chain,
-// the keys in that and its validity are for the checks.
-func (w *walk) fits(key device.Key) error {
-	leaf := key.Leaf()
-	switch {
-	case !bytes.Equal(leaf.RawSubjectPublicKeyInfo, key.SPKI):
-		return because(ReasonCertificateKey, "the certificate is for another key")
-	case leaf.IsCA:
-		return because(ReasonCertificateUsage, "the certificate is that of a CA")
-	case leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
-		return because(ReasonCertificateUsage, "the certificate's key may not sign")
-	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
-		return because(ReasonCertificateUsage, "the certificate is not for clients")
-	case w.Subject != "" && leaf.Subject.CommonName != w.Subject:
-		return because(ReasonCertificateSubject, "the certificate is for %q, not for %q", leaf.Subject.CommonName, w.Subject)
-	}
-	return nil
 }

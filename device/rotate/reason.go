@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,20 +82,24 @@ func because(reason device.ReasonCode, format string, args ...any) error {
 	return &Error{reason, fmt.Errorf(format, args...)}
 }
 
-// codes are the reasons by which the failure of a call is told, and how long
+// codes are the reasons by which the failure of a call is reported, and how long
 // one may take.
 type codes struct {
-	throttled, rejected, timeout, other device.ReasonCode
-	within                              time.Duration
+	other                        device.ReasonCode // but for these, where they have their own
+	throttled, rejected, timeout device.ReasonCode
+	within                       time.Duration
 }
 
 var (
-	ofMake     = codes{ReasonMakeFailed, ReasonMakeFailed, ReasonMakeTimeout, ReasonMakeFailed, makeTimeout}
-	ofCreate   = codes{ReasonCreateThrottled, ReasonCreateRejected, ReasonCreateTimeout, ReasonCreateFailed, callTimeout}
-	ofActivate = codes{ReasonNotActivated, ReasonNotActivated, ReasonNotActivated, ReasonNotActivated, callTimeout}
-	ofConfirm  = codes{ReasonCommitFailed, ReasonCommitRejected, ReasonCommitTimeout, ReasonCommitFailed, callTimeout}
-	ofGate     = codes{ReasonGateRefused, ReasonGateRefused, ReasonGateRefused, ReasonGateRefused, moveTimeout}
-	ofStore    = codes{ReasonStore, ReasonStore, ReasonStore, ReasonStore, callTimeout}
+	ofMake   = codes{other: ReasonMakeFailed, timeout: ReasonMakeTimeout, within: makeTimeout}
+	ofCreate = codes{
+		other: ReasonCreateFailed, throttled: ReasonCreateThrottled, rejected: ReasonCreateRejected, timeout: ReasonCreateTimeout,
+		within: callTimeout,
+	}
+	ofActivate = codes{other: ReasonNotActivated, within: callTimeout}
+	ofConfirm  = codes{other: ReasonCommitFailed, rejected: ReasonCommitRejected, timeout: ReasonCommitTimeout, within: callTimeout}
+	ofGate     = codes{other: ReasonGateRefused, within: moveTimeout}
+	ofStore    = codes{other: ReasonStore, within: callTimeout}
 )
 
 // reason gives err its reason, unless it has one.
@@ -116,11 +121,11 @@ func (c codes) reason(err error) error {
 	case errors.Is(err, ErrJobEnded):
 		code = ReasonJobEnded
 	case errors.Is(err, ErrThrottled):
-		code = c.throttled
+		code = cmp.Or(c.throttled, c.other)
 	case errors.Is(err, ErrRejected):
-		code = c.rejected
+		code = cmp.Or(c.rejected, c.other)
 	case errors.Is(err, context.DeadlineExceeded):
-		code = c.timeout
+		code = cmp.Or(c.timeout, c.other)
 	}
 	return &Error{code, err}
 }

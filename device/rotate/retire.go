@@ -26,8 +26,8 @@ const maxLeaving = 8
 func retryPause(n int) time.Duration { return min(time.Hour<<min(n-1, 5), 24*time.Hour) }
 
 // retire lets the old credential leave, once its grace is over.
-func (w *walk) retire(ctx context.Context, s *State) error {
-	r, at := s.Rotation, w.now().UTC().Add(w.Grace)
+func (w *worker) retire(ctx context.Context) error {
+	r, at := w.state.Rotation, w.now().UTC().Add(w.Grace)
 	if r.RetireAt != nil { // in the journals of earlier versions
 		at = *r.RetireAt
 	}
@@ -38,7 +38,7 @@ func (w *walk) retire(ctx context.Context, s *State) error {
 
 // leave adds to the credentials that are to be removed. If there are too many,
 // the grace of the oldest ends.
-func (w *walk) leave(ctx context.Context, l Leaving) {
+func (w *worker) leave(ctx context.Context, l Leaving) {
 	s := w.state
 	s.Leaving = slices.DeleteFunc(s.Leaving, func(other Leaving) bool { return other.ID == l.ID })
 	if len(s.Leaving) >= maxLeaving {
@@ -55,23 +55,9 @@ func (w *walk) leave(ctx context.Context, l Leaving) {
 	s.Leaving = append(s.Leaving, l)
 }
 
-// Clear removes the old credentials whose grace is over. One that cannot be
-// removed stays in [State.Leaving] with the reason and is no error here.
-func (e *Engine) Clear(ctx context.Context) error {
-	s, err := e.load()
-	if err != nil {
-		return err
-	}
-	w := &walk{Engine: e, state: s}
-	if !w.clear(ctx) {
-		return nil
-	}
-	return w.save()
-}
-
 // clear does what Clear does, but for the journal; it reports whether the state
 // has changed.
-func (w *walk) clear(ctx context.Context) (changed bool) {
+func (w *worker) clear(ctx context.Context) (changed bool) {
 	var left []Leaving
 	now := w.now().UTC()
 	for _, l := range w.state.Leaving {
@@ -103,14 +89,14 @@ func (w *walk) clear(ctx context.Context) (changed bool) {
 
 // inUse reports whether a credential is one that is used again by now, such as
 // the claim.
-func (w *walk) inUse(id string) bool {
+func (w *worker) inUse(id string) bool {
 	r := w.state.Rotation
 	current, _ := w.Store.Current()
 	return id == current || r != nil && r.Step != stepRetire && (id == r.Old.ID || id == r.New.ID)
 }
 
 // remove removes an old credential.
-func (w *walk) remove(ctx context.Context, id string) error {
+func (w *worker) remove(ctx context.Context, id string) error {
 	stored := id != Claim && id != Configured
 	elsewhere := !stored
 	if id == identity.First { // there, and without its key

@@ -23,19 +23,12 @@ package rotate
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/identity"
 )
 
@@ -157,8 +150,8 @@ type Engine struct {
 	Subject    string        // the common name that the certificate has to have; "" is any
 	Grace      time.Duration // from success to the removal of the old key
 
-	// What a job may have, but not who has the device: algorithms (none is all),
-	// and the least time from one job's success to the next job.
+	// Limits on jobs only, not on the operator or the schedule: the algorithms
+	// (none is all), and the least time from one job's success to the next.
 	JobKeys     []string
 	MinInterval time.Duration
 
@@ -184,16 +177,6 @@ const (
 	maxPause    = 30 * time.Second
 )
 
-// maxMoves is how often the report on the new key is tried, each time on a good
-// session, before the rotation turns back.
-const maxMoves = 12
-
-// spare is the file that keeps room on the disk for going back.
-const (
-	spare      = "rotation.spare"
-	spareBytes = maxJournalBytes
-)
-
 // Run carries out a rotation and returns once it has failed or succeeded. The
 // old key has its grace then, after which [Engine.Clear] removes it. A job that has ended before
 // is answered as it was then. The error wraps ErrWaits if the rotation is under
@@ -207,7 +190,7 @@ func (e *Engine) Run(ctx context.Context, req Request) (Outcome, error) {
 		e.log().Info("a job that has ended came again", "job", req.Job.ID, "status", o.Status)
 		return o, e.tellAlone(ctx, req, o)
 	}
-	w := &walk{Engine: e, state: s}
+	w := &worker{Engine: e, state: s}
 	defer w.hangUp()
 	switch r := s.Rotation; {
 	case r == nil:
@@ -235,7 +218,7 @@ func (e *Engine) Resume(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	w := &walk{Engine: e, state: s}
+	w := &worker{Engine: e, state: s}
 	defer w.hangUp()
 	if s.Rotation == nil {
 		w.freeSpare()
@@ -250,6 +233,26 @@ func (e *Engine) Resume(ctx context.Context) (Outcome, error) {
 	return w.run(ctx)
 }
 
+// Clear removes the old credentials whose grace is over. One that cannot be
+// removed stays in [State.Leaving] with the reason and is no error here.
+func (e *Engine) Clear(ctx context.Context) error {
+	s, err := e.load()
+	if err != nil {
+		return err
+	}
+	w := &worker{Engine: e, state: s}
+	if !w.clear(ctx) {
+		return nil
+	}
+	return w.save()
+}
+
+// Refuse tells the job of a request that no rotation begins, and why.
+func (e *Engine) Refuse(ctx context.Context, req Request, why error) error {
+	_, err := e.refuse(ctx, req, &Error{ReasonRequestInvalid, why})
+	return err
+}
+
 // load reads the journal. One that cannot be read stops everything: what it
 // held is not guessed.
 func (e *Engine) load() (*State, error) {
@@ -261,12 +264,6 @@ func (e *Engine) load() (*State, error) {
 		return nil, ofStore.reason(err)
 	}
 	return s, nil
-}
-
-// Refuse tells the job of a request that no rotation begins, and why.
-func (e *Engine) Refuse(ctx context.Context, req Request, why error) error {
-	_, err := e.refuse(ctx, req, &Error{ReasonRequestInvalid, why})
-	return err
 }
 
 // refuse tells the job of a rotation that did not begin.
@@ -289,384 +286,3 @@ func (e *Engine) outcome(job Job, status Status, why error) Outcome {
 	}
 	return o
 }
-
-// tellAlone tells the job of an outcome outside of any rotation.
-func (e *Engine) tellAlone(ctx context.Context, req Request, o Outcome) error {
-	if req.Job.ID == "" {
-		return nil
-	}
-	from := req.From
-	if from == "" {
-		var err error
-		if from, err = e.Store.Current(); err != nil {
-			return err
-		}
-	}
-	w := &walk{Engine: e, state: &State{}}
-	defer w.hangUp()
-	s, err := w.session(ctx, from)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	if err := s.Tell(ctx, req.Job, o.Status, o.details()); err != nil && !errors.Is(err, ErrJobEnded) {
-		return fmt.Errorf("rotate: %w: the job was not told: %w", ErrWaits, err)
-	}
-	return nil
-}
-
-// details are what the job shows (statusDetails).
-func (o Outcome) details() map[string]string {
-	d := map[string]string{}
-	for name, value := range map[string]string{
-		"reasonCode": o.Reason, "message": o.Message, "oldCertificateId": o.Old, "newCertificateId": o.New,
-	} {
-		if value != "" {
-			d[name] = value
-		}
-	}
-	return d
-}
-
-// walk is one go through the steps, as far as it comes.
-type walk struct {
-	*Engine
-	state *State
-	open  Session // nil: none
-	who   string  // the credential of open
-}
-
-// begin takes the room that going back may need, and puts a new rotation into
-// the journal.
-func (w *walk) begin(req Request) error {
-	if req.Key == "" {
-		req.Key = "ecdsa-p256"
-	}
-	if algorithmOf(req.Key).name == "" {
-		return because(ReasonRequestInvalid, "unknown algorithm %q", req.Key)
-	}
-	if len(req.Job.ID) > maxNameBytes {
-		return because(ReasonRequestInvalid, "the job's id has %d bytes", len(req.Job.ID))
-	}
-	if req.Job.ID != "" {
-		if err := w.forJob(req); err != nil {
-			return err
-		}
-	}
-	current, err := w.Store.Current()
-	switch {
-	case errors.Is(err, identity.ErrNone) && req.From == "":
-		return &Error{ReasonNoCredential, err}
-	case err != nil && !errors.Is(err, identity.ErrNone):
-		return ofStore.reason(err)
-	case current != "" && req.From != "":
-		return because(ReasonRequestInvalid, "the credential %s is in use", current)
-	case req.From == "":
-		req.From = current
-	case req.From != Claim && req.From != Configured:
-		return because(ReasonRequestInvalid, "unknown credential %q", req.From)
-	}
-	w.state.Rotation = &Rotation{
-		Request: req, Step: stepReserve, Started: w.now().UTC(),
-		Old: Credential{ID: req.From}, New: Credential{ID: "r" + strings.ToLower(rand.Text())},
-	}
-	filling := make([]byte, spareBytes)
-	rand.Read(filling) // which no file system makes smaller
-	err = w.Store.Disk.WriteFile(w.sparePath(), filling, 0o600)
-	if err == nil {
-		err = w.Journal.Save(w.state)
-	}
-	if err != nil {
-		w.freeSpare()
-		return ofStore.reason(err)
-	}
-	return nil
-}
-
-// forJob says why a job does not get the rotation that it asks for.
-func (w *walk) forJob(req Request) error {
-	if len(w.JobKeys) > 0 && !slices.Contains(w.JobKeys, req.Key) {
-		return because(ReasonKeyNotAllowed, "a job may ask for %s, not for %s (rotate.keys)", strings.Join(w.JobKeys, ", "), req.Key)
-	}
-	now, s := w.now(), w.state
-	// A time in the future is that of a clock that was set back since, which
-	// must not keep jobs out.
-	if s.ByJob != nil && !now.Before(*s.ByJob) {
-		if next := s.ByJob.Add(w.MinInterval); now.Before(next) {
-			return because(ReasonTooSoon, "a job rotated at %s, the next may from %s on (rotate.min_interval)", s.ByJob.Format(time.RFC3339), next.Format(time.RFC3339))
-		}
-	}
-	kept := 0
-	for _, l := range s.Leaving {
-		if l.Tries == 0 {
-			kept++
-		}
-	}
-	if kept >= maxLeaving {
-		return because(ReasonTooSoon, "%d old keys have their grace, the first until %s (rotate.grace)", kept, s.NextClear().Format(time.RFC3339))
-	}
-	return nil
-}
-
-// run goes on from where the journal is.
-func (w *walk) run(ctx context.Context) (Outcome, error) {
-	steps := w.steps()
-	for w.state.Rotation != nil {
-		r := w.state.Rotation
-		i := indexOf(r.Step)
-		if w.Watch != nil {
-			w.Watch(r.Step, r.Back)
-		}
-		w.log().Info("rotation", "step", r.Step, "back", r.Back, "new", r.New.ID)
-		var err error
-		if r.Back {
-			err = w.undo(ctx, steps, i)
-		} else {
-			err = w.do(ctx, steps, i)
-		}
-		if err != nil {
-			return Outcome{}, err
-		}
-	}
-	o := w.state.Ended[len(w.state.Ended)-1]
-	if o.Status == Failed {
-		return o, &Error{o.Reason, errors.New(o.Message)}
-	}
-	return o, nil
-}
-
-// do does step i, and turns back if it fails.
-func (w *walk) do(ctx context.Context, steps []Step, i int) error {
-	r := w.state.Rotation
-	err := steps[i].Do(ctx, w.state)
-	if err == nil {
-		w.next(steps, i)
-		if err = w.save(); err == nil {
-			return nil
-		}
-	}
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, ctx.Err())
-	case errors.Is(err, ErrWaits):
-		return err
-	case r.Final && errors.Is(err, ErrKeyGone):
-		return w.end(w.failure(err)) // nothing is left to go back to, nor to go on with
-	case r.Final:
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
-	}
-	w.log().Warn("rotation turns back", "step", r.Step, "reason", err)
-	o := w.failure(err)
-	r.Back, r.Attempts, r.Refused, r.Reason, r.Message, r.Token = true, 0, 0, o.Reason, o.Message, ""
-	w.freeSpare()
-	if err := w.save(); err != nil {
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
-	}
-	return nil
-}
-
-// next goes to the step after i.
-func (w *walk) next(steps []Step, i int) {
-	r := w.state.Rotation
-	if i == len(steps)-1 {
-		w.state.Rotation = nil
-		return
-	}
-	r.Step, r.Attempts, r.Refused = steps[i+1].Name, 0, 0
-	if r.Step == stepRetire {
-		o := w.success()
-		w.state.ended(o)
-		if r.Job.ID != "" {
-			w.state.ByJob = &o.Time
-		}
-	}
-}
-
-// undo undoes step i.
-func (w *walk) undo(ctx context.Context, steps []Step, i int) error {
-	r := w.state.Rotation
-	w.freeSpare()
-	err := steps[i].Undo(ctx, w.state)
-	switch {
-	case errors.Is(err, errForward):
-		r.Back, r.Final, r.Step, r.Reason, r.Message = false, true, stepProve, "", ""
-		r.Attempts, r.Refused = 0, 0
-		w.log().Warn("rotation turns forward: the cloud takes the new credential alone")
-	case err != nil && !errors.Is(err, ErrWaits):
-		return fmt.Errorf("rotate: %w: undo %s: %w", ErrWaits, r.Step, err)
-	case err != nil:
-		return err
-	case i > 0:
-		r.Step, r.Attempts, r.Refused = steps[i-1].Name, 0, 0
-	default:
-		return w.end(w.failure(&Error{r.Reason, errors.New(r.Message)}))
-	}
-	if err := w.save(); err != nil {
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
-	}
-	return nil
-}
-
-func (w *walk) failure(err error) Outcome {
-	r := w.state.Rotation
-	o := w.outcome(r.Job, Failed, ofStore.reason(err))
-	o.Old, o.New, o.Thing = r.Old.CertificateID, r.New.CertificateID, r.Thing
-	return o
-}
-
-func (w *walk) success() Outcome {
-	r := w.state.Rotation
-	o := w.outcome(r.Job, Succeeded, nil)
-	o.Old, o.New, o.Thing = r.Old.CertificateID, r.New.CertificateID, r.Thing
-	return o
-}
-
-// end closes the rotation with an outcome.
-func (w *walk) end(o Outcome) error {
-	w.state.ended(o)
-	w.state.Rotation = nil
-	if err := w.save(); err != nil {
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
-	}
-	return nil
-}
-
-func (w *walk) save() error { return ofStore.reason(w.Journal.Save(w.state)) }
-
-func (e *Engine) sparePath() string { return filepath.Join(e.Store.Dir, spare) }
-
-// freeSpare makes room for what going back writes. That it cannot is told by
-// what does not find the room.
-func (w *walk) freeSpare() {
-	if err := w.Store.Disk.Remove(w.sparePath()); err != nil {
-		w.log().Warn("rotation", "error", err)
-	}
-}
-
-// session is the open session by a credential, or a new one. The error wraps
-// ErrWaits, unless the key is gone.
-func (w *walk) session(ctx context.Context, credential string) (Session, error) {
-	if w.open != nil && w.who == credential {
-		return w.open, nil
-	}
-	w.hangUp()
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	s, err := w.Cloud.Dial(dialCtx, credential)
-	switch {
-	case err == nil:
-		w.open, w.who = s, credential
-		return s, nil
-	case ctx.Err() == nil && errors.Is(err, ErrKeyGone):
-		reason := ReasonKeyGone
-		if r := w.state.Rotation; r != nil && credential == r.Old.ID {
-			reason = ReasonOldKeyGone
-		}
-		return nil, &Error{reason, err}
-	}
-	return nil, fmt.Errorf("rotate: %w: no session: %w", ErrWaits, err)
-}
-
-func (w *walk) hangUp() {
-	if w.open != nil {
-		w.open.Close()
-	}
-	w.open, w.who = nil, ""
-}
-
-// ask makes a call on a session, again if it fails without being refused. The
-// error wraps ErrWaits if there is no connection.
-func (w *walk) ask(ctx context.Context, session func(context.Context) (Session, error), names codes, call func(context.Context, Session) error) error {
-	for {
-		s, err := session(ctx)
-		if err != nil {
-			return err
-		}
-		callCtx, cancel := context.WithTimeout(ctx, names.within)
-		err = call(callCtx, s)
-		cancel()
-		var named *Error
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("rotate: %w: %w", ErrWaits, ctx.Err())
-		case errors.Is(err, ErrRejected), errors.Is(err, ErrJobEnded), errors.Is(err, ErrKeyGone), errors.As(err, &named):
-			return names.reason(err)
-		}
-		w.hangUp()
-		if again, saveErr := w.again(ctx, &w.state.Rotation.Attempts); saveErr != nil {
-			return saveErr
-		} else if !again {
-			return names.reason(err)
-		}
-	}
-}
-
-// again counts what failed, and pauses if it is to be tried again. The count
-// is in the journal: a device that is cut off each time comes to an end, too.
-func (w *walk) again(ctx context.Context, count *int) (bool, error) {
-	*count++
-	if err := w.save(); err != nil {
-		return false, err
-	}
-	if *count >= w.attempts() {
-		return false, nil
-	}
-	d := min(maxPause, time.Second<<min(*count, 10)) // a new certificate takes some seconds to be known everywhere
-	d = d/2 + mathrand.N(d/2)
-	if w.Pause != nil {
-		w.Pause(ctx, d)
-		return true, nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-	return true, nil
-}
-
-func (e *Engine) attempts() int {
-	if e.Attempts > 0 {
-		return e.Attempts
-	}
-	return 5
-}
-
-func (e *Engine) now() time.Time {
-	if e.Now != nil {
-		return e.Now()
-	}
-	return time.Now()
-}
-
-func (e *Engine) log() *slog.Logger {
-	if e.Log != nil {
-		return e.Log
-	}
-	return slog.New(slog.DiscardHandler)
-}
-
-// note makes a message fit for the journal and for statusDetails, which take
-// no control characters.
-func note(message string) string {
-	line := []rune(message)
-	for i, r := range line {
-		if !unicode.IsPrint(r) {
-			line[i] = ' '
-		}
-	}
-	return bounded(string(line), maxNoteBytes)
-}
-
-func bounded(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "")
-}
-
-var _ Journal = File{Disk: durable.Disk{}}

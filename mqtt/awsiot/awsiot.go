@@ -29,12 +29,12 @@ type Client struct {
 	// Pace is New's own; put that of the client before in its place, and its
 	// five minutes hold across reconnections.
 	Pace *Pace
-	Log  *slog.Logger // none at first; tells what was ignored
+	Log  *slog.Logger // none at first; shows what was ignored
 
 	thing       string
 	prefix      string // "$aws/things/T/"
 	reportTopic string
-	gateOpen    atomic.Bool
+	gate        atomic.Value // string: open, shut, stuck
 
 	mu     sync.Mutex
 	logged string // the last of logOnce
@@ -44,13 +44,13 @@ type Client struct {
 // a colon besides.
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 
-// validName tells whether name is one that AWS IoT could have given, and so
+// validName reports whether name is one that AWS IoT could have given, and so
 // whether it is safe in a topic and as the name of a file.
 func validName(name string) bool {
 	return name != "" && len(name) <= 128 && strings.Trim(name, nameCharacters) == ""
 }
 
-// CheckThingName tells whether AWS IoT takes name for a thing (CreateThing in
+// CheckThingName reports whether AWS IoT takes name for a thing (CreateThing in
 // the API reference).
 func CheckThingName(name string) error {
 	if !validName(strings.ReplaceAll(name, ":", "_")) {
@@ -65,7 +65,7 @@ func New(s *mqtt.Session, thing, reportTopic string) (*Client, error) {
 		return nil, err
 	}
 	topic := strings.ReplaceAll(reportTopic, "{thing}", thing)
-	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(topic, "+#{}") || len(topic) > mqtt.MaxTopic {
+	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(topic, "+#{}") || len(topic) > maxTopic || strings.Count(topic, "/") > maxSlashes {
 		return nil, fmt.Errorf("awsiot: %q cannot be the report topic", topic)
 	}
 	return &Client{
@@ -85,7 +85,7 @@ func (c *Client) own(operation string) string { return "keyvet/" + c.thing + "/"
 // included, proves that AWS IoT serves this session.
 func (c *Client) Probe(ctx context.Context) error {
 	_, err := c.jobRequest(ctx, NextJob, "get", nil)
-	var rejected *mqtt.Rejected
+	var rejected *Rejected
 	if err != nil && !errors.As(err, &rejected) {
 		return fmt.Errorf("awsiot: probe: %w", err)
 	}
@@ -94,31 +94,43 @@ func (c *Client) Probe(ctx context.Context) error {
 
 // Publish sends the report and then its summary to the named shadow. It
 // returns nil only once AWS IoT has accepted that very update; a rejection
-// is a [*mqtt.Rejected].
+// is a [*Rejected].
 func (c *Client) Publish(ctx context.Context, r *device.Report) error {
-	payload := r.Encode()
 	state, err := c.summary(r).reported()
 	if err != nil {
 		return fmt.Errorf("awsiot: publish report: %w", err)
 	}
-	if err := c.session.Publish(ctx, c.reportTopic, payload); err != nil {
-		return fmt.Errorf("awsiot: publish report: %w", err)
+	if err := c.PublishEarlier(ctx, r); err != nil {
+		return err
 	}
 	return c.updateShadow(ctx, state)
 }
 
-// ReportGate writes the state of the gate to the named shadow. A later Publish
-// of this client repeats it; until then it says shut.
-func (c *Client) ReportGate(ctx context.Context, open bool) error {
-	c.gateOpen.Store(open)
-	return c.updateShadow(ctx, map[string]any{"gate": gateWord(open)})
+// PublishEarlier sends a report and leaves the shadow, which shows a newer one,
+// as it is. It returns nil once AWS IoT has taken the message (PUBACK).
+func (c *Client) PublishEarlier(ctx context.Context, r *device.Report) error {
+	if err := c.session.Publish(ctx, c.reportTopic, r.Encode()); err != nil {
+		return fmt.Errorf("awsiot: publish report: %w", err)
+	}
+	return nil
 }
 
-func gateWord(open bool) string {
-	if open {
-		return "open"
+// ReportGate writes how the gate stands, "open", "shut" or "stuck", to the named
+// shadow. A later Publish of this client repeats it; see [Client.SetGate].
+func (c *Client) ReportGate(ctx context.Context, gate string) error {
+	c.SetGate(gate)
+	return c.updateShadow(ctx, map[string]any{"gate": gate})
+}
+
+// SetGate is how the gate stands for the next Publish. Before the first, the
+// shadow says "stuck", which is what nobody has said anything of.
+func (c *Client) SetGate(gate string) { c.gate.Store(gate) }
+
+func (c *Client) gateWord() string {
+	if word, ok := c.gate.Load().(string); ok {
+		return word
 	}
-	return "shut"
+	return "stuck"
 }
 
 // updateShadow waits for update/accepted with its own clientToken.
@@ -159,9 +171,6 @@ func plain(doc map[string]any) []byte {
 	}
 	return b
 }
-
-// maxPayload bounds what is parsed.
-const maxPayload = mqtt.MaxPayload
 
 // decode reads a reply or a message into v.
 func decode(payload []byte, v any) error {

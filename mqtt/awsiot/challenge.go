@@ -29,9 +29,9 @@ type Challenge struct {
 
 // ChallengeAnswer goes to keyvet/T/challenge/answer.
 type ChallengeAnswer struct {
-	ID       string           `json:"id"` // of the challenge; "" if it had none
-	Secret   []byte           `json:"secret,omitempty"`
-	ReportID string           `json:"reportId,omitempty"` // what the evidence is over
+	ID       string `json:"id"` // of the challenge; "" if it had none
+	Secret   []byte `json:"secret,omitempty"`
+	ReportID string `json:"reportId,omitempty"` // what the evidence is over
 	// ReportAge is how old that report is by the device's clock, in seconds: the
 	// evidence is new, what the report says of keys is as old as this.
 	ReportAge int64            `json:"reportAge,omitempty"`

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 // metricsEvery is how often Device Defender takes metrics of a device (AWS IoT
@@ -97,8 +96,8 @@ func (c *Client) ReportMetrics(ctx context.Context, m Metrics) error {
 	if !ok {
 		return ErrTooSoon
 	}
-	_, err := c.session.Request(ctx, c.prefix+"defender/metrics/json", plain(m.document(id)))
-	var rejected *mqtt.Rejected
+	_, err := ask(ctx, c.session, c.prefix+"defender/metrics/json", plain(m.document(id)))
+	var rejected *Rejected
 	if errors.As(err, &rejected) && throttled(rejected) {
 		return ErrTooSoon
 	}

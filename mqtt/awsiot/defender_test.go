@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
@@ -69,7 +68,7 @@ func TestReportMetrics(t *testing.T) {
 	}
 	c.Pace = new(awsiot.Pace)
 	reply = reject(`{"status":"REJECTED","statusDetails":{"ErrorCode":"InvalidPayload","ErrorMessage":"no such metric"}}`)
-	var rejected *mqtt.Rejected
+	var rejected *awsiot.Rejected
 	if err := c.ReportMetrics(t.Context(), m); !errors.As(err, &rejected) || rejected.Code != "InvalidPayload" || !strings.Contains(err.Error(), "no such metric") {
 		t.Error(err)
 	}

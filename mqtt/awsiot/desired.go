@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"unicode/utf8"
-
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 // maxCheckToken bounds the token of a desired check, which the shadow has to
@@ -38,7 +36,7 @@ func (c *Client) OnDesiredCheck(ctx context.Context, f func(token string)) error
 			tell(parseShadow(reply))
 		}
 	}
-	var rejected *mqtt.Rejected
+	var rejected *Rejected
 	if errors.As(err, &rejected) && rejected.Code == "404" { // there is no shadow yet
 		return nil
 	}
@@ -65,7 +63,7 @@ type desires struct {
 	last desiredCheck
 }
 
-// news tells whether a token is to be told. Messages may overtake each other;
+// news reports whether a token is to be passed on. Messages may overtake each other;
 // one whose version is not told is taken for the newest.
 func (d *desires) news(desired desiredCheck) bool {
 	d.mu.Lock()

@@ -61,7 +61,7 @@ func parsePolicy(t *testing.T, b []byte) policy {
 	return p
 }
 
-// allows tells whether one of the policies has a statement for the action on
+// allows reports whether one of the policies has a statement for the action on
 // the resource, as AWS IoT decides on it for our thing: * matches anything, +
 // and # are characters.
 func allows(action, resource string, policies ...policy) bool {
@@ -125,12 +125,13 @@ func sessions(t *testing.T) map[string][]use {
 	methods := map[string]func(c *awsiot.Client, p awsiot.Provisioner) error{
 		"Probe":           func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.Probe(ctx) },
 		"Publish":         func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.Publish(ctx, report) },
+		"PublishEarlier":  func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.PublishEarlier(ctx, report) },
 		"PublishFindings": func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.PublishFindings(ctx, report) },
-		"ReportGate":      func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.ReportGate(ctx, true) },
+		"ReportGate":      func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.ReportGate(ctx, "open") },
+		"SetGate":         func(c *awsiot.Client, _ awsiot.Provisioner) error { c.SetGate("shut"); return nil },
 		"ReportMetrics":   func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.ReportMetrics(ctx, awsiot.Metrics{}) },
 		"PendingJobs":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.PendingJobs(ctx); return err },
 		"DescribeJob":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.DescribeJob(ctx, job.ID); return err },
-		"StartNextJob":    func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.StartNextJob(ctx, nil); return err },
 		"UpdateJob": func(c *awsiot.Client, _ awsiot.Provisioner) error {
 			return c.UpdateJob(ctx, job, awsiot.JobFailed, details)
 		},
@@ -166,7 +167,7 @@ func sessions(t *testing.T) map[string][]use {
 		}
 	}
 	besides := []string{"OnChallenge", "CreateCertificate", "RegisterThing", "RequestCertificate", "CommitCertificate"}
-	// A method that comes to be has to be put here.
+	// A new method must be put here.
 	client := reflect.TypeFor[*awsiot.Client]()
 	for i := range client.NumMethod() {
 		if name := client.Method(i).Name; methods[name] == nil && name != "RegisterThing" {

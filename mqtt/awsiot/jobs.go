@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 // JobStatus is the state of a job on one thing (AWS IoT Developer Guide, "Job
@@ -32,7 +30,7 @@ const (
 	JobCanceled   JobStatus = "CANCELED"
 )
 
-// Ended tells whether a job in this state is over for good.
+// Ended reports whether a job in this state is over for good.
 func (s JobStatus) Ended() bool {
 	switch s {
 	case JobSucceeded, JobFailed, JobTimedOut, JobRejected, JobRemoved, JobCanceled:
@@ -111,7 +109,7 @@ func (c *Client) DescribeJob(ctx context.Context, id string) (*Job, error) {
 	if err == nil && job != nil && id != NextJob && job.ID != id {
 		err = fmt.Errorf("the reply is on job %s", job.ID)
 	}
-	var rejected *mqtt.Rejected
+	var rejected *Rejected
 	if errors.As(err, &rejected) {
 		switch rejected.Code {
 		case "ResourceNotFound":
@@ -122,21 +120,6 @@ func (c *Client) DescribeJob(ctx context.Context, id string) (*Job, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("awsiot: describe job %.80s: %w", id, err)
-	}
-	return job, nil
-}
-
-// StartNextJob puts the next job of the queue in progress, whoever's it is:
-// where other agents share the queue, describe first and update then. It
-// returns nil without an error if there is none.
-func (c *Client) StartNextJob(ctx context.Context, details map[string]string) (*Job, error) {
-	reply, err := request(ctx, c.session, c.jobs("start-next"), withToken(withDetails(map[string]any{}, details)))
-	var job *Job
-	if err == nil {
-		job, err = c.parseJob(reply)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("awsiot: start job: %w", err)
 	}
 	return job, nil
 }
@@ -160,7 +143,7 @@ func (c *Client) updateJob(ctx context.Context, job *Job, status JobStatus, deta
 		doc["executionNumber"] = job.Execution
 	}
 	reply, err := c.jobRequest(ctx, job.ID, "update", doc)
-	var rejected *mqtt.Rejected
+	var rejected *Rejected
 	if err == nil {
 		state, err := parseExecutionState(reply)
 		if err != nil {
@@ -207,7 +190,7 @@ func (c *Client) OnJobs(ctx context.Context, f func()) error {
 	return nil
 }
 
-// parseJob reads the reply of start-next and get; nil is no job.
+// parseJob reads the reply of get; nil is no job.
 func (c *Client) parseJob(reply []byte) (*Job, error) {
 	var doc struct {
 		Execution *struct {

@@ -29,7 +29,7 @@ const claimPrefix = "keyvet-claim-"
 // would cut each other off if they had one between them.
 func ClaimClientID(thing string) string {
 	id := claimPrefix + thing
-	return id[:min(len(id), mqtt.MaxClientID)]
+	return id[:min(len(id), maxClientID)]
 }
 
 // Certificate is a certificate as it was issued.

@@ -88,7 +88,7 @@ func TestCreateCertificate(t *testing.T) {
 		t.Error(err)
 	}
 	reply = reject(`{"statusCode":400,"errorCode":"InvalidCSR","errorMessage":"bad"}`)
-	var rejected *mqtt.Rejected
+	var rejected *awsiot.Rejected
 	if _, err := c.CreateCertificate(t.Context(), csr); !errors.As(err, &rejected) || rejected.Code != "InvalidCSR" || errors.Is(err, awsiot.ErrThrottled) {
 		t.Error(err)
 	}

@@ -25,7 +25,7 @@ type Summary struct {
 	Verdict         string              `json:"verdict"` // [device.Status]
 	ReportID        string              `json:"reportId"`
 	Time            string              `json:"time"` // RFC 3339, of the report
-	Gate            string              `json:"gate"` // open, shut
+	Gate            string              `json:"gate"` // open, shut, stuck
 	FirmwareVersion string              `json:"firmwareVersion,omitempty"`
 	Findings        []device.ReasonCode `json:"findings"`
 	CertificateID   string              `json:"certificateId,omitempty"` // AWS IoT's: lower-case hex SHA-256 of the DER
@@ -36,7 +36,7 @@ type Summary struct {
 func (c *Client) summary(r *device.Report) Summary {
 	s := Summary{
 		Verdict: r.Verdict().String(), ReportID: r.ID, Time: r.Time.UTC().Format(time.RFC3339),
-		Gate: gateWord(c.gateOpen.Load()), Findings: r.ReasonCodes(),
+		Gate: c.gateWord(), Findings: r.ReasonCodes(),
 	}
 	if r.TPM != nil {
 		s.FirmwareVersion = r.TPM.FirmwareVersion

@@ -18,16 +18,16 @@ var ErrThrottled = errors.New("throttled by AWS IoT")
 // maxTries bounds how often a throttled request is sent.
 const maxTries = 5
 
-// request is mqtt's Request, sent again while AWS IoT throttles it: after a
+// request is ask, sent again while AWS IoT throttles it: after a
 // random time of 0 to 1, 2, 4 and 8 s, and never beyond the deadline of ctx.
 func request(ctx context.Context, s *mqtt.Session, topic string, payload []byte) ([]byte, error) {
-	return patiently(ctx, func() ([]byte, error) { return s.Request(ctx, topic, payload) })
+	return patiently(ctx, func() ([]byte, error) { return ask(ctx, s, topic, payload) })
 }
 
 func patiently(ctx context.Context, try func() ([]byte, error)) ([]byte, error) {
 	for n := 0; ; n++ {
 		reply, err := try()
-		var rejected *mqtt.Rejected
+		var rejected *Rejected
 		if !errors.As(err, &rejected) || !throttled(rejected) {
 			return reply, err
 		}
@@ -47,7 +47,7 @@ func patiently(ctx context.Context, try func() ([]byte, error)) ([]byte, error) 
 
 // throttled knows the words of Jobs, of the shadow (HTTP's number), of Device
 // Defender and of fleet provisioning, which has a number beside the word.
-func throttled(r *mqtt.Rejected) bool {
+func throttled(r *Rejected) bool {
 	switch r.Code {
 	case "RequestThrottled", "429", "Throttled", "ThrottlingException":
 		return true

@@ -6,14 +6,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 // The waits are under 1, 2, 4 and 8 s; then patience ends, and it ends with
 // the deadline, before it, too.
 func TestPatience(t *testing.T) {
-	slow := &mqtt.Rejected{Code: "RequestThrottled"}
+	slow := &Rejected{Code: "RequestThrottled"}
 	synctest.Test(t, func(t *testing.T) {
 		longest := make([]time.Duration, maxTries)
 		for range 200 {
@@ -43,7 +41,7 @@ func TestPatienceEndsWithContext(t *testing.T) {
 		_, err := patiently(ctx, func() ([]byte, error) {
 			n++
 			cancel()
-			return nil, &mqtt.Rejected{Code: "429"}
+			return nil, &Rejected{Code: "429"}
 		})
 		if !errors.Is(err, context.Canceled) || n != 1 {
 			t.Errorf("%v after %d tries", err, n)

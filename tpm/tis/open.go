@@ -21,18 +21,23 @@ import (
 const defaultSpeed = 10 * physic.MegaHertz
 
 // kernelTPM is there while a driver of the kernel has a TPM.
-var kernelTPM = "/dev/tpm0"
+const kernelTPM = "/dev/tpm0"
 
 // Open finds the TPM at an address:
 //
 //	spi:/dev/spidevB.C[?speed=10MHz][&transfer=single][&reset=/dev/gpiochipN:LINE]
 //	i2c:/dev/i2c-N[?addr=0x2e][&reset=/dev/gpiochipN:LINE]
 //
-// transfer=single is Options.SingleTransfer, reset is Options.Reset. Open refuses a bus that another
-// process has opened by this package, and a TPM that the kernel drives: two
-// masters break each other's commands midway. The error wraps ErrAbsent if
-// there is no such bus or no TPM on it.
+// transfer=single is Options.SingleTransfer, reset is Options.Reset. Open refuses
+// a bus that another process has opened by this package, and a TPM that the
+// kernel drives: two masters break each other's commands midway. The error wraps
+// ErrAbsent if there is no such bus or no TPM on it.
 func Open(address string, opts Options) (*Chip, error) {
+	return openUnless(kernelTPM, address, opts)
+}
+
+// openUnless is Open on a machine whose kernel has that TPM, if it is there.
+func openUnless(kernelTPM, address string, opts Options) (*Chip, error) {
 	a, err := parseAddress(address)
 	if err != nil {
 		return nil, fmt.Errorf("tis: %w", err)

@@ -20,7 +20,8 @@ import (
 //
 // It is not for concurrent use. Names are absolute; "/" is there.
 type Disk struct {
-	Limit int // bytes in files; more is ENOSPC. 0 is no limit
+	Limit    int  // bytes in files; more is ENOSPC. 0 is no limit
+	ReadOnly bool // every change is EROFS, as on a mount that is read-only
 
 	root    *node
 	pending []change // of directories, oldest first, not synced
@@ -194,6 +195,9 @@ func (d *Disk) add(op, name string, n *node) error {
 	if err == nil && dir.entries[path.Base(name)] != nil {
 		err = syscall.EEXIST
 	}
+	if err == nil && d.ReadOnly {
+		err = syscall.EROFS
+	}
 	if err != nil {
 		return fail(op, name, err)
 	}
@@ -227,6 +231,9 @@ func set(entries map[string]*node, name string, n *node) {
 
 // Rename implements [durable.FS].
 func (d *Disk) Rename(from, to string) error {
+	if d.ReadOnly {
+		return fail("rename", from, syscall.EROFS)
+	}
 	fromDir, err := d.dir(from)
 	if err != nil {
 		return fail("rename", from, err)
@@ -250,6 +257,9 @@ func (d *Disk) Rename(from, to string) error {
 
 // Remove implements [durable.FS].
 func (d *Disk) Remove(name string) error {
+	if d.ReadOnly { // even of what is not there
+		return fail("remove", name, syscall.EROFS)
+	}
 	n, err := d.find(name, false)
 	if err == nil && len(n.entries) > 0 {
 		err = syscall.ENOTEMPTY
@@ -313,7 +323,7 @@ func (d *Disk) Cut() []*Disk {
 	for subset := 1<<len(d.pending) - 1; subset >= 0; subset-- {
 		for _, tear := range torn {
 			root, tore := d.survivor(subset, tear)
-			left := &Disk{Limit: d.Limit, root: root}
+			left := &Disk{Limit: d.Limit, ReadOnly: d.ReadOnly, root: root}
 			if len(d.pending) > 0 || tore { // else there is but one
 				key := left.digest()
 				if seen[key] {
@@ -341,7 +351,7 @@ func (d *Disk) digest() string {
 }
 
 // survivor copies the tree with those pending changes whose bit is in subset,
-// and tells whether there was anything to tear.
+// and reports whether there was anything to tear.
 func (d *Disk) survivor(subset int, tear func([]byte) []byte) (root *node, tore bool) {
 	entries := map[*node]map[string]*node{}
 	of := func(n *node) map[string]*node {

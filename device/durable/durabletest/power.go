@@ -51,7 +51,7 @@ func (p *Power) Points() int {
 	return p.points
 }
 
-// Run runs f and tells whether power was cut in it.
+// Run runs f and reports whether power was cut in it.
 func (p *Power) Run(f func()) (wasCut bool) {
 	defer func() {
 		if r := recover(); r != nil {

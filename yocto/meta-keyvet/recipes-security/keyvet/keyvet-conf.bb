@@ -18,8 +18,11 @@ KEYVET_STATE_DIR ?= "${localstatedir}/lib/keyvet"
 KEYVET_GATE ?= "acknowledged"
 # First contact: the provisioning template, and the claim's certificate and key.
 KEYVET_PROVISION_TEMPLATE ?= ""
-KEYVET_CLAIM_CERTIFICATE ?= ""
-KEYVET_CLAIM_KEY ?= ""
+# Below the state directory the service can remove the claim after first contact,
+# which KEYVET_DELETE_CLAIM = "1" asks for.
+KEYVET_CLAIM_CERTIFICATE ?= "${@d.getVar('KEYVET_STATE_DIR') + '/claim/certificate.pem' if d.getVar('KEYVET_PROVISION_TEMPLATE') else ''}"
+KEYVET_CLAIM_KEY ?= "${@d.getVar('KEYVET_STATE_DIR') + '/claim/key.pem' if d.getVar('KEYVET_PROVISION_TEMPLATE') else ''}"
+KEYVET_DELETE_CLAIM ?= "0"
 
 inherit features_check
 REQUIRED_DISTRO_FEATURES = "systemd"
@@ -31,6 +34,7 @@ PACKAGE_ARCH = "${MACHINE_ARCH}"
 
 python do_compile() {
     import json
+    import os
 
     def get(name):
         return (d.getVar('KEYVET_' + name) or '').strip()
@@ -56,6 +60,8 @@ python do_compile() {
         lines = ['%s = %s' % (key, text(name)) for key, name in keys if get(name) or name == 'TPM_ADDRESS']
         if table == 'mqtt' and endpoints:
             lines.insert(0, 'endpoints = ' + json.dumps(endpoints))
+        if table == 'provision' and lines and bb.utils.to_boolean(get('DELETE_CLAIM')):
+            lines.append('delete_claim = true')
         if lines:
             out += ['', '[%s]' % table] + lines
     with open(d.expand('${B}/keyvet.toml'), 'w') as f:
@@ -67,6 +73,11 @@ python do_compile() {
     state = get('STATE_DIR')
     if state != d.expand('${localstatedir}/lib/keyvet'):
         dropin += ['[Unit]', 'RequiresMountsFor=' + state, '', '[Service]', 'StateDirectory=', 'ReadWritePaths=' + state, '']
+    if bb.utils.to_boolean(get('DELETE_CLAIM')):
+        places = sorted({os.path.dirname(get(name)) for name in ('CLAIM_CERTIFICATE', 'CLAIM_KEY')})
+        outside = [p for p in places if p and p != state and not p.startswith(state + '/')]
+        if outside:
+            dropin += ['[Service]', 'ReadWritePaths=' + ' '.join('-' + p for p in outside), '']
     with open(d.expand('${B}/machine.conf'), 'w') as f:
         f.write('\n'.join(dropin))
     with open(d.expand('${B}/tmpfiles.conf'), 'w') as f:
@@ -75,7 +86,7 @@ python do_compile() {
 }
 do_compile[cleandirs] = "${B}"
 do_compile[vardeps] += "KEYVET_THING_NAME KEYVET_ENDPOINTS KEYVET_CA_FILE KEYVET_TPM_ADDRESS KEYVET_STATE_DIR KEYVET_GATE \
-    KEYVET_PROVISION_TEMPLATE KEYVET_CLAIM_CERTIFICATE KEYVET_CLAIM_KEY"
+    KEYVET_PROVISION_TEMPLATE KEYVET_CLAIM_CERTIFICATE KEYVET_CLAIM_KEY KEYVET_DELETE_CLAIM"
 
 do_install() {
     install -D -m 0644 ${B}/keyvet.toml ${D}${sysconfdir}/keyvet/keyvet.toml

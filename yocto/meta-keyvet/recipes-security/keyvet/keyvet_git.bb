@@ -9,7 +9,8 @@ LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://src/${GO_IMPORT}/LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 
 PV = "0.1.0+git"
-SRCREV ?= "e8d006dab87fc5f09e9a2d6488d22aa55162fb5b"
+# The newest commit; a release pins its own.
+SRCREV ?= "${AUTOREV}"
 SRC_URI = "git://github.com/keyvet/keyvet.git;protocol=https;branch=main;destsuffix=${GO_SRCURI_DESTSUFFIX}"
 # What go.mod asks for, and under which licences.
 require ${BPN}-go-mods.inc
@@ -26,13 +27,13 @@ REQUIRED_DISTRO_FEATURES = "systemd"
 export CGO_ENABLED = "0"
 GO_LINKSHARED = ""
 GO_LINUXLOADER = ""
-# SOURCE_DATE_EPOCH is the shell's: BitBake sets it to the time of the commit
-# once the source is there.
-GO_EXTRA_LDFLAGS = "-X main.version=${PV} -X main.commit=${SRCREV} -X ${GO_IMPORT}/device.commitTime=$SOURCE_DATE_EPOCH -funcalign=8"
+# What is in $() or begins with $ is the shell's, which has the source: the flags
+# stand in a file of it, and SOURCE_DATE_EPOCH is the time of its commit.
+KEYVET_SRC = "${S}/src/${GO_IMPORT}"
+KEYVET_FLAGS = "${KEYVET_SRC}/cmd/keyvet/build.flags"
+GO_EXTRA_LDFLAGS = "-X main.version=${PV} -X main.commit=$(git -C ${KEYVET_SRC} rev-parse HEAD) -X ${GO_IMPORT}/device.commitTime=$SOURCE_DATE_EPOCH $(sed -n 's/^ldflags //p' ${KEYVET_FLAGS})"
 GOBUILDFLAGS:remove = "-buildmode=pie"
-# As the Makefile has it: 0.8 MB smaller.
-GOBUILDFLAGS:append = " -buildvcs=false -gcflags=all=-l ${@' '.join('-gcflags=' + p + '=' for p in d.getVar('GO_INLINED').split())} ${PACKAGECONFIG_CONFARGS}"
-GO_INLINED = "${GO_IMPORT}/blocklist ${GO_IMPORT}/device/check github.com/google/go-tpm/..."
+GOBUILDFLAGS:append = " -buildvcs=false $(sed -n 's/^gcflags /-gcflags=/p' ${KEYVET_FLAGS}) ${PACKAGECONFIG_CONFARGS}"
 
 # The list of Debian's weak keys, 4.4 MB: in the binary, or as a file of its own.
 PACKAGECONFIG ??= "blocklist-builtin"
@@ -51,7 +52,7 @@ do_install() {
     install -D -m 0644 $src/packaging/systemd/60-keyvet.rules ${D}${nonarch_base_libdir}/udev/rules.d/60-keyvet.rules
 }
 
-SYSTEMD_SERVICE:${PN} = "keyvet.service keyvet-trusted.path keyvet-shut.path"
+SYSTEMD_SERVICE:${PN} = "keyvet.service"
 
 USERADD_PACKAGES = "${PN}"
 GROUPADD_PARAM:${PN} = "--system tss"

@@ -76,7 +76,7 @@ func (s *Server) CreateJob(j Job) error {
 	case len(j.Things) == 0:
 		return errors.New("localiot: create job: no thing is given")
 	case len(j.Document) > maxDocument || !json.Valid(j.Document):
-		return fmt.Errorf("localiot: create job: the document has to be JSON of at most %d bytes", maxDocument)
+		return fmt.Errorf("localiot: create job: the document must be JSON of at most %d bytes", maxDocument)
 	}
 	for _, thing := range j.Things {
 		if !validName(thing) {

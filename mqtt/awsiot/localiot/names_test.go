@@ -5,7 +5,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 func TestNames(t *testing.T) {

@@ -54,7 +54,7 @@ type defended struct {
 	id int64
 }
 
-// checkMetrics tells what is wrong with a metrics report, whose members may
+// checkMetrics returns what is wrong with a metrics report, whose members may
 // have their long or their short names.
 func checkMetrics(payload []byte) (reportID int64, err error) {
 	type header struct {

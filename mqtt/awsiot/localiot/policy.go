@@ -118,7 +118,7 @@ func (s *statement) check() error {
 	return nil
 }
 
-// allows tells whether a client may do something: one of the actions above, on
+// allows reports whether a client may do something: one of the actions above, on
 // the client id, topic or filter given. The thing's variables are known only
 // to a client whose id is the name of its certificate's thing (Developer
 // Guide, "Thing policy variables").

@@ -128,7 +128,7 @@ func (s *Server) setFaults(f Faults) {
 	}
 }
 
-// strikes tells whether the fault that of picks is on, and counts that it struck.
+// strikes reports whether the fault that of picks is on, and counts that it struck.
 func (s *Server) strikes(of func(Faults) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,7 +24,7 @@ type Execution struct {
 	StepDeadline  time.Time         `json:"stepDeadline,omitzero"` // of the device's
 }
 
-// Ended tells whether the status is final.
+// Ended reports whether the status is final.
 func (e Execution) Ended() bool { return e.Status != Queued && e.Status != InProgress }
 
 // last is the newest execution for a thing, or nil.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 func createJob(t *testing.T, s *localiot.Server, id string, things ...string) {

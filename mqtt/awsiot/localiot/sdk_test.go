@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // sdk installs what testdata/sdk/package-lock.json pins, once, into a folder of

@@ -152,7 +152,7 @@ func (s *Server) updateExecution(e *Execution, request *jobsRequest, now time.Ti
 	switch request.Status {
 	case InProgress, Failed, Succeeded, Rejected:
 	default:
-		return nil, &jobsError{code: "InvalidRequest", message: "status has to be IN_PROGRESS, FAILED, SUCCEEDED or REJECTED, not " + strconv.Quote(request.Status)}
+		return nil, &jobsError{code: "InvalidRequest", message: "status must be IN_PROGRESS, FAILED, SUCCEEDED or REJECTED, not " + strconv.Quote(request.Status)}
 	}
 	switch {
 	case e.Ended():

@@ -14,7 +14,7 @@ import (
 )
 
 // The limits of AWS IoT Core (AWS IoT Core endpoints and quotas, "Message
-// broker and protocol limits"). Whoever breaks one is disconnected.
+// broker and protocol limits"). A client that breaks one is disconnected.
 const (
 	maxPayload       = 128 << 10
 	maxTopic         = 256
@@ -88,13 +88,13 @@ func (c *cloud) OnConnect(cl *mochi.Client, _ packets.Packet) error {
 	return nil
 }
 
-// refuse says no by a CONNACK; 7 is what AWS IoT says to who is not authorised.
+// refuse says no by a CONNACK; AWS IoT answers 7 if the client is not authorized.
 func (c *cloud) refuse(cl *mochi.Client, code byte, why string) error {
 	err := cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code})
 	return errors.Join(fmt.Errorf("CONNACK %d: %s", code, why), err)
 }
 
-// tooSoon notes a CONNECT and tells whether it came within a second of the last.
+// tooSoon notes a CONNECT and reports whether it came within a second of the last.
 func (c *cloud) tooSoon(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +118,7 @@ func (c *cloud) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
 	return c.may(cl, receive, topic) || c.may(cl, subscribe, topic)
 }
 
-// may tells what the policy of the client's certificate says.
+// may reports whether the policy of the client's certificate allows it.
 func (c *cloud) may(cl *mochi.Client, action, on string) bool {
 	p, ok := cl.Net.Conn.(*peer)
 	if !ok {
@@ -276,7 +276,7 @@ func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 // reserved topics goes to all who have subscribed to it, and a reply to the
 // client that asked even if it has not; one of fleet provisioning goes to
 // nobody but the client that asked, if it has subscribed; and any other one to
-// who has subscribed. A persistent session gets it when it is back, or again if
+// its subscribers. A persistent session gets it when it is back, or again if
 // it has not acknowledged it.
 //
 // It bypasses the broker's own delivery, which keeps packet ids of both

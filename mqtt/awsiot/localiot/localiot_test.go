@@ -22,7 +22,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 const patience = 2 * time.Minute // until a test that waits for an event gives up: a safety net
@@ -150,7 +150,7 @@ func (d *device) request(topic, payload string, n int) map[string]map[string]any
 	return replies
 }
 
-// gone tells whether the server ends the connection without a further word.
+// gone reports whether the server ends the connection without a further word.
 func (d *device) gone() bool {
 	p, err := packets.ReadPacket(d.conn)
 	if err == nil {
@@ -238,7 +238,7 @@ func TestShadow(t *testing.T) {
 	}
 }
 
-// Who breaks policy or limits is cut off without a word; the same within them is not.
+// A client that breaks policy or limits is cut off without a word; one within them is not.
 func TestLimits(t *testing.T) {
 	s := start(t)
 	long := "keyvet/gw/" + strings.Repeat("x", 256)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // Devices that come and go, take each other over and do everything at once,

@@ -74,7 +74,7 @@ func (s *Server) WaitShadow(ctx context.Context, thing, name string, until func(
 }
 
 // UpdateShadow is an update by the cloud's side, in the shadow's own JSON, such
-// as {"state":{"desired":{"check":"1"}}}. Who has subscribed sees it as any other.
+// as {"state":{"desired":{"check":"1"}}}. Subscribers see it like any other message.
 func (s *Server) UpdateShadow(thing, name string, update []byte) error {
 	if !validName(thing) || name != "" && !validShadow(name) {
 		return fmt.Errorf("localiot: update shadow: %q of %q is no shadow", name, thing)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // knock connects and says CONNECT, and returns the answer.
@@ -36,7 +36,7 @@ func knock(t *testing.T, s *localiot.Server, cert tls.Certificate) (net.Conn, pa
 	return conn, p, err
 }
 
-// silent tells whether the server says nothing, and does not hang up, for a while.
+// silent reports whether the server says nothing, and does not hang up, for a while.
 func silent(t *testing.T, conn net.Conn) bool {
 	t.Helper()
 	conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
@@ -46,7 +46,7 @@ func silent(t *testing.T, conn net.Conn) bool {
 	return ok && ne.Timeout()
 }
 
-// pings tells whether the next packet answers a PINGREQ.
+// pings reports whether the next packet answers a PINGREQ.
 func (d *device) pings() bool {
 	d.t.Helper()
 	d.write(packets.NewControlPacket(packets.Pingreq))

@@ -24,7 +24,7 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"github.com/keyvet/keyvet/mqtt/localiot"
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 const createTopic = "$aws/certificates/create-from-csr/json"
@@ -61,7 +61,7 @@ func with(t *testing.T, s *localiot.Server, cert tls.Certificate, id string) *de
 	return d
 }
 
-// refused tells whether a certificate is not let in.
+// refused reports whether a certificate is not let in.
 func refused(t *testing.T, s *localiot.Server, cert tls.Certificate) bool {
 	t.Helper()
 	conn, err := tls.Dial("tcp", s.Endpoint(), tlsConfig(s, cert))
@@ -181,7 +181,7 @@ func TestProvisioningReplies(t *testing.T) {
 	if p, ok := curious.read().(*packets.PingrespPacket); !ok {
 		t.Errorf("got %v", p)
 	}
-	// Who has not subscribed gets none either, unlike with Jobs.
+	// A client that has not subscribed gets none either, unlike with Jobs.
 	other := dial(t, s, "gw3")
 	other.write(publish(createTopic, object(t, map[string]string{"certificateSigningRequest": csr(t, newKey(t))}), 0, false))
 	other.write(packets.NewControlPacket(packets.Pingreq))

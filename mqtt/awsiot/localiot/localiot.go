@@ -321,10 +321,10 @@ func (s *Server) recordConnection(c Connection) {
 	}
 }
 
-// Say sends payload, as it is, in the cloud's name to who has subscribed to topic.
+// Say sends payload, as it is, in the cloud's name to the subscribers of topic.
 func (s *Server) Say(topic string, payload []byte) { s.cloud.sendBytes(nil, topic, payload) }
 
-// matches tells whether a topic falls under a filter.
+// matches reports whether a topic falls under a filter.
 func matches(filter, topic string) bool {
 	index := mochi.NewTopicsIndex()
 	index.Subscribe("", mochiSubscription(filter))

@@ -1,0 +1,85 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Message is one message as it came.
+type Message struct {
+	Topic   string
+	Payload []byte
+}
+
+// question is a message of ours that waits for its reply.
+type question struct {
+	is    func(Message) bool // the reply to it
+	reply chan Message       // has room for one
+}
+
+// Ask publishes payload to topic and returns the first message on one of the
+// topics of replies that is the reply to it, as is reports. It subscribes to
+// these topics first, unless a filter of [Session.Subscribe] covers them, and
+// waits as long as any step takes. is may be called by several goroutines.
+func (s *Session) Ask(ctx context.Context, topic string, payload []byte, replies []string, is func(Message) bool) (Message, error) {
+	reply, err := s.ask(ctx, topic, payload, replies, is)
+	if err != nil {
+		return Message{}, fmt.Errorf("mqtt: request %s: %w", topic, err)
+	}
+	return reply, nil
+}
+
+func (s *Session) ask(ctx context.Context, topic string, payload []byte, replies []string, is func(Message) bool) (Message, error) {
+	for _, on := range replies {
+		if err := s.subscribe(ctx, on, nil); err != nil {
+			return Message{}, err
+		}
+	}
+	q := &question{is: is, reply: make(chan Message, 1)}
+	s.mu.Lock()
+	for _, on := range replies {
+		s.asked[on] = append(s.asked[on], q)
+	}
+	s.mu.Unlock()
+	defer s.forget(replies, q)
+	if err := s.publish(ctx, topic, payload); err != nil {
+		return Message{}, err
+	}
+	timer := time.NewTimer(s.timeout)
+	defer timer.Stop()
+	select {
+	case m := <-q.reply:
+		return m, nil
+	case <-s.done:
+		return Message{}, s.lost()
+	case <-timer.C:
+		return Message{}, fmt.Errorf("no reply within %v: %w", s.timeout, context.DeadlineExceeded)
+	case <-ctx.Done():
+		return Message{}, context.Cause(ctx)
+	}
+}
+
+func (s *Session) forget(replies []string, q *question) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, on := range replies {
+		s.asked[on] = slices.DeleteFunc(s.asked[on], func(other *question) bool { return other == q })
+		if len(s.asked[on]) == 0 {
+			delete(s.asked, on)
+		}
+	}
+}
+
+// answer gives a message to the questions that it is the reply to; mu is held.
+func (s *Session) answer(m Message) {
+	for _, q := range s.asked[m.Topic] {
+		if q.is(m) {
+			select {
+			case q.reply <- m:
+			default: // answered before
+			}
+		}
+	}
+}
