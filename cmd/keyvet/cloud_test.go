@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device/agent"
 )
 
@@ -14,7 +15,7 @@ import (
 // newest once the least interval is over, which wakes the loop.
 func TestDesiredChecksAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run := &deviceRun{cfg: defaults(), log: slog.New(slog.DiscardHandler)}
+		run := &deviceRun{cfg: config.Default(), log: slog.New(slog.DiscardHandler)}
 		session := func() *cloud { return &cloud{run: run, wanted: make(chan struct{}, 1)} }
 		c := session()
 		checks := 0
