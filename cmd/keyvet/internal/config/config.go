@@ -30,13 +30,13 @@ type Config struct {
 	Check Check `toml:"check"`
 	// The connection to AWS IoT.
 	MQTT MQTT `toml:"mqtt"`
-	// The gate.
+	// When other programs may rely on the device's keys.
 	Gate Gate `toml:"gate"`
 	// First contact: a device that has only a claim gets its first certificate.
 	Provision Provision `toml:"provision"`
 	// Replacing the device's key and certificate.
 	Rotate Rotate `toml:"rotate"`
-	// Checks that the device starts.
+	// Checks that the device starts without being asked.
 	Schedule Schedule `toml:"schedule"`
 	// Checks that the device's shadow asks for.
 	Shadow Shadow `toml:"shadow"`
@@ -48,10 +48,10 @@ type Config struct {
 
 // Thing is the table [thing].
 type Thing struct {
-	// The name of the thing; `keyvet run` needs it. It is taken from elsewhere if it is
-	// `"cert:CN"` (the common name of the device's certificate), `"ek:sha256"` (the
-	// SHA-256 of the SPKI of the first endorsement key) or `"file:/etc/hostname"` (the
-	// text in that file).
+	// The name of the thing; `keyvet run` needs it. keyvet reads the name from elsewhere
+	// if this is `"cert:CN"` (the common name of the device's certificate), `"ek:sha256"`
+	// (the SHA-256 of the SPKI of the first endorsement key) or `"file:/etc/hostname"`
+	// (the text in that file).
 	Name string `toml:"name"`
 }
 
@@ -66,7 +66,7 @@ type TPM struct {
 	Timeout Duration `toml:"timeout"`
 	// The persistent handle of the attestation key, in the range of the owner, such as
 	// `"0x81010020"`. If there is no key at the handle, `keyvet run` puts one there; it
-	// accepts no other key in its place. If this is empty, the attestation key is kept in
+	// accepts no other key in its place. Empty means that the attestation key is kept in
 	// `state_dir/ak.pem`, and is replaced when the TPM can no longer load it, because it
 	// is another TPM or was cleared.
 	AK string `toml:"ak"`
@@ -78,22 +78,22 @@ type Evidence struct {
 	// `sha512`. `""` means no PCRs. The report says so if the TPM does not have the bank.
 	PCRs PCRs `toml:"pcrs"`
 	// Whether reports must have evidence. If so, on a device with a TPM, a report of
-	// `keyvet run` without evidence is undecided and does not open the gate; neither does
-	// a check of a TPM without an attestation key. `false` accepts a TPM that cannot sign:
-	// a TPM 1.2, a TPM without P-256, a TPM with a password on its endorsement hierarchy.
-	// It does not accept a TPM that no longer signs but did before: `state_dir/ak.pem`
-	// exists, `tpm.ak` is set, or the last report was signed.
+	// `keyvet run` without evidence is undecided and does not open the gate, and a check
+	// of a TPM without an attestation key is undecided. `false` accepts a TPM that cannot
+	// sign: a TPM 1.2, a TPM without P-256, a TPM with a password on its endorsement
+	// hierarchy. It does not accept a TPM that no longer signs but did before:
+	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }
 
 // Identity is the table [identity].
 type Identity struct {
-	// The certificate that the device was given, in PEM, followed by its chain. If this is
-	// empty: `state_dir/identity/certificate.pem`. A credential that keyvet made takes
+	// The certificate that the device was given, in PEM, followed by its chain. Empty
+	// means `state_dir/identity/certificate.pem`. A credential that keyvet made takes
 	// precedence over it: see "Which credential is in use".
 	Certificate string `toml:"certificate"`
 	// The private key of the certificate: a PEM file, a file with a TSS2 PRIVATE KEY, or a
-	// persistent handle such as `"tpm:0x81000100"`. If this is empty:
+	// persistent handle such as `"tpm:0x81000100"`. Empty means
 	// `state_dir/identity/key.pem`.
 	Key string `toml:"key"`
 	// Files of CA certificates. The device's chain must lead to one of them.
@@ -104,7 +104,7 @@ type Identity struct {
 type Check struct {
 	// Further files to check. Wildcards are allowed.
 	Files []string `toml:"files"`
-	// How long before its end a certificate is warned of.
+	// keyvet warns of a certificate this long before it expires.
 	ExpiryWarning Duration `toml:"expiry_warning"`
 	// Further lists of weak keys.
 	Blocklists []string `toml:"blocklists"`
@@ -122,17 +122,17 @@ type MQTT struct {
 	// Endpoints as `HOST:PORT`, in order of preference; `keyvet run` needs one. Port 443
 	// uses ALPN `x-amzn-mqtt-ca`.
 	Endpoints []string `toml:"endpoints"`
-	// A file of CA certificates for the endpoints. If this is empty: the CA certificates
-	// of the system.
+	// A file of CA certificates for the endpoints. Empty means the CA certificates of the
+	// system.
 	CAFile string `toml:"ca_file"`
-	// Keys of which one must be in the verified chain of the endpoint's certificate:
-	// `"amazon"`, which means Amazon's five roots, or the base64 SHA-256 of an SPKI. If
-	// this is not set: `["amazon"]` for endpoints in `amazonaws.com` and
-	// `amazonaws.com.cn`, no pins for others. A list that is set replaces the default;
-	// `[]` pins nothing. A pin of the server's own certificate works only until that
-	// certificate is renewed, so keyvet warns of it at each connection.
+	// Pins, of which one must fit a certificate in the verified chain of the endpoint. A
+	// pin is `"amazon"`, which means Amazon's five roots, or the base64 SHA-256 of a
+	// certificate's SPKI. If this key is not set, the pins are `["amazon"]` for endpoints
+	// in `amazonaws.com` and `amazonaws.com.cn`, and none for others. `[]` pins nothing. A
+	// pin of the server's own certificate works only until that certificate is renewed, so
+	// keyvet warns of it at each connection.
 	Pins []string `toml:"pins"`
-	// The MQTT client id. If this is empty: the name of the thing.
+	// The MQTT client id. Empty means the name of the thing.
 	ClientID string `toml:"client_id"`
 	// The interval of keep-alive packets, from 30 seconds to 20 minutes.
 	KeepAlive Duration `toml:"keepalive"`
@@ -142,15 +142,15 @@ type MQTT struct {
 
 // Gate is the table [gate].
 type Gate struct {
-	// When the gate opens: `acknowledged` means after AWS IoT has acknowledged a good
-	// report, `local` means after a good check, without waiting for AWS IoT.
+	// When the gate opens: `acknowledged` means when AWS IoT has acknowledged a report
+	// that passes, `local` means when a check passes, without waiting for AWS IoT.
 	Open gate.Policy `toml:"open"`
 }
 
 // Provision is the table [provision].
 type Provision struct {
 	// The certificate of the claim, in PEM. A device without a certificate uses the claim
-	// to get its first one. If this is empty, there is no claim.
+	// to get its first one. Empty means that there is no claim.
 	ClaimCertificate string `toml:"claim_certificate"`
 	// The private key of the claim, in PEM. It is set together with
 	// `provision.claim_certificate`.
@@ -175,8 +175,8 @@ type Rotate struct {
 	// a function of yours (`docs/aws/README.md`).
 	Issuer string `toml:"issuer"`
 	// The provisioning template for the issuer `fleet-provisioning`; it gets
-	// `provision.parameters`. If this is empty: `provision.template`. Without either, the
-	// device cannot rotate.
+	// `provision.parameters`. Empty means `provision.template`. Without either, this
+	// issuer cannot rotate.
 	Template string `toml:"template"`
 	// The algorithm of the new key: `ecdsa-p256`, `ecdsa-p384`, `rsa-2048` or `rsa-3072`.
 	// The key is in the TPM if there is one.
@@ -200,8 +200,8 @@ type Rotate struct {
 
 // Schedule is the table [schedule].
 type Schedule struct {
-	// The time between two checks, varied by up to a tenth. `"0s"` means only when the
-	// service starts.
+	// The time between two checks, varied by up to a tenth. An undecided check is repeated
+	// sooner. `"0s"` means only when the service starts.
 	Every Duration `toml:"every"`
 }
 
