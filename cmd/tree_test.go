@@ -25,9 +25,9 @@ var tree = map[string][]string{
 	"cmd/keyvet":                 {"cmd/keyvet/internal/config", "device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
 	"cmd/keyvet/internal/config": {"device/agent", "device/durable", "device/gate", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/internal/cli":           nil,
-	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
+	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
-	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
+	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "device/durable", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                     nil,
 	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":               {"device"},

@@ -97,8 +97,16 @@ func (s streams) usageError(message, about string) int {
 	return exitUsage
 }
 
-// fail tells what went wrong in one line.
+// fail says what went wrong in one line, or in a line for each mistake of a
+// configuration.
 func (s streams) fail(err error) {
+	var mistakes config.Errors
+	if errors.As(err, &mistakes) {
+		for _, err := range mistakes {
+			s.fail(err)
+		}
+		return
+	}
 	fmt.Fprintf(s.err, "keyvet: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
 }
 
