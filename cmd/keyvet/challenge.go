@@ -90,7 +90,7 @@ func (c *cloud) onChallenges(ctx context.Context) error {
 func (c *cloud) nextChallenge() *agent.Work {
 	select {
 	case asked := <-c.challenges:
-		return &agent.Work{Operation: agent.OperationChallenge, ID: asked.ID, Do: func(context.Context) error {
+		return &agent.Work{Operation: "challenge", ID: asked.ID, Do: func(context.Context, agent.Actions) error {
 			a, err := c.run.answer(asked.Challenge)
 			asked.answered <- answered{a, c.run.forOthers(err)}
 			if err != nil { // which is the answer: nothing waits to be tried again

@@ -49,7 +49,7 @@ func TestBadChallengeIsDone(t *testing.T) {
 	c := &cloud{run: d, challenges: make(chan challenge, 1)}
 	done := make(chan answered, 1)
 	c.challenges <- challenge{awsiot.Challenge{ID: "1"}, done}
-	if err := c.nextChallenge().Do(t.Context()); err != nil {
+	if err := c.nextChallenge().Do(t.Context(), nil); err != nil {
 		t.Errorf("not done: %v", err)
 	}
 	if a := <-done; a.err == nil {

@@ -143,7 +143,7 @@ func (c *cloud) nextCheck() *agent.Work {
 		return nil
 	}
 	token := c.tokens[len(c.tokens)-1]
-	return &agent.Work{Operation: agent.OperationCheck, ID: token, Answer: func(ctx context.Context, o agent.Outcome, _ map[string]string) error {
+	answer := func(ctx context.Context, o agent.Outcome, _ map[string]string) error {
 		if o == agent.InProgress {
 			c.run.desired = time.Now() // in a process, whose clock nobody sets back
 			return nil
@@ -153,7 +153,8 @@ func (c *cloud) nextCheck() *agent.Work {
 			return nil // it stays desired, and the next session asks for it again
 		}
 		return c.AcknowledgeCheck(ctx, token)
-	}}
+	}
+	return &agent.Work{Operation: awsiot.OperationCheck, ID: token, Do: func(ctx context.Context, do agent.Actions) error { return do.Check(ctx, token, answer) }}
 }
 
 // checked drops a token that was carried out, and those before it.
@@ -252,20 +253,40 @@ func (c *cloud) nextJob(ctx context.Context) (*agent.Work, error) {
 		case err != nil:
 			foreign[id] = true
 		default:
-			return &agent.Work{
-				Operation: agent.Operation(operation.Name), ID: id, Job: id, Execution: job.Execution, Key: operation.Key,
-				Answer: func(ctx context.Context, o agent.Outcome, details map[string]string) error {
-					err := c.answerJob(ctx, job, o, details)
-					if err != nil && !passes(ctx, err) && !errors.Is(err, awsiot.ErrJobEnded) {
-						c.putAside(id, err)
-					}
-					return err
-				},
-			}, nil
+			return c.workOf(job, operation), nil
 		}
 	}
 	return nil, nil
 }
+
+// workOf is the work that a job of keyvet's asks for.
+func (c *cloud) workOf(job *awsiot.Job, operation awsiot.Operation) *agent.Work {
+	answer := func(ctx context.Context, o agent.Outcome, details map[string]string) error {
+		err := c.answerJob(ctx, job, o, details)
+		if err != nil && !passes(ctx, err) && !errors.Is(err, awsiot.ErrJobEnded) {
+			c.putAside(job.ID, err)
+		}
+		return err
+	}
+	w := &agent.Work{Operation: operation.Name, ID: job.ID}
+	switch {
+	case operation.Name == awsiot.OperationCheck:
+		w.Do = func(ctx context.Context, do agent.Actions) error { return do.Check(ctx, job.ID, answer) }
+	case operation.Name == awsiot.OperationRotate && c.run.cfg.readyToRotate() == nil:
+		w.EndsSession = true
+		w.Do = func(ctx context.Context, do agent.Actions) error {
+			return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: job.ID, Execution: job.Execution, Key: operation.Key})
+		}
+	default:
+		w.Do = func(ctx context.Context, _ agent.Actions) error {
+			return answer(ctx, agent.Rejected, map[string]string{"reasonCode": string(reasonNotSupported)})
+		}
+	}
+	return w
+}
+
+// reasonNotSupported answers a rotation where the device has no way to one.
+const reasonNotSupported device.ReasonCode = device.ReasonKeyvetPrefix + "NOT_SUPPORTED"
 
 // reasonBadDocument answers a job document of keyvet's that is malformed.
 const reasonBadDocument device.ReasonCode = device.ReasonKeyvetPrefix + "BAD_JOB_DOCUMENT"

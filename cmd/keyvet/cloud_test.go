@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -9,6 +10,13 @@ import (
 
 	"github.com/keyvet/keyvet/device/agent"
 )
+
+// begins begins a check and does not end it.
+type begins struct{ agent.Actions }
+
+func (begins) Check(ctx context.Context, _ string, answer agent.Answer) error {
+	return answer(ctx, agent.InProgress, nil)
+}
 
 // Forty checks that the shadow desires are two: one at once, and one for the
 // newest once the least interval is over, which wakes the loop.
@@ -24,7 +32,7 @@ func TestDesiredChecksAreSpaced(t *testing.T) {
 			if work == nil {
 				return ""
 			}
-			if err := work.Answer(t.Context(), agent.InProgress, nil); err != nil {
+			if err := work.Do(t.Context(), begins{}); err != nil {
 				t.Fatal(err)
 			}
 			checks++

@@ -12,10 +12,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/rotate"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
 // requestPath is the file by which `keyvet rotate` asks the service that runs.
@@ -92,7 +94,7 @@ func (s streams) rotateHere(ctx context.Context, cfg *config, g *gate.Gate) int 
 		s.fail(cmp.Or(d.credentialErr, o.Undelivered))
 		return exitUndecided
 	}
-	err := d.rotate(ctx, &agent.Work{Operation: agent.OperationRotate, ID: byHand})
+	err := d.rotate(ctx, agent.Rotation{Trigger: device.TriggerManual})
 	if d.agent.Gate.State() != gate.Open && ctx.Err() == nil {
 		r, o := d.agent.Once(ctx)
 		s.gaps(r)
@@ -218,16 +220,28 @@ func (c *config) jobKeys() []string {
 const (
 	resumeEvery   = 5 * time.Minute // a rotation that waits
 	scheduleAgain = 6 * time.Hour   // after a rotation by schedule that failed
-	resumption    = "resumption"
 )
 
 // localWork is what there is to do without the cloud's asking: the operator's
 // word, a rotation that waits, a certificate close to its end.
 func (d *deviceRun) localWork() *agent.Work {
-	quiet := func(context.Context, agent.Outcome, map[string]string) error { return nil }
+	rotation := func(id string, trigger device.Trigger) *agent.Work {
+		w := &agent.Work{Operation: awsiot.OperationRotate, ID: id, EndsSession: true}
+		w.Do = func(ctx context.Context, do agent.Actions) error {
+			return do.Rotate(ctx, agent.Rotation{Trigger: trigger})
+		}
+		if err := d.cfg.readyToRotate(); err != nil {
+			w.EndsSession = false
+			w.Do = func(context.Context, agent.Actions) error {
+				d.log.Warn("not rotated", "id", id, "error", err)
+				return nil
+			}
+		}
+		return w
+	}
 	if _, err := os.Lstat(d.cfg.requestPath()); err == nil {
 		if err = durable.Remove(d.cfg.requestPath()); err == nil {
-			return &agent.Work{Operation: agent.OperationRotate, ID: byHand, Answer: quiet}
+			return rotation(byHand, device.TriggerManual)
 		}
 		d.log.Error("the request for a rotation cannot be removed, and nothing is rotated for it", "error", err)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -236,14 +250,14 @@ func (d *deviceRun) localWork() *agent.Work {
 	now := time.Now()
 	if s, err := d.engine.Journal.Load(); err == nil {
 		if next := s.NextClear(); !next.IsZero() && !now.Before(next) {
-			return &agent.Work{Operation: agent.OperationRotate, ID: "old credentials", Do: d.engine.Clear}
+			return &agent.Work{Operation: awsiot.OperationRotate, ID: "old credentials", Do: func(ctx context.Context, _ agent.Actions) error { return d.engine.Clear(ctx) }}
 		}
 		if s.Rotation != nil {
 			if now.Before(d.resumed.Add(resumeEvery)) {
 				return nil
 			}
 			d.resumed = now
-			return &agent.Work{Operation: agent.OperationRotate, ID: resumption, Answer: quiet}
+			return &agent.Work{Operation: awsiot.OperationRotate, ID: "resumption", EndsSession: true, Do: d.resume}
 		}
 	}
 	before := d.cfg.Rotate.Before.Duration
@@ -251,5 +265,5 @@ func (d *deviceRun) localWork() *agent.Work {
 		return nil
 	}
 	d.scheduled = now.Add(scheduleAgain)
-	return &agent.Work{Operation: agent.OperationRotate, ID: "certificate ends " + d.credential.Leaf.NotAfter.Format(time.DateOnly), Answer: quiet}
+	return rotation("certificate ends "+d.credential.Leaf.NotAfter.Format(time.DateOnly), device.TriggerSchedule)
 }

@@ -107,21 +107,17 @@ func (t *trouble) failed(now time.Time, err error) {
 	}
 }
 
+// resume goes on with a rotation that waits.
+func (d *deviceRun) resume(ctx context.Context, _ agent.Actions) error {
+	_, err := d.named().Resume(ctx)
+	d.load()
+	return err
+}
+
 // rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
-func (d *deviceRun) rotate(ctx context.Context, w *agent.Work) error {
-	if w.Job == "" && w.ID == resumption {
-		_, err := d.named().Resume(ctx)
-		d.load()
-		return err
-	}
-	request := rotate.Request{Trigger: device.TriggerManual, Key: cmp.Or(w.Key, d.cfg.Rotate.Key)}
-	switch {
-	case w.Job == "" && w.ID != byHand:
-		request.Trigger = device.TriggerSchedule
-	case w.Job != "":
-		request.Trigger, request.Job = device.TriggerJob, rotate.Job{ID: w.Job, Execution: w.Execution}
-	}
+func (d *deviceRun) rotate(ctx context.Context, asked agent.Rotation) error {
+	request := rotate.Request{Trigger: asked.Trigger, Job: rotate.Job{ID: asked.Job, Execution: asked.Execution}, Key: cmp.Or(asked.Key, d.cfg.Rotate.Key)}
 	switch current, err := d.store.Current(); {
 	case errors.Is(err, identity.ErrNone):
 		request.From = rotate.Configured
@@ -131,7 +127,7 @@ func (d *deviceRun) rotate(ctx context.Context, w *agent.Work) error {
 	}
 	_, err := d.named().Run(ctx, request)
 	if s, loadErr := d.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {
-		d.putAside(w.Job, resumeEvery) // the rotation under way is resumed by itself
+		d.putAside(asked.Job, resumeEvery) // the rotation under way is resumed by itself
 	}
 	d.load()
 	return err

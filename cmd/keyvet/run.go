@@ -270,15 +270,23 @@ func (d *deviceRun) start(g *gate.Gate) error {
 	}
 	d.credential, d.credentialErr = d.readCredential()
 	d.agent = &agent.Agent{
-		Vet: d.vet, Connect: d.connect, Prepare: d.prepare, Local: d.localWork, Gate: g, StateDir: d.cfg.StateDir,
+		Device: runDevice{d}, Gate: g, StateDir: d.cfg.StateDir,
 		Every: d.cfg.Schedule.Every.Duration, Log: d.log, Spool: &durable.Spool{Dir: filepath.Join(d.cfg.StateDir, "spool")},
-	}
-	if err := d.cfg.readyToRotate(); err == nil {
-		d.agent.Rotate = d.rotate
 	}
 	d.engine = d.newEngine()
 	return nil
 }
+
+// runDevice is what the agent looks after.
+type runDevice struct{ d *deviceRun }
+
+func (r runDevice) Vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
+	return r.d.vet(ctx, trigger, id)
+}
+func (r runDevice) Connect(ctx context.Context) (agent.Cloud, error)   { return r.d.connect(ctx) }
+func (r runDevice) Prepare(ctx context.Context) (bool, error)          { return r.d.prepare(ctx) }
+func (r runDevice) Rotate(ctx context.Context, w agent.Rotation) error { return r.d.rotate(ctx, w) }
+func (r runDevice) Local() *agent.Work                                 { return r.d.localWork() }
 
 func (d *deviceRun) readCredential() (credential, error) {
 	certificate, key := d.cfg.identity()
