@@ -69,6 +69,17 @@ func (c *cloud) Publish(ctx context.Context, r *device.Report) error {
 	return nil
 }
 
+// PublishEarlier is Publish for a report that is not the newest.
+func (c *cloud) PublishEarlier(ctx context.Context, r *device.Report) error {
+	if err := c.Client.PublishEarlier(ctx, r); err != nil {
+		return err
+	}
+	if err := c.PublishFindings(ctx, r); err != nil {
+		c.run.log.Warn("the findings went out with the report alone", "error", err)
+	}
+	return nil
+}
+
 func (c *cloud) ReportGate(ctx context.Context, s gate.State) error {
 	c.gateOpen = s == gate.Open
 	return c.Client.ReportGate(ctx, s.String())

@@ -165,22 +165,26 @@ func runDirOf(configPath string) string {
 }
 
 // newGate holds the run directory, if nobody else does, and makes the shut gate.
-// A directory that cannot be held or cleared lets no gate open; but the device is
-// vetted, and its report goes out.
+// A directory that cannot be held lets no gate open until it can; but the device
+// is vetted, and its report goes out.
 func newGate(cfg *config, by string) (g *gate.Gate, release func(), err error) {
-	release, barred := gate.Hold(cfg.RunDir)
-	if errors.Is(barred, gate.ErrHeld) {
-		return nil, nil, barred
+	var letGo func() // nil: not held yet
+	hold := func() (err error) {
+		if letGo == nil {
+			letGo, err = gate.Hold(cfg.RunDir)
+		}
+		return err
 	}
-	if barred != nil {
-		release = func() {}
+	if err := hold(); errors.Is(err, gate.ErrHeld) {
+		return nil, nil, err
 	}
-	g, err = gate.New(cfg.RunDir, durable.Disk{})
-	if barred == nil {
-		barred = err
-	}
-	g.Policy, g.By, g.BootID, g.Barred = cfg.Gate.Open, by, gate.BootID(), barred
-	return g, release, nil
+	g, _ = gate.New(cfg.RunDir, durable.Disk{}) // the gate's own state says what could not be removed
+	g.Policy, g.By, g.BootID, g.Ready = cfg.Gate.Open, by, gate.BootID(), hold
+	return g, func() {
+		if letGo != nil {
+			letGo()
+		}
+	}, nil
 }
 
 // readyToRun tells what else the configuration has to say for `keyvet run`.

@@ -19,6 +19,9 @@ import (
 // Cloud is one session with AWS IoT, already proven by a round trip.
 type Cloud interface {
 	gate.Publisher
+	// PublishEarlier sends a report that is not the newest: the shadow, and what
+	// else shows the device's state, stays with that.
+	PublishEarlier(ctx context.Context, r *device.Report) error
 	// ReportGate tells the cloud how the gate stands.
 	ReportGate(context.Context, gate.State) error
 	// ReportMetrics tells Device Defender what the report found, or nothing
@@ -85,7 +88,7 @@ const (
 	tellTimeout    = 30 * time.Second
 	redialPause    = time.Minute // at most, after ErrNotReady or a session that was lost over a report
 	drainPause     = time.Second // between two reports out of the spool
-	drainTries     = 3           // reports of the spool that may fail before the newest has its turn
+	drainTries     = 3           // reports of the spool that may fail before the others wait, too
 )
 
 // Once vets the device, tells the cloud and leaves the gate decided.
@@ -148,7 +151,6 @@ func fault(r *device.Report) string {
 // the acknowledged report.
 func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, credential string) gate.Outcome {
 	v := a.keep(ctx, trigger, credential)
-	a.drain(ctx, cloud, v.Report.ID)
 	moveCtx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
 	o := a.Gate.Move(moveCtx, cloud, v)
@@ -158,6 +160,7 @@ func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, c
 		a.moved = &moved{v, o}
 	}
 	a.tell(ctx, cloud, v, o)
+	a.drain(ctx, cloud, o)
 	return o
 }
 
@@ -173,15 +176,15 @@ func (a *Agent) takeMoved() *moved {
 	return m
 }
 
-// deliver sends what waits, oldest first so that the shadow ends with the
-// newest, then v's report, and moves the gate.
+// deliver sends v's report and moves the gate, and then sends what waits: a
+// device that is well again opens its gate before it delivers its past.
 func (a *Agent) deliver(ctx context.Context, cloud Cloud, v gate.Vetted) gate.Outcome {
-	a.drain(ctx, cloud, v.Report.ID)
 	admitCtx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
 	o := a.admit(admitCtx, cloud, v)
 	a.log(o)
 	a.tell(ctx, cloud, v, o)
+	a.drain(ctx, cloud, o)
 	return o
 }
 
@@ -236,9 +239,12 @@ func lost(cloud Cloud) bool {
 	}
 }
 
-// drain delivers the reports that wait in the spool, apart from the one named.
-// One that is refused keeps no other back.
-func (a *Agent) drain(ctx context.Context, cloud Cloud, except string) {
+// drain delivers the reports that wait in the spool, oldest first, once the cloud
+// has acknowledged the newest. One that is refused keeps no other back.
+func (a *Agent) drain(ctx context.Context, cloud Cloud, newest gate.Outcome) {
+	if !newest.Acknowledged || lost(cloud) {
+		return
+	}
 	entries, err := a.Spool.List()
 	if err != nil {
 		a.Log.Error("spool cannot be read", "error", err)
@@ -247,9 +253,6 @@ func (a *Agent) drain(ctx context.Context, cloud Cloud, except string) {
 	slices.SortStableFunc(entries, func(x, y durable.Entry) int { return a.tried[x.ID] - a.tried[y.ID] })
 	failed := 0
 	for _, e := range entries {
-		if e.ID == except {
-			continue
-		}
 		if err := a.drainOne(ctx, cloud, e); err != nil {
 			a.Log.Warn("an earlier report still waits", "report", e.ID, "error", err)
 			if a.tried == nil {
@@ -280,7 +283,7 @@ func (a *Agent) drainOne(ctx context.Context, cloud Cloud, e durable.Entry) erro
 		a.Log.Error("a report in the spool is damaged and is dropped", "report", e.ID, "error", err)
 		return a.Spool.Remove(e)
 	}
-	if err := cloud.Publish(ctx, old); err != nil {
+	if err := cloud.PublishEarlier(ctx, old); err != nil {
 		return err
 	}
 	return a.Spool.Remove(e)

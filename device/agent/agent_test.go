@@ -50,6 +50,14 @@ func (c *cloud) Publish(_ context.Context, r *device.Report) error {
 	return nil
 }
 
+func (c *cloud) PublishEarlier(ctx context.Context, r *device.Report) error {
+	if err := c.Publish(ctx, r); err != nil {
+		return err
+	}
+	c.got[len(c.got)-1] += " earlier"
+	return nil
+}
+
 func (c *cloud) ReportGate(_ context.Context, s gate.State) error {
 	c.got = append(c.got, "gate "+s.String())
 	return nil
@@ -72,9 +80,9 @@ func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
 func (c *cloud) Done() <-chan struct{}   { return c.done }
 func (c *cloud) Close()                  {}
 
-// ask queues work and tells the device.
-func (c *cloud) ask(w *agent.Work) {
-	c.work = append(c.work, w)
+// ask queues work, with more behind it, and tells the device.
+func (c *cloud) ask(w *agent.Work, more ...*agent.Work) {
+	c.work = append(append(c.work, w), more...)
 	c.wanted <- struct{}{}
 }
 
@@ -91,10 +99,10 @@ func (c *cloud) answer(w *agent.Work) agent.Answer {
 }
 
 // check asks for a check, rotate for a rotation.
-func (c *cloud) check(id string) {
+func (c *cloud) check(id string, more ...*agent.Work) {
 	w := &agent.Work{ID: id}
 	w.Do = func(ctx context.Context, do agent.Actions) error { return do.Check(ctx, id, c.answer(w)) }
-	c.ask(w)
+	c.ask(w, more...)
 }
 
 func (c *cloud) rotate(id string) {
@@ -144,6 +152,7 @@ type desk struct {
 	cloud       *cloud // nil: offline
 	triggers    []device.Trigger
 	ids         []string
+	slept       time.Duration // what timers have not seen
 }
 
 const runDir = "/run/keyvet"
@@ -181,9 +190,9 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		vet: func(trigger device.Trigger) gate.Vetted {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			inv := device.Inventory{ReadAt: d.now(), Gaps: d.gaps, Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}}}}
+			inv := device.Inventory{ReadAt: time.Now().Add(d.slept), Gaps: d.gaps, Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}}}}
 			status := d.status
-			if d.now().After(leaf.NotAfter) {
+			if time.Now().Add(d.slept).After(leaf.NotAfter) {
 				status = device.Fail
 			}
 			r := device.NewReport(inv, []device.Finding{{Check: "roca", Key: "device", Status: status}})
@@ -204,15 +213,13 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		Device: d.device, Gate: g, Spool: &durable.Spool{Dir: filepath.Join(dir, "spool")}, StateDir: dir,
 		Log: slog.New(slog.DiscardHandler),
 	}
-	return d
-}
-
-// now is the wall clock's time.
-func (d *desk) now() time.Time {
-	if d.Now == nil {
-		return time.Now()
+	d.Now = func() time.Time {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return time.Now().Add(d.slept)
 	}
-	return d.Now()
+	g.Now = d.Now
+	return d
 }
 
 func (d *desk) change(f func()) {
@@ -223,6 +230,8 @@ func (d *desk) change(f func()) {
 
 // trusted reports whether other programs find the gate open.
 func (d *desk) trusted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	state, _, err := gate.Look(runDir, durable.Disk{FS: d.disk}, "")
 	return err == nil && state == gate.Open
 }
@@ -304,7 +313,7 @@ func TestSpoolIsDrainedInOrder(t *testing.T) {
 		if took := time.Since(start); took != 2*time.Second {
 			t.Errorf("two reports out of the spool took %v, which is not one a second", took)
 		}
-		want := d.ids[0] + " FAIL, " + d.ids[1] + " PASS, " + d.ids[2] + " PASS, gate open"
+		want := d.ids[2] + " PASS, gate open, " + d.ids[0] + " FAIL earlier, " + d.ids[1] + " PASS earlier"
 		if got := strings.Join(online.got, ", "); got != want {
 			t.Errorf("the cloud got %s\nwant %s", got, want)
 		}

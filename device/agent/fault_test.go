@@ -34,15 +34,20 @@ func TestRefusedReportHoldsNothingBack(t *testing.T) {
 		stop := running(t, d)
 		d.cloud.got = nil
 		tries := 0
+		refusing := true
 		d.cloud.refuse = func(r *device.Report) error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
 			if r.Verdict() == device.Fail {
 				tries++
+			}
+			if !refusing {
+				return nil
 			}
 			return refuseFails(r)
 		}
 		d.change(func() { d.status = device.Fail })
-		d.cloud.check("check")
-		d.cloud.work = append(d.cloud.work, &agent.Work{Operation: "challenge", ID: "c", Do: func(context.Context, agent.Actions) error {
+		d.cloud.check("check", &agent.Work{Operation: "challenge", ID: "c", Do: func(context.Context, agent.Actions) error {
 			d.cloud.got = append(d.cloud.got, "challenged")
 			d.cloud.work = nil
 			return nil
@@ -59,13 +64,13 @@ func TestRefusedReportHoldsNothingBack(t *testing.T) {
 		if s, err := agent.LoadState(d.dir); err != nil || s.Acknowledged || s.Gate != "shut" || s.Undelivered != "refused" || s.Reason != "the verdict is FAIL" {
 			t.Errorf("kept: %+v, %v", s, err)
 		}
-		tries = 0
+		d.change(func() { tries = 0 })
 		time.Sleep(6 * time.Hour)
 		synctest.Wait()
 		if tries < 10 || tries > 25 {
 			t.Errorf("tried %d times in six hours", tries)
 		}
-		d.cloud.refuse = nil
+		d.change(func() { refusing = false })
 		time.Sleep(40 * time.Minute)
 		synctest.Wait()
 		if d.spooled(t) != 0 || !strings.HasSuffix(strings.Join(d.cloud.got, ", "), d.ids[1]+" FAIL, gate shut") {
@@ -151,9 +156,9 @@ func TestStuck(t *testing.T) {
 					t.Fatal("not open")
 				}
 				d.cloud.got = nil
-				d.disk.ReadOnly = true
 				c := d.cloud
 				d.change(func() {
+					d.disk.ReadOnly = true
 					d.status = device.Fail
 					if !online {
 						d.cloud = nil
@@ -193,7 +198,7 @@ func TestStuckFromStart(t *testing.T) {
 			t.Fatal(o)
 		}
 		d.cloud.got = nil
-		d.Gate.Barred, d.disk.ReadOnly = errors.New("not held"), true
+		d.disk.ReadOnly = true
 		if err := d.Run(t.Context()); !errors.Is(err, agent.ErrStuck) {
 			t.Errorf("Run: %v", err)
 		}
@@ -219,7 +224,7 @@ func TestFullRunDir(t *testing.T) {
 			if err != nil || !s.Acknowledged || s.Gate != "shut" || s.Trouble == "" || s.Reason != "" {
 				t.Errorf("kept: %+v, %v", s, err)
 			}
-			d.disk.Limit = 0
+			d.change(func() { d.disk.Limit = 0 })
 			time.Sleep(15 * time.Minute)
 			synctest.Wait()
 			if !d.trusted() {
@@ -268,14 +273,11 @@ func TestSuspend(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					d := newDesk(t, dir, gate.Local)
 					d.Every = tt.every
-					var slept atomic.Int64
-					d.Now = func() time.Time { return time.Now().Add(time.Duration(slept.Load())) }
-					d.Gate.Now = d.Now
 					if !online {
 						d.cloud = nil
 					}
 					stop := running(t, d)
-					slept.Store(int64(tt.sleep))
+					d.change(func() { d.slept = tt.sleep })
 					time.Sleep(61 * time.Second)
 					synctest.Wait()
 					if len(d.triggers) != tt.vets || d.trusted() != tt.open {

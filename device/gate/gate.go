@@ -86,10 +86,10 @@ type Gate struct {
 	Policy Policy
 	By     string // what vouches for an open gate, such as "keyvet run"
 	BootID string // see [BootID]
-	// Barred is why the gate must not open at all, such as a run directory that
-	// this process cannot hold; nil: it may.
-	Barred error
-	Now    func() time.Time // the wall clock; nil is time.Now
+	// Ready is asked before the gate opens: an error keeps it shut, such as that
+	// of a run directory which this process cannot hold. nil: it may open.
+	Ready func() error
+	Now   func() time.Time // the wall clock; nil is time.Now
 
 	dir        string
 	disk       durable.Disk
@@ -257,19 +257,25 @@ func (g *Gate) now() time.Time {
 
 // unlock opens the gate before v's credential, or leaves it shut.
 func (g *Gate) unlock(v Vetted) error {
-	if g.Barred != nil {
-		return errors.Join(g.Barred, g.Shut())
-	}
 	g.notAfter = notAfter(v.Report)
-	err := g.handOut(v.Credential)
-	if err == nil {
-		err = g.mark(v)
+	err := g.ready()
+	for _, step := range []func(Vetted) error{g.handOut, g.mark} {
+		if err == nil {
+			err = step(v)
+		}
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("the gate cannot be opened: %w", err), g.Shut())
 	}
 	g.credential, g.open = v.Credential, true
 	return nil
+}
+
+func (g *Gate) ready() error {
+	if g.Ready == nil {
+		return nil
+	}
+	return g.Ready()
 }
 
 // notAfter is when the certificate of the report's device key expires.

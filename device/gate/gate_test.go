@@ -464,7 +464,7 @@ func TestFullDiskForCredential(t *testing.T) {
 // broken is a file system on which some operations fail.
 type broken struct {
 	durable.FS
-	readDir, removeIdentity, removeDir bool
+	readDir, removeIdentity, removeDir, removeMark bool
 }
 
 var errBroken = errors.New("broken")
@@ -478,6 +478,9 @@ func (b *broken) ReadDir(name string) ([]fs.DirEntry, error) {
 
 func (b *broken) Remove(name string) error {
 	if b.removeIdentity && name == gate.IdentityPath(dir) {
+		return errBroken
+	}
+	if b.removeMark && name == gate.Path(dir) {
 		return errBroken
 	}
 	if b.removeDir && strings.HasPrefix(name, gate.IdentityPath(dir)+".") {
@@ -515,6 +518,24 @@ func TestStuck(t *testing.T) {
 	}
 }
 
+func TestStuckMark(t *testing.T) {
+	k := newKeyPair(t)
+	fs := &broken{FS: durabletest.New()}
+	g, err := gate.New(dir, durable.Disk{FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Policy = gate.Local
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass))
+	fs.removeMark = true
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail)); o.State != gate.Stuck || !errors.Is(o.Trouble, errBroken) {
+		t.Errorf("%+v", o)
+	}
+	if _, err := fs.Lstat(gate.IdentityPath(dir)); err == nil {
+		t.Error("the credential stayed, though it could go")
+	}
+}
+
 func TestStuckBehindLink(t *testing.T) {
 	k := newKeyPair(t)
 	fs := &broken{FS: durabletest.New()}
@@ -530,14 +551,21 @@ func TestStuckBehindLink(t *testing.T) {
 	}
 }
 
-func TestBarred(t *testing.T) {
+// A gate opens only once it may.
+func TestReady(t *testing.T) {
 	k := newKeyPair(t)
 	g, disk := newGate(t, gate.Local)
-	g.Barred = errors.New("not ours")
-	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass)); o.State != gate.Shut || !errors.Is(o.Trouble, g.Barred) || !o.Acknowledged {
+	held := errors.New("not ours")
+	g.Ready = func() error { return held }
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass)); o.State != gate.Shut || !errors.Is(o.Trouble, held) || !o.Acknowledged {
 		t.Errorf("%+v", o)
 	}
 	check(t, g, disk, k, gate.Shut)
+	held = nil
+	if o := g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass)); o.State != gate.Open || o.Trouble != nil {
+		t.Errorf("%+v", o)
+	}
+	check(t, g, disk, k, gate.Open)
 }
 
 // A power cut, or a kill, at any moment of opening and shutting leaves what the

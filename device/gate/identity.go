@@ -23,8 +23,9 @@ const (
 	identityFileMode = 0o640
 )
 
-// handOut puts a credential where other programs find it.
-func (g *Gate) handOut(c Credential) error {
+// handOut puts v's credential where other programs find it.
+func (g *Gate) handOut(v Vetted) error {
+	c := v.Credential
 	if len(c.Certificate) == 0 {
 		return nil
 	}

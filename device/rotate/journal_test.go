@@ -76,6 +76,8 @@ func TestJournalUnreadable(t *testing.T) {
 		"two documents":     underWay + underWay,
 		"other outcome":     `{"schema":"keyvet.rotation/1","ended":[{"status":"PERHAPS","time":"2026-01-01T00:00:00Z"}]}`,
 		"many outcomes":     `{"schema":"keyvet.rotation/1","ended":[` + strings.Repeat(`{"status":"FAILED","time":"2026-01-01T00:00:00Z"},`, 8) + `{"status":"FAILED","time":"2026-01-01T00:00:00Z"}]}`,
+		"path that leaves":  `{"schema":"keyvet.rotation/1","leaving":[{"id":"../a","at":"2026-01-01T00:00:00Z"}]}`,
+		"many that leave":   `{"schema":"keyvet.rotation/1","leaving":[` + strings.Repeat(`{"id":"b","at":"2026-01-01T00:00:00Z"},`, 8) + `{"id":"b","at":"2026-01-01T00:00:00Z"}]}`,
 		"huge":              underWay + strings.Repeat(" ", 1<<16),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,6 +116,7 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte(`{"schema":"keyvet.rotation/1","rotation":{"key":"ecdsa-p256","step":"retire","final":true,"started":"2026-01-01T00:00:00Z","retireAt":"2026-01-01T00:00:00Z",
 "old":{"id":"first"},"new":{"id":"a"}},"ended":[{"status":"SUCCEEDED","time":"2026-01-01T00:00:00Z"}]}`))
 	f.Add([]byte(`{"schema":"keyvet.rotation/1","ended":[{"status":"FAILED","time":"2026-01-01T00:00:00Z"}]}`))
+	f.Add([]byte(`{"schema":"keyvet.rotation/1","leaving":[{"id":"a","at":"2026-01-01T00:00:00Z"},{"id":".claim","at":"2026-01-01T00:00:00Z","tries":3,"why":"no"}],"byJob":"2026-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		journal := journalOn(string(content))
 		s, err := journal.Load()

@@ -150,8 +150,8 @@ type Engine struct {
 	Subject    string        // the common name that the certificate has to have; "" is any
 	Grace      time.Duration // from success to the removal of the old key
 
-	// What a job may have, but not who has the device: algorithms (none is all),
-	// and the least time from one job's success to the next job.
+	// Limits on jobs only, not on the operator or the schedule: the algorithms
+	// (none is all), and the least time from one job's success to the next.
 	JobKeys     []string
 	MinInterval time.Duration
 

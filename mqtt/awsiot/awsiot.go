@@ -96,15 +96,23 @@ func (c *Client) Probe(ctx context.Context) error {
 // returns nil only once AWS IoT has accepted that very update; a rejection
 // is a [*Rejected].
 func (c *Client) Publish(ctx context.Context, r *device.Report) error {
-	payload := r.Encode()
 	state, err := c.summary(r).reported()
 	if err != nil {
 		return fmt.Errorf("awsiot: publish report: %w", err)
 	}
-	if err := c.session.Publish(ctx, c.reportTopic, payload); err != nil {
-		return fmt.Errorf("awsiot: publish report: %w", err)
+	if err := c.PublishEarlier(ctx, r); err != nil {
+		return err
 	}
 	return c.updateShadow(ctx, state)
+}
+
+// PublishEarlier sends a report and leaves the shadow, which shows a newer one,
+// as it is. It returns nil once AWS IoT has taken the message (PUBACK).
+func (c *Client) PublishEarlier(ctx context.Context, r *device.Report) error {
+	if err := c.session.Publish(ctx, c.reportTopic, r.Encode()); err != nil {
+		return fmt.Errorf("awsiot: publish report: %w", err)
+	}
+	return nil
 }
 
 // ReportGate writes how the gate stands, "open", "shut" or "stuck", to the named
