@@ -22,7 +22,8 @@ const module = "github.com/keyvet/keyvet"
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
 	"cmd":                        {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
-	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
+	"cmd/keyvet":                 {"cmd/keyvet/internal/config", "device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
+	"cmd/keyvet/internal/config": {"device/agent", "device/durable", "device/gate", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/internal/cli":           nil,
 	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},

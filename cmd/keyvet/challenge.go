@@ -125,7 +125,7 @@ func (d *deviceRun) answer(c awsiot.Challenge) (a awsiot.ChallengeAnswer, err er
 	if d.signed.id == "" {
 		return a, errors.New("the TPM has signed no report")
 	}
-	t, err := tpm.Open(d.cfg.TPM.Address, d.cfg.tpmOptions())
+	t, err := tpm.Open(d.cfg.TPM.Address, d.cfg.TPMOptions())
 	if err != nil {
 		return a, err
 	}
@@ -140,7 +140,7 @@ func (d *deviceRun) answer(c awsiot.Challenge) (a awsiot.ChallengeAnswer, err er
 		return a, err
 	}
 	p := d.cfg.Evidence.PCRs
-	request := tpm.AttestRequest{Digest: d.signed.digest, Nonce: c.Nonce, Bank: p.bank, PCRs: p.indices, DeviceKey: d.deviceKey()}
+	request := tpm.AttestRequest{Digest: d.signed.digest, Nonce: c.Nonce, Bank: p.Bank, PCRs: p.Indices, DeviceKey: d.deviceKey()}
 	a.Evidence, err = t.Attest(request)
 	if err != nil && request.DeviceKey != nil { // as the report says
 		request.DeviceKey = nil

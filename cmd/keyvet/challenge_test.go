@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
@@ -25,7 +26,7 @@ import (
 
 // A challenge that the TPM cannot be asked is answered with the reason.
 func TestAnswerWithoutTPM(t *testing.T) {
-	d := &deviceRun{cfg: defaults(), log: slog.New(slog.DiscardHandler)}
+	d := &deviceRun{cfg: config.Default(), log: slog.New(slog.DiscardHandler)}
 	d.cfg.TPM.Address, d.cfg.StateDir = "unix:"+t.TempDir()+"/none", t.TempDir()
 	for _, tt := range []struct {
 		name, want string
@@ -45,7 +46,7 @@ func TestAnswerWithoutTPM(t *testing.T) {
 // One that was answered with a reason is done: the loop must not pause over it,
 // as it does over work that is asked for again, and miss the next.
 func TestBadChallengeIsDone(t *testing.T) {
-	d := &deviceRun{cfg: defaults(), log: slog.New(slog.DiscardHandler)}
+	d := &deviceRun{cfg: config.Default(), log: slog.New(slog.DiscardHandler)}
 	c := &cloud{run: d, challenges: make(chan challenge, 1)}
 	done := make(chan answered, 1)
 	c.challenges <- challenge{awsiot.Challenge{ID: "1"}, done}
@@ -59,7 +60,7 @@ func TestBadChallengeIsDone(t *testing.T) {
 
 // What goes to the fleet names no path and no address of the device.
 func TestForOthers(t *testing.T) {
-	d := &deviceRun{cfg: defaults()}
+	d := &deviceRun{cfg: config.Default()}
 	d.cfg.TPM.Address = "unix:/run/swtpm/sock"
 	for text, want := range map[string]string{
 		"tpm: activate: the challenge is damaged":                           "tpm: activate: the challenge is damaged",
@@ -135,7 +136,7 @@ func deviceOn(t *testing.T, cloud *localiot.Server) *deviceRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := defaults()
+	cfg := config.Default()
 	cfg.StateDir, cfg.RunDir, cfg.Thing.Name, cfg.TPM.Address = filepath.Join(dir, "state"), filepath.Join(dir, "run"), "gw", "unix:"+dir+"/none"
 	cfg.MQTT.Endpoints, cfg.MQTT.CAFile = []string{cloud.Endpoint()}, cloud.CAFile()
 	identity := filepath.Join(cfg.StateDir, "identity")

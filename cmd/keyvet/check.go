@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm"
 )
@@ -21,7 +22,7 @@ func checkCommand(ctx context.Context, s streams, args []string) int {
 	if !ok {
 		return status
 	}
-	cfg, err := loadConfig(*configPath)
+	cfg, err := config.Load(*configPath)
 	if err != nil {
 		s.fail(err)
 		return exitUsage

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -22,13 +23,13 @@ const (
 )
 
 // removeClaim removes the claim's two files, its key first.
-func (c *config) removeClaim() error {
+func removeClaim(c *config.Config) error {
 	return errors.Join(durable.Remove(c.Provision.ClaimKey), durable.Remove(c.Provision.ClaimCertificate))
 }
 
 // claimFindings warns of a claim that provision.delete_claim says to remove, and
 // that was not removed when it was to be, or cannot be.
-func (c *config) claimFindings() []device.Finding {
+func claimFindings(c *config.Config) []device.Finding {
 	if !c.Provision.DeleteClaim || c.Provision.ClaimKey == "" {
 		return nil
 	}

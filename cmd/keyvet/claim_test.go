@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/rotate"
 )
@@ -37,14 +38,14 @@ func unprivileged(t *testing.T, f func()) {
 
 func TestClaimFindings(t *testing.T) {
 	dir := t.TempDir()
-	c := defaults()
+	c := config.Default()
 	c.StateDir = filepath.Join(dir, "state")
 	c.Provision.DeleteClaim = true
 	c.Provision.ClaimCertificate, c.Provision.ClaimKey = filepath.Join(dir, "claim", "c.pem"), filepath.Join(dir, "claim", "k.pem")
 	expect := func(want device.ReasonCode) {
 		t.Helper()
 		unprivileged(t, func() {
-			found := c.claimFindings()
+			found := claimFindings(c)
 			if want == "" && len(found) == 0 {
 				return
 			}
@@ -103,10 +104,10 @@ func TestClaimFindings(t *testing.T) {
 	s.Leaving[0].Tries, s.Leaving[0].Why = 3, "read-only file system"
 	save()
 	expect(reasonClaimNotRemoved)
-	if err := c.removeClaim(); err != nil {
+	if err := removeClaim(c); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.removeClaim(); err != nil {
+	if err := removeClaim(c); err != nil {
 		t.Errorf("a claim that is not there is not removed: %v", err)
 	}
 	if entries, err := os.ReadDir(claim); err != nil || len(entries) != 0 {

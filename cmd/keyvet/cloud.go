@@ -283,7 +283,7 @@ func (c *cloud) workOf(job *awsiot.Job, operation awsiot.Operation) *agent.Work 
 	switch {
 	case operation.Name == awsiot.OperationCheck:
 		w.Do = func(ctx context.Context, do agent.Actions) error { return do.Check(ctx, job.ID, answer) }
-	case operation.Name == awsiot.OperationRotate && c.run.cfg.readyToRotate() == nil:
+	case operation.Name == awsiot.OperationRotate && c.run.cfg.ReadyToRotate() == nil:
 		w.EndsSession = true
 		w.Do = func(ctx context.Context, do agent.Actions) error {
 			return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: job.ID, Execution: job.Execution, Key: operation.Key})

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device/agent"
 )
 
@@ -22,7 +23,7 @@ func (begins) Check(ctx context.Context, _ string, answer agent.Answer) error {
 // newest once the least interval is over, which wakes the loop.
 func TestDesiredChecksAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run := &deviceRun{cfg: defaults(), log: slog.New(slog.DiscardHandler)}
+		run := &deviceRun{cfg: config.Default(), log: slog.New(slog.DiscardHandler)}
 		session := func() *cloud { return &cloud{run: run, wanted: make(chan struct{}, 1)} }
 		c := session()
 		checks := 0

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/keyfile"
@@ -40,7 +41,7 @@ type credential struct {
 // the inventory also on an error, which is why the credential cannot be used. A
 // key in the TPM is not asked for anything yet: the TPM may be busy, and answer
 // later.
-func readCredential(c *config, certificatePath, keyPath string) (credential, error) {
+func readCredential(c *config.Config, certificatePath, keyPath string) (credential, error) {
 	l := credential{name: certificatePath, keyName: keyPath}
 	file, err := keyfile.Load(certificatePath)
 	if err != nil {
@@ -57,7 +58,7 @@ func readCredential(c *config, certificatePath, keyPath string) (credential, err
 	}
 	if l.handle != 0 {
 		l.Certificate, err = keyPairInTPM(l.chain, func(public crypto.PublicKey, _ []byte) (*tpm.Signer, error) {
-			return tpm.NewPersistentSigner(c.TPM.Address, c.tpmOptions(), l.handle, public)
+			return tpm.NewPersistentSigner(c.TPM.Address, c.TPMOptions(), l.handle, public)
 		})
 	} else {
 		l.Certificate, err = keyPairOfFile(c, l.chain, l.key)
@@ -75,8 +76,8 @@ func (l *credential) gap(what string, why error) {
 
 // readKey reads the private key: the only one of its file. Another one beside it
 // would be handed out, and perhaps used, without being vetted.
-func (l *credential) readKey(c *config, certificate *keyfile.File) error {
-	handle, inTPM, err := persistentHandle(l.keyName)
+func (l *credential) readKey(c *config.Config, certificate *keyfile.File) error {
+	handle, inTPM, err := config.PersistentHandle(l.keyName)
 	if inTPM {
 		l.handle = handle
 		return err
@@ -161,7 +162,7 @@ func (l *credential) same(o *credential) bool {
 }
 
 // keyPairOfFile is for a key in a file, which may be one that only the TPM can use.
-func keyPairOfFile(c *config, certificate, key []byte) (tls.Certificate, error) {
+func keyPairOfFile(c *config.Config, certificate, key []byte) (tls.Certificate, error) {
 	blob, err := tpm.ParseKeyBlob(key)
 	switch {
 	case errors.Is(err, tpm.ErrNoKeyBlob):
@@ -173,7 +174,7 @@ func keyPairOfFile(c *config, certificate, key []byte) (tls.Certificate, error) 
 		if !bytes.Equal(spki, blob.SPKI()) {
 			return nil, errors.New("the key does not belong to the certificate")
 		}
-		return tpm.NewSigner(c.TPM.Address, c.tpmOptions(), blob)
+		return tpm.NewSigner(c.TPM.Address, c.TPMOptions(), blob)
 	})
 }
 
@@ -198,7 +199,7 @@ func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Sign
 // signs: with the CA certificates of the configuration that it leads to, which
 // just-in-time registration wants to see (AWS IoT Developer Guide, "Just-in-time
 // registration").
-func (c credential) tested(cfg *config) (tls.Certificate, error) {
+func (c credential) tested(cfg *config.Config) (tls.Certificate, error) {
 	pair := c.Certificate
 	if s, inTPM := pair.PrivateKey.(*tpm.Signer); inTPM {
 		schemes, err := s.SelfTest()

@@ -5,44 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/tpm"
 )
 
 const maxAKBytes = 16 << 10
-
-// needsEvidence says why a report without evidence opens nothing, and how to
-// accept one; "" if it is accepted. A TPM that signed before has to go on:
-// whoever is on the bus can refuse what it takes to sign.
-func (c *config) needsEvidence() string {
-	if c.Evidence.Required {
-		return "a TPM that cannot sign is accepted by evidence.required = false"
-	}
-	if c.TPM.AK != "" {
-		return "tpm.ak names a key to sign with: remove it to accept a TPM that cannot sign"
-	}
-	path := c.akPath()
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Sprintf("this TPM has signed before: remove %s to accept that it no longer does", path)
-	}
-	switch last, err := agent.LoadState(c.StateDir); {
-	case errors.Is(err, agent.ErrNoState):
-	case err != nil:
-		return "whether this TPM signed before is not known: " + err.Error()
-	case last.Report.Evidence != nil:
-		return "the last report was signed: the next one need not be, if this is to last"
-	}
-	return ""
-}
-
-// akPath is where the attestation key is kept, once it has signed.
-func (c *config) akPath() string { return filepath.Join(c.StateDir, "ak.pem") }
 
 // prepareTPM has the TPM use the attestation key that is kept, and gives what is
 // other than the configuration says: gaps that are minor, since a report that
@@ -60,12 +30,12 @@ func (d *deviceRun) prepareTPM(t *tpm.TPM) []device.Gap {
 		gap("kept attestation key", err)
 	}
 	p := d.cfg.Evidence.PCRs
-	if len(p.indices) == 0 {
+	if len(p.Indices) == 0 {
 		return gaps
 	}
-	has, err := t.HasBank(p.bank)
+	has, err := t.HasBank(p.Bank)
 	if err == nil && !has {
-		err = fmt.Errorf("evidence.pcrs: this TPM has no bank %s: no PCR is quoted", p.bank)
+		err = fmt.Errorf("evidence.pcrs: this TPM has no bank %s: no PCR is quoted", p.Bank)
 	}
 	if err != nil {
 		gap("PCRs", err)
@@ -77,7 +47,7 @@ func (d *deviceRun) prepareTPM(t *tpm.TPM) []device.Gap {
 // file in the state directory. The error says why it is another one than before,
 // or the primary key. A new one is made only if that is asked for.
 func (d *deviceRun) useAK(t *tpm.TPM, mayMake bool) error {
-	handle, err := d.cfg.attestationKey()
+	handle, err := d.cfg.AttestationKey()
 	if err != nil {
 		return err
 	}
@@ -88,7 +58,7 @@ func (d *deviceRun) useAK(t *tpm.TPM, mayMake bool) error {
 		}
 		return t.UseAK(ak)
 	}
-	path := d.cfg.akPath()
+	path := d.cfg.AKPath()
 	err = useAKFile(t, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && mayMake:
@@ -103,7 +73,7 @@ func (d *deviceRun) useAK(t *tpm.TPM, mayMake bool) error {
 }
 
 func useAKFile(t *tpm.TPM, path string) error {
-	b, err := readBounded(path, maxAKBytes)
+	b, err := durable.ReadBounded(path, maxAKBytes)
 	if err != nil {
 		return err
 	}
@@ -160,7 +130,7 @@ func (d *deviceRun) attest(t *tpm.TPM, r *device.Report) {
 	if err == nil {
 		return
 	}
-	needed := d.cfg.needsEvidence()
+	needed := d.cfg.NeedsEvidence()
 	if needed != "" {
 		err = fmt.Errorf("%w (%s)", err, needed)
 	}
@@ -174,7 +144,7 @@ func (d *deviceRun) attestWith(t *tpm.TPM, r *device.Report, key *tpm.Signer) er
 		return err
 	}
 	p := d.cfg.Evidence.PCRs
-	if r.Evidence, err = t.Attest(tpm.AttestRequest{Digest: digest, Bank: p.bank, PCRs: p.indices, DeviceKey: key}); err != nil {
+	if r.Evidence, err = t.Attest(tpm.AttestRequest{Digest: digest, Bank: p.Bank, PCRs: p.Indices, DeviceKey: key}); err != nil {
 		return err
 	}
 	d.signed = signed{r.ID, digest, time.Now()}

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/check"
+	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/advisory"
@@ -31,7 +33,7 @@ const (
 
 // vetter vets what a configuration or a command line names.
 type vetter struct {
-	cfg       *config
+	cfg       *config.Config
 	blocklist string   // instead of the embedded one and those of the configuration
 	files     []string // on the command line: those alone
 	stdin     io.Reader
@@ -49,7 +51,7 @@ func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Repor
 
 	// The device's key signs before the TPM is read: a TPM serves one at a time.
 	if v.credential == nil && len(v.files) == 0 {
-		certificate, key := v.cfg.identity()
+		certificate, key := v.cfg.CredentialFiles()
 		read, _ := readCredential(v.cfg, certificate, key) // the inventory tells
 		v.credential = &read
 	}
@@ -82,7 +84,7 @@ func (v *vetter) vet(ctx context.Context, trigger device.Trigger) (*device.Repor
 	done := v.tell("testing keys")
 	findings := check.Run(ctx, inv, env)
 	if len(v.files) == 0 {
-		findings = append(findings, v.cfg.claimFindings()...)
+		findings = append(findings, claimFindings(v.cfg)...)
 	}
 	r := device.NewReport(inv, findings)
 	done()
@@ -102,10 +104,10 @@ func (v *vetter) readTPM(inv *device.Inventory) *tpm.TPM {
 	}
 	done := v.tell("reading the TPM at " + address)
 	defer done()
-	t, err := tpm.Open(address, v.cfg.tpmOptions())
+	t, err := tpm.Open(address, v.cfg.TPMOptions())
 	if err != nil {
 		why := err.Error()
-		if errors.Is(err, tpm.ErrAbsent) && address == defaults().TPM.Address {
+		if errors.Is(err, tpm.ErrAbsent) && address == config.Default().TPM.Address {
 			why += ` (a device without a TPM says tpm.address = "" in its configuration; to test files, name them)`
 		}
 		inv.TPM = &device.TPM{State: device.TPMAbsent}
@@ -330,7 +332,7 @@ func certificates(names []string, gap func(string, error)) []*x509.Certificate {
 }
 
 func readCRL(name string) (*x509.RevocationList, error) {
-	b, err := readBounded(name, maxCRLBytes)
+	b, err := durable.ReadBounded(name, maxCRLBytes)
 	if err != nil {
 		return nil, err
 	}

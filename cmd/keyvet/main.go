@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 )
 
@@ -69,7 +70,7 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	case "help", "-h", "-help", "--help":
 		return helpCommand(s, args)
 	}
-	return s.usageError(fmt.Sprintf("unknown command %q, did you mean %q?", name, nearest(name, commandNames)), "")
+	return s.usageError(fmt.Sprintf("unknown command %q, did you mean %q?", name, config.Nearest(name, commandNames)), "")
 }
 
 var commandNames = []string{"check", "run", "status", "rotate", "version", "help"}
@@ -85,7 +86,7 @@ func helpCommand(s streams, args []string) int {
 	case slices.Contains(commandNames, args[0]):
 		fmt.Fprint(s.out, usage)
 	default:
-		return s.usageError(fmt.Sprintf("no help on %q, did you mean %q?", args[0], nearest(args[0], commandNames)), "")
+		return s.usageError(fmt.Sprintf("no help on %q, did you mean %q?", args[0], config.Nearest(args[0], commandNames)), "")
 	}
 	return exitPass
 }

@@ -12,6 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/device/durable"
 )
 
 // account is a user as /etc/passwd and /etc/group have him.
@@ -60,7 +63,7 @@ func readAccount(dir string, uid int) (account, error) {
 // eachEntry reads a file of lines with so many fields; others are passed over,
 // as the C library does.
 func eachEntry(name string, fields int, visit func([]string)) error {
-	b, err := readBounded(name, maxAccountBytes)
+	b, err := durable.ReadBounded(name, maxAccountBytes)
 	if err != nil {
 		return err
 	}
@@ -86,7 +89,7 @@ func user(uid int) string {
 // state directory's user: it would leave files there that the service cannot
 // read. Directories in which others could put a key or a mark are refused. words
 // are the command line, for the message that says how to run it instead.
-func (s streams) owned(cfg *config, words ...string) error {
+func (s streams) owned(cfg *config.Config, words ...string) error {
 	state, err := os.Stat(cfg.StateDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		state = nil // it will be made, by this user
@@ -149,7 +152,7 @@ func closedToOthers(what, path string, info fs.FileInfo) error {
 
 // become makes this process, all of its threads, that of the user. The mark's
 // directory is made before, where only root may.
-func (s streams) become(cfg *config, uid int) error {
+func (s streams) become(cfg *config.Config, uid int) error {
 	a, err := readAccount(etc, uid)
 	if err != nil {
 		return err

@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
@@ -19,9 +18,6 @@ import (
 	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
-
-// requestPath is the file by which `keyvet rotate` asks the service that runs.
-func (c *config) requestPath() string { return filepath.Join(c.StateDir, "rotate.request") }
 
 const (
 	byHand       = "by hand"
@@ -41,13 +37,13 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 	if len(rest) > 0 {
 		return s.usageError("rotate takes no arguments", "rotate")
 	}
-	cfg, err := loadConfig(*configPath)
+	cfg, err := config.Load(*configPath)
 	s.clear(cfg, *configPath)
 	if err == nil {
-		err = cfg.readyToRun()
+		err = cfg.ReadyToRun()
 	}
 	if err == nil {
-		err = cfg.readyToRotate()
+		err = cfg.ReadyToRotate()
 	}
 	if err != nil {
 		s.fail(err)
@@ -78,7 +74,7 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 }
 
 // rotateHere vets the device and, once its report is delivered, rotates.
-func (s streams) rotateHere(ctx context.Context, cfg *config, g *gate.Gate) int {
+func (s streams) rotateHere(ctx context.Context, cfg *config.Config, g *gate.Gate) int {
 	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: true, attempts: onceAttempts}
 	if err := d.start(g); err != nil {
 		s.fail(err)
@@ -104,11 +100,11 @@ func (s streams) rotateHere(ctx context.Context, cfg *config, g *gate.Gate) int 
 }
 
 // rotateByService has the service that runs do it, and follows.
-func (s streams) rotateByService(ctx context.Context, cfg *config) int {
+func (s streams) rotateByService(ctx context.Context, cfg *config.Config) int {
 	journal := rotate.File{Path: rotate.JournalPath(cfg.StateDir)}
 	before, err := journal.Load()
 	if err == nil {
-		err = os.WriteFile(cfg.requestPath(), nil, 0o600) // its being there says it all
+		err = os.WriteFile(cfg.RequestPath(), nil, 0o600) // its being there says it all
 	}
 	if err != nil {
 		s.fail(err)
@@ -142,10 +138,10 @@ func (s streams) rotateByService(ctx context.Context, cfg *config) int {
 			step = r.Step
 			s.tellStep(step, r.Back)
 		}
-		_, err = os.Stat(cfg.requestPath())
+		_, err = os.Stat(cfg.RequestPath())
 		switch {
 		case err == nil && time.Since(began) > rotateListen:
-			s.fail(errors.Join(errors.New("the service does not take the request: it is offline or busy (keyvet status)"), durable.Remove(cfg.requestPath())))
+			s.fail(errors.Join(errors.New("the service does not take the request: it is offline or busy (keyvet status)"), durable.Remove(cfg.RequestPath())))
 			return exitUndecided
 		case errors.Is(err, fs.ErrNotExist) && taken.IsZero():
 			taken = time.Now()
@@ -172,11 +168,11 @@ func (s streams) tellStep(step string, back bool) {
 }
 
 // tellRotated tells how it ended: 0 done, 1 failed and undone, 3 not at its end.
-func (s streams) tellRotated(cfg *config, err error) int {
+func (s streams) tellRotated(cfg *config.Config, err error) int {
 	var failed *rotate.Error
 	switch {
 	case err == nil:
-		certificate, _ := cfg.identity()
+		certificate, _ := cfg.CredentialFiles()
 		fmt.Fprintf(s.err, "keyvet: rotated: the device's credential is now %s\n", certificate)
 		return exitPass
 	case errors.As(err, &failed) && failed.Reason != rotate.ReasonBusy:
@@ -185,35 +181,6 @@ func (s streams) tellRotated(cfg *config, err error) int {
 	}
 	s.fail(err)
 	return exitUndecided
-}
-
-// readyToRotate tells what the configuration has to say for a rotation.
-func (c *config) readyToRotate() error {
-	if c.Rotate.Issuer == issuerFleet && c.rotateTemplate() == "" {
-		return errors.New(`config: rotate.template is missing: the provisioning template that makes a new certificate the device's (or rotate.issuer = "topics")`)
-	}
-	return nil
-}
-
-// rotateTemplate is the provisioning template of rotations.
-func (c *config) rotateTemplate() string {
-	if c.Rotate.Template != "" {
-		return c.Rotate.Template
-	}
-	return c.Provision.Template
-}
-
-// jobKeys are the algorithms that a job may ask for: that of the configuration
-// always, and those of rotate.keys or else all that are no weaker.
-func (c *config) jobKeys() []string {
-	keys := c.Rotate.Keys
-	if len(keys) == 0 {
-		keys = rotate.NotWeaker(c.Rotate.Key)
-	}
-	if slices.Contains(keys, c.Rotate.Key) {
-		return keys
-	}
-	return append([]string{c.Rotate.Key}, keys...)
 }
 
 // What the service does without the cloud's asking is looked for every 30 s.
@@ -230,7 +197,7 @@ func (d *deviceRun) localWork() *agent.Work {
 		w.Do = func(ctx context.Context, do agent.Actions) error {
 			return do.Rotate(ctx, agent.Rotation{Trigger: trigger})
 		}
-		if err := d.cfg.readyToRotate(); err != nil {
+		if err := d.cfg.ReadyToRotate(); err != nil {
 			w.EndsSession = false
 			w.Do = func(context.Context, agent.Actions) error {
 				d.log.Warn("not rotated", "id", id, "error", err)
@@ -239,8 +206,8 @@ func (d *deviceRun) localWork() *agent.Work {
 		}
 		return w
 	}
-	if _, err := os.Lstat(d.cfg.requestPath()); err == nil {
-		if err = durable.Remove(d.cfg.requestPath()); err == nil {
+	if _, err := os.Lstat(d.cfg.RequestPath()); err == nil {
+		if err = durable.Remove(d.cfg.RequestPath()); err == nil {
 			return rotation(byHand, device.TriggerManual)
 		}
 		d.log.Error("the request for a rotation cannot be removed, and nothing is rotated for it", "error", err)

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/check"
@@ -34,7 +35,7 @@ func (d *deviceRun) newEngine() *rotate.Engine {
 	e := &rotate.Engine{
 		Journal: rotate.File{Path: rotate.JournalPath(d.cfg.StateDir)}, Store: d.store,
 		Keys: deviceKeys{d}, Vetter: deviceVetter{d}, Cloud: deviceCloud{d}, Gate: deviceGate{d},
-		Grace: d.cfg.Rotate.Grace.Duration, JobKeys: d.cfg.jobKeys(), MinInterval: d.cfg.Rotate.MinInterval.Duration, Log: d.log,
+		Grace: d.cfg.Rotate.Grace.Duration, JobKeys: d.cfg.JobKeys(), MinInterval: d.cfg.Rotate.MinInterval.Duration, Log: d.log,
 	}
 	if d.once {
 		e.Attempts = onceAttempts - 1
@@ -43,7 +44,7 @@ func (d *deviceRun) newEngine() *rotate.Engine {
 		if id != rotate.Claim || !d.cfg.Provision.DeleteClaim {
 			return nil // the operator's
 		}
-		return d.cfg.removeClaim()
+		return removeClaim(d.cfg)
 	}
 	return e
 }
@@ -140,7 +141,7 @@ func (d deviceKeys) Make(ctx context.Context, algorithm string) ([]byte, error) 
 	if d.cfg.TPM.Address == "" {
 		return makeKeyFile(algorithm)
 	}
-	t, err := tpm.Open(d.cfg.TPM.Address, d.cfg.tpmOptions())
+	t, err := tpm.Open(d.cfg.TPM.Address, d.cfg.TPMOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +205,7 @@ func makeKeyFile(algorithm string) ([]byte, error) {
 func (d deviceKeys) Open(_ context.Context, file []byte) (crypto.Signer, error) {
 	blob, err := tpm.ParseKeyBlob(file)
 	if err == nil {
-		s, err := tpm.NewSigner(d.cfg.TPM.Address, d.cfg.tpmOptions(), blob)
+		s, err := tpm.NewSigner(d.cfg.TPM.Address, d.cfg.TPMOptions(), blob)
 		if err == nil {
 			_, err = s.SelfTest()
 		}
@@ -304,7 +305,7 @@ func (d *deviceRun) paths(id string) (certificate, key string) {
 	case rotate.Claim:
 		return d.cfg.Provision.ClaimCertificate, d.cfg.Provision.ClaimKey
 	case rotate.Configured:
-		return d.cfg.configured()
+		return d.cfg.ConfiguredFiles()
 	case identity.First:
 		if d.cfg.Identity.Key != "" {
 			return d.store.CertificatePath(id), d.cfg.Identity.Key
@@ -334,7 +335,7 @@ func (s *rotationSession) Close() { s.session.Close() }
 func (s *rotationSession) Create(ctx context.Context, o rotate.Order, request []byte) (rotate.Certificate, error) {
 	var c awsiot.Certificate
 	var err error
-	if s.byClaim || s.run.cfg.Rotate.Issuer == issuerFleet {
+	if s.byClaim || s.run.cfg.Rotate.Issuer == config.IssuerFleet {
 		c, err = s.issuer.CreateCertificate(ctx, request)
 	} else {
 		c, err = s.cloud.RequestCertificate(ctx, o.Job.ID, request)
@@ -346,7 +347,7 @@ func (s *rotationSession) Activate(ctx context.Context, c rotate.Certificate) (s
 	if c.Token == "" {
 		return "", nil // it is usable as it is
 	}
-	template := s.run.cfg.rotateTemplate()
+	template := s.run.cfg.RotateTemplate()
 	if s.byClaim {
 		template = s.run.cfg.Provision.Template
 	}
@@ -371,7 +372,7 @@ func (d *deviceRun) parameters() map[string]string {
 }
 
 func (s *rotationSession) Confirm(ctx context.Context, o rotate.Order, c rotate.Certificate) error {
-	if o.From == rotate.Claim || s.run.cfg.Rotate.Issuer == issuerFleet {
+	if o.From == rotate.Claim || s.run.cfg.Rotate.Issuer == config.IssuerFleet {
 		return nil
 	}
 	return refusal(s.cloud.CommitCertificate(ctx, o.Job.ID, c.ID))

@@ -18,8 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/BurntSushi/toml"
-
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
@@ -50,10 +49,10 @@ func runCommand(ctx context.Context, s streams, args []string) int {
 	if len(rest) > 0 {
 		return s.usageError("run takes no arguments", "run")
 	}
-	cfg, err := loadConfig(*configPath)
+	cfg, err := config.Load(*configPath)
 	s.clear(cfg, *configPath)
 	if err == nil {
-		err = cfg.readyToRun()
+		err = cfg.ReadyToRun()
 	}
 	if err != nil {
 		s.fail(err)
@@ -136,8 +135,8 @@ func (s streams) outcome(o gate.Outcome) {
 
 // clear removes the mark that an earlier keyvet left, before anything can fail,
 // unless another one holds the directory. cfg may be that of an error.
-func (s streams) clear(cfg *config, configPath string) {
-	dir := runDirOf(configPath)
+func (s streams) clear(cfg *config.Config, configPath string) {
+	dir := config.RunDirOf(configPath)
 	if cfg != nil {
 		dir = cfg.RunDir
 	}
@@ -146,28 +145,10 @@ func (s streams) clear(cfg *config, configPath string) {
 	}
 }
 
-// runDirOf is the run directory of a configuration with a mistake in it, as far
-// as it can be told.
-func runDirOf(configPath string) string {
-	b, err := readBounded(cmp.Or(configPath, defaultConfigPath), maxConfigBytes)
-	if err != nil {
-		return defaults().RunDir
-	}
-	for line := range strings.Lines(string(b)) {
-		var c struct {
-			RunDir string `toml:"run_dir"`
-		}
-		if _, err := toml.Decode(line, &c); err == nil && c.RunDir != "" {
-			return c.RunDir
-		}
-	}
-	return defaults().RunDir
-}
-
 // newGate holds the run directory, if nobody else does, and makes the shut gate.
 // A directory that cannot be held lets no gate open until it can; but the device
 // is vetted, and its report goes out.
-func newGate(cfg *config, by string) (g *gate.Gate, release func(), err error) {
+func newGate(cfg *config.Config, by string) (g *gate.Gate, release func(), err error) {
 	var letGo func() // nil: not held yet
 	hold := func() (err error) {
 		if letGo == nil {
@@ -185,23 +166,6 @@ func newGate(cfg *config, by string) (g *gate.Gate, release func(), err error) {
 			letGo()
 		}
 	}, nil
-}
-
-// readyToRun tells what else the configuration has to say for `keyvet run`.
-func (c *config) readyToRun() error {
-	switch {
-	case c.Thing.Name == "":
-		return errors.New("config: thing.name is missing: the name of this device in AWS IoT")
-	case len(c.MQTT.Endpoints) == 0:
-		return errors.New("config: mqtt.endpoints is missing, such as [\"xxxx-ats.iot.eu-west-1.amazonaws.com:8883\"]")
-	}
-	if kind, _, derived := strings.Cut(c.Thing.Name, ":"); derived {
-		switch {
-		case c.Thing.Name == "cert:CN", c.Thing.Name == "ek:sha256", kind == "file":
-			return nil
-		}
-	}
-	return awsiot.CheckThingName(c.Thing.Name)
 }
 
 // errLocked says that the service runs.
@@ -223,7 +187,7 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-func newLog(s streams, c *config) *slog.Logger {
+func newLog(s streams, c *config.Config) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
 		level = slog.LevelInfo // validate has let the four words through
@@ -234,7 +198,7 @@ func newLog(s streams, c *config) *slog.Logger {
 // deviceRun is one run of the agent on this device.
 type deviceRun struct {
 	streams
-	cfg      *config
+	cfg      *config.Config
 	log      *slog.Logger
 	attempts int
 	once     bool
@@ -293,7 +257,7 @@ func (r runDevice) Rotate(ctx context.Context, w agent.Rotation) error { return 
 func (r runDevice) Local() *agent.Work                                 { return r.d.localWork() }
 
 func (d *deviceRun) readCredential() (credential, error) {
-	certificate, key := d.cfg.identity()
+	certificate, key := d.cfg.CredentialFiles()
 	return readCredential(d.cfg, certificate, key)
 }
 
@@ -358,7 +322,7 @@ func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
 			return "", errors.New(`thing.name = "ek:sha256": no endorsement key was read`)
 		}
 	case strings.HasPrefix(name, "file:"):
-		b, err := readBounded(strings.TrimPrefix(name, "file:"), 1<<10)
+		b, err := durable.ReadBounded(strings.TrimPrefix(name, "file:"), 1<<10)
 		if err != nil {
 			return "", fmt.Errorf("thing.name: %w", err)
 		}
@@ -438,12 +402,14 @@ type notReady struct{ error }
 func (e notReady) Is(target error) bool { return target == agent.ErrNotReady }
 func (e notReady) Unwrap() error        { return e.error }
 
+const maxCAFileBytes = 1 << 20
+
 // mqttRoots are the certificates of the file; "" means the system's.
 func mqttRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	b, err := readBounded(file, maxConfigBytes)
+	b, err := durable.ReadBounded(file, maxCAFileBytes)
 	if err != nil {
 		return nil, fmt.Errorf("mqtt.ca_file: %w", err)
 	}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
@@ -33,7 +34,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	defaultConfigPath = "/nonexistent/keyvet.toml" // the machine's own is none of a test's business
+	config.DefaultPath = "/nonexistent/keyvet.toml" // the machine's own is none of a test's business
 	// Scripts mostly wait, for a device that goes its own pace.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
@@ -49,7 +50,7 @@ func TestScripts(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	shipped := t.TempDir()
-	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X main.defaultConfigPath="+defaultConfigPath)
+	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X github.com/keyvet/keyvet/cmd/keyvet/internal/config.DefaultPath="+config.DefaultPath)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {

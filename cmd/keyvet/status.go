@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
@@ -73,7 +74,7 @@ func statusCommand(s streams, args []string) int {
 	if len(rest) > 0 {
 		return s.usageError("status takes no arguments", "status")
 	}
-	cfg, err := loadConfig(*configPath)
+	cfg, err := config.Load(*configPath)
 	if err != nil {
 		s.fail(err)
 		return exitUsage
@@ -97,7 +98,7 @@ func statusCommand(s streams, args []string) int {
 	return exitPass
 }
 
-func readStatus(cfg *config) (*statusReport, error) {
+func readStatus(cfg *config.Config) (*statusReport, error) {
 	st := &statusReport{Findings: []device.ReasonCode{}, Gaps: []device.Gap{}}
 	state, err := agent.LoadState(cfg.StateDir)
 	switch {
@@ -112,7 +113,7 @@ func readStatus(cfg *config) (*statusReport, error) {
 		st.Findings, st.Gaps = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...)
 	}
 	st.readGate(cfg.RunDir, state)
-	certificate, _ := cfg.identity()
+	certificate, _ := cfg.CredentialFiles()
 	keys, _ := keyfile.Read(certificate)
 	if len(keys) > 0 && keys[0].Leaf() != nil {
 		leaf := keys[0].Leaf()

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"os"
@@ -65,18 +65,18 @@ level = "info"
 `
 
 func TestConfig(t *testing.T) {
-	c := defaults()
+	c := Default()
 	if err := c.decode(contractConfig); err != nil {
 		t.Fatal(err)
 	}
 	if c.Thing.Name != "gateway-0042" || c.Rotate.Grace.Duration != 24*time.Hour || c.Rotate.Before.Duration != 0 || !c.Defender.Enabled {
 		t.Errorf("read as %+v", c)
 	}
-	if err := defaults().decode("[mqtt]\npins = ['amazon', '++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1aI=']"); err != nil {
+	if err := Default().decode("[mqtt]\npins = ['amazon', '++MBgDH5WGvL9Bcn5Be30cRcL0f5O+NyoXuWtQdX1aI=']"); err != nil {
 		t.Error(err)
 	}
 	for text, unset := range map[string]bool{"": true, "[mqtt]\nclient_id = 'x'": true, "mqtt.pins = []": false, "mqtt.pins = ['amazon']": false} {
-		c := defaults()
+		c := Default()
 		if err := c.decode(text); err != nil || (c.MQTT.Pins == nil) != unset { // awsiot.NewDialer takes nil for the default
 			t.Errorf("%q: pins %#v, %v", text, c.MQTT.Pins, err)
 		}
@@ -117,7 +117,7 @@ func TestConfig(t *testing.T) {
 		{"tpm.address = 'nonsense'", "tpm.address"},
 		{"[log]\nlevel = 'loud'", "log.level"},
 	} {
-		err := defaults().decode(tt.text)
+		err := Default().decode(tt.text)
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want one line with %q", tt.text, err, tt.want)
 		}
@@ -132,32 +132,32 @@ func TestJobKeys(t *testing.T) {
 		{"keys = ['rsa-2048']", "ecdsa-p256 rsa-2048"},
 		{"key = 'rsa-3072'\nkeys = ['rsa-3072']", "rsa-3072"},
 	} {
-		c := defaults()
+		c := Default()
 		if err := c.decode("[rotate]\n" + tt.text); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(c.jobKeys(), " "); got != tt.want {
+		if got := strings.Join(c.JobKeys(), " "); got != tt.want {
 			t.Errorf("%q: %s, want %s", tt.text, got, tt.want)
 		}
 	}
 }
 
-func TestLoadConfig(t *testing.T) {
+func TestLoad(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := loadConfig(filepath.Join(dir, "none.toml")); err == nil {
+	if _, err := Load(filepath.Join(dir, "none.toml")); err == nil {
 		t.Error("a configuration that was named and is not there is no error")
 	}
 	path := filepath.Join(dir, "keyvet.toml")
 	os.WriteFile(path, []byte("state_dir = '/data/keyvet'\n"), 0o600)
-	c, err := loadConfig(path)
+	c, err := Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if certificate, key := c.identity(); certificate != "/data/keyvet/identity/certificate.pem" || key != "/data/keyvet/identity/key.pem" {
+	if certificate, key := c.CredentialFiles(); certificate != "/data/keyvet/identity/certificate.pem" || key != "/data/keyvet/identity/key.pem" {
 		t.Errorf("identity: %s, %s", certificate, key)
 	}
-	os.WriteFile(path, make([]byte, maxConfigBytes+1), 0o600)
-	if _, err := loadConfig(path); err == nil || !strings.Contains(err.Error(), "larger than") {
+	os.WriteFile(path, make([]byte, maxBytes+1), 0o600)
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("a huge file: %v", err)
 	}
 }
@@ -166,7 +166,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add(contractConfig)
 	f.Add("[mqtt]\nca = 1")
 	f.Fuzz(func(t *testing.T, text string) {
-		if err := defaults().decode(text); err != nil && strings.Contains(err.Error(), "\n") {
+		if err := Default().decode(text); err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("more than one line: %q", err)
 		}
 	})
