@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm"
 )
@@ -38,11 +39,11 @@ func checkCommand(ctx context.Context, s streams, args []string) int {
 		cfg.TPM.Address = *address
 	}
 
-	v := &vetter{cfg: cfg, blocklist: *list, files: files, stdin: s.in, tell: s.progress}
-	r, _, t := v.vet(ctx, device.TriggerManual)
-	if t != nil {
-		t.Close()
+	c := &vet.Check{
+		Config: *cfg, Agent: device.Agent{Version: version, Commit: commit}, Progress: s.progress,
+		Blocklist: *list, Files: files, Stdin: s.in, Typed: isTerminal(s.in),
 	}
+	r := c.Report(ctx, device.TriggerManual)
 	r.Verbose = *verbose
 	s.gaps(r)
 	if *asJSON {

@@ -97,6 +97,9 @@ func (s streams) usageError(message, about string) int {
 	return exitUsage
 }
 
+// say says something to people, in one line.
+func (s streams) say(line string) { fmt.Fprintf(s.err, "keyvet: %s\n", line) }
+
 // fail tells what went wrong in one line.
 func (s streams) fail(err error) {
 	fmt.Fprintf(s.err, "keyvet: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))

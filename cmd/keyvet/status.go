@@ -117,7 +117,7 @@ func readStatus(cfg *config.Config) (*statusReport, error) {
 	keys, _ := keyfile.Read(certificate)
 	if len(keys) > 0 && keys[0].Leaf() != nil {
 		leaf := keys[0].Leaf()
-		st.Credential = &credentialStatus{keys[0].Source, keys[0].Algorithm(), leaf.Subject.String(), leaf.NotAfter, certificateID(leaf)}
+		st.Credential = &credentialStatus{keys[0].Source, keys[0].Algorithm(), leaf.Subject.String(), leaf.NotAfter, device.CertificateID(leaf)}
 	}
 	entries, err := (&durable.Spool{Dir: filepath.Join(cfg.StateDir, "spool")}).List()
 	if err != nil {

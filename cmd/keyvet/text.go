@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -11,7 +12,25 @@ import (
 	"unicode"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/gate"
 )
+
+// outcome says why the gate is not open, and what was not delivered: a line each.
+func (s streams) outcome(o gate.Outcome) {
+	if o.State != gate.Open {
+		line := "gate is " + o.State.String()
+		if o.Refusal != "" {
+			line += ": " + o.Refusal
+		}
+		s.fail(errors.New(line))
+	}
+	if o.Undelivered != nil {
+		s.fail(fmt.Errorf("the report is not acknowledged: %w", o.Undelivered))
+	}
+	if o.Trouble != nil {
+		s.fail(o.Trouble)
+	}
+}
 
 // gaps tells what could not be looked at, a line each.
 func (s streams) gaps(r *device.Report) {

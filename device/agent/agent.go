@@ -41,6 +41,17 @@ type Cloud interface {
 // connect: no credential, no name.
 var ErrNotReady = errors.New("not ready to connect")
 
+// NotReady is an error, in its own words, that wraps [ErrNotReady].
+type NotReady struct{ Err error }
+
+func (e NotReady) Error() string { return e.Err.Error() }
+
+// Is implements the interface of [errors.Is].
+func (e NotReady) Is(target error) bool { return target == ErrNotReady }
+
+// Unwrap gives the cause.
+func (e NotReady) Unwrap() error { return e.Err }
+
 // ErrStuck ends an agent whose gate must be shut and cannot be. What supervises
 // it has to remove the run directory.
 var ErrStuck = errors.New("the gate must be shut and cannot be")
