@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/tpm/evidence"
+	"github.com/keyvet/keyvet/tpm/advisory"
 )
 
 // Info is what the TPM says of itself (TPM2_GetCapability, Part 3, section
@@ -43,7 +43,7 @@ func (t *TPM) Info() (device.TPM, error) {
 	if !has1 || !has2 || info.Manufacturer == "" {
 		return info, errors.New("tpm: the TPM does not state its manufacturer and firmware version")
 	}
-	info.FirmwareVersion = firmwareVersion(info.Manufacturer, v1, v2)
+	info.FirmwareVersion = advisory.FirmwareVersion(info.Manufacturer, uint64(v1)<<32|uint64(v2))
 	if r, ok := p[tpm2.TPMPTRevision]; ok {
 		info.SpecRevision = fmt.Sprintf("%d.%02d", r/100, r%100)
 	}
@@ -52,12 +52,6 @@ func (t *TPM) Info() (device.TPM, error) {
 	}
 	info.State = device.TPMOK
 	return info, nil
-}
-
-// firmwareVersion decodes TPM_PT_FIRMWARE_VERSION_1 and _2 by the rule of the
-// vendor.
-func firmwareVersion(manufacturer string, v1, v2 uint32) string {
-	return evidence.FirmwareVersion(manufacturer, uint64(v1)<<32|uint64(v2))
 }
 
 // words is the text in properties that each hold four characters, without

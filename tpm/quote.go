@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/advisory"
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
@@ -270,7 +271,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 		}
 		return
 	}
-	if version := evidence.FirmwareVersion(info.Manufacturer, signed); version != info.FirmwareVersion {
+	if version := advisory.FirmwareVersion(info.Manufacturer, signed); version != info.FirmwareVersion {
 		inv.gap("tpm firmware version", fmt.Errorf("the TPM states %s, but signs %s: something between keyvet and the TPM changes what it says", info.FirmwareVersion, version))
 	}
 }

@@ -215,7 +215,7 @@ func testRetry(t *testing.T, by *way) {
 		proxy.Close()
 	}
 	always := by.proxy(t, machine{}, func(_, _ []byte) []byte { return frame(0x8001, 0x922) })
-	c, err := Open(always.Address(), Options{Timeout: 50 * time.Millisecond})
+	c, err := Open(always.Address(), Options{Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

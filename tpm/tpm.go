@@ -95,6 +95,9 @@ func kernelSaysTPM12(sysfs, address string) bool {
 // CheckAddress returns nil if address can be one for [Open]; it opens nothing.
 func CheckAddress(address string) error { return link.Check(address) }
 
+// AddressForms returns the forms that an address can have: "unix:PATH".
+func AddressForms() []string { return link.Forms() }
+
 // Close ends the connection; no command can be sent after it.
 func (t *TPM) Close() error { return t.link.Close() }
 

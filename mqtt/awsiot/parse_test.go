@@ -155,7 +155,7 @@ func TestMemory(t *testing.T) {
 		if n := after.TotalAlloc - before.TotalAlloc; n > 32<<20 || len(payload) < maxPayload/2 {
 			t.Errorf("%s: %d bytes of payload took %d bytes of memory", what, len(payload), n)
 		}
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > time.Minute { // it takes milliseconds
 			t.Errorf("%s: took %v", what, took)
 		}
 	}

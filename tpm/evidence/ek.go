@@ -22,9 +22,9 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if v.certificates == nil {
 		return v.unshown(), "there is no EK certificate: no maker vouches for the TPM"
 	}
-	cert, err := ekcert.Parse(v.certificates[0])
-	if err != nil {
-		return v.unshown(), fmt.Sprintf("the EK certificate cannot be read: %v", err)
+	cert, unreadable := ekcert.Parse(v.certificates[0])
+	if unreadable != nil {
+		return v.unshown(), fmt.Sprintf("the EK certificate cannot be read: %v", unreadable)
 	}
 	if cert.IsCA {
 		return device.Fail, "the EK certificate is one of a CA"
@@ -41,9 +41,9 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if !v.listsCertificate(cert) {
 		return device.Fail, "the EK certificate is not one that the report lists"
 	}
-	maker, err := ekcert.Manufacturer(cert)
-	if err != nil {
-		return v.unshown(), fmt.Sprintf("the maker of the TPM, by the EK certificate, cannot be read: %v", err)
+	maker, noMaker := ekcert.Manufacturer(cert)
+	if noMaker != nil {
+		return v.unshown(), fmt.Sprintf("the maker of the TPM, by the EK certificate, cannot be read: %v", noMaker)
 	}
 	if t := v.report.TPM; maker != "" && t != nil && t.Manufacturer != "" && t.Manufacturer != maker {
 		return device.Fail, fmt.Sprintf("the report says that %s made the TPM, the EK certificate says %s", t.Manufacturer, maker)
@@ -51,9 +51,9 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if len(v.policy.EKRoots) == 0 {
 		return device.Warn, fmt.Sprintf("issued by %s; no roots are given to hold it against", cert.Issuer)
 	}
-	chains, err := cert.Verify(v.pathOptions())
-	if err != nil {
-		return device.Fail, fmt.Sprintf("issued by %s, it does not lead to a given root: %v", cert.Issuer, err)
+	chains, noPath := cert.Verify(v.pathOptions())
+	if noPath != nil {
+		return device.Fail, fmt.Sprintf("issued by %s, it does not lead to a given root: %v", cert.Issuer, noPath)
 	}
 	i := slices.IndexFunc(chains, mayIssueEKs)
 	if i < 0 {

@@ -43,20 +43,6 @@ func QualifyingData(digest [sha256.Size]byte, nonce []byte, certificates ...[]by
 	return sha256.Sum256(append(append(digest[:], n[:]...), c[:]...))
 }
 
-// FirmwareVersion decodes a firmware version, TPM_PT_FIRMWARE_VERSION_1 in the
-// upper half and _2 in the lower, by the rule of the vendor. Without a known
-// rule all four quarters are given, so that nothing is lost.
-func FirmwareVersion(manufacturer string, version uint64) string {
-	v1, v2 := uint32(version>>32), uint32(version)
-	switch manufacturer {
-	case "IFX":
-		return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>8, v2&0xff)
-	case "STM": // the second word is opaque
-		return fmt.Sprintf("%d.%d", v1>>16, v1&0xffff)
-	}
-	return fmt.Sprintf("%d.%d.%d.%d", v1>>16, v1&0xffff, v2>>16, v2&0xffff)
-}
-
 // Hex is bytes that are shown in lower-case hex.
 type Hex []byte
 

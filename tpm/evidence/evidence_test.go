@@ -276,6 +276,28 @@ func certificate(t testing.TB, change func(*x509.Certificate)) (cert, root *x509
 	return issue(leaf, root), root
 }
 
+// rsaCertificate is an EK certificate on an RSA key, of that key usage.
+func rsaCertificate(t testing.TB, usage x509.KeyUsage) *x509.Certificate {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), KeyUsage: usage, UnknownExtKeyUsage: []asn1.ObjectIdentifier{oidEKCertificate},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
 // show has a report list an EK certificate and its evidence carry it.
 func (f *forgery) show(cert *x509.Certificate) {
 	sum := sha256.Sum256(cert.Raw)
@@ -294,6 +316,7 @@ func TestVerifyForged(t *testing.T) {
 		c.UnknownExtKeyUsage, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	})
 	noUse, _ := certificate(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature })
+	rsaSigns, rsaEnciphers := rsaCertificate(t, x509.KeyUsageDigitalSignature), rsaCertificate(t, x509.KeyUsageKeyEncipherment)
 	agreement, _ := certificate(t, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement })
 	ofSTM, _ := certificate(t, func(c *x509.Certificate) { c.ExtraExtensions = madeBy(t, "id:53544D20") })
 	ofIFX, ofIFXMaker := certificate(t, func(c *x509.Certificate) { c.ExtraExtensions = madeBy(t, "id:49465800") })
@@ -394,6 +417,8 @@ func TestVerifyForged(t *testing.T) {
 		}, known, LevelEKCertificate, device.Fail, "not one that the report lists"},
 		{"no usage", func(f *forgery) { f.show(noUsage) }, Policy{Now: now, Check: passes, EKRoots: []*x509.Certificate{noUsageMaker}}, LevelEKCertificate, device.Warn, "no extended key usage"},
 		{"key usage of another kind", func(f *forgery) { f.show(noUse) }, none, LevelEKCertificate, device.Fail, "key usage does not allow key agreement"},
+		{"key usage of another kind, RSA", func(f *forgery) { f.show(rsaSigns) }, none, LevelEKCertificate, device.Fail, "key usage does not allow key encipherment"},
+		{"key encipherment", func(f *forgery) { f.show(rsaEnciphers) }, none, LevelEKCertificate, device.Warn, "no roots"},
 		{"key agreement", func(f *forgery) { f.show(agreement) }, none, LevelEKCertificate, device.Warn, "no roots"},
 		{"another maker by its name", func(f *forgery) { f.show(ofSTM) }, none, LevelEKCertificate, device.Fail, "says that IFX made the TPM, the EK certificate says STM"},
 		{"the maker by its name", func(f *forgery) { f.show(ofIFX) }, Policy{Now: now, Check: passes, EKRoots: []*x509.Certificate{ofIFXMaker}}, LevelEKCertificate, device.Pass, "leads to"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/keyfile"
+	"github.com/keyvet/keyvet/tpm/advisory"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 )
 
@@ -116,7 +117,7 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 	if t := v.report.TPM; t != nil {
 		own := *t
 		if v.signed {
-			own.FirmwareVersion = FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion)
+			own.FirmwareVersion = advisory.FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion)
 		}
 		inv.TPM = &own
 	}

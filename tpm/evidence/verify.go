@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/advisory"
 )
 
 // Policy is what a verifier knows and asks for.
@@ -228,23 +229,23 @@ func (v *verification) schema() (device.Status, string) {
 	if len(v.encoded) > device.MaxReportBytes {
 		return device.Fail, fmt.Sprintf("more than the %d bytes of a report", device.MaxReportBytes)
 	}
-	digest, err := device.Digest(v.encoded)
-	if err != nil {
-		return device.Fail, err.Error()
+	digest, noJSON := device.Digest(v.encoded)
+	if noJSON != nil {
+		return device.Fail, noJSON.Error()
 	}
 	if schema := newerSchema(v.encoded); schema != "" {
 		return device.Undecided, fmt.Sprintf("schema %q: a newer verifier is needed", schema)
 	}
 	r := new(device.Report)
-	if err := json.Unmarshal(v.encoded, r); err != nil {
-		return device.Fail, err.Error()
+	if noReport := json.Unmarshal(v.encoded, r); noReport != nil {
+		return device.Fail, noReport.Error()
 	}
 	v.report, v.evidence, v.digest = r, r.Evidence, digest
-	if err := strict(v.encoded, r); err != nil {
-		return device.Fail, err.Error()
+	if loose := strict(v.encoded, r); loose != nil {
+		return device.Fail, loose.Error()
 	}
-	if err := oneOfEach(r); err != nil {
-		return device.Fail, err.Error()
+	if twice := oneOfEach(r); twice != nil {
+		return device.Fail, twice.Error()
 	}
 	if r.Evidence == nil {
 		if r.TPM != nil && r.TPM.Family != "1.2" && r.TPM.State == device.TPMOK {
@@ -255,9 +256,11 @@ func (v *verification) schema() (device.Status, string) {
 	if !canonical(r.Evidence, v.encoded) {
 		return device.Fail, "the evidence is not written as keyvet writes it: pass the report on byte for byte"
 	}
-	if v.decoded, err = decode(r.Evidence); err != nil {
-		return device.Fail, err.Error()
+	d, malformed := decode(r.Evidence)
+	if malformed != nil {
+		return device.Fail, malformed.Error()
 	}
+	v.decoded = d
 	return device.Pass, fmt.Sprintf("%s with evidence, %s", r.Schema, r.Evidence.Level)
 }
 
@@ -349,7 +352,7 @@ func (v *verification) firmware() (device.Status, string) {
 	if t == nil || t.FirmwareVersion == "" {
 		return device.Undecided, "the report does not state the firmware version"
 	}
-	if signed := FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion); signed != t.FirmwareVersion {
+	if signed := advisory.FirmwareVersion(t.Manufacturer, v.statement.FirmwareVersion); signed != t.FirmwareVersion {
 		return device.Fail, fmt.Sprintf("the report states %s, the TPM signed %s", t.FirmwareVersion, signed)
 	}
 	return device.Pass, t.FirmwareVersion + ", as the TPM signed it"
@@ -463,9 +466,9 @@ func (v *verification) sameTPM() (device.Status, string) {
 	if v.certificates == nil {
 		return v.unshown(), "this attestation key answered the challenge to an EK, but the evidence shows no certificate of that EK: no maker vouches for its TPM"
 	}
-	shown, err := ekInCertificate(v.certificates[0])
-	if err != nil {
-		return v.unshown(), fmt.Sprintf("the key in the EK certificate cannot be read: %v", err)
+	shown, noKey := ekInCertificate(v.certificates[0])
+	if noKey != nil {
+		return v.unshown(), fmt.Sprintf("the key in the EK certificate cannot be read: %v", noKey)
 	}
 	if shown != pair.EKSPKISHA256 {
 		return device.Fail, "the challenge was to another EK than the one of this EK certificate: two TPMs"

@@ -30,15 +30,21 @@ var backends = [...]backend{
 	{"i2c", "i2c:/dev/i2c-N", tis.CheckAddress, openBus},
 }
 
-// Forms returns the forms of an address, for messages: "/dev/tpmrm0, unix:PATH,
-// … or i2c:/dev/i2c-N".
-func Forms() string {
+// Forms returns the forms that an address can have, as messages and help show
+// them: "unix:PATH".
+func Forms() []string {
 	var all []string
 	for _, b := range backends {
 		all = append(all, b.form)
 	}
-	last := len(all) - 1
-	return strings.Join(all[:last], ", ") + " or " + all[last]
+	return all
+}
+
+// give is what to do about an address that is none.
+func give() string {
+	forms := Forms()
+	last := len(forms) - 1
+	return "give " + strings.Join(forms[:last], ", ") + " or " + forms[last]
 }
 
 func backendOf(address string) (backend, error) {
@@ -53,9 +59,9 @@ func backendOf(address string) (backend, error) {
 		}
 	}
 	if scheme == "" || scheme == address {
-		return backend{}, errors.New("not an address: give " + Forms())
+		return backend{}, errors.New("not an address: " + give())
 	}
-	return backend{}, fmt.Errorf("unknown scheme %q: give %s", scheme, Forms())
+	return backend{}, fmt.Errorf("unknown scheme %q: %s", scheme, give())
 }
 
 // Check returns nil if address can be one for [Open]; it opens nothing.
