@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
@@ -112,7 +114,7 @@ func TestOwnedRefuses(t *testing.T) {
 					t.Fatal(err)
 				}
 				status, stderr := w.as(t, me, command)
-				if status != exitUsage || !matches(tt.want, stderr) || strings.Count(stderr, "\n") != 1 {
+				if status != cli.Usage || !matches(tt.want, stderr) || strings.Count(stderr, "\n") != 1 {
 					t.Errorf("%s: exit status %d: %s", command, status, stderr)
 				}
 				if _, err := os.Stat(filepath.Join(w.run, "trusted")); err == nil {
@@ -132,7 +134,7 @@ func TestOwned(t *testing.T) {
 		if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status, stderr := w.as(t, os.Geteuid(), "rotate"); status != exitUsage || !matches("state_dir /etc belongs to user root, and this is .*; run: su -s /bin/sh -c 'keyvet rotate .*' root", stderr) {
+		if status, stderr := w.as(t, os.Geteuid(), "rotate"); status != cli.Usage || !matches("state_dir /etc belongs to user root, and this is .*; run: su -s /bin/sh -c 'keyvet rotate .*' root", stderr) {
 			t.Errorf("exit status %d: %s", status, stderr)
 		}
 		return
@@ -151,7 +153,7 @@ func TestOwned(t *testing.T) {
 			w := newOwnedWorld(t)
 			chown(t, nobody, w.state)
 			status, stderr := w.as(t, 0, command...)
-			if status != exitUndecided || !strings.Contains(stderr, "goes on as user nobody, to whom "+w.state+" belongs") ||
+			if status != cli.Undecided || !strings.Contains(stderr, "goes on as user nobody, to whom "+w.state+" belongs") ||
 				!strings.Contains(stderr, "tpm cannot be used by user nobody") {
 				t.Errorf("exit status %d: %s", status, stderr)
 			}
@@ -168,7 +170,7 @@ func TestOwned(t *testing.T) {
 	}
 	t.Run("root's own", func(t *testing.T) {
 		w := newOwnedWorld(t)
-		if status, stderr := w.as(t, 0, "run", "-once"); status != exitUndecided || strings.Contains(stderr, "goes on as") {
+		if status, stderr := w.as(t, 0, "run", "-once"); status != cli.Undecided || strings.Contains(stderr, "goes on as") {
 			t.Errorf("exit status %d: %s", status, stderr)
 		}
 	})
@@ -199,7 +201,7 @@ func TestOwned(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newOwnedWorld(t)
 			tt.prepare(t, w)
-			if status, stderr := w.as(t, tt.as, "rotate"); status != exitUsage || !matches(tt.want, stderr) {
+			if status, stderr := w.as(t, tt.as, "rotate"); status != cli.Usage || !matches(tt.want, stderr) {
 				t.Errorf("exit status %d: %s", status, stderr)
 			}
 			if entries, err := os.ReadDir(w.state); err != nil || len(entries) != 0 {
@@ -215,7 +217,7 @@ func TestOwned(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := exec.CommandContext(t.Context(), "setpriv", "--bounding-set=-setgid,-setuid", program, "rotate", "-config", w.config).CombinedOutput()
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUsage ||
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != cli.Usage ||
 			!matches("belongs to user nobody, which this process cannot become: setg.*: operation not permitted; run: su -s /bin/sh -c 'keyvet rotate ", string(out)) {
 			t.Errorf("%v: %s", err, out)
 		}

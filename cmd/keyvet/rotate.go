@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -16,23 +17,30 @@ import (
 // cloud its time.
 const rotateLimit = 30 * time.Minute
 
-func rotateCommand(ctx context.Context, s streams, args []string) int {
-	fs := flag.NewFlagSet("rotate", flag.ContinueOnError)
-	configPath := fs.String("config", "", "")
-	rest, status, ok := s.parse(fs, args)
-	if !ok {
-		return status
-	}
-	if len(rest) > 0 {
-		return s.usageError("rotate takes no arguments", "rotate")
-	}
-	cfg, err := s.ready(*configPath, (*config.Config).ReadyToRun, (*config.Config).ReadyToRotate)
+var rotateCommand = cli.Command{
+	Name: "rotate", Short: "a new key and certificate for the device",
+	Long: `Makes the device a new key (in the TPM where there is one) and has a certificate
+issued for it, as the job keyvet.rotate does: vetted, tried and reported before
+it is used, undone if anything fails. If the service runs, it is asked to.`,
+	Notes: `exit status: 0 rotated, 1 failed and undone, 2 wrong usage or configuration,
+3 not at its end: it goes on by itself (see keyvet status)`,
+	New: func(f *flag.FlagSet) cli.Action {
+		configPath := f.String("config", "", configUsage+"; see [rotate]")
+		return func(ctx context.Context, s cli.IO, _ []string) int {
+			return screen{s}.rotate(ctx, *configPath, wordsOf(f))
+		}
+	},
+}
+
+// rotate rotates, here or by the service that runs. words are the command line.
+func (s screen) rotate(ctx context.Context, configPath string, words []string) int {
+	cfg, err := s.ready(configPath, (*config.Config).ReadyToRun, (*config.Config).ReadyToRotate)
 	if err == nil {
-		err = service.Own(*cfg, s.say, append([]string{"keyvet", "rotate"}, args...)...)
+		err = service.Own(*cfg, s.say, words...)
 	}
 	if err != nil {
-		s.fail(err)
-		return exitUsage
+		s.Fail(err)
+		return cli.Usage
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotateLimit)
 	defer cancel()
@@ -43,8 +51,8 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 	case errors.Is(err, service.ErrLocked):
 		return s.sayRotated(cfg, s.rotateByService(ctx, *cfg))
 	case err != nil:
-		s.fail(err)
-		return exitUndecided
+		s.Fail(err)
+		return cli.Undecided
 	}
 	defer device.Close()
 	r := device.Rotate(ctx)
@@ -52,15 +60,15 @@ func rotateCommand(ctx context.Context, s streams, args []string) int {
 		s.gaps(r.Report)
 		s.outcome(r.Outcome)
 	}
-	status = s.sayRotated(cfg, r.Err)
+	status := s.sayRotated(cfg, r.Err)
 	if r.Trouble != nil {
-		s.fail(r.Trouble)
+		s.Fail(r.Trouble)
 	}
 	return status
 }
 
 // rotateByService has the service that runs do it, and follows.
-func (s streams) rotateByService(ctx context.Context, cfg config.Config) error {
+func (s screen) rotateByService(ctx context.Context, cfg config.Config) error {
 	asked, err := service.Ask(cfg)
 	if err != nil {
 		return err
@@ -69,7 +77,7 @@ func (s streams) rotateByService(ctx context.Context, cfg config.Config) error {
 	return asked.Follow(ctx, s.sayStep)
 }
 
-func (s streams) sayStep(step string, back bool) {
+func (s screen) sayStep(step string, back bool) {
 	if back {
 		step = "undo " + step
 	}
@@ -77,17 +85,17 @@ func (s streams) sayStep(step string, back bool) {
 }
 
 // sayRotated says how it ended: 0 done, 1 failed and undone, 3 not at its end.
-func (s streams) sayRotated(cfg *config.Config, err error) int {
+func (s screen) sayRotated(cfg *config.Config, err error) int {
 	var failed *rotate.Error
 	switch {
 	case err == nil:
 		certificate, _ := cfg.CredentialFiles()
 		s.say("rotated: the device's credential is now " + certificate)
-		return exitPass
+		return cli.Pass
 	case errors.As(err, &failed) && failed.Reason != rotate.ReasonBusy:
-		s.fail(fmt.Errorf("not rotated: %s: %w", failed.Reason, err))
-		return exitFail
+		s.Fail(fmt.Errorf("not rotated: %s: %w", failed.Reason, err))
+		return cli.Fail
 	}
-	s.fail(err)
-	return exitUndecided
+	s.Fail(err)
+	return cli.Undecided
 }

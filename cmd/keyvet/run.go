@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
 	"github.com/keyvet/keyvet/device"
@@ -19,76 +20,96 @@ import (
 // by the time that others read it.
 const byOnce = "keyvet run -once"
 
-func runCommand(ctx context.Context, s streams, args []string) int {
-	fs := flag.NewFlagSet("run", flag.ContinueOnError)
-	configPath := fs.String("config", "", "")
-	once := fs.Bool("once", false, "")
-	rest, status, ok := s.parse(fs, args)
-	if !ok {
-		return status
-	}
-	if len(rest) > 0 {
-		return s.usageError("run takes no arguments", "run")
-	}
-	cfg, err := s.ready(*configPath, (*config.Config).ReadyToRun)
+var runCommand = cli.Command{
+	Name: "run", Short: "the service: check, report to AWS IoT, open the gate, wait for jobs",
+	Long: `Vets every key of the device, reports to AWS IoT over MQTT with mutual TLS, and
+opens the gate (the file "trusted" in run_dir) once the report is acknowledged;
+then waits for jobs and repeats it on schedule. What cannot be delivered is
+spooled and sent later. A device that has only a claim is provisioned first.`,
+	Notes: `exit status of -once: 0 the gate is open, 1 a key or the firmware fails,
+2 wrong usage or configuration, 3 undecided, or not acknowledged`,
+	New: func(f *flag.FlagSet) cli.Action {
+		configPath := f.String("config", "", configUsage+"; it must name thing.name and mqtt.endpoints")
+		once := f.Bool("once", false, "end when the gate is decided")
+		return func(ctx context.Context, s cli.IO, _ []string) int {
+			return screen{s}.run(ctx, *configPath, *once, wordsOf(f))
+		}
+	},
+}
+
+// wordsOf is the command line of a command.
+func wordsOf(f *flag.FlagSet) []string {
+	words := []string{"keyvet", f.Name()}
+	f.Visit(func(f *flag.Flag) {
+		words = append(words, "-"+f.Name)
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() {
+			words = append(words, f.Value.String())
+		}
+	})
+	return words
+}
+
+// run looks after the device. words are the command line.
+func (s screen) run(ctx context.Context, configPath string, once bool, words []string) int {
+	cfg, err := s.ready(configPath, (*config.Config).ReadyToRun)
 	if err == nil {
-		err = service.Own(*cfg, s.say, append([]string{"keyvet", "run"}, args...)...)
+		err = service.Own(*cfg, s.say, words...)
 	}
 	if err != nil {
-		s.fail(err)
-		return exitUsage
+		s.Fail(err)
+		return cli.Usage
 	}
 	o := s.options(*cfg, "keyvet run")
-	if o.Once = *once; o.Once {
+	if o.Once = once; o.Once {
 		o.By = byOnce
 	} else {
 		o.Alive = notifySystemd(ctx, o.Log)
 	}
 	device, err := service.Start(o)
 	if err != nil {
-		s.fail(err)
-		return exitUndecided
+		s.Fail(err)
+		return cli.Undecided
 	}
 	defer device.Close()
-	if *once {
+	if once {
 		return s.once(ctx, device, cfg.RunDir)
 	}
 	if err := device.Run(ctx); errors.Is(err, agent.ErrStuck) || ctx.Err() == nil {
-		s.fail(err)
-		return exitUndecided
+		s.Fail(err)
+		return cli.Undecided
 	}
-	return exitPass
+	return cli.Pass
 }
 
 // once vets the device one time.
-func (s streams) once(ctx context.Context, d *service.Service, runDir string) int {
+func (s screen) once(ctx context.Context, d *service.Service, runDir string) int {
 	r, o := d.Once(ctx)
 	if err := s.table(r); err != nil {
-		s.fail(fmt.Errorf("write the result: %w", err))
+		s.Fail(fmt.Errorf("write the result: %w", err))
 	}
 	s.gaps(r)
 	s.outcome(o)
 	switch {
 	case o.State == gate.Open:
 		s.say("gate open: " + gate.Path(runDir))
-		return exitPass
+		return cli.Pass
 	case r.Verdict() == device.Fail:
-		return exitFail
+		return cli.Fail
 	}
-	return exitUndecided
+	return cli.Undecided
 }
 
 // ready loads the configuration of a command that opens gates: it has to say what
 // each of needs asks. The mark that an earlier keyvet left is removed before
 // anything can fail, unless another one holds the directory.
-func (s streams) ready(path string, needs ...func(*config.Config) error) (*config.Config, error) {
+func (s screen) ready(path string, needs ...func(*config.Config) error) (*config.Config, error) {
 	cfg, err := config.Load(path)
 	dir := config.RunDirOf(path)
 	if cfg != nil {
 		dir = cfg.RunDir
 	}
 	if err := gate.Clear(dir, durable.Disk{}); err != nil {
-		s.fail(err)
+		s.Fail(err)
 	}
 	for _, need := range needs {
 		if err == nil {
@@ -99,11 +120,11 @@ func (s streams) ready(path string, needs ...func(*config.Config) error) (*confi
 }
 
 // options are those of a service.
-func (s streams) options(cfg config.Config, by string) service.Options {
+func (s screen) options(cfg config.Config, by string) service.Options {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		level = slog.LevelInfo // validate has let the four words through
 	}
-	log := slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: level}))
-	return service.Options{Config: cfg, By: by, Agent: device.Agent{Version: version, Commit: commit}, Log: log, Progress: s.progress}
+	log := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: level}))
+	return service.Options{Config: cfg, By: by, Agent: maker(), Log: log, Progress: s.progress}
 }

@@ -45,7 +45,9 @@ func (s IO) Misused(message string) int {
 }
 
 // Fail says in one line what went wrong.
-func (s IO) Fail(err error) { fmt.Fprintf(s.Err, "%s: %s\n", s.program, Printable(err.Error())) }
+func (s IO) Fail(err error) {
+	fmt.Fprintf(s.Err, "%s: %s\n", s.program, Printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+}
 
 // Printable keeps text from outside, such as a file's name or a certificate's
 // subject, from steering the terminal or breaking the line.
