@@ -161,6 +161,13 @@ func (k Key) Leaf() *x509.Certificate {
 	return k.Chain[0]
 }
 
+// CertificateID returns what AWS IoT calls a certificate: the lower-case hex
+// SHA-256 of its DER.
+func CertificateID(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
 // SPKISHA256 is the lower-case hex SHA-256 of SPKI, or "" without one.
 func (k Key) SPKISHA256() string {
 	if len(k.SPKI) == 0 {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
@@ -114,7 +115,7 @@ func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
-	if lines := strings.Count(ts.ReadFile("stderr"), "\n"); args[2] == "check" && want >= exitUsage && lines != 1 {
+	if lines := strings.Count(ts.ReadFile("stderr"), "\n"); args[2] == "check" && want >= cli.Usage && lines != 1 {
 		ts.Fatalf("%d lines on standard error, want one", lines)
 	}
 }

@@ -32,6 +32,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/durable/durabletest"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -53,7 +54,7 @@ func cutMain() {
 	fail := func(err error) {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "cut:", err)
-			os.Exit(exitUsage)
+			os.Exit(cli.Usage)
 		}
 	}
 	cutAt, err := strconv.Atoi(os.Getenv("CUT_AT"))

@@ -1,6 +1,7 @@
-package main
+package cloud
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -11,31 +12,38 @@ import (
 	"github.com/keyvet/keyvet/device/agent"
 )
 
+// begins begins a check and does not end it.
+type begins struct{ agent.Actions }
+
+func (begins) Check(ctx context.Context, _ string, answer agent.Answer) error {
+	return answer(ctx, agent.InProgress, nil)
+}
+
 // Forty checks that the shadow desires are two: one at once, and one for the
 // newest once the least interval is over, which wakes the loop.
 func TestDesiredChecksAreSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run := &deviceRun{cfg: config.Default(), log: slog.New(slog.DiscardHandler)}
-		session := func() *cloud { return &cloud{run: run, wanted: make(chan struct{}, 1)} }
-		c := session()
+		c := &Cloud{Config: *config.Default(), Log: slog.New(slog.DiscardHandler)}
+		session := func() *Session { return &Session{cloud: c, alarm: newAlarm()} }
+		s := session()
 		checks := 0
 		next := func() string {
 			t.Helper()
-			work := c.nextCheck()
+			work := s.nextCheck()
 			if work == nil {
 				return ""
 			}
-			if err := work.Answer(t.Context(), agent.InProgress, nil); err != nil {
+			if err := work.Do(t.Context(), begins{}); err != nil {
 				t.Fatal(err)
 			}
 			checks++
 			return work.ID
 		}
 		for i := range 40 {
-			c.desire(fmt.Sprint(i))
-			<-c.wanted
+			s.desire(fmt.Sprint(i))
+			<-s.Wanted()
 			if token := next(); token != "" {
-				c.checked(token)
+				s.checks.done(token)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -43,17 +51,17 @@ func TestDesiredChecksAreSpaced(t *testing.T) {
 			t.Fatalf("%d checks within 4 s", checks)
 		}
 		began := time.Now()
-		<-c.wanted
+		<-s.Wanted()
 		if waited := time.Since(began); waited != 56*time.Second {
 			t.Errorf("the loop wakes after %s", waited)
 		}
 		if token := next(); token != "39" {
 			t.Errorf("it checks for %q", token)
 		}
-		c.desire("40") // while it is being carried out
-		c.checked("39")
-		c = session() // another session has no interval of its own
-		c.desire("40")
+		s.desire("40") // while it is being carried out
+		s.checks.done("39")
+		s = session() // another session has no interval of its own
+		s.desire("40")
 		if token := next(); token != "" {
 			t.Errorf("it checks for %q at once", token)
 		}
@@ -61,17 +69,17 @@ func TestDesiredChecksAreSpaced(t *testing.T) {
 		if token := next(); token != "40" {
 			t.Errorf("it checks for %q", token)
 		}
-		c.checked("40")
+		s.checks.done("40")
 		if token := next(); token != "" || checks != 3 {
 			t.Errorf("it checks for %q, %d checks", token, checks)
 		}
-		run.cfg.Shadow.MinInterval.Duration = 0
+		c.Config.Shadow.MinInterval.Duration = 0
 		for _, token := range []string{"41", "42"} {
-			c.desire(token)
+			s.desire(token)
 			if got := next(); got != token {
 				t.Errorf("without an interval it checks for %q, not %q", got, token)
 			}
-			c.checked(token)
+			s.checks.done(token)
 		}
 	})
 }

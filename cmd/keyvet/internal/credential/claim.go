@@ -1,4 +1,4 @@
-package main
+package credential
 
 import (
 	"errors"
@@ -18,18 +18,18 @@ import (
 
 // The reason codes of a claim that provision.delete_claim says to remove.
 const (
-	reasonClaimNotRemoved   device.ReasonCode = device.ReasonKeyvetPrefix + "CLAIM_NOT_REMOVED"
-	reasonClaimNotRemovable device.ReasonCode = device.ReasonKeyvetPrefix + "CLAIM_NOT_REMOVABLE"
+	ReasonClaimNotRemoved   device.ReasonCode = device.ReasonKeyvetPrefix + "CLAIM_NOT_REMOVED"
+	ReasonClaimNotRemovable device.ReasonCode = device.ReasonKeyvetPrefix + "CLAIM_NOT_REMOVABLE"
 )
 
-// removeClaim removes the claim's two files, its key first.
-func removeClaim(c *config.Config) error {
+// RemoveClaim removes the claim's two files, its key first.
+func RemoveClaim(c config.Config) error {
 	return errors.Join(durable.Remove(c.Provision.ClaimKey), durable.Remove(c.Provision.ClaimCertificate))
 }
 
-// claimFindings warns of a claim that provision.delete_claim says to remove, and
+// ClaimFindings warns of a claim that provision.delete_claim says to remove, and
 // that was not removed when it was to be, or cannot be.
-func claimFindings(c *config.Config) []device.Finding {
+func ClaimFindings(c config.Config) []device.Finding {
 	if !c.Provision.DeleteClaim || c.Provision.ClaimKey == "" {
 		return nil
 	}
@@ -38,14 +38,14 @@ func claimFindings(c *config.Config) []device.Finding {
 	if journal, err := (rotate.File{Path: rotate.JournalPath(c.StateDir)}).Load(); err == nil {
 		for _, l := range journal.Leaving {
 			if l.ID == rotate.Claim && l.Tries > 0 {
-				f.ReasonCode = reasonClaimNotRemoved
+				f.ReasonCode = ReasonClaimNotRemoved
 				f.Message = fmt.Sprintf("the claim's key is on the device still, and is tried again at %s: %s: %s", l.At.Format(time.RFC3339), l.Why, where)
 				return []device.Finding{f}
 			}
 		}
 	}
 	if err := errors.Join(removable(c.Provision.ClaimKey), removable(c.Provision.ClaimCertificate)); err != nil {
-		f.ReasonCode = reasonClaimNotRemovable
+		f.ReasonCode = ReasonClaimNotRemovable
 		f.Message = fmt.Sprintf("provision.delete_claim is set, but the claim cannot be removed: %s: %s", strings.ReplaceAll(err.Error(), "\n", "; "), where)
 		return []device.Finding{f}
 	}

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bufio"
@@ -85,11 +85,12 @@ func user(uid int) string {
 	return fmt.Sprintf("the user with the number %d", uid)
 }
 
-// owned prepares the process for writing state. A process of root becomes the
+// Own prepares the process for writing state. A process of root becomes the
 // state directory's user: it would leave files there that the service cannot
 // read. Directories in which others could put a key or a mark are refused. words
-// are the command line, for the message that says how to run it instead.
-func (s streams) owned(cfg *config.Config, words ...string) error {
+// are the command line, for the message that says how to run it instead; say gets
+// what people should know besides.
+func Own(cfg config.Config, say func(string), words ...string) error {
 	state, err := os.Stat(cfg.StateDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		state = nil // it will be made, by this user
@@ -106,7 +107,7 @@ func (s streams) owned(cfg *config.Config, words ...string) error {
 		case me != 0:
 			return fmt.Errorf("state_dir %s belongs to %s, and this is %s%s", cfg.StateDir, user(owner), user(me), instead(owner, words))
 		default:
-			if err := s.become(cfg, owner); err != nil {
+			if err := become(cfg, owner, say); err != nil {
 				return fmt.Errorf("state_dir %s belongs to %s, which this process cannot become: %w%s", cfg.StateDir, user(owner), err, instead(owner, words))
 			}
 			me = owner
@@ -152,7 +153,7 @@ func closedToOthers(what, path string, info fs.FileInfo) error {
 
 // become makes this process, all of its threads, that of the user. The mark's
 // directory is made before, where only root may.
-func (s streams) become(cfg *config.Config, uid int) error {
+func become(cfg config.Config, uid int, say func(string)) error {
 	a, err := readAccount(etc, uid)
 	if err != nil {
 		return err
@@ -166,10 +167,10 @@ func (s streams) become(cfg *config.Config, uid int) error {
 	if err := a.become(); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.err, "keyvet: goes on as user %s, to whom %s belongs\n", a.name, cfg.StateDir)
+	say(fmt.Sprintf("goes on as user %s, to whom %s belongs", a.name, cfg.StateDir))
 	if path := cfg.TPM.Address; strings.HasPrefix(path, "/") {
 		if err := syscall.Access(path, accessReadWrite); err == syscall.EACCES {
-			fmt.Fprintf(s.err, "keyvet: %s cannot be used by user %s: add that user to the device's group\n", path, a.name)
+			say(fmt.Sprintf("%s cannot be used by user %s: add that user to the device's group", path, a.name))
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package cloud
 
 import (
 	"context"
@@ -9,48 +9,37 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
-	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
+	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
+	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
-// A challenge that the TPM cannot be asked is answered with the reason.
-func TestAnswerWithoutTPM(t *testing.T) {
-	d := &deviceRun{cfg: config.Default(), log: slog.New(slog.DiscardHandler)}
-	d.cfg.TPM.Address, d.cfg.StateDir = "unix:"+t.TempDir()+"/none", t.TempDir()
-	for _, tt := range []struct {
-		name, want string
-		with       func()
-	}{
-		{"before the first report", "signed no report", func() {}},
-		{"no TPM", "none", func() { d.signed.id = "r" }},
-	} {
-		tt.with()
-		a, err := d.answer(awsiot.Challenge{ID: "1"})
-		if err == nil || !strings.Contains(err.Error(), tt.want) || a.Secret != nil || a.Evidence != nil {
-			t.Errorf("%s: %+v, %v", tt.name, a, err)
-		}
-	}
+// silent is a TPM that answers no challenge.
+type silent struct{}
+
+func (silent) Answer(*evidence.Challenge, []byte) (vet.Answer, error) {
+	return vet.Answer{}, errors.New("the TPM has signed no report")
 }
 
 // One that was answered with a reason is done: the loop must not pause over it,
 // as it does over work that is asked for again, and miss the next.
 func TestBadChallengeIsDone(t *testing.T) {
-	d := &deviceRun{cfg: config.Default(), log: slog.New(slog.DiscardHandler)}
-	c := &cloud{run: d, challenges: make(chan challenge, 1)}
+	c := &Cloud{Config: *config.Default(), Log: slog.New(slog.DiscardHandler), Answerer: silent{}}
+	s := &Session{cloud: c, challenges: make(chan challenge, 1)}
 	done := make(chan answered, 1)
-	c.challenges <- challenge{awsiot.Challenge{ID: "1"}, done}
-	if err := c.nextChallenge().Do(t.Context()); err != nil {
+	s.challenges <- challenge{awsiot.Challenge{ID: "1"}, done}
+	if err := s.nextChallenge().Do(t.Context(), nil); err != nil {
 		t.Errorf("not done: %v", err)
 	}
 	if a := <-done; a.err == nil {
@@ -60,19 +49,18 @@ func TestBadChallengeIsDone(t *testing.T) {
 
 // What goes to the fleet names no path and no address of the device.
 func TestForOthers(t *testing.T) {
-	d := &deviceRun{cfg: config.Default()}
-	d.cfg.TPM.Address = "unix:/run/swtpm/sock"
+	const address = "unix:/run/swtpm/sock"
 	for text, want := range map[string]string{
 		"tpm: activate: the challenge is damaged":                           "tpm: activate: the challenge is damaged",
 		"/var/lib/keyvet/ak.pem: tpm: attestation key: no":                  "… tpm: attestation key: no",
 		"tpm: open unix:/run/swtpm/sock: dial unix /run/swtpm/sock: denied": "tpm: open the TPM: dial unix … denied",
 		"two\nlines (/etc/x)":                                               "two lines …",
 	} {
-		if got := d.forOthers(errors.New(text)); got.Error() != want {
+		if got := forOthers(errors.New(text), address); got.Error() != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	if err := d.forOthers(nil); err != nil {
+	if err := forOthers(nil, address); err != nil {
 		t.Error(err)
 	}
 }
@@ -119,9 +107,9 @@ func TestListening(t *testing.T) {
 	}
 }
 
-// deviceOn is the run of a device that has a certificate of the cloud's, and a
-// TPM that is not there.
-func deviceOn(t *testing.T, cloud *localiot.Server) *deviceRun {
+// deviceOn is a device that has a certificate of the cloud's, and a TPM that is
+// not there.
+func deviceOn(t *testing.T, cloud *localiot.Server) *Cloud {
 	t.Helper()
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -136,36 +124,36 @@ func deviceOn(t *testing.T, cloud *localiot.Server) *deviceRun {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config.Default()
-	cfg.StateDir, cfg.RunDir, cfg.Thing.Name, cfg.TPM.Address = filepath.Join(dir, "state"), filepath.Join(dir, "run"), "gw", "unix:"+dir+"/none"
-	cfg.MQTT.Endpoints, cfg.MQTT.CAFile = []string{cloud.Endpoint()}, cloud.CAFile()
-	identity := filepath.Join(cfg.StateDir, "identity")
+	c := config.Default()
+	c.StateDir, c.Thing.Name, c.TPM.Address = filepath.Join(dir, "state"), "gw", "unix:"+dir+"/none"
+	c.MQTT.Endpoints, c.MQTT.CAFile, c.Rotate.Template = []string{cloud.Endpoint()}, cloud.CAFile(), localiot.Template
+	identity := filepath.Join(c.StateDir, "identity")
 	err = errors.Join(os.MkdirAll(identity, 0o700), os.WriteFile(filepath.Join(identity, "certificate.pem"), chain, 0o600),
 		os.WriteFile(filepath.Join(identity, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &deviceRun{streams: streams{nil, io.Discard, io.Discard}, cfg: cfg, log: slog.New(slog.DiscardHandler), attempts: 1, once: true}
-	g, release, err := newGate(cfg, "test")
+	credentials, err := credential.Open(*c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(release)
-	if err := d.start(g); err != nil {
-		t.Fatal(err)
-	}
-	d.vet(t.Context(), device.TriggerBoot, "")
-	return d
+	credentials.Name(nil)
+	return &Cloud{Config: *c, Credentials: credentials, Answerer: silent{}, Gate: shut{}, Log: slog.New(slog.DiscardHandler), Attempts: 1}
 }
 
-func connected(t *testing.T, d *deviceRun) *cloud {
+// shut is a gate.
+type shut struct{}
+
+func (shut) State() gate.State { return gate.Shut }
+
+func connected(t *testing.T, c *Cloud) *Session {
 	t.Helper()
-	c, err := d.connect(t.Context())
+	s, err := c.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
-	return c.(*cloud)
+	t.Cleanup(s.Close)
+	return s.(*Session)
 }
 
 // Whoever cuts a connection does not end challenges by it; a policy that does not
@@ -179,7 +167,7 @@ func TestChallengesAndTheNetwork(t *testing.T) {
 	d := deviceOn(t, server)
 	for range 4 {
 		c := connected(t, d)
-		c.session.Close() // between the gate and the SUBSCRIBE
+		c.conn.Close() // between the gate and the SUBSCRIBE
 		_ = c.hearChallenges(t.Context())
 		if wait := d.listening.wait(time.Now()); wait > 0 || c.challenged {
 			t.Fatalf("a connection was lost, and challenges are off for %s", wait)
@@ -192,7 +180,7 @@ func TestChallengesAndTheNetwork(t *testing.T) {
 }
 
 func TestChallengesNotAllowed(t *testing.T) {
-	policy, err := os.ReadFile("../../docs/aws/device-policy.json")
+	policy, err := os.ReadFile("../../../../docs/aws/device-policy.json")
 	if err != nil {
 		t.Fatal(err)
 	}

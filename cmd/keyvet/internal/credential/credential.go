@@ -1,4 +1,6 @@
-package main
+// Package credential is the device's certificate with its key: which one is in
+// use, what it can do, and what the thing is called that it stands for.
+package credential
 
 import (
 	"bytes"
@@ -11,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -22,10 +25,10 @@ import (
 	"github.com/keyvet/keyvet/tpm"
 )
 
-// credential is a certificate with its key, which may be one that only the TPM
+// Credential is a certificate with its key, which may be one that only the TPM
 // can use. Its files are read once: what is vetted, used and handed out are the
 // same bytes.
-type credential struct {
+type Credential struct {
 	tls.Certificate
 	proven     bool   // the private key is there, and the certificate's
 	chain, key []byte // what other programs get, in PEM: the certificates, and the one private key; a key at a handle of the TPM has none
@@ -37,12 +40,12 @@ type credential struct {
 	gaps          []device.Gap
 }
 
-// readCredential loads a certificate and its key. What was found is there for
+// read loads a certificate and its key. What was found is there for
 // the inventory also on an error, which is why the credential cannot be used. A
 // key in the TPM is not asked for anything yet: the TPM may be busy, and answer
 // later.
-func readCredential(c *config.Config, certificatePath, keyPath string) (credential, error) {
-	l := credential{name: certificatePath, keyName: keyPath}
+func read(c config.Config, certificatePath, keyPath string) (Credential, error) {
+	l := Credential{name: certificatePath, keyName: keyPath}
 	file, err := keyfile.Load(certificatePath)
 	if err != nil {
 		l.gap(certificatePath, err)
@@ -70,13 +73,13 @@ func readCredential(c *config.Config, certificatePath, keyPath string) (credenti
 	return l, nil
 }
 
-func (l *credential) gap(what string, why error) {
+func (l *Credential) gap(what string, why error) {
 	l.gaps = append(l.gaps, device.Gap{What: what, Why: why.Error()})
 }
 
 // readKey reads the private key: the only one of its file. Another one beside it
 // would be handed out, and perhaps used, without being vetted.
-func (l *credential) readKey(c *config.Config, certificate *keyfile.File) error {
+func (l *Credential) readKey(c config.Config, certificate *keyfile.File) error {
 	handle, inTPM, err := config.PersistentHandle(l.keyName)
 	if inTPM {
 		l.handle = handle
@@ -128,21 +131,21 @@ func onlyPEM(text []byte, want func(kind string) bool) []byte {
 	return only
 }
 
-// prove has the key show that it signs, before anything is vetted: a key file
+// Prove has the key show that it signs, before anything is vetted: a key file
 // says nothing of whether this TPM still has the private half.
-func (l *credential) prove() {
+func (l *Credential) Prove() {
 	l.proven = false
 	if l.PrivateKey == nil {
 		return
 	}
-	signer, inTPM := l.PrivateKey.(*tpm.Signer)
-	if !inTPM {
+	signer := l.Signer()
+	if signer == nil {
 		l.proven = true // it was held against the certificate as it was read
 		return
 	}
 	proof := new(device.Proof)
 	if _, err := signer.SelfTest(); err != nil {
-		proof.Gone, proof.Why = errors.Is(keyGone(err), rotate.ErrKeyGone), err.Error()
+		proof.Gone, proof.Why = errors.Is(Gone(err), rotate.ErrKeyGone), err.Error()
 	} else {
 		proof.Signed, l.proven = true, true
 	}
@@ -156,13 +159,13 @@ func (l *credential) prove() {
 	k.Private.Proof = proof
 }
 
-// same reports whether l and o are the same files, and as good.
-func (l *credential) same(o *credential) bool {
+// Same reports whether l and o are the same files, and as good.
+func (l *Credential) Same(o *Credential) bool {
 	return bytes.Equal(l.chain, o.chain) && bytes.Equal(l.key, o.key) && l.handle == o.handle && (l.PrivateKey == nil) == (o.PrivateKey == nil)
 }
 
 // keyPairOfFile is for a key in a file, which may be one that only the TPM can use.
-func keyPairOfFile(c *config.Config, certificate, key []byte) (tls.Certificate, error) {
+func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, error) {
 	blob, err := tpm.ParseKeyBlob(key)
 	switch {
 	case errors.Is(err, tpm.ErrNoKeyBlob):
@@ -195,13 +198,13 @@ func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Sign
 	return pair, err
 }
 
-// tested is what TLS takes of the credential, once its key has shown that it
-// signs: with the CA certificates of the configuration that it leads to, which
+// Pair returns what TLS takes of the credential, once its key has shown that it
+// signs: with those certificates of the CA files that it leads to, which
 // just-in-time registration wants to see (AWS IoT Developer Guide, "Just-in-time
 // registration").
-func (c credential) tested(cfg *config.Config) (tls.Certificate, error) {
+func (c *Credential) Pair(caFiles []string) (tls.Certificate, error) {
 	pair := c.Certificate
-	if s, inTPM := pair.PrivateKey.(*tpm.Signer); inTPM {
+	if s := c.Signer(); s != nil {
 		schemes, err := s.SelfTest()
 		if err != nil {
 			return pair, fmt.Errorf("the device's key in the TPM cannot be used: %w", err)
@@ -209,7 +212,7 @@ func (c credential) tested(cfg *config.Config) (tls.Certificate, error) {
 		pair.SupportedSignatureAlgorithms = schemes
 	}
 	pair.Certificate = append([][]byte(nil), pair.Certificate...)
-	issuers := certificates(cfg.Identity.CA, func(string, error) {}) // the inventory tells
+	issuers := keyfile.Certificates(caFiles, func(string, error) {}) // the inventory tells
 	for last := c.last(); last != nil && len(pair.Certificate) <= len(c.Certificate.Certificate)+len(issuers); {
 		last = issuerOf(last, issuers)
 		if last != nil {
@@ -220,7 +223,7 @@ func (c credential) tested(cfg *config.Config) (tls.Certificate, error) {
 }
 
 // last is the certificate at the end of the chain; nil if it cannot be read.
-func (c credential) last() *x509.Certificate {
+func (c *Credential) last() *x509.Certificate {
 	n := len(c.Certificate.Certificate)
 	last, err := x509.ParseCertificate(c.Certificate.Certificate[n-1])
 	if err != nil {
@@ -242,11 +245,70 @@ func issuerOf(c *x509.Certificate, issuers []*x509.Certificate) *x509.Certificat
 	return nil
 }
 
-// guarded is the credential as the gate has it.
-func (c credential) guarded() gate.Credential {
+// Guarded returns the credential as the gate has it.
+func (c *Credential) Guarded() gate.Credential {
 	g := gate.Credential{Proven: c.proven, Certificate: c.chain, KeyFile: c.key}
 	if c.Leaf != nil {
 		g.SPKI, g.Leaf = c.Leaf.RawSubjectPublicKeyInfo, c.Leaf.Raw
 	}
 	return g
+}
+
+// Signer returns the signer of a key that is in the TPM; nil for another key.
+func (c *Credential) Signer() *tpm.Signer {
+	s, _ := c.PrivateKey.(*tpm.Signer)
+	return s
+}
+
+// Gone marks an error after which this TPM, or this file, will never have the key
+// again.
+func Gone(err error) error {
+	if errors.Is(err, tpm.ErrGone) || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", rotate.ErrKeyGone, err)
+	}
+	return err
+}
+
+// Keys returns the credential for the inventory: its own key in the given role,
+// the rest of the certificate file as CA keys. present are the keys that were read
+// before, among them the TPM's. That there is no credential yet matters only if it
+// was asked for by name.
+func (c *Credential) Keys(role device.Role, named bool, present []device.Key) (keys []device.Key, gaps []device.Gap) {
+	name := strings.ToLower(string(role))
+	if _, err := os.Lstat(c.name); errors.Is(err, fs.ErrNotExist) && !named && len(c.keys) == 0 {
+		return nil, []device.Gap{{What: name + " certificate", Why: c.name + " is not there yet", Minor: true}}
+	}
+	gaps = slices.Clone(c.gaps)
+	for i := range c.keys {
+		c.keys[i].Role, c.keys[i].ID = device.RoleCA, fmt.Sprintf("%s#%d", name, i+1)
+	}
+	if len(c.keys) == 0 {
+		return nil, gaps
+	}
+	own := &c.keys[c.own]
+	own.Role, own.ID = role, name
+	if c.handle != 0 {
+		private, err := privateInTPM(present, c.handle)
+		if err != nil {
+			gaps = append(gaps, device.Gap{What: c.keyName, Why: err.Error()})
+		}
+		if private != nil {
+			if own.Private != nil {
+				private.Proof = own.Private.Proof
+			}
+			own.Private = private
+		}
+	}
+	return c.keys, gaps
+}
+
+// privateInTPM is the private half of the key that the TPM holds at a handle.
+func privateInTPM(keys []device.Key, handle uint32) (*device.PrivateFile, error) {
+	source := fmt.Sprintf("tpm:%#08x", handle)
+	for _, k := range keys {
+		if k.Source == source {
+			return &device.PrivateFile{Path: source, Mode: fs.ModeDevice, SPKI: k.SPKI}, nil
+		}
+	}
+	return nil, errors.New("the TPM showed no key at that handle")
 }

@@ -1,4 +1,4 @@
-package main
+package credential
 
 import (
 	"os"
@@ -45,7 +45,7 @@ func TestClaimFindings(t *testing.T) {
 	expect := func(want device.ReasonCode) {
 		t.Helper()
 		unprivileged(t, func() {
-			found := claimFindings(c)
+			found := ClaimFindings(*c)
 			if want == "" && len(found) == 0 {
 				return
 			}
@@ -78,7 +78,7 @@ func TestClaimFindings(t *testing.T) {
 	mode(0o777)
 	expect("")
 	mode(0o555)
-	expect(reasonClaimNotRemovable)
+	expect(ReasonClaimNotRemovable)
 	c.Provision.DeleteClaim = false
 	expect("")
 	c.Provision.DeleteClaim = true
@@ -103,11 +103,11 @@ func TestClaimFindings(t *testing.T) {
 	expect("") // it has its grace
 	s.Leaving[0].Tries, s.Leaving[0].Why = 3, "read-only file system"
 	save()
-	expect(reasonClaimNotRemoved)
-	if err := removeClaim(c); err != nil {
+	expect(ReasonClaimNotRemoved)
+	if err := RemoveClaim(*c); err != nil {
 		t.Fatal(err)
 	}
-	if err := removeClaim(c); err != nil {
+	if err := RemoveClaim(*c); err != nil {
 		t.Errorf("a claim that is not there is not removed: %v", err)
 	}
 	if entries, err := os.ReadDir(claim); err != nil || len(entries) != 0 {
