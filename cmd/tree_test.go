@@ -30,9 +30,9 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/config":     {"device/agent", "device/durable", "device/gate", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/internal/cli":               nil,
 	"cmd/internal/cli/clitest":       {"cmd/internal/cli"},
-	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "blocklist", "blocklist/debian"},
+	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":                 {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
-	"cmd/keyvet-fleet":               {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
+	"cmd/keyvet-fleet":               {"cmd/internal/cli", "device", "device/check", "device/durable", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                         nil,
 	"device/agent":                   {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":                   {"device"},

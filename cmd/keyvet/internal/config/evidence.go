@@ -47,7 +47,7 @@ func (c *Config) AttestationKey() (uint32, error) {
 	}
 	n, err := strconv.ParseUint(c.TPM.AK, 0, 32)
 	if err != nil || n < 0x81000000 || n > 0x817fffff {
-		return 0, fmt.Errorf("tpm.ak = %q: must be a persistent handle of the owner, such as 0x81010020", c.TPM.AK)
+		return 0, mustBe("a persistent handle in the range of the owner, 0x81000000 to 0x817fffff", c.TPM.AK)
 	}
 	return uint32(n), nil
 }

@@ -1,25 +1,10 @@
 package config
 
 import (
-	"reflect"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
 )
-
-// keyNames lists the keys of the configuration: "mqtt.ca_file".
-func keyNames(t reflect.Type, prefix string) []string {
-	var names []string
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name := prefix + f.Tag.Get("toml")
-		names = append(names, name)
-		if f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[Duration]() && f.Type != reflect.TypeFor[PCRs]() {
-			names = append(names, keyNames(f.Type, name+".")...)
-		}
-	}
-	return names
-}
 
 // Nearest returns the name that takes the fewest changes. Where the last part is
 // as near, the table before it does not count: a key may stand in the wrong one.

@@ -3,33 +3,29 @@ package config
 import (
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/keyvet/keyvet/device/rotate"
-	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
-// ReadyToRun returns what the configuration lacks for `keyvet run`.
+// ReadyToRun returns what the configuration lacks for `keyvet run`, as [Errors].
 func (c *Config) ReadyToRun() error {
-	switch {
-	case c.Thing.Name == "":
-		return errors.New("config: thing.name is missing: the name of this device in AWS IoT")
-	case len(c.MQTT.Endpoints) == 0:
-		return errors.New("config: mqtt.endpoints is missing, such as [\"xxxx-ats.iot.eu-west-1.amazonaws.com:8883\"]")
+	var missing Errors
+	if c.Thing.Name == "" {
+		missing = append(missing, errors.New("thing.name is missing: set it to the name of this device in AWS IoT"))
 	}
-	if kind, _, derived := strings.Cut(c.Thing.Name, ":"); derived {
-		switch {
-		case c.Thing.Name == "cert:CN", c.Thing.Name == "ek:sha256", kind == "file":
-			return nil
-		}
+	if len(c.MQTT.Endpoints) == 0 {
+		missing = append(missing, errors.New(`mqtt.endpoints is missing: set it to the endpoint of AWS IoT, such as ["xxxx-ats.iot.eu-west-1.amazonaws.com:8883"]`))
 	}
-	return awsiot.CheckThingName(c.Thing.Name)
+	if len(missing) > 0 {
+		return missing
+	}
+	return nil
 }
 
 // ReadyToRotate returns what the configuration lacks for a rotation.
 func (c *Config) ReadyToRotate() error {
 	if c.Rotate.Issuer == IssuerFleet && c.RotateTemplate() == "" {
-		return errors.New(`config: rotate.template is missing: the provisioning template that makes a new certificate the device's (or rotate.issuer = "topics")`)
+		return errors.New(`rotate.template is missing: set it to the provisioning template that attaches a new certificate to the thing, or set rotate.issuer = "topics"`)
 	}
 	return nil
 }

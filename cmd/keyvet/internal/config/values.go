@@ -1,8 +1,6 @@
 package config
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,10 +19,10 @@ func (d *Duration) UnmarshalText(b []byte) (err error) {
 		return nil
 	}
 	d.Duration, err = time.ParseDuration(string(b))
-	if err == nil && d.Duration < 0 {
-		err = errors.New("a duration cannot be negative")
+	if err != nil || d.Duration < 0 {
+		return mustBe("a duration of zero or more, such as 90s or 720h", string(b))
 	}
-	return err
+	return nil
 }
 
 // PCRs are PCRs of one bank: "sha256:0,1,7"; "" is none.
@@ -41,13 +39,13 @@ func (p *PCRs) UnmarshalText(b []byte) error {
 	}
 	bank, list, ok := strings.Cut(string(b), ":")
 	if !ok || !slices.Contains([]string{"sha256", "sha384", "sha512"}, bank) {
-		return fmt.Errorf("%q is not a bank and its PCRs, such as sha256:0,1,7; banks are sha256, sha384 and sha512", b)
+		return mustBe("a bank (sha256, sha384 or sha512) and its PCRs, such as sha256:0,1,7", string(b))
 	}
 	p.Bank = bank
 	for text := range strings.SplitSeq(list, ",") {
 		n, err := strconv.ParseUint(text, 10, 8)
 		if err != nil || n > 23 || slices.Contains(p.Indices, uint(n)) {
-			return fmt.Errorf("%q: PCRs are 0 to 23, each once", b)
+			return mustBe("a bank and PCRs from 0 to 23, each once", string(b))
 		}
 		p.Indices = append(p.Indices, uint(n))
 	}
@@ -63,7 +61,7 @@ func PersistentHandle(key string) (handle uint32, inTPM bool, err error) {
 	}
 	n, err := strconv.ParseUint(text, 0, 32)
 	if err != nil || n>>24 != 0x81 {
-		return 0, true, fmt.Errorf("%q is not tpm: and a persistent handle, such as tpm:0x81000100", key)
+		return 0, true, mustBe("a file, or tpm: and a persistent handle, such as tpm:0x81000100", key)
 	}
 	return uint32(n), true, nil
 }

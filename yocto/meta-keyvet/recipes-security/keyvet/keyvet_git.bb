@@ -44,11 +44,12 @@ do_install() {
     src=${S}/src/${GO_IMPORT}
     install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/keyvet ${D}${bindir}/keyvet
     install -D -m 0644 $src/docs/man/keyvet.1 ${D}${mandir}/man1/keyvet.1
+    install -D -m 0644 $src/docs/man/keyvet.toml.5 ${D}${mandir}/man5/keyvet.toml.5
     install -D -m 0644 $src/packaging/completions/keyvet.bash ${D}${datadir}/bash-completion/completions/keyvet
     install -D -m 0644 $src/packaging/completions/keyvet.zsh ${D}${datadir}/zsh/site-functions/_keyvet
     install -D -m 0644 $src/packaging/completions/keyvet.fish ${D}${datadir}/fish/vendor_completions.d/keyvet.fish
     install -D -m 0644 $src/blocklist/embedded.kvf ${D}${datadir}/keyvet/debian.kvf
-    for unit in keyvet.service keyvet-trusted.target keyvet-trusted.path keyvet-shut.path keyvet-shut.service; do
+    for unit in keyvet.service keyvet-trusted.target keyvet-trusted.path keyvet-shut.path keyvet-shut.target; do
         install -D -m 0644 $src/packaging/systemd/$unit ${D}${systemd_system_unitdir}/$unit
     done
     install -D -m 0644 $src/packaging/systemd/keyvet.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/keyvet.conf
