@@ -21,44 +21,50 @@ const module = "github.com/keyvet/keyvet"
 // apart, may import. A star: device knows nothing, tpm, mqtt and blocklist do
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
-	"cmd":                        {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
-	"cmd/keyvet":                 {"device", "device/agent", "device/check", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "mqtt", "mqtt/awsiot", "blocklist"},
-	"cmd/internal/cli":           nil,
-	"cmd/keyvet-blocklist":       {"cmd/internal/cli", "blocklist", "blocklist/debian"},
-	"cmd/keyvet-lab":             {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
-	"cmd/keyvet-fleet":           {"cmd/internal/cli", "device", "device/check", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
-	"device":                     nil,
-	"device/agent":               {"device", "device/check", "device/durable", "device/gate"},
-	"device/check":               {"device"},
-	"device/durable":             nil,
-	"device/durable/durabletest": {"device/durable"},
-	"device/gate":                {"device", "device/durable"},
-	"device/identity":            {"device/durable"},
-	"device/keyfile":             {"device"},
-	"device/rotate":              {"device", "device/durable", "device/identity"},
-	"tpm":                        {"device", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
-	"tpm/advisory":               {"device"},
-	"tpm/ekcert":                 nil,
-	"tpm/evidence":               {"device", "device/keyfile", "tpm/advisory", "tpm/ekcert"},
-	"tpm/link":                   {"tpm/tis"},
-	"tpm/tis":                    nil,
-	"tpm/tpm12":                  nil,
-	"tpm/tpmtest":                nil,
-	"mqtt":                       {"device"},
-	"mqtt/awsiot":                {"device", "mqtt"},
-	"mqtt/mqtttest":              nil,
-	"mqtt/awsiot/localiot":       nil,
-	"blocklist":                  {"device", "blocklist/debian"},
-	"blocklist/debian":           nil,
-	"packaging/bill":             nil, // of the build host
-	"e2e":                        nil, // tests alone
+	"cmd":                            {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
+	"cmd/keyvet":                     {"cmd/internal/cli", "cmd/keyvet/internal/config", "cmd/keyvet/internal/service", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm"},
+	"cmd/keyvet/internal/cloud":      {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm/evidence"},
+	"cmd/keyvet/internal/credential": {"cmd/keyvet/internal/config", "device", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "mqtt/awsiot", "tpm"},
+	"cmd/keyvet/internal/service":    {"cmd/keyvet/internal/cloud", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/identity", "device/rotate", "tpm", "tpm/advisory"},
+	"cmd/keyvet/internal/vet":        {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "device", "device/check", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "blocklist"},
+	"cmd/keyvet/internal/config":     {"device/agent", "device/durable", "device/gate", "device/rotate", "mqtt/awsiot", "tpm"},
+	"cmd/internal/cli":               nil,
+	"cmd/internal/cli/clitest":       {"cmd/internal/cli"},
+	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
+	"cmd/keyvet-lab":                 {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
+	"cmd/keyvet-fleet":               {"cmd/internal/cli", "device", "device/check", "device/durable", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
+	"device":                         nil,
+	"device/agent":                   {"device", "device/check", "device/durable", "device/gate"},
+	"device/check":                   {"device"},
+	"device/durable":                 nil,
+	"device/durable/durabletest":     {"device/durable"},
+	"device/gate":                    {"device", "device/durable"},
+	"device/identity":                {"device/durable"},
+	"device/keyfile":                 {"device"},
+	"device/rotate":                  {"device", "device/durable", "device/identity"},
+	"tpm":                            {"device", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
+	"tpm/advisory":                   {"device"},
+	"tpm/ekcert":                     nil,
+	"tpm/evidence":                   {"device", "device/keyfile", "tpm/advisory", "tpm/ekcert"},
+	"tpm/link":                       {"tpm/tis"},
+	"tpm/tis":                        nil,
+	"tpm/tpm12":                      nil,
+	"tpm/tpmtest":                    nil,
+	"mqtt":                           {"device"},
+	"mqtt/awsiot":                    {"device", "mqtt"},
+	"mqtt/mqtttest":                  nil,
+	"mqtt/awsiot/localiot":           nil,
+	"blocklist":                      {"device", "blocklist/debian"},
+	"blocklist/debian":               nil,
+	"packaging/bill":                 nil, // of the build host
+	"e2e":                            nil, // tests alone
 }
 
 // testsToo may be imported by any test besides what its package may import.
-var testsToo = []string{"tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
+var testsToo = []string{"cmd/internal/cli/clitest", "tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
-var testsOf = map[string][]string{"mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}, "tpm/evidence": {"device/check", "mqtt/awsiot"}}
+var testsOf = map[string][]string{"cmd/keyvet": {"mqtt"}, "mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}, "tpm/evidence": {"device/check", "mqtt/awsiot"}}
 
 func TestTree(t *testing.T) {
 	files := 0
@@ -112,7 +118,7 @@ func TestTree(t *testing.T) {
 	}
 }
 
-// mayImport tells whether imported is from elsewhere or in allowed.
+// mayImport reports whether imported is from elsewhere or in allowed.
 func mayImport(allowed []string, imported string) bool {
 	rel, ours := strings.CutPrefix(imported, module+"/")
 	return !ours || slices.Contains(allowed, rel)

@@ -69,7 +69,7 @@ type TPMObject struct {
 	Attributes uint32 // TPMA_OBJECT (TPM 2.0 Library, Part 2, section 8.3)
 }
 
-// MadeInTPM tells whether the TPM itself made the key and never lets it out
+// MadeInTPM reports whether the TPM itself made the key and never lets it out
 // (fixedTPM and sensitiveDataOrigin). Without a TPM it did not.
 func (o *TPMObject) MadeInTPM() bool {
 	const fixedTPM, sensitiveDataOrigin = 1 << 1, 1 << 5
@@ -159,6 +159,13 @@ func (k Key) Leaf() *x509.Certificate {
 		return nil
 	}
 	return k.Chain[0]
+}
+
+// CertificateID returns what AWS IoT calls a certificate: the lower-case hex
+// SHA-256 of its DER.
+func CertificateID(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // SPKISHA256 is the lower-case hex SHA-256 of SPKI, or "" without one.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -183,10 +182,9 @@ func reportKey(k Key, status Status) KeyReport {
 		kr.PrivateSHA256 = k.Private.SHA256
 	}
 	if leaf := k.Leaf(); leaf != nil {
-		sum := sha256.Sum256(leaf.Raw)
 		kr.Certificate = &Certificate{
 			Subject: bounded(leaf.Subject.String()), Issuer: bounded(leaf.Issuer.String()),
-			NotAfter: leaf.NotAfter.UTC(), SHA256: hex.EncodeToString(sum[:]),
+			NotAfter: leaf.NotAfter.UTC(), SHA256: CertificateID(leaf),
 		}
 	}
 	return kr

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/keyvet/keyvet/device/durable"
 )
 
 // maxFingerprintFile is more than any list of a fleet: a million lines and some.
@@ -15,7 +17,7 @@ const maxFingerprintFile = 128 << 20
 // readFingerprints reads a file of hex fingerprints of size bytes, one a line;
 // empty lines and those that begin with # do not count.
 func readFingerprints(path string, size int) ([][]byte, error) {
-	b, err := readBounded(path, maxFingerprintFile)
+	b, err := durable.ReadBounded(path, maxFingerprintFile)
 	if err != nil {
 		return nil, err
 	}

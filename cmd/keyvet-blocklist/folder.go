@@ -8,8 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"iter"
 	"maps"
 	"os"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
+	"github.com/keyvet/keyvet/device/durable"
 )
 
 const sumsName = "SHA256SUMS"
@@ -32,7 +31,7 @@ type folder struct {
 
 func openFolder(dir string) (*folder, error) {
 	path := filepath.Join(dir, sumsName)
-	b, err := readBounded(path, 1<<20)
+	b, err := durable.ReadBounded(path, 1<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +78,7 @@ func (f *folder) rows(k kind, o blocklist.Origin) ([]byte, error) {
 	name := k.file(o)
 	path := filepath.Join(f.dir, name)
 	size := rowsPerFile * k.rowBytes()
-	b, err := readBounded(path, size)
+	b, err := durable.ReadBounded(path, int64(size))
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +120,7 @@ func (f *folder) keys(ctx context.Context, k kind, o blocklist.Origin) iter.Seq2
 // candidates that failed. No sum is needed: each key is made and compared.
 const smallExponentName = "gcd-alt-e3.txt"
 
-// hasSmallExponent tells whether the folder has that file.
+// hasSmallExponent reports whether the folder has that file.
 func (f *folder) hasSmallExponent() bool {
 	_, err := os.Stat(filepath.Join(f.dir, smallExponentName))
 	return err == nil
@@ -130,7 +129,7 @@ func (f *folder) hasSmallExponent() bool {
 // smallExponent makes the keys of that file that belong to a set.
 func (f *folder) smallExponent(ctx context.Context, k kind) ([]weakKey, error) {
 	path := filepath.Join(f.dir, smallExponentName)
-	b, err := readBounded(path, 1<<20)
+	b, err := durable.ReadBounded(path, 1<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -177,22 +176,6 @@ func (k kind) smallExponent(ctx context.Context, words []string) (weakKey, error
 	seed := debian.Seed{Arch: arch, Variant: variant, PID: uint16(numbers[1])}
 	failed := debian.Failed{BeforeP: numbers[2], BeforeQ: numbers[3]}
 	return k.replay(ctx, 3, seed, failed, [sha256.Size]byte(sum))
-}
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int) (b []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if b, err = io.ReadAll(io.LimitReader(f, int64(limit)+1)); err != nil {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
-	}
-	if len(b) > limit {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, limit)
-	}
-	return b, nil
 }
 
 // writeFile puts a whole file in place of what is at path: it is there after

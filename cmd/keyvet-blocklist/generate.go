@@ -14,6 +14,7 @@ import (
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/device/durable"
 )
 
 func generate(flags *flag.FlagSet) cli.Action {
@@ -87,7 +88,7 @@ func (f *folder) generate(ctx context.Context, k kind, o blocklist.Origin, p *pr
 	for first := 0; first < rowsPerFile; first += chunkRows {
 		chunk := fmt.Sprintf("%s.%05d.part", path, first)
 		chunks = append(chunks, chunk)
-		rows, err := readBounded(chunk, chunkRows*k.rowBytes())
+		rows, err := durable.ReadBounded(chunk, int64(chunkRows*k.rowBytes()))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			if rows, err = k.chunk(ctx, o, uint16(first), p); err != nil {

@@ -12,7 +12,7 @@ import (
 
 var program = &cli.Program{
 	Name:    "keyvet-blocklist",
-	About:   "keyvet-blocklist makes the lists of weak keys (.kvf) that keyvet looks keys up in.",
+	About:   "keyvet-blocklist makes the lists of weak keys (.kvf) in which keyvet looks.",
 	Version: version, Commit: commit,
 	Notes: `FILE "embedded" is the list inside this program. The sets of weak keys that
 Debian's OpenSSL made (CVE-2008-0166) are rsa1024, rsa2048, rsa2048-ssh,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 	"github.com/keyvet/keyvet/tpm/evidence"
@@ -119,7 +120,7 @@ func writeKept(name string, k kept) error {
 }
 
 func readKept(name string) (k kept, err error) {
-	b, err := readBounded(name, maxFileBytes)
+	b, err := durable.ReadBounded(name, maxFileBytes)
 	if err != nil {
 		return k, err
 	}
@@ -157,7 +158,7 @@ func answerCommand(f *flag.FlagSet) cli.Action {
 		if err != nil {
 			return 0, err
 		}
-		b, err := readBounded(args[1], maxFileBytes)
+		b, err := durable.ReadBounded(args[1], maxFileBytes)
 		if err != nil {
 			return 0, err
 		}

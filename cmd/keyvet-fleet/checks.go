@@ -15,6 +15,7 @@ import (
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/check"
+	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/tpm/advisory"
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
@@ -63,7 +64,7 @@ func (t *trust) load(f *flag.FlagSet) (err error) {
 	}
 	var further advisories
 	if given["advisories"] {
-		b, err := readBounded(*t.advisories, 1<<20)
+		b, err := durable.ReadBounded(*t.advisories, 1<<20)
 		if err != nil {
 			return errUsage{fmt.Errorf("-advisories: %w", err)}
 		}

@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
@@ -104,16 +102,3 @@ func (h *hexFlag) Set(text string) error {
 
 func nonceFlag() *hexFlag { return &hexFlag{least: 1, most: evidence.MaxNonce} }
 func nameFlag() *hexFlag  { return &hexFlag{least: 34, most: 34} }
-
-func readBounded(name string, most int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("%s: larger than %d bytes", name, most)
-	}
-	return b, err
-}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 )
 
@@ -36,7 +37,7 @@ func readRoots(dir string) ([]*x509.Certificate, error) {
 			return nil, fmt.Errorf("-ek-roots: %s holds more than %d files", dir, maxRootFiles)
 		}
 		name := filepath.Join(dir, e.Name())
-		b, err := readBounded(name, maxRootBytes)
+		b, err := durable.ReadBounded(name, maxRootBytes)
 		if err != nil {
 			return nil, fmt.Errorf("-ek-roots: %w", err)
 		}

@@ -183,17 +183,27 @@ func (s *stage) runOnce(ctx context.Context, d *labDevice) (*device.Report, int,
 	return report, exit, nil
 }
 
-// delivered is the last report that the endpoint got from the thing.
+// delivered is the report that the thing's shadow names. An earlier one, which
+// waited for a connection, may have come after it.
 func (s *stage) delivered(thing string) (*device.Report, error) {
-	messages := s.cloud.Messages("keyvet/" + thing + "/report")
-	if len(messages) == 0 {
-		return nil, errors.New("the endpoint got no report")
+	var state struct {
+		Reported struct {
+			ReportID string `json:"reportId"`
+		} `json:"reported"`
 	}
-	r := new(device.Report)
-	if err := json.Unmarshal(messages[len(messages)-1].Payload, r); err != nil {
-		return nil, err
+	if err := json.Unmarshal(s.cloud.Shadow(thing, "keyvet"), &state); err != nil {
+		return nil, fmt.Errorf("the shadow of %s: %w", thing, err)
 	}
-	return r, nil
+	for _, m := range s.cloud.Messages("keyvet/" + thing + "/report") {
+		r := new(device.Report)
+		if err := json.Unmarshal(m.Payload, r); err != nil {
+			return nil, err
+		}
+		if r.ID == state.Reported.ReportID {
+			return r, nil
+		}
+	}
+	return nil, errors.New("the endpoint got no report that the shadow names")
 }
 
 func (v vetting) asItHasToBe(r *device.Report, exit int, trusted bool) error {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -37,8 +38,8 @@ exit status: 0 as promised, 1 not as promised, 2 wrong usage`,
 		{
 			Name: "demo", Short: "good and bad devices, two rotations and a first contact",
 			Long: `Runs a healthy device, three bad ones and a new one, each with a TPM of its own,
-against a local AWS IoT endpoint. A job replaces a weak key; another fails and is
-rolled back. It ends by itself and leaves nothing behind.`,
+against a local AWS IoT endpoint. A job replaces a weak key; another fails and
+is rolled back. It ends by itself and leaves nothing behind.`,
 			New: func(f *flag.FlagSet) cli.Action {
 				keyvet := f.String("keyvet", "keyvet", "run this `PROGRAM` (default keyvet, by PATH)")
 				return action(func(ctx context.Context, s cli.IO, _ []string) error { return demo(ctx, *keyvet, s.Out) })
@@ -63,11 +64,21 @@ rolled back. It ends by itself and leaves nothing behind.`,
 	Values: map[string][]string{"operation": {"keyvet.check", "keyvet.rotate"}},
 }
 
-// faults is what help says of the faults that there are.
+// faults is what help says of the faults that there are, in 80 columns.
 func faults() string {
+	const wide, indent = 80, 22
 	var b strings.Builder
 	for line := range strings.Lines(localiot.DescribeFaults()) {
-		b.WriteString("  " + line)
+		words := strings.Fields(line)
+		row := fmt.Sprintf("  %-*s", indent-3, words[0])
+		for _, word := range words[1:] {
+			if len(row)+1+len(word) > wide {
+				b.WriteString(row + "\n")
+				row = strings.Repeat(" ", indent-1)
+			}
+			row += " " + word
+		}
+		b.WriteString(row + "\n")
 	}
 	return b.String()
 }

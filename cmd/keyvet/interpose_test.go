@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -32,7 +33,7 @@ func TestRefusedCommands(t *testing.T) {
 			if err := p.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if v := r.Verdict(); status != exitUndecided && status != exitFail || v != device.Undecided && v != device.Fail {
+			if v := r.Verdict(); status != cli.Undecided && status != cli.Fail || v != device.Undecided && v != device.Fail {
 				t.Errorf("command %#x refused by %#x: exit status %d, verdict %v", command, response, status, v)
 			}
 		}

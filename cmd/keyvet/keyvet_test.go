@@ -19,6 +19,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
 )
 
@@ -85,7 +86,7 @@ func TestPublishedModuli(t *testing.T) {
 		switch row[column["dlog39"]] {
 		case "1":
 			weak++
-			if status != exitFail || len(findings) != 1 || findings[0].ReasonCode != device.ReasonROCA || findings[0].Severity != device.Critical {
+			if status != cli.Fail || len(findings) != 1 || findings[0].ReasonCode != device.ReasonROCA || findings[0].Severity != device.Critical {
 				t.Errorf("%s: exit %d, %v: it is weak", name, status, findings)
 			}
 		case "0":
@@ -125,7 +126,7 @@ func TestDebianVectors(t *testing.T) {
 			}
 			seen[kind]++
 			status, r := checkJSON(t, spkiPEM(t, pub), "-")
-			if f := failed(r, "debian"); status != exitFail || len(f) != 1 || f[0].ReasonCode != device.ReasonDebian {
+			if f := failed(r, "debian"); status != cli.Fail || len(f) != 1 || f[0].ReasonCode != device.ReasonDebian {
 				t.Errorf("%.40s…: exit %d, %v", line, status, f)
 			}
 		}
@@ -241,7 +242,7 @@ func TestInterrupted(t *testing.T) {
 	cancel()
 	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	var out, errs strings.Builder
-	if status := command(ctx, []string{"check", "-"}, strings.NewReader(spkiPEM(t, key.Public())), &out, &errs); status != exitUndecided {
+	if status := command(ctx, []string{"check", "-"}, strings.NewReader(spkiPEM(t, key.Public())), &out, &errs); status != cli.Undecided {
 		t.Errorf("exit %d\n%s%s", status, &out, &errs)
 	}
 }

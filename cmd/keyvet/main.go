@@ -4,20 +4,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"runtime"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/term"
-
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
 )
 
@@ -27,138 +17,42 @@ var (
 	commit  = ""
 )
 
-// The exit statuses of check and run -once.
-const (
-	exitPass      = 0
-	exitFail      = 1
-	exitUsage     = 2
-	exitUndecided = 3
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+var program = &cli.Program{
+	Name:    "keyvet",
+	About:   "keyvet vets a device's own keys before the device trusts them.",
+	Version: version, Commit: commit,
+	Commands: []cli.Command{checkCommand, runCommand, statusCommand, rotateCommand},
+	Notes: `exit status of check, run -once and status -q:
+  0 pass (warnings included)   1 a key or the firmware fails
+  2 wrong usage or configuration   3 undecided: something could not be checked`,
+	Examples: []string{
+		"keyvet check server.pem                  a certificate, chain, CSR or key",
+		"keyvet check -tpm /dev/tpmrm0            this device, its TPM included",
+		"ssh-keyscan host | keyvet check -        standard input",
+	},
+	Details: func() [][2]string {
+		return [][2]string{{"clock floor", device.ClockFloor().Format(time.RFC3339)}} // a clock before that is wrong
+	},
+	Values: map[string][]string{"tpm": {"/dev/tpmrm0", "unix:", "tcp:", "spi:", "i2c:"}},
 }
 
-// streams are the standard ones, and what they are connected to.
-type streams struct {
-	in       io.Reader
-	out, err io.Writer
-}
+func main() { cli.Main(program) }
 
 // command carries out one command line and returns its exit status.
 func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	s := streams{stdin, stdout, stderr}
-	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
-		return exitUsage
-	}
-	name, args := args[0], args[1:]
-	switch name {
-	case "check":
-		return checkCommand(ctx, s, args)
-	case "run":
-		return runCommand(ctx, s, args)
-	case "status":
-		return statusCommand(s, args)
-	case "rotate":
-		return rotateCommand(ctx, s, args)
-	case "version", "-version", "--version":
-		return versionCommand(s, args)
-	case "help", "-h", "-help", "--help":
-		return helpCommand(s, args)
-	}
-	return s.usageError(fmt.Sprintf("unknown command %q, did you mean %q?", name, nearest(name, commandNames)), "")
+	return program.Run(ctx, cli.IO{In: stdin, Out: stdout, Err: stderr}, args)
 }
 
-var commandNames = []string{"check", "run", "status", "rotate", "version", "help"}
-
-func helpCommand(s streams, args []string) int {
-	switch {
-	case len(args) == 0:
-		fmt.Fprint(s.out, usage)
-	case len(args) > 1:
-		return s.usageError("help takes one command", "")
-	case helpTexts[args[0]] != "":
-		fmt.Fprint(s.out, helpTexts[args[0]])
-	case slices.Contains(commandNames, args[0]):
-		fmt.Fprint(s.out, usage)
-	default:
-		return s.usageError(fmt.Sprintf("no help on %q, did you mean %q?", args[0], nearest(args[0], commandNames)), "")
-	}
-	return exitPass
-}
-
-// usageError tells what was wrong with a command line, and where to read on.
-func (s streams) usageError(message, about string) int {
-	fmt.Fprintf(s.err, "keyvet: %s (keyvet help%s)\n", message, strings.TrimRight(" "+about, " "))
-	return exitUsage
-}
-
-// fail tells what went wrong in one line.
-func (s streams) fail(err error) {
-	fmt.Fprintf(s.err, "keyvet: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
-}
-
-// parse reads flags and arguments in any order; "--" ends the flags. ok is
-// false if the exit status is settled, by a mistake or by -h.
-func (s streams) parse(fs *flag.FlagSet, args []string) (rest []string, status int, ok bool) {
-	fs.SetOutput(io.Discard)
-	for {
-		err := fs.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(s.out, helpTexts[fs.Name()])
-			return nil, exitPass, false
-		}
-		if err != nil {
-			return nil, s.usageError(fs.Name()+": "+err.Error(), fs.Name()), false
-		}
-		left := fs.Args()
-		if end := len(args) - len(left); len(left) == 0 || end > 0 && args[end-1] == "--" {
-			return append(rest, left...), 0, true
-		}
-		rest, args = append(rest, left[0]), left[1:]
-	}
-}
-
-func versionCommand(s streams, args []string) int {
-	fs := flag.NewFlagSet("version", flag.ContinueOnError)
-	verbose := fs.Bool("v", false, "")
-	rest, status, ok := s.parse(fs, args)
-	if !ok {
-		return status
-	}
-	if len(rest) > 0 {
-		return s.usageError("version takes no arguments", "version")
-	}
-	fmt.Fprintln(s.out, versionLine())
-	if *verbose {
-		fmt.Fprintln(s.out, "clock floor", device.ClockFloor().Format(time.RFC3339))
-	}
-	return exitPass
-}
-
-func versionLine() string {
-	line := "keyvet " + version
-	if commit != "" {
-		line += " (" + commit + ")"
-	}
-	return fmt.Sprintf("%s %s %s/%s", line, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
+// maker is this program, as the reports that it makes name it.
+func maker() device.Agent { return device.Agent{Version: version, Commit: commit} }
 
 // exitStatus is the exit status that a verdict asks for.
 func exitStatus(v device.Status) int {
 	switch v {
 	case device.Pass, device.Warn:
-		return exitPass
+		return cli.Pass
 	case device.Fail:
-		return exitFail
+		return cli.Fail
 	}
-	return exitUndecided
-}
-
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	return cli.Undecided
 }

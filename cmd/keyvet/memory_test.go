@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
 // TestIdleMemory runs the program as a release builds it, with its list.
@@ -66,7 +68,7 @@ func TestListIsUnmapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	if status := command(t.Context(), []string{"check", "-blocklist", list, "testdata/good.pem"}, strings.NewReader(""), &out, &out); status != exitPass {
+	if status := command(t.Context(), []string{"check", "-blocklist", list, "testdata/good.pem"}, strings.NewReader(""), &out, &out); status != cli.Pass {
 		t.Fatalf("exit status %d: %s", status, out.String())
 	}
 	maps, err := os.ReadFile("/proc/self/maps")

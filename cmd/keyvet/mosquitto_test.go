@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/gate"
@@ -230,7 +231,7 @@ mqtt.ca_file = %[3]q
 				status, err == nil, reports, shadow, wantStatus, wantOpen, wantReports, wantGate, out)
 		}
 	}
-	keyvet(exitPass, true, "PASS", "open")
+	keyvet(cli.Pass, true, "PASS", "open")
 	s, err := agent.LoadState(state)
 	if err != nil || !s.Acknowledged {
 		t.Errorf("kept: %+v, %v", s, err)
@@ -240,13 +241,13 @@ mqtt.ca_file = %[3]q
 	cloud.mu.Lock()
 	cloud.mute = true
 	cloud.mu.Unlock()
-	keyvet(exitUndecided, false, "PASS PASS", "shut")
+	keyvet(cli.Undecided, false, "PASS PASS", "shut")
 	cloud.mu.Lock()
 	cloud.mute = false
 	cloud.mu.Unlock()
-	keyvet(exitPass, true, "PASS PASS PASS PASS", "open") // the second one again, and a new one
+	keyvet(cli.Pass, true, "PASS PASS PASS PASS", "open") // the second one again, and a new one
 
 	// A certificate of somebody else's does not get in.
 	newOperator(t).issue(t, filepath.Join(state, "identity"), thing)
-	keyvet(exitFail, false, "PASS PASS PASS PASS", "open") // which does not lead to identity.ca, either
+	keyvet(cli.Fail, false, "PASS PASS PASS PASS", "open") // which does not lead to identity.ca, either
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
@@ -27,88 +29,7 @@ func readFile(t *testing.T, name string) []byte {
 	return b
 }
 
-func TestReadAccount(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("passwd", `# accounts
-root:x:0:0:root:/root:/bin/sh
-short:x:996
-keyvet:x:996:995:keyvet:/var/lib/keyvet:/usr/sbin/nologin
-again:x:996:1:the same number:/:/bin/sh
-:x:997:1:no name:/:/bin/sh
-odd:x:-5:1::/:/bin/sh
-word:x:many:1::/:/bin/sh
-`)
-	write("group", `root:x:0:
-tss:x:111:tss,keyvet
-keyvet:x:995:keyvet
-keyvetish:x:112:keyvetish,notkeyvet
-bad:x:many:keyvet
-spi:x:113:keyvet
-more:fields:x:114:keyvet
-`)
-	a, err := readAccount(dir, 996)
-	if err != nil || a.name != "keyvet" || a.gid != 995 || !slices.Equal(a.groups, []int{995, 111, 113}) {
-		t.Errorf("%+v, %v", a, err)
-	}
-	for _, uid := range []int{997, 5, -5, -1, 12345} {
-		if a, err := readAccount(dir, uid); err == nil || a.name != "" || a.groups != nil {
-			t.Errorf("%d: %+v, %v", uid, a, err)
-		}
-	}
-	if err := os.Remove(filepath.Join(dir, "group")); err != nil {
-		t.Fatal(err)
-	}
-	if a, err := readAccount(dir, 996); err != nil || !slices.Equal(a.groups, []int{995}) {
-		t.Errorf("without group: %+v, %v", a, err)
-	}
-	write("group", strings.Repeat("x", maxAccountBytes+1))
-	if _, err := readAccount(dir, 996); err == nil {
-		t.Error("a group file without end was taken")
-	}
-	if _, err := readAccount(t.TempDir(), 0); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("without passwd: %v", err)
-	}
-}
-
-func FuzzReadAccount(f *testing.F) {
-	f.Add("keyvet:x:1:2:::", "tss:x:3:keyvet")
-	f.Add("a:b:c:d:e:f:g\n\x00", ":::")
-	f.Fuzz(func(t *testing.T, passwd, group string) {
-		dir := t.TempDir()
-		os.WriteFile(filepath.Join(dir, "passwd"), []byte(passwd), 0o600)
-		os.WriteFile(filepath.Join(dir, "group"), []byte(group), 0o600)
-		a, err := readAccount(dir, 1)
-		if err == nil && (a.name == "" || a.uid != 1 || len(a.groups) == 0 || a.groups[0] != a.gid) {
-			t.Errorf("%+v", a)
-		}
-	})
-}
-
-// What needs no quotes is shown as it was typed.
-func TestInstead(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string
-	}{
-		{nil, "; run: su -s /bin/sh -c 'keyvet rotate' root"},
-		{[]string{"-config", "/etc/keyvet/other.toml"}, "; run: su -s /bin/sh -c 'keyvet rotate -config /etc/keyvet/other.toml' root"},
-		{[]string{"-config", "it's mine"}, "; run: su -s /bin/sh -c 'keyvet rotate …' root"},
-		{[]string{""}, "; run: su -s /bin/sh -c 'keyvet rotate …' root"},
-	} {
-		if got := instead(0, append([]string{"keyvet", "rotate"}, tt.args...)); got != tt.want {
-			t.Errorf("%q: %s", tt.args, got)
-		}
-	}
-	if got := instead(1<<30, []string{"keyvet", "run"}); got != "" {
-		t.Errorf("a user without a name: %s", got)
-	}
-}
+func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
 // world is a place that every user can reach, with a configuration.
 type ownedWorld struct{ dir, config, state, run string }
@@ -193,7 +114,7 @@ func TestOwnedRefuses(t *testing.T) {
 					t.Fatal(err)
 				}
 				status, stderr := w.as(t, me, command)
-				if status != exitUsage || !matches(tt.want, stderr) || strings.Count(stderr, "\n") != 1 {
+				if status != cli.Usage || !matches(tt.want, stderr) || strings.Count(stderr, "\n") != 1 {
 					t.Errorf("%s: exit status %d: %s", command, status, stderr)
 				}
 				if _, err := os.Stat(filepath.Join(w.run, "trusted")); err == nil {
@@ -213,7 +134,7 @@ func TestOwned(t *testing.T) {
 		if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status, stderr := w.as(t, os.Geteuid(), "rotate"); status != exitUsage || !matches("state_dir /etc belongs to user root, and this is .*; run: su -s /bin/sh -c 'keyvet rotate .*' root", stderr) {
+		if status, stderr := w.as(t, os.Geteuid(), "rotate"); status != cli.Usage || !matches("state_dir /etc belongs to user root, and this is .*; run: su -s /bin/sh -c 'keyvet rotate .*' root", stderr) {
 			t.Errorf("exit status %d: %s", status, stderr)
 		}
 		return
@@ -232,7 +153,7 @@ func TestOwned(t *testing.T) {
 			w := newOwnedWorld(t)
 			chown(t, nobody, w.state)
 			status, stderr := w.as(t, 0, command...)
-			if status != exitUndecided || !strings.Contains(stderr, "goes on as user nobody, to whom "+w.state+" belongs") ||
+			if status != cli.Undecided || !strings.Contains(stderr, "goes on as user nobody, to whom "+w.state+" belongs") ||
 				!strings.Contains(stderr, "tpm cannot be used by user nobody") {
 				t.Errorf("exit status %d: %s", status, stderr)
 			}
@@ -249,7 +170,7 @@ func TestOwned(t *testing.T) {
 	}
 	t.Run("root's own", func(t *testing.T) {
 		w := newOwnedWorld(t)
-		if status, stderr := w.as(t, 0, "run", "-once"); status != exitUndecided || strings.Contains(stderr, "goes on as") {
+		if status, stderr := w.as(t, 0, "run", "-once"); status != cli.Undecided || strings.Contains(stderr, "goes on as") {
 			t.Errorf("exit status %d: %s", status, stderr)
 		}
 	})
@@ -280,7 +201,7 @@ func TestOwned(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newOwnedWorld(t)
 			tt.prepare(t, w)
-			if status, stderr := w.as(t, tt.as, "rotate"); status != exitUsage || !matches(tt.want, stderr) {
+			if status, stderr := w.as(t, tt.as, "rotate"); status != cli.Usage || !matches(tt.want, stderr) {
 				t.Errorf("exit status %d: %s", status, stderr)
 			}
 			if entries, err := os.ReadDir(w.state); err != nil || len(entries) != 0 {
@@ -296,7 +217,7 @@ func TestOwned(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := exec.CommandContext(t.Context(), "setpriv", "--bounding-set=-setgid,-setuid", program, "rotate", "-config", w.config).CombinedOutput()
-		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitUsage ||
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != cli.Usage ||
 			!matches("belongs to user nobody, which this process cannot become: setg.*: operation not permitted; run: su -s /bin/sh -c 'keyvet rotate ", string(out)) {
 			t.Errorf("%v: %s", err, out)
 		}

@@ -1,255 +1,101 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
-	"github.com/keyvet/keyvet/device/agent"
-	"github.com/keyvet/keyvet/device/durable"
-	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
 	"github.com/keyvet/keyvet/device/rotate"
 )
 
-// requestPath is the file by which `keyvet rotate` asks the service that runs.
-func (c *config) requestPath() string { return filepath.Join(c.StateDir, "rotate.request") }
+// rotateLimit bounds a rotation: an RSA key may take the TPM minutes, and the
+// cloud its time.
+const rotateLimit = 30 * time.Minute
 
-const (
-	byHand       = "by hand"
-	rotatePoll   = 250 * time.Millisecond
-	rotateLimit  = 30 * time.Minute // an RSA key may take the TPM minutes, and the cloud its time
-	rotateListen = 2 * time.Minute  // for the service to take the request; it looks every 30 s
-	rotateBegin  = time.Minute      // to begin, once it took it: before it connects to anything
-)
+var rotateCommand = cli.Command{
+	Name: "rotate", Short: "a new key and certificate for the device",
+	Long: `Makes the device a new key (in the TPM where there is one) and has a certificate
+issued for it, as the job keyvet.rotate does: vetted, tried and reported before
+it is used, undone if anything fails. If the service runs, it is asked to.`,
+	Notes: `exit status: 0 rotated, 1 failed and undone, 2 wrong usage or configuration,
+3 not at its end: it goes on by itself (see keyvet status)`,
+	New: func(f *flag.FlagSet) cli.Action {
+		configPath := f.String("config", "", configUsage+"; see [rotate]")
+		return func(ctx context.Context, s cli.IO, _ []string) int {
+			return screen{s}.rotate(ctx, *configPath, wordsOf(f))
+		}
+	},
+}
 
-func rotateCommand(ctx context.Context, s streams, args []string) int {
-	fs := flag.NewFlagSet("rotate", flag.ContinueOnError)
-	configPath := fs.String("config", "", "")
-	rest, status, ok := s.parse(fs, args)
-	if !ok {
-		return status
-	}
-	if len(rest) > 0 {
-		return s.usageError("rotate takes no arguments", "rotate")
-	}
-	cfg, err := loadConfig(*configPath)
-	s.clear(cfg, *configPath)
+// rotate rotates, here or by the service that runs. words are the command line.
+func (s screen) rotate(ctx context.Context, configPath string, words []string) int {
+	cfg, err := s.ready(configPath, (*config.Config).ReadyToRun, (*config.Config).ReadyToRotate)
 	if err == nil {
-		err = cfg.readyToRun()
-	}
-	if err == nil {
-		err = cfg.readyToRotate()
+		err = service.Own(*cfg, s.say, words...)
 	}
 	if err != nil {
-		s.fail(err)
-		return exitUsage
-	}
-	if err := s.owned(cfg, append([]string{"keyvet", "rotate"}, args...)...); err != nil {
-		s.fail(err)
-		return exitUsage
+		s.Fail(err)
+		return cli.Usage
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotateLimit)
 	defer cancel()
-	unlock, err := lock(cfg.StateDir)
+	o := s.options(*cfg, "keyvet rotate")
+	o.Once, o.Watch = true, s.sayStep
+	device, err := service.Start(o)
 	switch {
-	case errors.Is(err, errLocked):
-		return s.rotateByService(ctx, cfg)
+	case errors.Is(err, service.ErrLocked):
+		return s.sayRotated(cfg, s.rotateByService(ctx, *cfg))
 	case err != nil:
-		s.fail(err)
-		return exitUndecided
+		s.Fail(err)
+		return cli.Undecided
 	}
-	defer unlock()
-	g, release, err := newGate(cfg, "keyvet rotate")
-	if err != nil {
-		s.fail(err)
-		return exitUndecided
+	defer device.Close()
+	r := device.Rotate(ctx)
+	if r.Report != nil {
+		s.gaps(r.Report)
+		s.outcome(r.Outcome)
 	}
-	defer release()
-	return s.rotateHere(ctx, cfg, g)
-}
-
-// rotateHere vets the device and, once its report is delivered, rotates.
-func (s streams) rotateHere(ctx context.Context, cfg *config, g *gate.Gate) int {
-	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: true, attempts: onceAttempts}
-	if err := d.start(g); err != nil {
-		s.fail(err)
-		return exitUndecided
+	status := s.sayRotated(cfg, r.Err)
+	if r.Trouble != nil {
+		s.Fail(r.Trouble)
 	}
-	d.engine.Watch = s.tellStep
-	defer func() { // nobody vouches for it from here on
-		if err := d.agent.Gate.Shut(); err != nil {
-			s.fail(err)
-		}
-	}()
-	if _, o := d.agent.Once(ctx); errors.Is(o.Undelivered, agent.ErrNotReady) || d.credentialErr != nil {
-		s.fail(cmp.Or(d.credentialErr, o.Undelivered))
-		return exitUndecided
-	}
-	err := d.rotate(ctx, &agent.Work{Operation: agent.OperationRotate, ID: byHand})
-	if d.agent.Gate.State() != gate.Open && ctx.Err() == nil {
-		r, o := d.agent.Once(ctx)
-		s.gaps(r)
-		s.outcome(o)
-	}
-	return s.tellRotated(cfg, err)
+	return status
 }
 
 // rotateByService has the service that runs do it, and follows.
-func (s streams) rotateByService(ctx context.Context, cfg *config) int {
-	journal := rotate.File{Path: rotate.JournalPath(cfg.StateDir)}
-	before, err := journal.Load()
-	if err == nil {
-		err = os.WriteFile(cfg.requestPath(), nil, 0o600) // its being there says it all
-	}
+func (s screen) rotateByService(ctx context.Context, cfg config.Config) error {
+	asked, err := service.Ask(cfg)
 	if err != nil {
-		s.fail(err)
-		return exitUndecided
+		return err
 	}
-	fmt.Fprintln(s.err, "keyvet: the service that runs was asked; it looks within half a minute")
-	began, step := time.Now(), ""
-	var taken time.Time // when the request was seen to be gone
-	t := time.NewTicker(rotatePoll)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			s.fail(fmt.Errorf("the service has not ended the rotation: see keyvet status: %w", context.Cause(ctx)))
-			return exitUndecided
-		case <-t.C:
-		}
-		now, err := journal.Load()
-		if err != nil {
-			s.fail(err)
-			return exitUndecided
-		}
-		if n := len(now.Ended); n > 0 && (len(before.Ended) == 0 || !now.Ended[n-1].Time.Equal(before.Ended[len(before.Ended)-1].Time)) {
-			o := now.Ended[n-1]
-			if o.Status != rotate.Succeeded {
-				return s.tellRotated(cfg, &rotate.Error{Reason: o.Reason, Err: errors.New(o.Message)})
-			}
-			return s.tellRotated(cfg, nil)
-		}
-		if r := now.Rotation; r != nil && r.Step != step && r.New.ID != newID(before) {
-			step = r.Step
-			s.tellStep(step, r.Back)
-		}
-		_, err = os.Stat(cfg.requestPath())
-		switch {
-		case err == nil && time.Since(began) > rotateListen:
-			s.fail(errors.Join(errors.New("the service does not take the request: it is offline or busy (keyvet status)"), durable.Remove(cfg.requestPath())))
-			return exitUndecided
-		case errors.Is(err, fs.ErrNotExist) && taken.IsZero():
-			taken = time.Now()
-		case !taken.IsZero() && now.Rotation == nil && time.Since(taken) > rotateBegin:
-			s.fail(errors.New("the service took the request and began no rotation: see its log for the reason"))
-			return exitUndecided
-		}
-	}
+	s.say("the service that runs was asked; it looks within half a minute")
+	return asked.Follow(ctx, s.sayStep)
 }
 
-func newID(s *rotate.State) string {
-	if s.Rotation == nil {
-		return ""
-	}
-	return s.Rotation.New.ID
-}
-
-func (s streams) tellStep(step string, back bool) {
-	direction := ""
+func (s screen) sayStep(step string, back bool) {
 	if back {
-		direction = "undo "
+		step = "undo " + step
 	}
-	fmt.Fprintf(s.err, "keyvet: rotation: %s%s\n", direction, step)
+	s.say("rotation: " + step)
 }
 
-// tellRotated tells how it ended: 0 done, 1 failed and undone, 3 not at its end.
-func (s streams) tellRotated(cfg *config, err error) int {
+// sayRotated says how it ended: 0 done, 1 failed and undone, 3 not at its end.
+func (s screen) sayRotated(cfg *config.Config, err error) int {
 	var failed *rotate.Error
 	switch {
 	case err == nil:
-		certificate, _ := cfg.identity()
-		fmt.Fprintf(s.err, "keyvet: rotated: the device's credential is now %s\n", certificate)
-		return exitPass
+		certificate, _ := cfg.CredentialFiles()
+		s.say("rotated: the device's credential is now " + certificate)
+		return cli.Pass
 	case errors.As(err, &failed) && failed.Reason != rotate.ReasonBusy:
-		s.fail(fmt.Errorf("not rotated: %s: %w", failed.Reason, err))
-		return exitFail
+		s.Fail(fmt.Errorf("not rotated: %s: %w", failed.Reason, err))
+		return cli.Fail
 	}
-	s.fail(err)
-	return exitUndecided
-}
-
-// readyToRotate tells what the configuration has to say for a rotation.
-func (c *config) readyToRotate() error {
-	if c.Rotate.Issuer == issuerFleet && c.rotateTemplate() == "" {
-		return errors.New(`config: rotate.template is missing: the provisioning template that makes a new certificate the device's (or rotate.issuer = "topics")`)
-	}
-	return nil
-}
-
-// rotateTemplate is the provisioning template of rotations.
-func (c *config) rotateTemplate() string {
-	if c.Rotate.Template != "" {
-		return c.Rotate.Template
-	}
-	return c.Provision.Template
-}
-
-// jobKeys are the algorithms that a job may ask for: that of the configuration
-// always, and those of rotate.keys or else all that are no weaker.
-func (c *config) jobKeys() []string {
-	keys := c.Rotate.Keys
-	if len(keys) == 0 {
-		keys = rotate.NotWeaker(c.Rotate.Key)
-	}
-	if slices.Contains(keys, c.Rotate.Key) {
-		return keys
-	}
-	return append([]string{c.Rotate.Key}, keys...)
-}
-
-// What the service does without the cloud's asking is looked for every 30 s.
-const (
-	resumeEvery   = 5 * time.Minute // a rotation that waits
-	scheduleAgain = 6 * time.Hour   // after a rotation by schedule that failed
-	resumption    = "resumption"
-)
-
-// localWork is what there is to do without the cloud's asking: the operator's
-// word, a rotation that waits, a certificate close to its end.
-func (d *deviceRun) localWork() *agent.Work {
-	quiet := func(context.Context, agent.Outcome, map[string]string) error { return nil }
-	if _, err := os.Lstat(d.cfg.requestPath()); err == nil {
-		if err = durable.Remove(d.cfg.requestPath()); err == nil {
-			return &agent.Work{Operation: agent.OperationRotate, ID: byHand, Answer: quiet}
-		}
-		d.log.Error("the request for a rotation cannot be removed, and nothing is rotated for it", "error", err)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		d.log.Error("request for a rotation", "error", err)
-	}
-	now := time.Now()
-	if s, err := d.engine.Journal.Load(); err == nil {
-		if next := s.NextClear(); !next.IsZero() && !now.Before(next) {
-			return &agent.Work{Operation: agent.OperationRotate, ID: "old credentials", Do: d.engine.Clear}
-		}
-		if s.Rotation != nil {
-			if now.Before(d.resumed.Add(resumeEvery)) {
-				return nil
-			}
-			d.resumed = now
-			return &agent.Work{Operation: agent.OperationRotate, ID: resumption, Answer: quiet}
-		}
-	}
-	before := d.cfg.Rotate.Before.Duration
-	if before == 0 || d.credential.Leaf == nil || now.Before(rotate.Due(d.credential.Leaf, before, d.thing)) || now.Before(d.scheduled) {
-		return nil
-	}
-	d.scheduled = now.Add(scheduleAgain)
-	return &agent.Work{Operation: agent.OperationRotate, ID: "certificate ends " + d.credential.Leaf.NotAfter.Format(time.DateOnly), Answer: quiet}
+	s.Fail(err)
+	return cli.Undecided
 }

@@ -1,454 +1,130 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"runtime/debug"
-	"strings"
-	"syscall"
-	"time"
 
-	"github.com/BurntSushi/toml"
-
+	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
-	"github.com/keyvet/keyvet/device/identity"
-	"github.com/keyvet/keyvet/device/rotate"
-	"github.com/keyvet/keyvet/mqtt"
-	"github.com/keyvet/keyvet/mqtt/awsiot"
-	"github.com/keyvet/keyvet/tpm"
 )
-
-// onceAttempts is how often run -once tries every endpoint. The first refusal
-// is normal under just-in-time registration.
-const onceAttempts = 3
-
-// stepTimeout bounds one step of a connection: reaching the endpoint, the TLS
-// handshake, each answer.
-const stepTimeout = 10 * time.Second
-
-func runCommand(ctx context.Context, s streams, args []string) int {
-	fs := flag.NewFlagSet("run", flag.ContinueOnError)
-	configPath := fs.String("config", "", "")
-	once := fs.Bool("once", false, "")
-	rest, status, ok := s.parse(fs, args)
-	if !ok {
-		return status
-	}
-	if len(rest) > 0 {
-		return s.usageError("run takes no arguments", "run")
-	}
-	cfg, err := loadConfig(*configPath)
-	s.clear(cfg, *configPath)
-	if err == nil {
-		err = cfg.readyToRun()
-	}
-	if err != nil {
-		s.fail(err)
-		return exitUsage
-	}
-	if err := s.owned(cfg, append([]string{"keyvet", "run"}, args...)...); err != nil {
-		s.fail(err)
-		return exitUsage
-	}
-	unlock, err := lock(cfg.StateDir)
-	if err != nil {
-		s.fail(err)
-		return exitUndecided
-	}
-	defer unlock()
-
-	by := "keyvet run"
-	if *once {
-		by = byOnce
-	}
-	g, release, err := newGate(cfg, by)
-	if err != nil {
-		s.fail(err)
-		return exitUndecided
-	}
-	defer release()
-
-	d := &deviceRun{streams: s, cfg: cfg, log: newLog(s, cfg), once: *once, attempts: 1}
-	if *once {
-		d.attempts = onceAttempts
-	}
-	if err := d.start(g); err != nil {
-		s.fail(err)
-		return exitUndecided
-	}
-	if !*once {
-		d.agent.Alive = notifySystemd(ctx, d.log)
-		if err := d.agent.Run(ctx); errors.Is(err, agent.ErrStuck) || ctx.Err() == nil {
-			s.fail(err)
-			return exitUndecided
-		}
-		return exitPass
-	}
-	r, o := d.agent.Once(ctx)
-	if err := s.table(r); err != nil {
-		s.fail(fmt.Errorf("write the result: %w", err))
-	}
-	s.gaps(r)
-	s.outcome(o)
-	switch {
-	case o.State == gate.Open:
-		fmt.Fprintf(s.err, "keyvet: gate open: %s\n", gate.Path(cfg.RunDir))
-		return exitPass
-	case r.Verdict() == device.Fail:
-		return exitFail
-	}
-	return exitUndecided
-}
 
 // byOnce is what the mark of a gate says that nobody holds: run -once has ended
 // by the time that others read it.
 const byOnce = "keyvet run -once"
 
-// outcome says why the gate is not open, and what was not delivered: a line each.
-func (s streams) outcome(o gate.Outcome) {
-	if o.State != gate.Open {
-		line := "gate is " + o.State.String()
-		if o.Refusal != "" {
-			line += ": " + o.Refusal
+var runCommand = cli.Command{
+	Name: "run", Short: "the service: check, report to AWS IoT, open the gate, wait for jobs",
+	Long: `Vets every key of the device, reports to AWS IoT over MQTT with mutual TLS, and
+opens the gate (the file "trusted" in run_dir) once the report is acknowledged;
+then waits for jobs and repeats it on schedule. What cannot be delivered is
+spooled and sent later. A device that has only a claim is provisioned first.`,
+	Notes: `exit status of -once: 0 the gate is open, 1 a key or the firmware fails,
+2 wrong usage or configuration, 3 undecided, or not acknowledged`,
+	New: func(f *flag.FlagSet) cli.Action {
+		configPath := f.String("config", "", configUsage+"; it must name thing.name and mqtt.endpoints")
+		once := f.Bool("once", false, "end when the gate is decided")
+		return func(ctx context.Context, s cli.IO, _ []string) int {
+			return screen{s}.run(ctx, *configPath, *once, wordsOf(f))
 		}
-		s.fail(errors.New(line))
-	}
-	if o.Undelivered != nil {
-		s.fail(fmt.Errorf("the report is not acknowledged: %w", o.Undelivered))
-	}
-	if o.Trouble != nil {
-		s.fail(o.Trouble)
-	}
+	},
 }
 
-// clear removes the mark that an earlier keyvet left, before anything can fail,
-// unless another one holds the directory. cfg may be that of an error.
-func (s streams) clear(cfg *config, configPath string) {
-	dir := runDirOf(configPath)
+// wordsOf is the command line of a command.
+func wordsOf(f *flag.FlagSet) []string {
+	words := []string{"keyvet", f.Name()}
+	f.Visit(func(f *flag.Flag) {
+		words = append(words, "-"+f.Name)
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); !ok || !b.IsBoolFlag() {
+			words = append(words, f.Value.String())
+		}
+	})
+	return words
+}
+
+// run looks after the device. words are the command line.
+func (s screen) run(ctx context.Context, configPath string, once bool, words []string) int {
+	cfg, err := s.ready(configPath, (*config.Config).ReadyToRun)
+	if err == nil {
+		err = service.Own(*cfg, s.say, words...)
+	}
+	if err != nil {
+		s.Fail(err)
+		return cli.Usage
+	}
+	o := s.options(*cfg, "keyvet run")
+	if o.Once = once; o.Once {
+		o.By = byOnce
+	} else {
+		o.Alive = notifySystemd(ctx, o.Log)
+	}
+	device, err := service.Start(o)
+	if err != nil {
+		s.Fail(err)
+		return cli.Undecided
+	}
+	defer device.Close()
+	if once {
+		return s.once(ctx, device, cfg.RunDir)
+	}
+	if err := device.Run(ctx); errors.Is(err, agent.ErrStuck) || ctx.Err() == nil {
+		s.Fail(err)
+		return cli.Undecided
+	}
+	return cli.Pass
+}
+
+// once vets the device one time.
+func (s screen) once(ctx context.Context, d *service.Service, runDir string) int {
+	r, o := d.Once(ctx)
+	if err := s.table(r); err != nil {
+		s.Fail(fmt.Errorf("write the result: %w", err))
+	}
+	s.gaps(r)
+	s.outcome(o)
+	switch {
+	case o.State == gate.Open:
+		s.say("gate open: " + gate.Path(runDir))
+		return cli.Pass
+	case r.Verdict() == device.Fail:
+		return cli.Fail
+	}
+	return cli.Undecided
+}
+
+// ready loads the configuration of a command that opens gates: it has to say what
+// each of needs asks. The mark that an earlier keyvet left is removed before
+// anything can fail, unless another one holds the directory.
+func (s screen) ready(path string, needs ...func(*config.Config) error) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	dir := config.RunDirOf(path)
 	if cfg != nil {
 		dir = cfg.RunDir
 	}
 	if err := gate.Clear(dir, durable.Disk{}); err != nil {
-		s.fail(err)
+		s.Fail(err)
 	}
-}
-
-// runDirOf is the run directory of a configuration with a mistake in it, as far
-// as it can be told.
-func runDirOf(configPath string) string {
-	b, err := readBounded(cmp.Or(configPath, defaultConfigPath), maxConfigBytes)
-	if err != nil {
-		return defaults().RunDir
-	}
-	for line := range strings.Lines(string(b)) {
-		var c struct {
-			RunDir string `toml:"run_dir"`
-		}
-		if _, err := toml.Decode(line, &c); err == nil && c.RunDir != "" {
-			return c.RunDir
+	for _, need := range needs {
+		if err == nil {
+			err = need(cfg)
 		}
 	}
-	return defaults().RunDir
+	return cfg, err
 }
 
-// newGate holds the run directory, if nobody else does, and makes the shut gate.
-// A directory that cannot be held lets no gate open until it can; but the device
-// is vetted, and its report goes out.
-func newGate(cfg *config, by string) (g *gate.Gate, release func(), err error) {
-	var letGo func() // nil: not held yet
-	hold := func() (err error) {
-		if letGo == nil {
-			letGo, err = gate.Hold(cfg.RunDir)
-		}
-		return err
-	}
-	if err := hold(); errors.Is(err, gate.ErrHeld) {
-		return nil, nil, err
-	}
-	g, _ = gate.New(cfg.RunDir, durable.Disk{}) // the gate's own state says what could not be removed
-	g.Policy, g.By, g.BootID, g.Ready = cfg.Gate.Open, by, gate.BootID(), hold
-	return g, func() {
-		if letGo != nil {
-			letGo()
-		}
-	}, nil
-}
-
-// readyToRun tells what else the configuration has to say for `keyvet run`.
-func (c *config) readyToRun() error {
-	switch {
-	case c.Thing.Name == "":
-		return errors.New("config: thing.name is missing: the name of this device in AWS IoT")
-	case len(c.MQTT.Endpoints) == 0:
-		return errors.New("config: mqtt.endpoints is missing, such as [\"xxxx-ats.iot.eu-west-1.amazonaws.com:8883\"]")
-	}
-	if kind, _, derived := strings.Cut(c.Thing.Name, ":"); derived {
-		switch {
-		case c.Thing.Name == "cert:CN", c.Thing.Name == "ek:sha256", kind == "file":
-			return nil
-		}
-	}
-	return awsiot.CheckThingName(c.Thing.Name)
-}
-
-// errLocked says that the service runs.
-var errLocked = errors.New("another keyvet runs")
-
-// lock keeps a second keyvet off the state directory.
-func lock(dir string) (unlock func(), err error) {
-	if err := durable.Dir(dir, 0o700); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%w on %s: %w", errLocked, dir, err)
-	}
-	return func() { f.Close() }, nil
-}
-
-func newLog(s streams, c *config) *slog.Logger {
+// options are those of a service.
+func (s screen) options(cfg config.Config, by string) service.Options {
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		level = slog.LevelInfo // validate has let the four words through
 	}
-	return slog.New(slog.NewTextHandler(s.err, &slog.HandlerOptions{Level: level}))
-}
-
-// deviceRun is one run of the agent on this device.
-type deviceRun struct {
-	streams
-	cfg      *config
-	log      *slog.Logger
-	attempts int
-	once     bool
-
-	store  *identity.Store
-	engine *rotate.Engine
-	agent  *agent.Agent
-
-	credential    credential
-	credentialErr error  // why there is none
-	thing         string // "" until a vet has found it out
-	thingErr      error
-
-	resumed   time.Time // when a rotation that waits was last gone on with
-	scheduled time.Time // before then no rotation by schedule
-
-	dialer      *mqtt.Dialer // nil before the first connection
-	claimDialer *mqtt.Dialer // the same
-	dialled     time.Time    // when a session as the thing was last asked for
-	pace        awsiot.Pace
-	aside       map[string]time.Time // ids of jobs that are not to be looked at again before
-
-	provisioning trouble   // of the claim's
-	listening    listening // to challenges
-	desired      time.Time // when the last check that the shadow desired began
-	signed       signed    // the last report with evidence
-}
-
-// start loads the credential in use and makes the agent with its shut gate.
-func (d *deviceRun) start(g *gate.Gate) error {
-	if d.cfg.TPM.Address != "" {
-		tpm.AssumeLeftovers(d.cfg.TPM.Address)
-	}
-	d.store = &identity.Store{Dir: d.cfg.StateDir}
-	if err := d.store.Recover(); err != nil {
-		return err
-	}
-	d.credential, d.credentialErr = d.readCredential()
-	d.agent = &agent.Agent{
-		Vet: d.vet, Connect: d.connect, Prepare: d.prepare, Local: d.localWork, Gate: g, StateDir: d.cfg.StateDir,
-		Every: d.cfg.Schedule.Every.Duration, Log: d.log, Spool: &durable.Spool{Dir: filepath.Join(d.cfg.StateDir, "spool")},
-	}
-	if err := d.cfg.readyToRotate(); err == nil {
-		d.agent.Rotate = d.rotate
-	}
-	d.engine = d.newEngine()
-	return nil
-}
-
-func (d *deviceRun) readCredential() (credential, error) {
-	certificate, key := d.cfg.identity()
-	return readCredential(d.cfg, certificate, key)
-}
-
-// load takes up the credential in use if it is another one by now. Nothing opens
-// before that until it was vetted.
-func (d *deviceRun) load() {
-	read, err := d.readCredential()
-	if !read.same(&d.credential) || (err == nil) != (d.credentialErr == nil) {
-		d.credential, d.credentialErr = read, err
-	}
-}
-
-// vet makes the report, with the thing's name and the TPM's evidence, on the
-// credential of an id; "" is the one in use.
-func (d *deviceRun) vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
-	if id != "" {
-		d.credential, d.credentialErr = d.credentialOf(id)
-	} else {
-		d.credential, d.credentialErr = d.readCredential()
-	}
-	v := &vetter{cfg: d.cfg, stdin: strings.NewReader(""), tell: d.progress, prepare: d.prepareTPM, credential: &d.credential}
-	defer debug.FreeOSMemory() // the next vet is a day away
-	r, inv, t := v.vet(ctx, trigger)
-	if t != nil {
-		defer t.Close()
-	}
-	d.thing, d.thingErr = d.thingName(inv)
-	r.ThingName = d.thing
-	if d.credentialErr == nil {
-		r.Credential = device.RoleDevice
-	}
-	if _, err := d.engine.Journal.Load(); err != nil { // nothing is rotated until somebody has looked
-		d.log.Error("journal of rotations", "error", err)
-		r.Gaps = append(r.Gaps, device.Gap{What: "rotation journal", Why: err.Error(), Minor: true})
-	}
-	if device.ClockBehind(r.Time) {
-		d.log.Warn("the clock is behind: it shows a time before this program was made; certificates cannot be judged until it is set", "time", r.Time)
-	}
-	if t != nil && inv.TPM.State == device.TPMOK {
-		d.attest(t, r)
-	}
-	return gate.Vetted{Report: r, Credential: d.credential.guarded()}
-}
-
-// thingName is the thing's name, as the configuration says to find it.
-func (d *deviceRun) thingName(inv device.Inventory) (string, error) {
-	name := d.cfg.Thing.Name
-	switch {
-	case name == "cert:CN":
-		if d.credential.Leaf == nil {
-			return "", fmt.Errorf("thing.name = %q: %w", name, d.credentialErr)
-		}
-		name = d.credential.Leaf.Subject.CommonName
-	case name == "ek:sha256":
-		name = ""
-		for _, k := range inv.Keys {
-			if k.Role == device.RoleEK && name == "" {
-				name = k.SPKISHA256()
-			}
-		}
-		if name == "" {
-			return "", errors.New(`thing.name = "ek:sha256": no endorsement key was read`)
-		}
-	case strings.HasPrefix(name, "file:"):
-		b, err := readBounded(strings.TrimPrefix(name, "file:"), 1<<10)
-		if err != nil {
-			return "", fmt.Errorf("thing.name: %w", err)
-		}
-		name = strings.TrimSpace(string(b))
-	}
-	return name, awsiot.CheckThingName(name)
-}
-
-// connect makes a session with AWS IoT by the credential in use.
-func (d *deviceRun) connect(ctx context.Context) (agent.Cloud, error) {
-	if err := errors.Join(d.credentialErr, d.thingErr); err != nil {
-		return nil, notReady{err}
-	}
-	pair, err := d.credential.tested(d.cfg)
-	if err == nil && d.dialer == nil {
-		d.dialer, err = d.newDialer(pair, d.clientID(), !d.once)
-	}
-	if err != nil {
-		return nil, notReady{err}
-	}
-	d.dialer.SetCertificate(pair)
-	client, session, err := d.dial(ctx, d.dialer)
-	if err != nil {
-		return nil, err
-	}
-	return newCloud(d, client, session), nil
-}
-
-// dial makes a session with AWS IoT as the thing, and proves it.
-func (d *deviceRun) dial(ctx context.Context, dialer *mqtt.Dialer) (*awsiot.Client, *mqtt.Session, error) {
-	if err := d.space(ctx); err != nil {
-		return nil, nil, err
-	}
-	var client *awsiot.Client
-	session, err := dialer.Dial(ctx, func(ctx context.Context, s *mqtt.Session) (err error) {
-		client, err = awsiot.New(s, d.thing, d.cfg.MQTT.ReportTopic)
-		if err != nil {
-			return err
-		}
-		return client.Probe(ctx)
-	})
-	d.dialled = time.Now()
-	return client, session, err
-}
-
-// space keeps the spacing where another dialer made the last connection.
-func (d *deviceRun) space(ctx context.Context) error {
-	t := time.NewTimer(mqtt.ConnectSpacing - time.Since(d.dialled))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// newDialer is a dialer that connects with pair.
-func (d *deviceRun) newDialer(pair tls.Certificate, clientID string, persistent bool) (*mqtt.Dialer, error) {
-	c := d.cfg.MQTT
-	roots, err := mqttRoots(c.CAFile)
-	if err != nil {
-		return nil, err
-	}
-	return awsiot.NewDialer(mqtt.Config{
-		Endpoints: c.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Persistent: persistent,
-		KeepAlive: c.KeepAlive.Duration, Timeout: stepTimeout, Attempts: d.attempts, Log: d.log,
-	}, c.Pins)
-}
-
-// clientID is that of the thing.
-func (d *deviceRun) clientID() string { return cmp.Or(d.cfg.MQTT.ClientID, d.thing) }
-
-// notReady is why the device cannot even try to connect.
-type notReady struct{ error }
-
-func (e notReady) Is(target error) bool { return target == agent.ErrNotReady }
-func (e notReady) Unwrap() error        { return e.error }
-
-// mqttRoots are the certificates of the file; "" means the system's.
-func mqttRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	b, err := readBounded(file, maxConfigBytes)
-	if err != nil {
-		return nil, fmt.Errorf("mqtt.ca_file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("mqtt.ca_file: %s holds no certificate in PEM", file)
-	}
-	return pool, nil
-}
-
-// certificateID is what AWS IoT calls a certificate: the lower-case hex
-// SHA-256 of its DER.
-func certificateID(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.Raw)
-	return hex.EncodeToString(sum[:])
+	log := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: level}))
+	return service.Options{Config: cfg, By: by, Agent: maker(), Log: log, Progress: s.progress}
 }

@@ -25,6 +25,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
@@ -33,7 +35,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	defaultConfigPath = "/nonexistent/keyvet.toml" // the machine's own is none of a test's business
+	config.DefaultPath = "/nonexistent/keyvet.toml" // the machine's own is none of a test's business
 	// Scripts mostly wait, for a device that goes its own pace.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
@@ -49,7 +51,7 @@ func TestScripts(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	shipped := t.TempDir()
-	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X main.defaultConfigPath="+defaultConfigPath)
+	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X github.com/keyvet/keyvet/cmd/keyvet/internal/config.DefaultPath="+config.DefaultPath)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -113,7 +115,7 @@ func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
 	}
-	if lines := strings.Count(ts.ReadFile("stderr"), "\n"); args[2] == "check" && want >= exitUsage && lines != 1 {
+	if lines := strings.Count(ts.ReadFile("stderr"), "\n"); args[2] == "check" && want >= cli.Usage && lines != 1 {
 		ts.Fatalf("%d lines on standard error, want one", lines)
 	}
 }
@@ -329,7 +331,7 @@ func step(pairs []string) string {
 // an idle machine, after a pause of up to another for the failure before.
 const patience = 10 * time.Minute
 
-// shadowReports tells whether a shadow reports each NAME=VALUE.
+// shadowReports reports whether a shadow reports each NAME=VALUE.
 func shadowReports(shadow []byte, pairs []string) bool {
 	var doc struct{ Reported map[string]any }
 	if json.Unmarshal(shadow, &doc) != nil {

@@ -12,7 +12,7 @@ import (
 // TestShippedClockFloor builds the program with the Makefile's own command: what
 // -ldflags -X sets, the linker leaves out in silence where the name is wrong.
 func TestShippedClockFloor(t *testing.T) {
-	const made, want = "COMMIT_TIME=1790000000", "clock floor 2026-09-21T14:13:20Z"
+	const made, want = "COMMIT_TIME=1790000000", "clock floor: 2026-09-21T14:13:20Z"
 	cmd := exec.Command("make", "-n", "build", made, "VERSION=1.2.3", "COMMIT=c0ffee")
 	cmd.Dir = "../.."
 	plan, err := cmd.Output()

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
@@ -62,42 +64,66 @@ type spoolStatus struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-func statusCommand(s streams, args []string) int {
-	fs := flag.NewFlagSet("status", flag.ContinueOnError)
-	configPath := fs.String("config", "", "")
-	asJSON := fs.Bool("json", false, "")
-	rest, status, ok := s.parse(fs, args)
-	if !ok {
-		return status
+var statusCommand = cli.Command{
+	Name: "status", Short: "the last verdict, the gate, the credential, the spool, a rotation",
+	Long: `Shows the last verdict, how the gate stands and why, the credential, what waits
+in the spool, and a rotation under way. It only reads files.`,
+	Notes: `exit status: 0 shown, 2 wrong usage or configuration, 3 the state cannot be
+read; with -q: 0 pass (warnings included), 1 a key or the firmware fails,
+3 undecided, or not vetted yet`,
+	New: func(f *flag.FlagSet) cli.Action {
+		configPath := f.String("config", "", configUsage+", if it is there")
+		asJSON := f.Bool("json", false, "one JSON document on standard output")
+		quiet := f.Bool("q", false, "show nothing: the exit status is that of the last verdict")
+		return func(_ context.Context, s cli.IO, _ []string) int {
+			if *quiet && *asJSON {
+				return s.Misused("status: -q shows nothing, -json a document")
+			}
+			cfg, err := config.Load(*configPath)
+			if err != nil {
+				s.Fail(err)
+				return cli.Usage
+			}
+			if *quiet {
+				return screen{s}.verdict(cfg)
+			}
+			return screen{s}.status(cfg, *asJSON)
+		}
+	},
+}
+
+// verdict returns the exit status of the last verdict.
+func (s screen) verdict(cfg *config.Config) int {
+	state, err := agent.LoadState(cfg.StateDir)
+	switch {
+	case errors.Is(err, agent.ErrNoState):
+		return cli.Undecided
+	case err != nil:
+		s.Fail(err)
+		return cli.Undecided
 	}
-	if len(rest) > 0 {
-		return s.usageError("status takes no arguments", "status")
-	}
-	cfg, err := loadConfig(*configPath)
-	if err != nil {
-		s.fail(err)
-		return exitUsage
-	}
+	return exitStatus(state.Report.Verdict())
+}
+
+func (s screen) status(cfg *config.Config, asJSON bool) int {
 	st, err := readStatus(cfg)
 	if err != nil {
-		s.fail(err)
-		return exitUndecided
+		s.Fail(err)
+		return cli.Undecided
 	}
-	if *asJSON {
-		enc := json.NewEncoder(s.out)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(st)
+	if asJSON {
+		err = s.json(st)
 	} else {
 		err = s.statusTable(st)
 	}
 	if err != nil {
-		s.fail(fmt.Errorf("write the result: %w", err))
-		return exitUndecided
+		s.Fail(fmt.Errorf("write the result: %w", err))
+		return cli.Undecided
 	}
-	return exitPass
+	return cli.Pass
 }
 
-func readStatus(cfg *config) (*statusReport, error) {
+func readStatus(cfg *config.Config) (*statusReport, error) {
 	st := &statusReport{Findings: []device.ReasonCode{}, Gaps: []device.Gap{}}
 	state, err := agent.LoadState(cfg.StateDir)
 	switch {
@@ -112,11 +138,11 @@ func readStatus(cfg *config) (*statusReport, error) {
 		st.Findings, st.Gaps = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...)
 	}
 	st.readGate(cfg.RunDir, state)
-	certificate, _ := cfg.identity()
+	certificate, _ := cfg.CredentialFiles()
 	keys, _ := keyfile.Read(certificate)
 	if len(keys) > 0 && keys[0].Leaf() != nil {
 		leaf := keys[0].Leaf()
-		st.Credential = &credentialStatus{keys[0].Source, keys[0].Algorithm(), leaf.Subject.String(), leaf.NotAfter, certificateID(leaf)}
+		st.Credential = &credentialStatus{keys[0].Source, keys[0].Algorithm(), leaf.Subject.String(), leaf.NotAfter, device.CertificateID(leaf)}
 	}
 	entries, err := (&durable.Spool{Dir: filepath.Join(cfg.StateDir, "spool")}).List()
 	if err != nil {
@@ -167,40 +193,40 @@ func (st *statusReport) gateLine() string {
 	return "open, but nobody vouches for it: no keyvet runs"
 }
 
-func (s streams) statusTable(st *statusReport) error {
-	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+func (s screen) statusTable(st *statusReport) error {
+	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	verdict := "none yet"
 	if st.Verdict != "" {
-		verdict = fmt.Sprintf("%s  (%s, report %s)", st.Verdict, st.Time.Format(time.RFC3339), printable(st.ReportID))
+		verdict = fmt.Sprintf("%s  (%s, report %s)", st.Verdict, st.Time.Format(time.RFC3339), cli.Printable(st.ReportID))
 	}
 	fmt.Fprintf(w, "verdict\t%s\n", verdict)
 	for _, code := range st.Findings {
-		fmt.Fprintf(w, "\t%s\n", printable(code))
+		fmt.Fprintf(w, "\t%s\n", cli.Printable(code))
 	}
 	acknowledged := "no"
 	if st.Acknowledged {
 		acknowledged = "yes"
 	}
 	for _, g := range st.Gaps {
-		fmt.Fprintf(w, "not checked\t%s: %s\n", printable(g.What), printable(g.Why))
+		fmt.Fprintf(w, "not checked\t%s: %s\n", cli.Printable(g.What), cli.Printable(g.Why))
 	}
 	fmt.Fprintf(w, "acknowledged\t%s\n", acknowledged)
-	fmt.Fprintf(w, "gate\t%s\n", printable(st.gateLine()))
+	fmt.Fprintf(w, "gate\t%s\n", cli.Printable(st.gateLine()))
 	for _, line := range [][2]string{{"reason", st.Reason}, {"undelivered", st.Undelivered}, {"trouble", st.Trouble}} {
 		if line[1] != "" {
-			fmt.Fprintf(w, "%s\t%s\n", line[0], printable(line[1]))
+			fmt.Fprintf(w, "%s\t%s\n", line[0], cli.Printable(line[1]))
 		}
 	}
 	credential := "none"
 	if c := st.Credential; c != nil {
-		credential = fmt.Sprintf("%s %s, until %s, %s", c.Algorithm, printable(c.Subject), c.NotAfter.Format(time.DateOnly), printable(c.Source))
+		credential = fmt.Sprintf("%s %s, until %s, %s", c.Algorithm, cli.Printable(c.Subject), c.NotAfter.Format(time.DateOnly), cli.Printable(c.Source))
 	}
 	fmt.Fprintf(w, "credential\t%s\n", credential)
 	fmt.Fprintf(w, "spool\t%d reports, %d bytes\n", st.Spool.Reports, st.Spool.Bytes)
 	switch r := st.Rotation; {
 	case r == nil:
 	case r.Back:
-		fmt.Fprintf(w, "rotation\tis being undone, at %s: %s %s\n", r.Step, r.Reason, printable(r.Message))
+		fmt.Fprintf(w, "rotation\tis being undone, at %s: %s %s\n", r.Step, r.Reason, cli.Printable(r.Message))
 	default:
 		fmt.Fprintf(w, "rotation\tunder way since %s, at %s\n", r.Started.Format(time.RFC3339), r.Step)
 	}
@@ -212,11 +238,11 @@ func (s streams) statusTable(st *statusReport) error {
 		if l.Tries == 0 {
 			fmt.Fprintf(w, "rotation\tdone; the %s is removed at %s\n", what, at)
 		} else {
-			fmt.Fprintf(w, "%s\tcould not be removed: %s; it is tried again at %s\n", what, printable(l.Why), at)
+			fmt.Fprintf(w, "%s\tcould not be removed: %s; it is tried again at %s\n", what, cli.Printable(l.Why), at)
 		}
 	}
 	if o := st.LastRotation; o != nil {
-		fmt.Fprintf(w, "last rotation\t%s\n", printable(strings.Join(strings.Fields(fmt.Sprint(o.Status, " ", o.Time.Format(time.RFC3339), " ", o.Reason, " ", o.Message)), " ")))
+		fmt.Fprintf(w, "last rotation\t%s\n", cli.Printable(strings.Join(strings.Fields(fmt.Sprint(o.Status, " ", o.Time.Format(time.RFC3339), " ", o.Reason, " ", o.Message)), " ")))
 	}
 	return w.Flush()
 }

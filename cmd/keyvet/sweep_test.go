@@ -32,6 +32,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/durable/durabletest"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -53,7 +54,7 @@ func cutMain() {
 	fail := func(err error) {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "cut:", err)
-			os.Exit(exitUsage)
+			os.Exit(cli.Usage)
 		}
 	}
 	cutAt, err := strconv.Atoi(os.Getenv("CUT_AT"))
@@ -124,7 +125,7 @@ type sweepWorld struct {
 	device *os.Process // nil when it is not powered
 }
 
-// point is where power may go; it tells whether the device is without.
+// point is where power may go; it reports whether the device is without.
 func (w *sweepWorld) point(in place) (off bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -401,8 +402,9 @@ rotate.grace = "0s"
 	return []byte(text)
 }
 
-// atRest tells why the device has not come to rest yet: its rotation is over, the
-// gate is open on a report by the credential in use, and the shadow shows it.
+// atRest returns why the device has not come to rest yet: its rotation is over,
+// the gate is open on a report by the credential in use, the shadow shows it, and
+// other programs have that credential.
 func (w *sweepWorld) atRest(since time.Time) error {
 	if !w.claim && !slices.ContainsFunc(w.cloud.Executions(sweepJob), localiot.Execution.Ended) {
 		return errors.New("the job has not ended")
@@ -424,11 +426,23 @@ func (w *sweepWorld) atRest(since time.Time) error {
 	if !shadowReports(w.cloud.Shadow(sweepThing, "keyvet"), []string{"gate=open"}) {
 		return errors.New("the gate is shut in the shadow")
 	}
-	_, err = os.Stat(filepath.Join(w.dir, "run", "trusted"))
-	return err
+	if _, err := os.Stat(filepath.Join(w.dir, "run", "trusted")); err != nil {
+		return err
+	}
+	for _, name := range []string{"certificate.pem", "key.pem"} {
+		inUse, err := os.ReadFile(filepath.Join(w.state(), "identity", name))
+		if err != nil {
+			return err
+		}
+		handedOut, err := os.ReadFile(filepath.Join(w.dir, "run", "identity", name))
+		if err != nil || !bytes.Equal(inUse, handedOut) {
+			return fmt.Errorf("other programs have another %s: %v", name, err)
+		}
+	}
+	return nil
 }
 
-// wrong tells what is not as it has to be when the device has come to rest. A
+// wrong returns what is not as it has to be when the device has come to rest. A
 // cut alone fails no rotation.
 func (w *sweepWorld) wrong() error {
 	journal, err := rotate.File{Path: rotate.JournalPath(w.state())}.Load()
@@ -476,14 +490,9 @@ func (w *sweepWorld) wrongFiles() error {
 	if err != nil || len(ids) != 1 || target != "credentials/"+ids[0] {
 		return fmt.Errorf("in use %q, %v, of %q", target, err, ids)
 	}
-	for _, name := range []string{"certificate.pem", "key.pem"} {
-		inUse, err := os.ReadFile(filepath.Join(w.state(), "identity", name))
-		if err != nil {
-			return err
-		}
-		handedOut, err := os.ReadFile(filepath.Join(w.dir, "run", "identity", name))
-		if err != nil || !bytes.Equal(inUse, handedOut) {
-			return fmt.Errorf("other programs have another %s: %v", name, err)
+	for _, name := range []string{"trusted", "identity"} { // it has ended in order
+		if _, err := os.Lstat(filepath.Join(w.dir, "run", name)); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s is left though nobody vouches for it: %v", name, err)
 		}
 	}
 	return nil

@@ -2,22 +2,58 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
+	"golang.org/x/term"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/gate"
 )
 
-// gaps tells what could not be looked at, a line each.
-func (s streams) gaps(r *device.Report) {
+// screen is what people and programs read.
+type screen struct{ cli.IO }
+
+// say says something to people, in one line.
+func (s screen) say(line string) { fmt.Fprintf(s.Err, "keyvet: %s\n", line) }
+
+// json shows v to a program.
+func (s screen) json(v any) error {
+	enc := json.NewEncoder(s.Out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// outcome says why the gate is not open, and what was not delivered: a line each.
+func (s screen) outcome(o gate.Outcome) {
+	if o.State != gate.Open {
+		line := "gate is " + o.State.String()
+		if o.Refusal != "" {
+			line += ": " + o.Refusal
+		}
+		s.Fail(errors.New(line))
+	}
+	if o.Undelivered != nil {
+		s.Fail(fmt.Errorf("the report is not acknowledged: %w", o.Undelivered))
+	}
+	if o.Trouble != nil {
+		s.Fail(o.Trouble)
+	}
+}
+
+// gaps shows what could not be checked, one line each.
+func (s screen) gaps(r *device.Report) {
 	for _, g := range r.Gaps {
 		if !g.Minor || r.Verbose {
-			fmt.Fprintf(s.err, "keyvet: %s: %s\n", printable(g.What), printable(g.Why))
+			fmt.Fprintf(s.Err, "keyvet: %s: %s\n", cli.Printable(g.What), cli.Printable(g.Why))
 		}
 	}
 }
@@ -28,33 +64,33 @@ func notMinor(gaps []device.Gap) []device.Gap {
 }
 
 // table shows a report to a person.
-func (s streams) table(r *device.Report) error {
+func (s screen) table(r *device.Report) error {
 	var b bytes.Buffer
-	color := isTerminal(s.out) && os.Getenv("NO_COLOR") == ""
+	color := isTerminal(s.Out) && os.Getenv("NO_COLOR") == ""
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	if r.TPM != nil || len(r.Keys) > 0 {
 		fmt.Fprintln(w, "KEY\tROLE\tALGORITHM\tSTATUS")
 	}
 	if t := r.TPM; t != nil {
 		status := device.Worst(statuses(r, device.TPMKeyID)...)
-		fmt.Fprintf(w, "%s\tTPM\t%s\t%s\n", device.TPMKeyID, printable(describeTPM(t)), paint(status, color))
+		fmt.Fprintf(w, "%s\tTPM\t%s\t%s\n", device.TPMKeyID, cli.Printable(describeTPM(t)), paint(status, color))
 	}
 	for _, k := range r.Keys {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(k.ID), k.Role, printable(k.Algorithm), paint(k.Status, color))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cli.Printable(k.ID), k.Role, cli.Printable(k.Algorithm), paint(k.Status, color))
 	}
 	w.Flush()
 	for _, f := range r.Findings {
 		if f.Status == device.NotApplicable || f.Status == device.Pass && !r.Verbose {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s  %s: %s", paint(f.Status, color), f.Check, printable(f.Key))
+		fmt.Fprintf(&b, "\n%s  %s: %s", paint(f.Status, color), f.Check, cli.Printable(f.Key))
 		if f.Severity != "" {
 			fmt.Fprintf(&b, "  %s", f.Severity)
 		}
 		if f.ReasonCode != "" {
 			fmt.Fprintf(&b, "  %s", f.ReasonCode)
 		}
-		fmt.Fprintf(&b, "\n  %s\n", printable(f.Message))
+		fmt.Fprintf(&b, "\n  %s\n", cli.Printable(f.Message))
 		if f.Citation != "" && f.Status != device.Pass {
 			fmt.Fprintf(&b, "  %s\n", f.Citation)
 		}
@@ -63,7 +99,7 @@ func (s streams) table(r *device.Report) error {
 		b.WriteByte('\n')
 	}
 	fmt.Fprintf(&b, "%s\n", paint(r.Verdict(), color))
-	_, err := s.out.Write(b.Bytes())
+	_, err := s.Out.Write(b.Bytes())
 	return err
 }
 
@@ -94,21 +130,15 @@ func paint(v device.Status, color bool) string {
 	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", code, v)
 }
 
-// printable keeps text from outside, such as a file's name or a certificate's
-// subject, from steering the terminal or breaking the line.
-func printable(text string) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return '�'
-	}, text)
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // progress tells on a terminal what takes longer than two seconds, until done
 // is called.
-func (s streams) progress(what string) (done func()) {
-	if !isTerminal(s.err) {
+func (s screen) progress(what string) (done func()) {
+	if !isTerminal(s.Err) {
 		return func() {}
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -122,12 +152,12 @@ func (s streams) progress(what string) (done func()) {
 			select {
 			case <-stop:
 				if shown {
-					fmt.Fprint(s.err, "\r\x1b[K")
+					fmt.Fprint(s.Err, "\r\x1b[K")
 				}
 				return
 			case <-tick.C:
 				if d := time.Since(start); d >= 2*time.Second {
-					fmt.Fprintf(s.err, "\r\x1b[K%s … %.0f s", printable(what), d.Seconds())
+					fmt.Fprintf(s.Err, "\r\x1b[K%s … %.0f s", cli.Printable(what), d.Seconds())
 					shown = true
 				}
 			}

@@ -41,31 +41,46 @@ type Cloud interface {
 // connect: no credential, no name.
 var ErrNotReady = errors.New("not ready to connect")
 
+// NotReady is an error, in its own words, that wraps [ErrNotReady].
+type NotReady struct{ Err error }
+
+func (e NotReady) Error() string { return e.Err.Error() }
+
+// Is implements the interface of [errors.Is].
+func (e NotReady) Is(target error) bool { return target == ErrNotReady }
+
+// Unwrap gives the cause.
+func (e NotReady) Unwrap() error { return e.Err }
+
 // ErrStuck ends an agent whose gate must be shut and cannot be. What supervises
 // it has to remove the run directory.
 var ErrStuck = errors.New("the gate must be shut and cannot be")
 
+// Device is what an agent does all this to.
+type Device interface {
+	// Vet vets every key now and makes the report, with the TPM's evidence. The
+	// device's key is that of the credential given, "" for the one in use.
+	Vet(ctx context.Context, trigger device.Trigger, credential string) gate.Vetted
+	// Connect makes a session, or gives up with an error that a person can act
+	// on. It spaces its tries itself, but for [ErrNotReady].
+	Connect(context.Context) (Cloud, error)
+	// Prepare comes before each Connect: it resumes a rotation that was
+	// interrupted, and makes the first credential where there is none and one can
+	// be had; changed says that the device has another credential now.
+	Prepare(context.Context) (changed bool, err error)
+	// Rotate replaces the device's credential and answers the job itself. The
+	// session of before is over by then.
+	Rotate(context.Context, Rotation) error
+	// Local gives what there is to do without the cloud's asking, once each
+	// time: the operator's word, a certificate close to its end. nil: nothing.
+	Local() *Work
+}
+
 // Agent vets a device, reports on it and does what the cloud asks for. All of
 // it happens in one goroutine, since a TPM serves one caller at a time.
 type Agent struct {
-	// Vet vets every key now and makes the report, with the TPM's evidence. The
-	// device's key is that of the credential given, "" for the one in use.
-	Vet func(ctx context.Context, trigger device.Trigger, credential string) gate.Vetted
-	// Connect makes a session, or gives up with an error that a person can act
-	// on. It spaces its tries itself, but for [ErrNotReady].
-	Connect func(context.Context) (Cloud, error)
-	// Prepare comes before each Connect: it goes on with a rotation that was
-	// interrupted, and makes the first credential where there is none and one can
-	// be had; changed says that the device has another credential now. May be nil.
-	Prepare func(context.Context) (changed bool, err error)
-	// Rotate replaces the device's credential and answers w itself. The session
-	// of before is over by then. nil: this device has no way to do so.
-	Rotate func(ctx context.Context, w *Work) error
-	// Local gives what there is to do without the cloud's asking, once each
-	// time: the operator's word, a certificate close to its end. nil, and a nil
-	// answer: nothing.
-	Local func() *Work
-	// Alive is called whenever the loop has come a step further.
+	Device Device
+	// Alive is called whenever the loop has come a step further; may be nil.
 	Alive func()
 
 	Gate     *gate.Gate
@@ -90,7 +105,7 @@ const (
 // Once vets the device, tells the cloud and leaves the gate decided.
 func (a *Agent) Once(ctx context.Context) (*device.Report, gate.Outcome) {
 	v, _ := a.vet(ctx, a.bootTrigger())
-	changed, err := a.prepare(ctx)
+	changed, err := a.Device.Prepare(ctx)
 	if m := a.takeMoved(); m != nil {
 		return m.vetted.Report, m.outcome
 	}
@@ -99,20 +114,13 @@ func (a *Agent) Once(ctx context.Context) (*device.Report, gate.Outcome) {
 	}
 	var cloud Cloud
 	if err == nil {
-		cloud, err = a.Connect(ctx)
+		cloud, err = a.Device.Connect(ctx)
 	}
 	if err != nil {
 		return v.Report, a.admit(ctx, offline{err}, v)
 	}
 	defer cloud.Close()
 	return v.Report, a.deliver(ctx, cloud, v)
-}
-
-func (a *Agent) prepare(ctx context.Context) (changed bool, err error) {
-	if a.Prepare == nil {
-		return false, nil
-	}
-	return a.Prepare(ctx)
 }
 
 var errNotYet = errors.New("not connected yet")
@@ -126,7 +134,7 @@ func (a *Agent) vet(ctx context.Context, trigger device.Trigger) (gate.Vetted, g
 
 // keep makes the report and puts it into the spool.
 func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential string) gate.Vetted {
-	v := a.Vet(ctx, trigger, credential)
+	v := a.Device.Vet(ctx, trigger, credential)
 	r := v.Report
 	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
 	for _, g := range r.Gaps {

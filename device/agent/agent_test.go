@@ -82,20 +82,66 @@ func (c *cloud) Close()                  {}
 
 // ask queues work, with more behind it, and tells the device.
 func (c *cloud) ask(w *agent.Work, more ...*agent.Work) {
-	w.Answer = func(_ context.Context, o agent.Outcome, details map[string]string) error {
+	c.work = append(append(c.work, w), more...)
+	c.wanted <- struct{}{}
+}
+
+// answer keeps what the device says to a piece of work, which is over with the
+// last word.
+func (c *cloud) answer(w *agent.Work) agent.Answer {
+	return func(_ context.Context, o agent.Outcome, details map[string]string) error {
 		c.got = append(c.got, fmt.Sprint(w.ID, " ", o, " ", details["step"], details["reasonCode"]))
 		if o != agent.InProgress {
 			c.work = slices.DeleteFunc(c.work, func(queued *agent.Work) bool { return queued == w })
 		}
 		return nil
 	}
-	c.work = append(append(c.work, w), more...)
-	c.wanted <- struct{}{}
+}
+
+// check asks for a check, rotate for a rotation.
+func (c *cloud) check(id string, more ...*agent.Work) {
+	w := &agent.Work{ID: id}
+	w.Do = func(ctx context.Context, do agent.Actions) error { return do.Check(ctx, id, c.answer(w)) }
+	c.ask(w, more...)
+}
+
+func (c *cloud) rotate(id string) {
+	c.ask(&agent.Work{ID: id, EndsSession: true, Do: func(ctx context.Context, do agent.Actions) error {
+		return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: id})
+	}})
+}
+
+// fake is a device by functions; without one, it has nothing to do.
+type fake struct {
+	vet     func(device.Trigger) gate.Vetted
+	connect func(context.Context) (agent.Cloud, error)
+	prepare func(context.Context) (bool, error)
+	rotate  func(context.Context, agent.Rotation) error
+	local   func() *agent.Work
+}
+
+func (f *fake) Vet(_ context.Context, trigger device.Trigger, _ string) gate.Vetted {
+	return f.vet(trigger)
+}
+func (f *fake) Connect(ctx context.Context) (agent.Cloud, error)   { return f.connect(ctx) }
+func (f *fake) Rotate(ctx context.Context, r agent.Rotation) error { return f.rotate(ctx, r) }
+func (f *fake) Prepare(ctx context.Context) (changed bool, err error) {
+	if f.prepare == nil {
+		return false, nil
+	}
+	return f.prepare(ctx)
+}
+func (f *fake) Local() *agent.Work {
+	if f.local == nil {
+		return nil
+	}
+	return f.local()
 }
 
 // desk is an agent on a directory of its own, with verdicts and a cloud to choose.
 type desk struct {
 	*agent.Agent
+	device      *fake
 	dir         string
 	disk        *durabletest.Disk // of the gate
 	credential  gate.Credential
@@ -140,8 +186,8 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		dir: dir, disk: disk, certificate: leaf, status: device.Pass, cloud: newCloud(),
 		credential: gate.Credential{Proven: true, SPKI: spki, Leaf: der, Certificate: []byte("chain")},
 	}
-	d.Agent = &agent.Agent{
-		Vet: func(_ context.Context, trigger device.Trigger, _ string) gate.Vetted {
+	d.device = &fake{
+		vet: func(trigger device.Trigger) gate.Vetted {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			inv := device.Inventory{ReadAt: time.Now().Add(d.slept), Gaps: d.gaps, Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}}}}
@@ -154,7 +200,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 			d.triggers, d.ids = append(d.triggers, trigger), append(d.ids, r.ID)
 			return gate.Vetted{Report: r, Credential: d.credential}
 		},
-		Connect: func(context.Context) (agent.Cloud, error) {
+		connect: func(context.Context) (agent.Cloud, error) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			if d.cloud == nil {
@@ -162,7 +208,9 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 			}
 			return d.cloud, nil
 		},
-		Gate: g, Spool: &durable.Spool{Dir: filepath.Join(dir, "spool")}, StateDir: dir,
+	}
+	d.Agent = &agent.Agent{
+		Device: d.device, Gate: g, Spool: &durable.Spool{Dir: filepath.Join(dir, "spool")}, StateDir: dir,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	d.Now = func() time.Time {

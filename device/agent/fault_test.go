@@ -47,7 +47,7 @@ func TestRefusedReportHoldsNothingBack(t *testing.T) {
 			return refuseFails(r)
 		}
 		d.change(func() { d.status = device.Fail })
-		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check"}, &agent.Work{Operation: agent.OperationChallenge, ID: "c", Do: func(context.Context) error {
+		d.cloud.check("check", &agent.Work{Operation: "challenge", ID: "c", Do: func(context.Context, agent.Actions) error {
 			d.cloud.got = append(d.cloud.got, "challenged")
 			d.cloud.work = nil
 			return nil
@@ -88,17 +88,18 @@ func TestSessionLostOverReport(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
 		var sessions atomic.Int64
 		challenged := false
-		check := &agent.Work{Operation: agent.OperationCheck, ID: "check"}
+		check := &agent.Work{ID: "check"}
 		var answers []string
 		var current *cloud
-		check.Answer = func(_ context.Context, o agent.Outcome, details map[string]string) error {
+		answer := func(_ context.Context, o agent.Outcome, details map[string]string) error {
 			answers = append(answers, fmt.Sprint(o, details["reasonCode"]))
 			if o != agent.InProgress {
 				current.work = nil
 			}
 			return nil
 		}
-		d.Connect = func(context.Context) (agent.Cloud, error) {
+		check.Do = func(ctx context.Context, do agent.Actions) error { return do.Check(ctx, check.ID, answer) }
+		d.device.connect = func(context.Context) (agent.Cloud, error) {
 			sessions.Add(1)
 			c := newCloud()
 			current = c
@@ -113,7 +114,7 @@ func TestSessionLostOverReport(t *testing.T) {
 			if n := len(answers); n == 0 || !strings.HasPrefix(answers[n-1], "FAILED") {
 				c.work = append(c.work, check)
 			} else {
-				c.work = append(c.work, &agent.Work{Operation: agent.OperationChallenge, ID: "c", Do: func(context.Context) error {
+				c.work = append(c.work, &agent.Work{Operation: "challenge", ID: "c", Do: func(context.Context, agent.Actions) error {
 					challenged = true
 					c.work = nil
 					return nil

@@ -81,7 +81,7 @@ func (l *loop) lastWord(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lastWordTimeout)
 	defer cancel()
 	if l.cloud == nil {
-		cloud, dialErr := l.Connect(ctx)
+		cloud, dialErr := l.Device.Connect(ctx)
 		if dialErr != nil {
 			l.Log.Error("nobody could be told that the gate is stuck", "error", dialErr)
 			return err
@@ -239,14 +239,14 @@ func (l *loop) connect(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	defer l.beatDuring(ctx)()
-	changed, err := l.prepare(ctx)
+	changed, err := l.Device.Prepare(ctx)
 	if m := l.takeMoved(); m != nil {
 		l.take(m.vetted, m.outcome)
 	} else if changed {
 		l.vetNow(ctx, l.vetted.Report.Trigger)
 	}
 	if err == nil {
-		l.cloud, err = l.Connect(ctx)
+		l.cloud, err = l.Device.Connect(ctx)
 	}
 	if err == nil {
 		return true
@@ -312,8 +312,8 @@ func (l *loop) deliverNow(ctx context.Context) bool {
 func (l *loop) localWork() *Work {
 	w := l.local
 	l.local = nil
-	if w == nil && l.Local != nil {
-		w = l.Local()
+	if w == nil {
+		w = l.Device.Local()
 	}
 	return w
 }

@@ -11,16 +11,6 @@ import (
 	"github.com/keyvet/keyvet/device/gate"
 )
 
-// Operation is what is asked of a device.
-type Operation string
-
-const (
-	OperationCheck  Operation = "keyvet.check"
-	OperationRotate Operation = "keyvet.rotate"
-	// OperationChallenge proves which TPM it is; only its own Do knows how.
-	OperationChallenge Operation = "challenge"
-)
-
 // Outcome is how the device stands to what was asked; the names are those of
 // AWS IoT Jobs.
 type Outcome string
@@ -32,39 +22,46 @@ const (
 	Rejected   Outcome = "REJECTED"
 )
 
-// Work is one thing that the cloud asks for.
+// Answer tells the cloud how the device stands to what was asked. Details are few
+// and short (step, reasonCode, reportId). An error says that the cloud does not
+// want it any more, or could not be told.
+type Answer func(ctx context.Context, o Outcome, details map[string]string) error
+
+// Work is one thing that is asked of the device.
 type Work struct {
-	Operation Operation
-	ID        string // what names it in the log
-	Job       string // the job's id; "" if it is none
-	Execution int64  // of the job
-	Key       string // OperationRotate: the kind of key; "" for the configured one
-	// Answer tells the cloud. Details are few and short (step, reasonCode,
-	// reportId). An error says that the cloud does not want it any more, or
-	// could not be told.
-	Answer func(ctx context.Context, o Outcome, details map[string]string) error
-	// Do carries it out, where the agent has no more to do with it.
-	Do func(context.Context) error
+	Operation, ID string // what name it in the log
+	// EndsSession says that the session is to be over before Do begins: there is
+	// one at a time, and Do needs its own.
+	EndsSession bool
+	// Do carries it out, and answers whoever asked.
+	Do func(context.Context, Actions) error
 }
 
-// ReasonNotSupported answers a rotation where the device has no way to one.
-const ReasonNotSupported device.ReasonCode = device.ReasonKeyvetPrefix + "NOT_SUPPORTED"
+// Actions are what work can have the agent and its device do.
+type Actions interface {
+	// Check vets the device and reports on it; id is the work's.
+	Check(ctx context.Context, id string, answer Answer) error
+	// Rotate is the [Device]'s: for work that ends the session.
+	Rotate(context.Context, Rotation) error
+}
 
-// carryOut does one piece of work. It tells whether the session is still good
+// Rotation is a rotation that is asked for.
+type Rotation struct {
+	Trigger   device.Trigger
+	Job       string // its id; "" if no job asks
+	Execution int64  // of the job
+	Key       string // the algorithm; "" for the configured one
+}
+
+// carryOut does one piece of work. It reports whether the session is still good
 // for the next.
 func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 	l.Log.Info("asked for", "operation", w.Operation, "id", w.ID)
-	var err error
-	switch {
-	case w.Do != nil:
-		err = w.Do(ctx)
-	case w.Operation == OperationCheck:
-		err = l.checkNow(ctx, w)
-	case w.Operation == OperationRotate && l.Rotate != nil:
-		return l.rotateNow(ctx, w)
-	default:
-		err = w.Answer(ctx, Rejected, map[string]string{"reasonCode": string(ReasonNotSupported)})
+	if w.EndsSession {
+		l.carryOutAlone(ctx, w)
+		return false
 	}
+	err := w.Do(ctx, l)
 	l.alive()
 	if err != nil {
 		l.Log.Warn("not done", "operation", w.Operation, "id", w.ID, "error", err)
@@ -82,14 +79,13 @@ func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 	return true
 }
 
-// rotateNow gives the session up: there is one at a time, and the new
-// credential needs its own. If the rotation left the gate shut, the device
-// vets itself anew, which may open it.
-func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
+// carryOutAlone gives the session up first. If the work left the gate shut, the
+// device vets itself again, which may open it.
+func (l *loop) carryOutAlone(ctx context.Context, w *Work) {
 	l.disconnect()
-	err := l.Rotate(ctx, w)
+	err := w.Do(ctx, l)
 	if err != nil {
-		l.Log.Warn("not rotated", "id", w.ID, "error", err)
+		l.Log.Warn("not done", "operation", w.Operation, "id", w.ID, "error", err)
 	}
 	l.alive()
 	if m := l.takeMoved(); m != nil {
@@ -101,12 +97,17 @@ func (l *loop) rotateNow(ctx context.Context, w *Work) bool {
 	case err != nil:
 		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
 	}
-	return false
 }
 
-// ReasonNotAcknowledged answers a check whose report the cloud has not
-// acknowledged.
-const ReasonNotAcknowledged device.ReasonCode = device.ReasonKeyvetPrefix + "REPORT_NOT_ACKNOWLEDGED"
+// Rotate implements [Actions].
+func (l *loop) Rotate(ctx context.Context, r Rotation) error { return l.Device.Rotate(ctx, r) }
+
+// notAcknowledged answers a check whose report the cloud has not acknowledged.
+var notAcknowledged = device.Reason{
+	Code:  "KEYVET_REPORT_NOT_ACKNOWLEDGED",
+	Means: "AWS IoT has not acknowledged the report of the check in three tries. The job is FAILED; the device keeps trying to deliver the report.",
+	Do:    "See that the policy of the device allows the topic of reports, and that the rules behind it work.",
+}
 
 // checkTries is how often the report of a check is sent before the job fails,
 // and those behind it have their turn. The report itself is tried on.
@@ -122,13 +123,13 @@ type lostCheck struct {
 // IoT cut each session.
 const maxLost = 2
 
-// checkNow vets the device because the cloud says so. The job succeeds once
-// the report is acknowledged, whatever the report says.
-func (l *loop) checkNow(ctx context.Context, w *Work) error {
-	if l.lost.id == w.ID && l.lost.times >= maxLost {
-		return w.Answer(ctx, Failed, map[string]string{"step": "report", "reasonCode": string(ReasonNotAcknowledged)})
+// Check implements [Actions]. The job succeeds once the report is acknowledged,
+// whatever the report says.
+func (l *loop) Check(ctx context.Context, id string, answer Answer) error {
+	if l.lost.id == id && l.lost.times >= maxLost {
+		return answer(ctx, Failed, map[string]string{"step": "report", "reasonCode": string(notAcknowledged.Code)})
 	}
-	if err := w.Answer(ctx, InProgress, map[string]string{"step": "check"}); err != nil {
+	if err := answer(ctx, InProgress, map[string]string{"step": "check"}); err != nil {
 		return err
 	}
 	l.vetNow(ctx, device.TriggerJob)
@@ -142,20 +143,20 @@ func (l *loop) checkNow(ctx context.Context, w *Work) error {
 	details := map[string]string{"reportId": r.ID, "verdict": r.Verdict().String(), "gate": l.Gate.State().String()}
 	if !l.acknowledged {
 		if lost(l.cloud) { // the next session is asked for it again
-			if l.lost.id != w.ID {
-				l.lost = lostCheck{id: w.ID}
+			if l.lost.id != id {
+				l.lost = lostCheck{id: id}
 			}
 			l.lost.times++
 			return errors.New("the session was lost over the report")
 		}
-		details["step"], details["reasonCode"] = "report", string(ReasonNotAcknowledged)
-		return w.Answer(ctx, Failed, details)
+		details["step"], details["reasonCode"] = "report", string(notAcknowledged.Code)
+		return answer(ctx, Failed, details)
 	}
 	details["step"] = "reported"
 	if codes := r.ReasonCodes(); len(codes) > 0 {
 		details["reasonCode"] = join(codes)
 	}
-	if err := w.Answer(ctx, Succeeded, details); err != nil {
+	if err := answer(ctx, Succeeded, details); err != nil {
 		return fmt.Errorf("checked, but the job is not answered: %w", err)
 	}
 	return nil

@@ -36,7 +36,7 @@ func TestJobs(t *testing.T) {
 		}
 		d.cloud.got = nil
 
-		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check-1"})
+		d.cloud.check("check-1")
 		synctest.Wait()
 		want := "check-1 IN_PROGRESS check, " + d.ids[1] + " PASS, gate open, check-1 SUCCEEDED reported"
 		if got := strings.Join(d.cloud.got, ", "); got != want || d.triggers[1] != device.TriggerJob {
@@ -45,18 +45,11 @@ func TestJobs(t *testing.T) {
 
 		d.cloud.got = nil
 		d.change(func() { d.status = device.Fail })
-		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check-2"})
+		d.cloud.check("check-2")
 		synctest.Wait()
 		want = "check-2 IN_PROGRESS check, " + d.ids[2] + " FAIL, gate shut, check-2 SUCCEEDED reported"
 		if got := strings.Join(d.cloud.got, ", "); got != want || d.trusted() {
 			t.Errorf("trusted %v, the cloud got %s\nwant %s", d.trusted(), got, want)
-		}
-
-		d.cloud.got = nil
-		d.cloud.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate-1"})
-		synctest.Wait()
-		if got := strings.Join(d.cloud.got, ", "); got != "rotate-1 REJECTED KEYVET_NOT_SUPPORTED" {
-			t.Errorf("a rotation without a rotator: %s", got)
 		}
 
 		before := beats.Load()
@@ -78,13 +71,13 @@ func TestRolledBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
 		rotated := 0
-		d.Rotate = func(context.Context, *agent.Work) error {
+		d.device.rotate = func(context.Context, agent.Rotation) error {
 			rotated++
 			d.cloud.work = nil
 			return errors.Join(errors.New("rolled back"), d.Gate.Shut())
 		}
 		stop := running(t, d)
-		d.cloud.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate-1"})
+		d.cloud.rotate("rotate-1")
 		synctest.Wait()
 		if rotated != 1 || !d.trusted() {
 			t.Errorf("%d rotations, trusted %v", rotated, d.trusted())
@@ -110,7 +103,7 @@ func TestJobNotAcknowledged(t *testing.T) {
 			}
 			return nil
 		}
-		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check"})
+		d.cloud.check("check")
 		synctest.Wait()
 		if got := strings.Join(d.cloud.got, ", "); got != "check IN_PROGRESS check, gate open" || d.spooled(t) != 1 {
 			t.Errorf("%d in the spool, the cloud got %s", d.spooled(t), got)
@@ -134,7 +127,7 @@ func TestLocalWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
 		local := make(chan *agent.Work, 1)
-		d.Local = func() *agent.Work {
+		d.device.local = func() *agent.Work {
 			select {
 			case w := <-local:
 				return w
@@ -143,8 +136,9 @@ func TestLocalWork(t *testing.T) {
 			}
 		}
 		stop := running(t, d)
-		local <- &agent.Work{Operation: agent.OperationCheck, ID: "by hand",
-			Answer: func(context.Context, agent.Outcome, map[string]string) error { return nil }}
+		local <- &agent.Work{ID: "by hand", Do: func(ctx context.Context, do agent.Actions) error {
+			return do.Check(ctx, "by hand", func(context.Context, agent.Outcome, map[string]string) error { return nil })
+		}}
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
 		if len(d.triggers) != 2 || len(local) != 0 {
@@ -161,7 +155,7 @@ func TestNextIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
 		d.cloud.deaf = 3
-		d.cloud.ask(&agent.Work{Operation: agent.OperationCheck, ID: "check"})
+		d.cloud.check("check")
 		stop := running(t, d)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
@@ -177,19 +171,22 @@ func TestRotate(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
-		d.Rotate = func(ctx context.Context, w *agent.Work) error {
-			err := w.Answer(ctx, agent.Succeeded, map[string]string{"step": "prove"})
+		d.device.rotate = func(ctx context.Context, r agent.Rotation) error {
+			if r != (agent.Rotation{Trigger: device.TriggerJob, Job: "rotate"}) {
+				t.Errorf("it is to rotate by %+v", r)
+			}
+			err := d.cloud.answer(d.cloud.work[0])(ctx, agent.Succeeded, map[string]string{"step": "prove"})
 			d.change(func() { d.cloud = newCloud() })
 			return err
 		}
 		old := d.cloud
 		stop := running(t, d)
-		old.ask(&agent.Work{Operation: agent.OperationRotate, ID: "rotate"})
+		old.rotate("rotate")
 		synctest.Wait()
 		if got := strings.Join(old.got, ", "); !strings.HasSuffix(got, "rotate SUCCEEDED prove") {
 			t.Errorf("the old session got %s", got)
 		}
-		d.cloud.ask(&agent.Work{Operation: agent.OperationChallenge, ID: "c", Do: func(context.Context) error {
+		d.cloud.ask(&agent.Work{Operation: "challenge", ID: "c", Do: func(context.Context, agent.Actions) error {
 			d.cloud.got = append(d.cloud.got, "challenged")
 			d.cloud.work = nil
 			return errors.New("the TPM is busy")
@@ -213,7 +210,7 @@ func TestPrepare(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDesk(t, t.TempDir(), gate.Acknowledged)
-			d.Prepare = func(context.Context) (bool, error) { return tt.err == nil, tt.err }
+			d.device.prepare = func(context.Context) (bool, error) { return tt.err == nil, tt.err }
 			r, o := d.Once(t.Context())
 			if d.trusted() != (tt.err == nil) || o.Acknowledged != (tt.err == nil) || !errors.Is(o.Undelivered, tt.err) {
 				t.Errorf("trusted %v, %+v", d.trusted(), o)

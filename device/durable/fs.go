@@ -33,7 +33,10 @@ type OS struct{}
 var System FS = OS{}
 
 // ReadFile implements [FS].
-func (OS) ReadFile(name string, most int64) ([]byte, error) {
+func (OS) ReadFile(name string, most int64) ([]byte, error) { return ReadBounded(name, most) }
+
+// ReadBounded reads a file of at most most bytes.
+func ReadBounded(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -43,7 +46,10 @@ func (OS) ReadFile(name string, most int64) ([]byte, error) {
 	if err == nil && int64(len(b)) > most {
 		err = fmt.Errorf("%s has more than %d bytes", name, most)
 	}
-	return b, err
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // ReadDir implements [FS].

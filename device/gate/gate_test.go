@@ -14,6 +14,8 @@ import (
 	"errors"
 	"io/fs"
 	"math/big"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,7 +131,9 @@ func check(t *testing.T, g *gate.Gate, disk durable.FS, k keyPair, want gate.Sta
 			t.Errorf("the directory holds %v", entries)
 		}
 	case gate.Shut:
-		if entries, err := disk.ReadDir(dir); err != nil || len(entries) > 0 {
+		entries, err := disk.ReadDir(dir)
+		entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == filepath.Base(gate.ShutPath(dir)) })
+		if err != nil || len(entries) > 0 {
 			t.Errorf("left behind: %v, %v", entries, err)
 		}
 	}
@@ -480,13 +484,17 @@ func (b *broken) Remove(name string) error {
 	if b.removeIdentity && name == gate.IdentityPath(dir) {
 		return errBroken
 	}
-	if b.removeMark && name == gate.Path(dir) {
-		return errBroken
-	}
 	if b.removeDir && strings.HasPrefix(name, gate.IdentityPath(dir)+".") {
 		return errBroken
 	}
 	return b.FS.Remove(name)
+}
+
+func (b *broken) Rename(from, to string) error {
+	if b.removeMark && from == gate.Path(dir) {
+		return errBroken
+	}
+	return b.FS.Rename(from, to)
 }
 
 // A gate is stuck where the mark went and the credential did not, and where
@@ -603,6 +611,34 @@ func TestPowerCut(t *testing.T) {
 			return
 		}
 	}
+}
+
+// What says that the gate is shut is there whenever the mark is not, and never
+// beside it.
+func TestShutFile(t *testing.T) {
+	k := newKeyPair(t)
+	g, disk := newGate(t, gate.Local)
+	said := func(when string, want bool) {
+		t.Helper()
+		_, markErr := disk.Lstat(gate.Path(dir))
+		if _, err := disk.Lstat(gate.ShutPath(dir)); (err == nil) != want || (markErr == nil) == want {
+			t.Errorf("%s: shut: %v, trusted: %v", when, err, markErr)
+		}
+	}
+	said("new", true)
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass))
+	said("a passing report", false)
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail))
+	said("a failing report", true)
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Fail))
+	said("another", true)
+	g.Admit(t.Context(), &cloud{}, k.vetted(device.Pass))
+	said("a passing report again", false)
+	disk.Limit = 1 // no room for a further file
+	if err := g.Shut(); err != nil {
+		t.Error(err)
+	}
+	said("shut on a full disk", true)
 }
 
 func TestExpire(t *testing.T) {

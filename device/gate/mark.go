@@ -16,6 +16,10 @@ import (
 // Path is the mark in a run directory: the file that exists while a gate is open.
 func Path(dir string) string { return filepath.Join(dir, "trusted") }
 
+// ShutPath is the file that exists while a gate is shut: what waits for it sees
+// it whenever it looks, where it could miss that the mark went.
+func ShutPath(dir string) string { return filepath.Join(dir, "shut") }
+
 // Mark is what the mark of an open gate says, for people and for programs that
 // want to know on what the gate stands.
 type Mark struct {
@@ -39,10 +43,27 @@ func (g *Gate) mark(v Vetted) error {
 	if err != nil {
 		return err
 	}
+	if err := g.disk.Remove(ShutPath(g.dir)); err != nil {
+		return err
+	}
 	return g.disk.WriteFile(Path(g.dir), append(b, '\n'), 0o644)
 }
 
-func (g *Gate) unmark() error { return g.remove(Path(g.dir), g.disk.Remove) }
+// unmark makes of the mark what says that the gate is shut, in one step that
+// needs no room on the disk.
+func (g *Gate) unmark() error {
+	switch marked, err := g.exists(Path(g.dir)); {
+	case err != nil:
+		return err
+	case marked:
+		return g.disk.Rename(Path(g.dir), ShutPath(g.dir))
+	}
+	if said, err := g.exists(ShutPath(g.dir)); err == nil && !said {
+		// Without a mark the gate is shut, also where this cannot be said.
+		_ = g.disk.WriteFile(ShutPath(g.dir), nil, 0o644)
+	}
+	return nil
+}
 
 // remove removes what is there. A file system that is read-only refuses to
 // remove even what is not.

@@ -59,14 +59,24 @@ func CheckThingName(name string) error {
 	return nil
 }
 
+// CheckReportTopic reports whether reports can be published to the topic, in
+// which {thing} stands for the thing's name.
+func CheckReportTopic(topic string) error {
+	bare := strings.ReplaceAll(topic, "{thing}", "")
+	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(bare, "+#{}") || len(topic) > maxTopic || strings.Count(topic, "/") > maxSlashes {
+		return fmt.Errorf("awsiot: the report topic %q is not 1 to %d bytes without a leading $, +, #, braces and more than %d slashes", topic, maxTopic, maxSlashes)
+	}
+	return nil
+}
+
 // New makes the client of a thing. {thing} in reportTopic stands for its name.
 func New(s *mqtt.Session, thing, reportTopic string) (*Client, error) {
 	if err := CheckThingName(thing); err != nil {
 		return nil, err
 	}
 	topic := strings.ReplaceAll(reportTopic, "{thing}", thing)
-	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(topic, "+#{}") || len(topic) > maxTopic || strings.Count(topic, "/") > maxSlashes {
-		return nil, fmt.Errorf("awsiot: %q cannot be the report topic", topic)
+	if err := CheckReportTopic(topic); err != nil {
+		return nil, err
 	}
 	return &Client{
 		Provisioner: NewProvisioner(s), Pace: new(Pace), Log: slog.New(slog.DiscardHandler),

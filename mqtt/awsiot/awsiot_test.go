@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,20 @@ func TestPublish(t *testing.T) {
 		t.Errorf("shadow %s", raw)
 	}
 
+	// What could not be checked is named, as far as a shadow has room.
+	blind := report(cert)
+	blind.Gaps = []device.Gap{{What: "minor", Minor: true}}
+	for i := range 300 {
+		blind.Gaps = append(blind.Gaps, device.Gap{What: fmt.Sprint("file ", i), Why: strings.Repeat("é", 5000)})
+		blind.Findings = append(blind.Findings, device.Finding{Check: "x", Key: "device", Status: device.Fail, ReasonCode: fmt.Sprint("KEYVET_CODE_", i)})
+	}
+	if err := client.Publish(t.Context(), blind); err != nil {
+		t.Fatal(err)
+	}
+	if s, raw := shadow(t, cloud); s.GapCount != 300 || len(s.Gaps) != 8 || s.Gaps[0].What != "file 0" || len(s.Gaps[0].Why) > 210 || s.Findings[len(s.Findings)-1] != awsiot.ReasonCut || len(raw) > 8<<10 {
+		t.Errorf("shadow %s", raw)
+	}
+
 	if err := client.ReportGate(t.Context(), "open"); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +140,7 @@ func TestPublish(t *testing.T) {
 	if err := client.Publish(t.Context(), good); err != nil {
 		t.Fatal(err)
 	}
-	if s, raw := shadow(t, cloud); s.Gate != "open" || s.Verdict != "PASS" || len(s.Findings) != 0 || strings.Contains(string(raw), "firmwareVersion") {
+	if s, raw := shadow(t, cloud); s.Gate != "open" || s.Verdict != "PASS" || len(s.Findings) != 0 || len(s.Gaps)+s.GapCount != 0 || strings.Contains(string(raw), "firmwareVersion") {
 		t.Errorf("shadow %s", raw)
 	}
 	if err := client.ReportGate(t.Context(), "shut"); err != nil {

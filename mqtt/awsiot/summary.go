@@ -3,6 +3,7 @@ package awsiot
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -18,14 +19,23 @@ const maxReported = 7 << 10
 
 // ReasonCut ends a list of reason codes that was too long for the shadow; the
 // report has them all.
-const ReasonCut device.ReasonCode = device.ReasonKeyvetPrefix + "MORE_IN_REPORT"
+const ReasonCut device.ReasonCode = "KEYVET_MORE_IN_REPORT"
+
+// Reasons are what the codes mean that are in no report.
+var Reasons = []device.Reason{{
+	Code:  ReasonCut,
+	Means: "The list of reason codes is too long for the shadow.",
+	Do:    "Read the report: it has all of them.",
+}}
 
 // Summary is what the named shadow keyvet reports of a device.
 type Summary struct {
 	Verdict         string              `json:"verdict"` // [device.Status]
 	ReportID        string              `json:"reportId"`
-	Time            string              `json:"time"` // RFC 3339, of the report
-	Gate            string              `json:"gate"` // open, shut, stuck
+	Time            string              `json:"time"`     // RFC 3339, of the report
+	Gate            string              `json:"gate"`     // open, shut, stuck
+	Gaps            []Gap               `json:"gaps"`     // what opens nothing because it could not be checked
+	GapCount        int                 `json:"gapCount"` // also those that Gaps has no room for
 	FirmwareVersion string              `json:"firmwareVersion,omitempty"`
 	Findings        []device.ReasonCode `json:"findings"`
 	CertificateID   string              `json:"certificateId,omitempty"` // AWS IoT's: lower-case hex SHA-256 of the DER
@@ -33,11 +43,44 @@ type Summary struct {
 	Check           string              `json:"check,omitempty"`         // the desired check that was carried out last
 }
 
+// Gap is something that could not be checked.
+type Gap struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+}
+
+// Gaps are cut to what a person needs to find the rest on the device.
+const (
+	maxGaps     = 8
+	maxGapBytes = 200 // of each of its two texts
+)
+
+func gapsOf(r *device.Report) (some []Gap, count int) {
+	some = []Gap{}
+	for _, g := range r.Gaps {
+		if g.Minor {
+			continue
+		}
+		if count++; count <= maxGaps {
+			some = append(some, Gap{bounded(g.What, maxGapBytes), bounded(g.Why, maxGapBytes)})
+		}
+	}
+	return some, count
+}
+
+func bounded(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
 func (c *Client) summary(r *device.Report) Summary {
 	s := Summary{
 		Verdict: r.Verdict().String(), ReportID: r.ID, Time: r.Time.UTC().Format(time.RFC3339),
 		Gate: c.gateWord(), Findings: r.ReasonCodes(),
 	}
+	s.Gaps, s.GapCount = gapsOf(r)
 	if r.TPM != nil {
 		s.FirmwareVersion = r.TPM.FirmwareVersion
 	}
@@ -57,7 +100,7 @@ func (c *Client) summary(r *device.Report) Summary {
 // check stays.
 func (s Summary) reported() (map[string]any, error) {
 	state := map[string]any{
-		"verdict": s.Verdict, "reportId": s.ReportID, "time": s.Time, "gate": s.Gate, "findings": s.Findings,
+		"verdict": s.Verdict, "reportId": s.ReportID, "time": s.Time, "gate": s.Gate, "gaps": s.Gaps, "gapCount": s.GapCount, "findings": s.Findings,
 		"firmwareVersion": orNull(s.FirmwareVersion), "certificateId": orNull(s.CertificateID), "notAfter": orNull(s.NotAfter),
 	}
 	if s.Check != "" {
@@ -70,6 +113,11 @@ func (s Summary) reported() (map[string]any, error) {
 		}
 		if len(b) <= maxReported {
 			return state, nil
+		}
+		if n == 0 && len(s.Gaps) > 0 { // their number stays
+			s.Gaps, state["gaps"] = nil, []Gap{}
+			n++
+			continue
 		}
 		if n == 0 {
 			return nil, errors.New("the summary is too large for a shadow even without findings")

@@ -228,4 +228,20 @@ func TestLayer(t *testing.T) {
 			t.Errorf("%s is in the recipe: %t, in the packages: %t", name, strings.Contains(string(recipe), name), strings.Contains(string(nfpm), name))
 		}
 	}
+	release, err := os.ReadFile("packaging/release")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range []string{"keyvet.1", "keyvet.toml.5"} { // those of the other programs are not for a device
+		section := page[len(page)-1:]
+		for text, want := range map[string]string{
+			string(recipe):  fmt.Sprintf("$src/docs/man/%s ${D}${mandir}/man%s/%s\n", page, section, page),
+			string(nfpm):    fmt.Sprintf("${STAGE}/%s.gz\", dst: /usr/share/man/man%s/%s.gz,", page, section, page),
+			string(release): " " + page,
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in: %.40s…", want, text)
+			}
+		}
+	}
 }

@@ -44,8 +44,12 @@ func (s IO) Misused(message string) int {
 	return Usage
 }
 
-// Fail says in one line what went wrong.
-func (s IO) Fail(err error) { fmt.Fprintf(s.Err, "%s: %s\n", s.program, Printable(err.Error())) }
+// Fail says what went wrong, in a line for each of several errors.
+func (s IO) Fail(err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(s.Err, "%s: %s\n", s.program, Printable(line))
+	}
+}
 
 // Printable keeps text from outside, such as a file's name or a certificate's
 // subject, from steering the terminal or breaking the line.

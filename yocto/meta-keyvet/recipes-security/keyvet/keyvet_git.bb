@@ -44,8 +44,12 @@ do_install() {
     src=${S}/src/${GO_IMPORT}
     install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/keyvet ${D}${bindir}/keyvet
     install -D -m 0644 $src/docs/man/keyvet.1 ${D}${mandir}/man1/keyvet.1
+    install -D -m 0644 $src/docs/man/keyvet.toml.5 ${D}${mandir}/man5/keyvet.toml.5
+    install -D -m 0644 $src/packaging/completions/keyvet.bash ${D}${datadir}/bash-completion/completions/keyvet
+    install -D -m 0644 $src/packaging/completions/keyvet.zsh ${D}${datadir}/zsh/site-functions/_keyvet
+    install -D -m 0644 $src/packaging/completions/keyvet.fish ${D}${datadir}/fish/vendor_completions.d/keyvet.fish
     install -D -m 0644 $src/blocklist/embedded.kvf ${D}${datadir}/keyvet/debian.kvf
-    for unit in keyvet.service keyvet-trusted.target keyvet-trusted.path keyvet-shut.path keyvet-shut.service; do
+    for unit in keyvet.service keyvet-trusted.target keyvet-trusted.path keyvet-shut.path keyvet-shut.target; do
         install -D -m 0644 $src/packaging/systemd/$unit ${D}${systemd_system_unitdir}/$unit
     done
     install -D -m 0644 $src/packaging/systemd/keyvet.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/keyvet.conf
@@ -58,9 +62,11 @@ USERADD_PACKAGES = "${PN}"
 GROUPADD_PARAM:${PN} = "--system tss"
 USERADD_PARAM:${PN} = "--system --user-group --groups tss --no-create-home --home-dir ${localstatedir}/lib/keyvet --shell ${base_sbindir}/nologin keyvet"
 
-PACKAGE_BEFORE_PN = "${PN}-blocklist"
+PACKAGE_BEFORE_PN = "${PN}-blocklist ${PN}-completions"
 FILES:${PN}-blocklist = "${datadir}/keyvet"
 FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d ${nonarch_base_libdir}/udev/rules.d"
+FILES:${PN}-completions = "${datadir}/bash-completion ${datadir}/zsh ${datadir}/fish"
+SUMMARY:${PN}-completions = "keyvet's completions for bash, zsh and fish"
 SUMMARY:${PN}-blocklist = "keyvet's list of Debian's weak keys as a file"
 
 RRECOMMENDS:${PN} = "virtual-keyvet-conf ca-certificates"

@@ -1,0 +1,48 @@
+// Package clitest holds what is made of a program's table of commands to the
+// table.
+package clitest
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli"
+)
+
+var update = flag.Bool("update", false, "write packaging/completions")
+
+// Texts holds the program's completions in dir to its table, or writes them with
+// -update; and its help to a terminal of 80 columns.
+func Texts(t *testing.T, p *cli.Program, dir string) {
+	t.Helper()
+	for _, shell := range cli.Shells {
+		file := filepath.Join(dir, p.Name+"."+shell)
+		want := []byte(p.Completion(shell))
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not what the table of commands says: go test ./cmd/... -run TestTexts -update (%v)", file, err)
+		}
+	}
+	texts := p.Overview()
+	for i := range p.Commands {
+		texts += p.HelpOn(&p.Commands[i])
+	}
+	for line := range strings.Lines(texts) {
+		if slices.Contains(p.Examples, strings.TrimSpace(line)) {
+			continue // a command to run has the length that it needs
+		}
+		if n := len([]rune(strings.TrimRight(line, "\n"))); n > 80 {
+			t.Errorf("a line of %d columns: %s", n, line)
+		}
+	}
+}

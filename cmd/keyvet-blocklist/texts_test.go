@@ -1,0 +1,9 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
+)
+
+func TestTexts(t *testing.T) { clitest.Texts(t, program, "../../packaging/completions") }

@@ -1,0 +1,131 @@
+// Package cloud is AWS IoT as the device reaches it: sessions for the agent and
+// for rotations, and what woke the device in them.
+package cloud
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/mqtt"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
+	"github.com/keyvet/keyvet/tpm/evidence"
+)
+
+// Cloud makes sessions, and knows what has to outlive one.
+type Cloud struct {
+	Config      config.Config
+	Credentials *credential.Store
+	Answerer    Answerer
+	Gate        Gate
+	Mover       Mover
+	Log         *slog.Logger
+	Attempts    int  // at every endpoint, of one connection
+	Persistent  bool // AWS IoT keeps the agent's session while the device is away
+
+	dialing   dialing
+	pace      awsiot.Pace
+	aside     map[string]time.Time // ids of jobs that are not to be looked at again before
+	listening listening            // to challenges
+	desired   time.Time            // when the last check that the shadow desired began
+}
+
+// Answerer has the TPM answer a challenge.
+type Answerer interface {
+	Answer(c *evidence.Challenge, nonce []byte) (vet.Answer, error)
+}
+
+// Gate says how the gate stands.
+type Gate interface{ State() gate.State }
+
+// Mover vets the device with another credential and has the gate move to it.
+type Mover interface {
+	Move(ctx context.Context, c agent.Cloud, trigger device.Trigger, credential string) gate.Outcome
+}
+
+// Session is a proven session, as the agent wants one.
+type Session struct {
+	*awsiot.Client
+	cloud    *Cloud
+	conn     *mqtt.Session
+	alarm    *alarm
+	gateOpen bool // as it was reported last
+
+	unheard    []func(context.Context) error // what to listen to that does not yet
+	checks     checks                        // that the shadow desires
+	jobs       *queue
+	challenges chan challenge // capacity 1
+	challenged bool           // they are heard, or never will be in this session
+}
+
+var _ agent.Cloud = (*Session)(nil)
+
+func (c *Cloud) session(client *awsiot.Client, conn *mqtt.Session) *Session {
+	client.Pace, client.Log = &c.pace, c.Log
+	a := newAlarm()
+	s := &Session{
+		Client: client, cloud: c, conn: conn, alarm: a, challenges: make(chan challenge, 1),
+		jobs: &queue{cloud: c, client: client, alarm: a},
+	}
+	s.unheard = []func(context.Context) error{
+		func(ctx context.Context) error { return s.OnJobs(ctx, a.ring) },
+		func(ctx context.Context) error { return s.OnDesiredCheck(ctx, s.desire) },
+	}
+	return s
+}
+
+// Wanted implements [agent.Cloud].
+func (s *Session) Wanted() <-chan struct{} { return s.alarm.rung }
+
+// Done implements [agent.Cloud].
+func (s *Session) Done() <-chan struct{} { return s.conn.Done() }
+
+// Close implements [agent.Cloud].
+func (s *Session) Close() { s.conn.Close() }
+
+// Publish sends the report, and its findings for the account's topic rule. The
+// report alone is what counts.
+func (s *Session) Publish(ctx context.Context, r *device.Report) error {
+	s.SetGate(s.cloud.Gate.State().String())
+	return s.publish(ctx, r, s.Client.Publish)
+}
+
+// PublishEarlier is Publish for a report that is not the newest.
+func (s *Session) PublishEarlier(ctx context.Context, r *device.Report) error {
+	return s.publish(ctx, r, s.Client.PublishEarlier)
+}
+
+func (s *Session) publish(ctx context.Context, r *device.Report, report func(context.Context, *device.Report) error) error {
+	if err := report(ctx, r); err != nil {
+		return err
+	}
+	if err := s.PublishFindings(ctx, r); err != nil {
+		s.cloud.Log.Warn("the findings went out with the report alone", "error", err)
+	}
+	return nil
+}
+
+// ReportGate implements [agent.Cloud].
+func (s *Session) ReportGate(ctx context.Context, g gate.State) error {
+	s.gateOpen = g == gate.Open
+	return s.Client.ReportGate(ctx, g.String())
+}
+
+// ReportMetrics implements [agent.Cloud].
+func (s *Session) ReportMetrics(ctx context.Context, r *device.Report) error {
+	if !s.cloud.Config.Defender.Enabled {
+		return nil
+	}
+	err := s.Client.ReportMetrics(ctx, awsiot.MetricsOf(r, s.gateOpen))
+	if errors.Is(err, awsiot.ErrTooSoon) {
+		return nil
+	}
+	return err
+}

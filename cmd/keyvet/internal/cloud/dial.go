@@ -1,0 +1,164 @@
+package cloud
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/rotate"
+	"github.com/keyvet/keyvet/mqtt"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
+)
+
+// stepTimeout bounds one step of a connection: reaching the endpoint, the TLS
+// handshake, each answer.
+const stepTimeout = 10 * time.Second
+
+// dialing is what connections have to know of those before.
+type dialing struct {
+	own, claim *mqtt.Dialer // nil before the first connection
+	last       time.Time    // when a session as the thing was last asked for
+}
+
+// Connect makes a session by the credential in use.
+func (c *Cloud) Connect(ctx context.Context) (agent.Cloud, error) {
+	own, ownErr := c.Credentials.Current()
+	thing, thingErr := c.Credentials.Thing()
+	if err := errors.Join(ownErr, thingErr); err != nil {
+		return nil, agent.NotReady{Err: err}
+	}
+	pair, err := own.Pair(c.Config.Identity.CA)
+	if err == nil && c.dialing.own == nil {
+		c.dialing.own, err = c.dialer(pair, c.clientID(thing), c.Persistent)
+	}
+	if err != nil {
+		return nil, agent.NotReady{Err: err}
+	}
+	c.dialing.own.SetCertificate(pair)
+	s, err := c.dial(ctx, c.dialing.own, thing)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Dial implements [rotate.Cloud].
+func (c *Cloud) Dial(ctx context.Context, id string) (rotate.Session, error) {
+	read, err := c.Credentials.Read(id)
+	if err != nil {
+		return nil, credential.Gone(err)
+	}
+	pair, err := read.Pair(c.Config.Identity.CA)
+	if err != nil {
+		return nil, credential.Gone(err)
+	}
+	thing, thingErr := c.Credentials.Thing()
+	if id == rotate.Claim {
+		return c.dialByClaim(ctx, pair, thing)
+	}
+	if thingErr != nil {
+		return nil, thingErr
+	}
+	// A dialer of its own: that one credential is refused says nothing of the
+	// endpoint, and the engine pauses by itself.
+	dialer, err := c.dialer(pair, c.clientID(thing), false)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.dial(ctx, dialer, thing)
+	if err != nil {
+		return nil, err
+	}
+	return &enrolment{cloud: c, conn: s.conn, provisioner: s.Provisioner, thing: s.Client, session: s}, nil
+}
+
+func (c *Cloud) dialByClaim(ctx context.Context, pair tls.Certificate, thing string) (rotate.Session, error) {
+	var err error
+	if c.dialing.claim == nil {
+		c.dialing.claim, err = c.dialer(pair, awsiot.ClaimClientID(cmp.Or(thing, rand.Text())), false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.dialing.claim.SetCertificate(pair)
+	conn, err := c.dialing.claim.Dial(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &enrolment{cloud: c, conn: conn, provisioner: awsiot.NewProvisioner(conn)}, nil
+}
+
+// dial makes a session as the thing, and proves it.
+func (c *Cloud) dial(ctx context.Context, dialer *mqtt.Dialer, thing string) (*Session, error) {
+	if err := c.space(ctx); err != nil {
+		return nil, err
+	}
+	var client *awsiot.Client
+	conn, err := dialer.Dial(ctx, func(ctx context.Context, s *mqtt.Session) (err error) {
+		client, err = awsiot.New(s, thing, c.Config.MQTT.ReportTopic)
+		if err != nil {
+			return err
+		}
+		return client.Probe(ctx)
+	})
+	c.dialing.last = time.Now()
+	if err != nil {
+		return nil, err
+	}
+	return c.session(client, conn), nil
+}
+
+// space keeps the spacing where another dialer made the last connection.
+func (c *Cloud) space(ctx context.Context) error {
+	t := time.NewTimer(mqtt.ConnectSpacing - time.Since(c.dialing.last))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// dialer is a dialer that connects with pair.
+func (c *Cloud) dialer(pair tls.Certificate, clientID string, persistent bool) (*mqtt.Dialer, error) {
+	m := c.Config.MQTT
+	roots, err := rootsOf(m.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return awsiot.NewDialer(mqtt.Config{
+		Endpoints: m.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Persistent: persistent,
+		KeepAlive: m.KeepAlive.Duration, Timeout: stepTimeout, Attempts: c.Attempts, Log: c.Log,
+	}, m.Pins)
+}
+
+// clientID is that of the thing.
+func (c *Cloud) clientID(thing string) string { return cmp.Or(c.Config.MQTT.ClientID, thing) }
+
+// maxRootsBytes bounds mqtt.ca_file.
+const maxRootsBytes = 1 << 20
+
+// rootsOf returns the certificates of the file; nil, which means the system's, for "".
+func rootsOf(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := durable.ReadBounded(file, maxRootsBytes)
+	if err != nil {
+		return nil, fmt.Errorf("mqtt.ca_file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("mqtt.ca_file: %s holds no certificate in PEM", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// key is a key of the configuration, or one of its tables.
+type key struct {
+	name  string // "mqtt.ca_file"
+	index []int  // of the field in Config
+	table bool
+}
+
+// keys returns all of them in the order of the struct, a table before its keys.
+func keys() []key { return keysOf(reflect.TypeFor[Config](), key{}) }
+
+func keysOf(t reflect.Type, table key) []key {
+	var all []key
+	for i := range t.NumField() {
+		f := t.Field(i)
+		k := key{name: f.Tag.Get("toml"), index: append(slices.Clone(table.index), i)}
+		if table.name != "" {
+			k.name = table.name + "." + k.name
+		}
+		k.table = f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+		all = append(all, k)
+		if k.table {
+			all = append(all, keysOf(f.Type, k)...)
+		}
+	}
+	return all
+}
+
+// set puts the key's value, if tables have one, into c.
+func (k key) set(c *Config, tables map[string]any) error {
+	var value any = tables
+	for name := range strings.SplitSeq(k.name, ".") {
+		table, ok := value.(map[string]any)
+		if !ok {
+			return nil // the table's own mistake
+		}
+		if value, ok = table[name]; !ok {
+			return nil
+		}
+	}
+	if k.table {
+		_, err := as[map[string]any](value, "a table")
+		return err
+	}
+	field := reflect.ValueOf(c).Elem().FieldByIndex(k.index)
+	if u, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		text, err := as[string](value, "a string in quotes")
+		if err == nil {
+			err = u.UnmarshalText([]byte(text))
+		}
+		return err
+	}
+	switch field.Kind() {
+	case reflect.String:
+		text, err := as[string](value, "a string in quotes")
+		if err == nil {
+			field.SetString(text)
+		}
+		return err
+	case reflect.Bool:
+		b, err := as[bool](value, "true or false")
+		field.SetBool(b)
+		return err
+	case reflect.Slice:
+		list, err := as[[]any](value, `a list of strings, such as ["a", "b"]`)
+		texts := make([]string, len(list))
+		for i, v := range list {
+			if err == nil {
+				texts[i], err = as[string](v, "a list of strings")
+			}
+		}
+		field.Set(reflect.ValueOf(texts))
+		return err
+	case reflect.Map:
+		table, err := as[map[string]any](value, `a table of strings, such as { Name = "text" }`)
+		texts := make(map[string]string)
+		for _, name := range slices.Sorted(maps.Keys(table)) {
+			if err == nil {
+				texts[name], err = as[string](table[name], "a table of strings")
+			}
+		}
+		field.Set(reflect.ValueOf(texts))
+		return err
+	}
+	panic("config: no values for a field of type " + field.Type().String())
+}
+
+// as returns the value as a T, which people know by the words of allowed.
+func as[T any](value any, allowed string) (T, error) {
+	v, ok := value.(T)
+	if !ok {
+		return v, mustBe(allowed, value)
+	}
+	return v, nil
+}
+
+// mustBe is the mistake that a value is not what is allowed.
+func mustBe(allowed string, value any) error {
+	switch v := value.(type) {
+	case string:
+		return fmt.Errorf("must be %s, not %q", allowed, v)
+	case []any, []map[string]any:
+		return fmt.Errorf("must be %s, not a list", allowed)
+	case map[string]any:
+		return fmt.Errorf("must be %s, not a table", allowed)
+	}
+	return fmt.Errorf("must be %s, not %v", allowed, value)
+}

@@ -1,0 +1,137 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keyvet/keyvet/device/rotate"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
+	"github.com/keyvet/keyvet/tpm"
+)
+
+// rules returns, by key, what is wrong with its value beyond the type.
+var rules = map[string]func(*Config) error{
+	"state_dir":                   func(c *Config) error { return directory(c.StateDir) },
+	"run_dir":                     func(c *Config) error { return directory(c.RunDir) },
+	"thing.name":                  thingName,
+	"tpm.address":                 tpmAddress,
+	"tpm.timeout":                 tpmTimeout,
+	"tpm.ak":                      func(c *Config) error { _, err := c.AttestationKey(); return err },
+	"identity.key":                identityKey,
+	"mqtt.endpoints":              endpoints,
+	"mqtt.pins":                   pins,
+	"mqtt.keepalive":              keepAlive,
+	"mqtt.report_topic":           reportTopic,
+	"gate.open":                   func(c *Config) error { return oneOf(string(c.Gate.Open), "acknowledged", "local") },
+	"provision.claim_certificate": func(c *Config) error { return c.ofClaim(c.Provision.ClaimCertificate) },
+	"provision.claim_key":         func(c *Config) error { return c.ofClaim(c.Provision.ClaimKey) },
+	"provision.template":          func(c *Config) error { return c.ofClaim(c.Provision.Template) },
+	"rotate.issuer":               func(c *Config) error { return oneOf(c.Rotate.Issuer, IssuerFleet, "topics") },
+	"rotate.key":                  func(c *Config) error { return oneOf(c.Rotate.Key, rotate.Algorithms()...) },
+	"rotate.keys":                 rotateKeys,
+	"log.level":                   func(c *Config) error { return oneOf(c.Log.Level, "debug", "info", "warn", "error") },
+}
+
+func oneOf(value string, words ...string) error {
+	if slices.Contains(words, value) {
+		return nil
+	}
+	last := len(words) - 1
+	return mustBe(strings.Join(words[:last], ", ")+" or "+words[last], value)
+}
+
+func directory(path string) error {
+	if path == "" {
+		return mustBe("a directory", path)
+	}
+	return nil
+}
+
+// thingName does not look at a name that is taken from elsewhere.
+func thingName(c *Config) error {
+	name := c.Thing.Name
+	if name == "" || strings.HasPrefix(name, "file:") || awsiot.CheckThingName(name) == nil {
+		return nil
+	}
+	return mustBe("1 to 128 of the characters a-z, A-Z, 0-9, colon, underscore and hyphen, or cert:CN, ek:sha256 or file:PATH", name)
+}
+
+func tpmAddress(c *Config) error {
+	if c.TPM.Address == "" {
+		return nil
+	}
+	if err := tpm.CheckAddress(c.TPM.Address); err != nil {
+		return fmt.Errorf("%q: %w", c.TPM.Address, err)
+	}
+	return nil
+}
+
+func tpmTimeout(c *Config) error {
+	if c.TPM.Timeout.Duration == 0 {
+		return mustBe("more than zero", "0s")
+	}
+	return nil
+}
+
+func identityKey(c *Config) error {
+	_, inTPM, err := PersistentHandle(c.Identity.Key)
+	if err == nil && inTPM && c.TPM.Address == "" {
+		err = mustBe("a file, because tpm.address is empty", c.Identity.Key)
+	}
+	return err
+}
+
+func endpoints(c *Config) error {
+	for _, e := range c.MQTT.Endpoints {
+		host, port, err := net.SplitHostPort(e)
+		if n, portErr := strconv.Atoi(port); err != nil || host == "" || portErr != nil || n < 1 || n > 65535 {
+			return mustBe("a list of HOST:PORT, such as xxxx-ats.iot.eu-west-1.amazonaws.com:8883", e)
+		}
+	}
+	return nil
+}
+
+func pins(c *Config) error {
+	for _, pin := range c.MQTT.Pins {
+		if awsiot.CheckPin(pin) != nil {
+			return mustBe(`a list of "amazon" and of base64 SHA-256`, pin)
+		}
+	}
+	return nil
+}
+
+func keepAlive(c *Config) error {
+	if k := c.MQTT.KeepAlive.Duration; k < awsiot.MinKeepAlive || k > awsiot.MaxKeepAlive {
+		return mustBe("30s to 20m", k.String())
+	}
+	return nil
+}
+
+func reportTopic(c *Config) error {
+	if awsiot.CheckReportTopic(c.MQTT.ReportTopic) != nil {
+		return mustBe("1 to 256 bytes, with at most 7 slashes and without +, #, a leading $ and braces other than those of {thing}", c.MQTT.ReportTopic)
+	}
+	return nil
+}
+
+// ofClaim is the rule of the three keys that a claim consists of.
+func (c *Config) ofClaim(value string) error {
+	p := c.Provision
+	if value == "" && p.ClaimCertificate+p.ClaimKey+p.Template != "" {
+		return errors.New("must be set: a claim has claim_certificate, claim_key and template, or none of them")
+	}
+	return nil
+}
+
+func rotateKeys(c *Config) error {
+	for _, key := range c.Rotate.Keys {
+		if err := oneOf(key, rotate.Algorithms()...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

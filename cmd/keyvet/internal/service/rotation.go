@@ -1,0 +1,152 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/device/identity"
+	"github.com/keyvet/keyvet/device/rotate"
+)
+
+// rotator rotates this device's credential, and provisions a device that has
+// none.
+type rotator struct {
+	config      config.Config
+	credentials *credential.Store
+	gate        *gate.Gate
+	engine      *rotate.Engine
+	jobs        jobs
+	log         *slog.Logger
+
+	provisioning trouble   // of the claim's
+	resumed      time.Time // when a rotation that waits was last resumed
+	scheduled    time.Time // before then no rotation by schedule
+}
+
+// jobs are those of the cloud.
+type jobs interface {
+	// PutAside lets a job wait.
+	PutAside(job string, pause time.Duration)
+}
+
+// engine returns the engine of this device's rotations. Its cloud is the
+// caller's to set.
+func newEngine(c config.Config, store *identity.Store, vetter rotate.Vetter, log *slog.Logger) *rotate.Engine {
+	return &rotate.Engine{
+		Journal: journalOf(c), Store: store, Keys: keys{c}, Vetter: vetter,
+		Grace: c.Rotate.Grace.Duration, JobKeys: c.JobKeys(), MinInterval: c.Rotate.MinInterval.Duration, Log: log,
+		EndOld: func(_ context.Context, id string) error {
+			if id != rotate.Claim || !c.Provision.DeleteClaim {
+				return nil // the operator's
+			}
+			return credential.RemoveClaim(c)
+		},
+	}
+}
+
+func journalOf(c config.Config) rotate.File {
+	return rotate.File{Path: rotate.JournalPath(c.StateDir)}
+}
+
+// named gives the engine the thing's name, which a self-check has found out.
+func (r *rotator) named() *rotate.Engine {
+	thing, _ := r.credentials.Thing()
+	r.engine.CommonName, r.engine.Subject = thing, ""
+	if r.config.Thing.Name == "cert:CN" {
+		r.engine.Subject = thing // or the device would be another thing
+	}
+	return r.engine
+}
+
+// Prepare resumes a rotation that was interrupted, and provisions a device that
+// has a claim alone.
+func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
+	own, ownErr := r.credentials.Current()
+	before, state := *own, r.gate.State()
+	defer func() {
+		r.credentials.Reload()
+		own, _ := r.credentials.Current()
+		changed = !own.Same(&before) || state == gate.Open && r.gate.State() != gate.Open
+	}()
+	_, err = r.named().Resume(ctx)
+	switch {
+	case errors.Is(err, rotate.ErrNothing):
+	case errors.Is(err, rotate.ErrWaits):
+		r.log.Info("a rotation waits", "reason", err)
+		return false, nil
+	case err != nil: // how it ended; and a journal that cannot be read stops no report
+		r.log.Error("rotation", "error", err)
+	}
+	_, ownErr = r.credentials.Current()
+	_, made := r.credentials.Files.Current()
+	if r.config.Provision.ClaimCertificate == "" || !errors.Is(made, identity.ErrNone) || !errors.Is(ownErr, fs.ErrNotExist) {
+		return false, nil
+	}
+	return false, r.provision(ctx)
+}
+
+// provision makes the first credential, by the claim.
+func (r *rotator) provision(ctx context.Context) error {
+	if again := r.provisioning.again; time.Now().Before(again) {
+		return agent.NotReady{Err: fmt.Errorf("provisioning by claim failed and is tried again at %s: %w", again.Format(time.RFC3339), r.provisioning.err)}
+	}
+	_, err := r.named().Run(ctx, rotate.Request{Trigger: device.TriggerFirstBoot, Key: r.config.Rotate.Key, From: rotate.Claim})
+	if ended := new(rotate.Error); errors.As(err, &ended) { // each time it takes a key and perhaps a certificate
+		r.provisioning.failed(time.Now(), err)
+	}
+	if err != nil {
+		return agent.NotReady{Err: fmt.Errorf("provisioning by claim: %w", err)}
+	}
+	return nil
+}
+
+// trouble is what failed over and over, and is to be tried again ever more seldom.
+type trouble struct {
+	times int
+	err   error
+	again time.Time // not before
+}
+
+// failed is one more failure; the first two are tried again at once.
+func (t *trouble) failed(now time.Time, err error) {
+	t.times++
+	t.err = err
+	if n := t.times - 3; n >= 0 {
+		t.again = now.Add(min(time.Minute<<min(n, 10), 6*time.Hour))
+	}
+}
+
+// Rotate carries out a rotation that the cloud, the operator or the certificate's
+// end asks for.
+func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
+	request := rotate.Request{Trigger: asked.Trigger, Job: rotate.Job{ID: asked.Job, Execution: asked.Execution}, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
+	switch current, err := r.credentials.Files.Current(); {
+	case errors.Is(err, identity.ErrNone):
+		request.From = rotate.Configured
+	case err == nil && current == identity.First && r.config.Identity.Certificate != "":
+		request.From = rotate.Configured
+		return r.named().Refuse(ctx, request, fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", r.config.StateDir))
+	}
+	_, err := r.named().Run(ctx, request)
+	if s, loadErr := r.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {
+		r.jobs.PutAside(asked.Job, resumeEvery) // the rotation under way is resumed by itself
+	}
+	r.credentials.Reload()
+	return err
+}
+
+// Back implements [rotate.Gate].
+func (r *rotator) Back(string) error {
+	r.credentials.Reload()
+	return r.gate.Shut()
+}

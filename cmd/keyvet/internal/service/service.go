@@ -1,0 +1,146 @@
+// Package service is `keyvet run` and `keyvet rotate`: it puts the agent, the
+// vetter, the cloud and the rotations together, and decides nothing besides.
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/cloud"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/tpm"
+)
+
+// onceAttempts is how often a run that ends by itself tries every endpoint. The
+// first refusal is normal under just-in-time registration.
+const onceAttempts = 3
+
+// Options are what the command line and the program say.
+type Options struct {
+	Config   config.Config
+	Once     bool         // it ends by itself
+	By       string       // what vouches for an open gate: "keyvet run"
+	Agent    device.Agent // what makes the reports
+	Log      *slog.Logger
+	Progress func(what string) (done func()) // of what takes long; may be nil
+	Alive    func()                          // called whenever it has come a step further; may be nil
+	Watch    func(step string, back bool)    // called with each step of a rotation; may be nil
+}
+
+// Service is a device that is looked after.
+type Service struct {
+	agent       *agent.Agent
+	credentials *credential.Store
+	rotator     *rotator
+	release     []func()
+}
+
+// looked is what the agent looks after, by its parts.
+type looked struct {
+	*vet.Vetter
+	*cloud.Cloud
+	*rotator
+}
+
+var _ agent.Device = looked{}
+
+// Start takes the state directory and the run directory for this process, with a
+// shut gate. The error wraps [ErrLocked] or [gate.ErrHeld] where another keyvet
+// has them.
+func Start(o Options) (_ *Service, err error) {
+	s := new(Service)
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	unlock, err := lock(o.Config.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	s.release = append(s.release, unlock)
+	g, release, err := newGate(o.Config, o.By)
+	if err != nil {
+		return nil, err
+	}
+	s.release = append(s.release, release)
+	return s, s.compose(o, g)
+}
+
+func (s *Service) compose(o Options, g *gate.Gate) (err error) {
+	c := o.Config
+	if c.TPM.Address != "" {
+		tpm.AssumeLeftovers(c.TPM.Address)
+	}
+	if s.credentials, err = credential.Open(c); err != nil {
+		return err
+	}
+	s.agent = &agent.Agent{
+		Alive: o.Alive, Gate: g, StateDir: c.StateDir, Every: c.Schedule.Every.Duration, Log: o.Log,
+		Spool: &durable.Spool{Dir: filepath.Join(c.StateDir, "spool")},
+	}
+	check := vet.Check{Config: c, Agent: o.Agent, Progress: o.Progress}
+	vetter := &vet.Vetter{Check: check, Credentials: s.credentials, Journal: journalOf(c), Log: o.Log}
+	aws := &cloud.Cloud{
+		Config: c, Credentials: s.credentials, Answerer: vetter, Gate: g, Mover: s.agent, Log: o.Log,
+		Attempts: 1, Persistent: !o.Once,
+	}
+	engine := newEngine(c, s.credentials.Files, vet.Key{Check: check}, o.Log)
+	if o.Once {
+		aws.Attempts, engine.Attempts = onceAttempts, onceAttempts-1
+	}
+	s.rotator = &rotator{config: c, credentials: s.credentials, gate: g, engine: engine, jobs: aws, log: o.Log}
+	engine.Cloud, engine.Gate, engine.Watch = aws, s.rotator, o.Watch
+	s.agent.Device = looked{vetter, aws, s.rotator}
+	return nil
+}
+
+// Run looks after the device until ctx ends, and returns with the gate shut; or
+// with [agent.ErrStuck].
+func (s *Service) Run(ctx context.Context) error { return s.agent.Run(ctx) }
+
+// Once vets the device, reports, and leaves the gate decided.
+func (s *Service) Once(ctx context.Context) (*device.Report, gate.Outcome) { return s.agent.Once(ctx) }
+
+// Rotated is what came of a rotation at the operator's word.
+type Rotated struct {
+	Err error // why the device is not rotated; nil: it is
+	// What a self-check found that the gate needed after the rotation, and what
+	// came of it; nil if it needed none.
+	Report  *device.Report
+	Outcome gate.Outcome
+	// Trouble is why the gate, which nothing vouches for from here on, could not
+	// be shut.
+	Trouble error
+}
+
+// Rotate vets the device and, once its report is delivered, rotates.
+func (s *Service) Rotate(ctx context.Context) (r Rotated) {
+	defer func() { r.Trouble = s.agent.Gate.Shut() }()
+	_, o := s.agent.Once(ctx)
+	if _, err := s.credentials.Current(); err != nil || errors.Is(o.Undelivered, agent.ErrNotReady) {
+		return Rotated{Err: cmp.Or(err, o.Undelivered)}
+	}
+	r.Err = s.rotator.Rotate(ctx, agent.Rotation{Trigger: device.TriggerManual})
+	if s.agent.Gate.State() != gate.Open && ctx.Err() == nil {
+		r.Report, r.Outcome = s.agent.Once(ctx)
+	}
+	return r
+}
+
+// Close lets others have the directories. It leaves the gate as it is.
+func (s *Service) Close() {
+	for i := len(s.release) - 1; i >= 0; i-- {
+		s.release[i]()
+	}
+	s.release = nil
+}

@@ -1,0 +1,102 @@
+package vet
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/check"
+	"github.com/keyvet/keyvet/device/keyfile"
+	"github.com/keyvet/keyvet/tpm"
+)
+
+// readTPM adds the TPM's keys to inv, once prepare has prepared it; nil prepares
+// nothing.
+func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.Gap) *tpm.TPM {
+	address := c.Config.TPM.Address
+	if address == "" {
+		return nil
+	}
+	done := c.progress("reading the TPM at " + address)
+	defer done()
+	t, err := tpm.Open(address, c.Config.TPMOptions())
+	if err != nil {
+		why := err.Error()
+		if errors.Is(err, tpm.ErrAbsent) && address == config.Default().TPM.Address {
+			why += ` (a device without a TPM says tpm.address = "" in its configuration; to test files, name them)`
+		}
+		inv.TPM = &device.TPM{State: device.TPMAbsent}
+		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: why})
+		return nil
+	}
+	if prepare != nil {
+		inv.Gaps = append(inv.Gaps, prepare(t)...)
+	}
+	info, keys, gaps := t.Inventory()
+	inv.TPM = &info
+	inv.Keys = append(inv.Keys, keys...)
+	inv.Gaps = append(inv.Gaps, gaps...)
+	return t
+}
+
+// readFile adds the keys of one file of the command line.
+func (c *Check) readFile(inv *device.Inventory, name string) {
+	keys, gaps := []device.Key(nil), []device.Gap(nil)
+	if name == "-" {
+		if c.Typed {
+			defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
+		}
+		keys, gaps = keyfile.ReadFrom(c.Stdin, name)
+	} else {
+		keys, gaps = keyfile.Read(name)
+	}
+	inv.Keys = append(inv.Keys, keys...)
+	inv.Gaps = append(inv.Gaps, gaps...)
+}
+
+// readDevice adds what the configuration names: the device's own credential,
+// its CA certificates, the claim and further files.
+func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credential.Credential) {
+	add := func(keys []device.Key, gaps []device.Gap) {
+		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
+	}
+	add(own.Keys(device.RoleDevice, c.Config.Identity.Certificate != "", inv.Keys))
+	if c.Config.Provision.ClaimCertificate != "" {
+		claim, _ := credential.Claim(c.Config) // the inventory tells
+		add(claim.Keys(device.RoleClaim, !c.Config.Provision.DeleteClaim, inv.Keys))
+	}
+	for _, root := range env.Roots {
+		if slices.ContainsFunc(inv.Keys, func(k device.Key) bool { return k.Leaf() != nil && k.Leaf().Equal(root) }) {
+			continue // it came along with the device's certificate
+		}
+		inv.Keys = append(inv.Keys, device.Key{
+			ID: "ca-" + device.CertificateID(root)[:16], Role: device.RoleCA, Source: "config:identity.ca",
+			Public: root.PublicKey, SPKI: root.RawSubjectPublicKeyInfo, Chain: []*x509.Certificate{root},
+		})
+	}
+	for _, pattern := range c.Config.Check.Files {
+		names, err := glob(pattern)
+		if err != nil {
+			inv.Gaps = append(inv.Gaps, device.Gap{What: "check.files " + pattern, Why: err.Error()})
+		}
+		for _, name := range names {
+			c.readFile(inv, name)
+		}
+	}
+}
+
+// uniqueIDs sees to it that no two keys answer to one id.
+func uniqueIDs(keys []device.Key) {
+	seen := make(map[string]int)
+	for i := range keys {
+		id := keys[i].ID
+		seen[id]++
+		if n := seen[id]; n > 1 {
+			keys[i].ID = fmt.Sprintf("%s (%d)", id, n)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+// Package vet puts every check to every key of the device: it reads the TPM and
+// the files, with the lists, advisories and roots that there are, and has the TPM
+// sign the report.
+package vet
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/check"
+	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/device/rotate"
+	"github.com/keyvet/keyvet/tpm"
+)
+
+// Check is one self-check, of what a configuration or a command line names.
+type Check struct {
+	Config   config.Config
+	Agent    device.Agent                    // what makes the report
+	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
+	// Of a command line:
+	Blocklist string    // instead of the built-in lists and those of the configuration
+	Files     []string  // only these
+	Stdin     io.Reader // the file "-"
+	Typed     bool      // Stdin is a keyboard
+}
+
+// Report vets and returns the report, which no TPM has signed.
+func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Report {
+	var own credential.Credential
+	if len(c.Files) == 0 {
+		own, _ = credential.InUse(c.Config) // the inventory tells
+	}
+	r, _, t := c.run(ctx, trigger, &own, nil)
+	if t != nil {
+		t.Close()
+	}
+	return r
+}
+
+// run reads all there is, puts every check to it and makes the report. The TPM
+// stays open for evidence; it is nil where there is none.
+func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
+	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration}
+	inv := device.Inventory{ReadAt: env.Now}
+
+	// The device's key signs before the TPM is read: a TPM serves one at a time.
+	if len(c.Files) == 0 {
+		done := c.progress("testing the device's key")
+		own.Prove()
+		done()
+	}
+
+	// What the checks need is made ready while the TPM makes up its answers.
+	var lists blocklist.Lists
+	var missing []device.Gap
+	var ready sync.WaitGroup
+	ready.Go(func() { lists, missing = c.loadEnv(env) })
+	ready.Go(check.Prepare)
+	t := c.readTPM(&inv, prepare)
+	ready.Wait()
+	defer lists.Close() // errors are of no account: nobody asks them any more
+	inv.Gaps = append(missing, inv.Gaps...)
+
+	if len(c.Files) > 0 {
+		for _, name := range c.Files {
+			c.readFile(&inv, name)
+		}
+	} else {
+		c.readDevice(&inv, env, own)
+	}
+	uniqueIDs(inv.Keys)
+
+	done := c.progress("testing keys")
+	findings := check.Run(ctx, inv, env)
+	if len(c.Files) == 0 {
+		findings = append(findings, credential.ClaimFindings(c.Config)...)
+	}
+	r := device.NewReport(inv, findings)
+	done()
+	r.Trigger, r.Agent = trigger, c.Agent
+	if len(lists) > 0 {
+		info := lists.Info()
+		r.Blocklist = &info
+	}
+	return r, inv, t
+}
+
+func (c *Check) progress(what string) (done func()) {
+	if c.Progress == nil {
+		return func() {}
+	}
+	return c.Progress(what)
+}
+
+// Key puts every check to one key.
+type Key struct{ Check }
+
+// Vet implements [rotate.Vetter].
+func (k Key) Vet(ctx context.Context, key device.Key) []device.Finding {
+	env := &check.Env{Now: time.Now(), ExpiryWarning: k.Config.Check.ExpiryWarning.Duration}
+	inv := device.Inventory{ReadAt: env.Now, Keys: []device.Key{key}}
+	lists, _ := k.loadEnv(env) // what is missing, a check that needs it says
+	defer lists.Close()
+	return check.Run(ctx, inv, env)
+}
+
+// Vetter vets the device over and over, and knows which report its TPM signed
+// last. It is not for concurrent use.
+type Vetter struct {
+	Check
+	Credentials *credential.Store
+	Journal     rotate.Journal
+	Log         *slog.Logger
+
+	signed signed // the last report with evidence
+}
+
+// Vet makes the report, with the thing's name and the TPM's evidence, on the
+// credential of an id; "" is the one in use.
+func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
+	v.Credentials.Take(id)
+	own, ownErr := v.Credentials.Current()
+	defer debug.FreeOSMemory() // the next vet is a day away
+	r, inv, t := v.run(ctx, trigger, own, v.prepareTPM)
+	if t != nil {
+		defer t.Close()
+	}
+	v.Credentials.Name(inv.Keys)
+	r.ThingName, _ = v.Credentials.Thing() // without one there is no connection
+	if ownErr == nil {
+		r.Credential = device.RoleDevice
+	}
+	if _, err := v.Journal.Load(); err != nil { // nothing is rotated until somebody has looked
+		v.Log.Error("journal of rotations", "error", err)
+		r.Gaps = append(r.Gaps, device.Gap{What: "rotation journal", Why: err.Error(), Minor: true})
+	}
+	if device.ClockBehind(r.Time) {
+		v.Log.Warn("the clock is behind: it shows a time before this program was made; certificates cannot be judged until it is set", "time", r.Time)
+	}
+	if t != nil && inv.TPM.State == device.TPMOK {
+		v.attest(t, r, own.Signer())
+	}
+	return gate.Vetted{Report: r, Credential: own.Guarded()}
+}

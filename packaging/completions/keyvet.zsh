@@ -1,0 +1,39 @@
+#compdef keyvet
+autoload -U +X bashcompinit && bashcompinit
+# completions of keyvet, made by its own table of commands
+_keyvet() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words= flags= files=
+	case $prev in
+	-blocklist)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
+	-config)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
+	-tpm)
+		mapfile -t COMPREPLY < <(compgen -W "/dev/tpmrm0 unix: tcp: spi: i2c:" -- "$cur")
+		return ;;
+	esac
+	if [ "$COMP_CWORD" = 1 ]; then
+		mapfile -t COMPREPLY < <(compgen -W "check run status rotate version help" -- "$cur")
+		return
+	fi
+	case $command in
+	"check") flags="-blocklist -config -json -tpm -v" files=yes ;;
+	"run") flags="-config -once" ;;
+	"status") flags="-config -json -q" ;;
+	"rotate") flags="-config" ;;
+	"version") flags="-json -v" ;;
+	help) words="check run status rotate version help" ;;
+	esac
+	case $cur in
+	-*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur") ;;
+	*)
+		if [ -n "$words" ]; then
+			mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		elif [ -n "$files" ]; then
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		fi ;;
+	esac
+}
+complete -o filenames -F _keyvet keyvet
