@@ -39,7 +39,7 @@ func TestTold(t *testing.T) {
 		var log bytes.Buffer
 		d.Log = slog.New(slog.NewTextHandler(&log, nil))
 		c := &deafCloud{cloud: d.cloud}
-		d.Connect = func(context.Context) (agent.Cloud, error) { return c, nil }
+		d.device.connect = func(context.Context) (agent.Cloud, error) { return c, nil }
 		if refused {
 			d.cloud.refuse = func(*device.Report) error { return errors.New("throttled") }
 		}
@@ -182,7 +182,7 @@ func TestMoveKeeps(t *testing.T) {
 // what comes of it: the device is not vetted again.
 func TestMovedWhilePreparing(t *testing.T) {
 	d := newDesk(t, t.TempDir(), gate.Acknowledged)
-	d.Prepare = func(ctx context.Context) (bool, error) {
+	d.device.prepare = func(ctx context.Context) (bool, error) {
 		return true, map[bool]error{false: errors.New("not moved")}[d.Move(ctx, d.cloud, device.TriggerJob, "new").Moved]
 	}
 	r, o := d.Once(t.Context())
