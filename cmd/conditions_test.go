@@ -139,22 +139,6 @@ func TestConditionsListed(t *testing.T) {
 	}
 }
 
-// declared reports whether a folder has a test of that name.
-func declared(t *testing.T, folder, test string) bool {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(folder), "*_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slices.ContainsFunc(files, func(file string) bool {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return bytes.Contains(b, []byte("\nfunc "+test+"(t *testing.T"))
-	})
-}
-
 // TestConditions takes each condition out, alone, and runs its test. All of them
 // are in one program, which reads from a file which of them it is without.
 func TestConditions(t *testing.T) {
