@@ -252,9 +252,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 		o.source = inv.t.ak.source()
 	}
 	err := inv.t.withAK(func(ak loadedAK) (err error) {
-		if o.area, err = ak.public.Contents(); err != nil {
-			return err
-		}
+		o.area, _ = ak.public.Contents() // no error: withAK has read it
 		o.public = ak.public.Bytes()
 		signed, err = inv.t.signedFirmwareVersion(ak)
 		return err
