@@ -85,6 +85,10 @@ SEED ?= 0
 chaos: ## RUNS of the agent through random faults, from SEED on (0: any); `make test` has 40
 	$(GO) test -run '^TestChaos$$' -count 1 -timeout 30m -v ./cmd/keyvet -chaos $(RUNS) -chaos.beside 60 -seed $(SEED)
 
+.PHONY: conditions
+conditions: ## takes each condition of docs/security.md out, one at a time; its test must fail
+	$(GO) test ./cmd -run '^TestConditions$$' -conditions -timeout 2h -v
+
 DATA ?= ../shared/data/debian/sets
 blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA
 	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -out blocklist/embedded.kvf

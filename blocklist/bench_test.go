@@ -30,7 +30,7 @@ func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool
 	}
 }
 
-// passesAny tells whether a key has to be confirmed.
+// passesAny reports whether a key has to be confirmed.
 func passesAny(l *List, a Algorithm, size int, n *big.Int) bool {
 	return slices.ContainsFunc(l.sets, func(s set) bool {
 		return s.Kind == Debian && s.Algorithm == a && s.Bits == size && s.filter.has(NewKeyID(n))

@@ -63,7 +63,7 @@ const debianName = "Debian weak keys"
 // milliseconds on a PC, and seconds at worst on a slow 32-bit core.
 const confirmTimeout = 30 * time.Second
 
-// Lookup tells whether a key is on the list. The key is a *rsa.PublicKey, a
+// Lookup looks a key up in the list. The key is a *rsa.PublicKey, a
 // *device.LargeRSA or an *ecdsa.PublicKey, whose point need not be on its
 // curve; one of another type is not covered, though an operator's list may
 // have it. A set may hold Debian's keys of some architectures and variants
@@ -71,7 +71,7 @@ const confirmTimeout = 30 * time.Second
 //
 // A listed key of Debian's comes with a proof: pid, architecture and variant,
 // and for RSA a factor of the modulus in hex. If ctx's deadline, or thirty
-// seconds, pass before the key of that seed was made, the key is told as
+// seconds, pass before the key of that seed was made, the key is reported as
 // listed, not Exact, and its proof has the note "hit, not confirmed".
 //
 // An error means that the question could not be answered: a key without a
@@ -140,7 +140,7 @@ func surer(a, b device.Listing) device.Listing {
 }
 
 // confirm makes the key of the seed that the index names, as far as it takes
-// to tell whether that is the key in hand: of RSA, up to the first prime.
+// to see whether that is the key in hand: of RSA, up to the first prime.
 //
 // The number of candidates that failed before that prime could be stored: its
 // entropy is 6.8 bits a key at RSA-2048, 7.8 at RSA-4096. A weak key would be
@@ -178,7 +178,7 @@ func (s *set) confirm(ctx context.Context, n *big.Int) (device.Listing, error) {
 	return hit, nil
 }
 
-// lists tells whether a list of fingerprints has the key.
+// lists reports whether a list of fingerprints has the key.
 func (s *set) lists(pub crypto.PublicKey, n *big.Int, a Algorithm) bool {
 	var fingerprint []byte
 	switch {
@@ -288,7 +288,7 @@ func (l *List) Info() device.BlocklistInfo {
 	return info
 }
 
-// Passes tells whether the filter of a set of Debian's keys lets a key through
+// Passes reports whether the filter of a set of Debian's keys lets a key through
 // to be confirmed, as it does with every key of the set and a few others.
 func (l *List) Passes(name string, id KeyID) (passes bool, err error) {
 	old := debug.SetPanicOnFault(true)

@@ -51,7 +51,7 @@ func parseBloom(b []byte) (bloom, error) {
 	return bloom{k: int(k), m: m, rate: rate, bits: b[bloomHeader:]}, nil
 }
 
-// has tells whether every bit of the key is set.
+// has reports whether every bit of the key is set.
 func (f *bloom) has(id KeyID) bool {
 	p := probe{id.Low, id.High | 1}
 	for range f.k {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/keyvet/keyvet/blocklist/debian"
+	"github.com/keyvet/keyvet/device"
 )
 
 // Kind is where a set's keys come from, and so what they are known by.
@@ -79,18 +80,25 @@ type Set struct {
 	FilterRate float64 // the part of other keys that the filter lets through, to be confirmed
 
 	// Of an operator's list:
-	Title  string // told as [device.Listing.Name]
-	Reason string
+	Title  string // reported as [device.Listing.Name]
+	Reason string // reason code of the finding
 
 	// FalsePositiveRate is the chance that a key which is not weak is listed:
 	// 0, but for 80-bit hashes.
 	FalsePositiveRate float64
 }
 
-// Exact tells whether there is no doubt about a key that is listed.
+// Compromised is the reason of an operator's list that has no other.
+var Compromised = device.Reason{
+	Code: "KEYVET_COMPROMISED_KEY", Status: device.Fail, Severity: device.Critical,
+	Means: "The key is on a list of compromised keys; the message names the list.",
+	Do:    "Replace the key and everything that relied on it.",
+}
+
+// Exact reports whether there is no doubt about a key that is listed.
 func (s *Set) Exact() bool { return s.Kind != OpenSSLBlacklist }
 
-// Complete tells whether a set of Debian's keys has those of every origin, so
+// Complete reports whether a set of Debian's keys has those of every origin, so
 // that a key of its size which it does not list is none of Debian's.
 func (s *Set) Complete() bool {
 	mask := originMask(s.Origins)

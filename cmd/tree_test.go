@@ -118,7 +118,7 @@ func TestTree(t *testing.T) {
 	}
 }
 
-// mayImport tells whether imported is from elsewhere or in allowed.
+// mayImport reports whether imported is from elsewhere or in allowed.
 func mayImport(allowed []string, imported string) bool {
 	rel, ours := strings.CutPrefix(imported, module+"/")
 	return !ours || slices.Contains(allowed, rel)

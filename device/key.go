@@ -69,7 +69,7 @@ type TPMObject struct {
 	Attributes uint32 // TPMA_OBJECT (TPM 2.0 Library, Part 2, section 8.3)
 }
 
-// MadeInTPM tells whether the TPM itself made the key and never lets it out
+// MadeInTPM reports whether the TPM itself made the key and never lets it out
 // (fixedTPM and sensitiveDataOrigin). Without a TPM it did not.
 func (o *TPMObject) MadeInTPM() bool {
 	const fixedTPM, sensitiveDataOrigin = 1 << 1, 1 << 5

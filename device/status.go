@@ -40,7 +40,7 @@ func (s *Status) UnmarshalText(b []byte) error {
 	return fmt.Errorf("device: unknown status %q", b)
 }
 
-// Opens tells whether a gate may open on s: it passed, if with warnings.
+// Opens reports whether a gate may open on s: it passed, if with warnings.
 func (s Status) Opens() bool { return s == Pass || s == Warn }
 
 // Worst combines statuses: Fail > Undecided > Warn > Pass. NotApplicable

@@ -212,7 +212,7 @@ func (m *machine) says(pattern string) []string {
 	return match
 }
 
-// said tells whether the serial port has said, in this boot, what fits the pattern.
+// said reports whether the serial port has said, in this boot, what fits the pattern.
 func (m *machine) said(pattern string) bool {
 	return regexp.MustCompile(pattern).MatchString(m.console.String())
 }

@@ -547,7 +547,7 @@ func FuzzReadPacket(f *testing.F) {
 	f.Add([]byte{0x90, 3, 0, 1, 0x80})
 	f.Add(message("a/reply", "{}"))
 	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0x7f})
-	f.Add(message("a/reply", strings.Repeat("x", 2*MaxPayload)))
+	f.Add(message("a/reply", strings.Repeat("x", 2*MaxPayload))[:64]) // small: a large seed stalls fuzzing
 	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x80, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)

@@ -37,7 +37,7 @@ const (
 	lastIdentityIndex  = 0x01c9ffff
 )
 
-// holdsCertificate tells whether an index of the range is for a certificate,
+// holdsCertificate reports whether an index of the range is for a certificate,
 // and not for a template or nonce.
 func holdsCertificate(index uint32) bool {
 	switch index {
@@ -73,7 +73,7 @@ func (c *certificate) parse() {
 
 func (c *certificate) source() string { return fmt.Sprintf("tpm:nv:%#08x", c.index) }
 
-// why tells why the certificate is unparsable.
+// why returns why the certificate cannot be parsed.
 func (c *certificate) why() string { return fmt.Sprintf("%s: %v", c.source(), c.err) }
 
 // key is the key in the certificate, under that id.
@@ -278,8 +278,8 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 	}
 }
 
-// isOnlyFor tells whether nothing but its NV index says whose certificate it
-// is, and that is that of the key.
+// isOnlyFor reports whether only the NV index says whose certificate it is, and
+// names the key with that id.
 func (c *certificate) isOnlyFor(id string) bool {
 	return c.public == nil && slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == c.index && ek.id == id })
 }

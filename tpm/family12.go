@@ -15,7 +15,7 @@ import (
 // errTPM12: what was asked for came with TPM 2.0.
 var errTPM12 = errors.New("a TPM 1.2 does not have what was asked for")
 
-// isTPM12 tells whether a command of TPM 2.0 was answered as a TPM 1.2 does:
+// isTPM12 reports whether a command of TPM 2.0 was answered as a TPM 1.2 does:
 // by a code with bits 7 and 8 clear (Part 2, section 6.6.1).
 func isTPM12(err error) bool {
 	var code tpm2.TPMRC

@@ -163,3 +163,88 @@ func TestWithoutP256(t *testing.T) {
 		t.Errorf("a false version is accepted: %v", brief(keys, gaps))
 	}
 }
+
+func asIs(_, response []byte) []byte { return response }
+
+// What the profile leaves to the maker may be unsupported; refused for another
+// reason it is a gap like any other.
+func TestOptionalKeyRefused(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	c := connect(t, emulator.Address())
+	evict(t, c, 0x81010016)
+	c.Close()
+	template := string(tpm2.Marshal(highECC(tpm2.TPMAlgSHA384, 256, tpm2.TPMECCNistP384)))
+	for name, minor := range map[string]bool{"curve of parameter 2": true, "lockout": false, "no such command": false} {
+		refuse := func(command []byte) []byte {
+			if strings.Contains(string(command), template) {
+				return tpmtest.RefuseCommand(0x131, responses[name])(command)
+			}
+			return nil
+		}
+		c := connect(t, tpmtest.RunInterposer(t, emulator.Address(), refuse, asIs).Address())
+		_, keys, gaps := c.Inventory()
+		c.Close()
+		if want := fmt.Sprintf("gap tpm-ek-p384 minor=%v", minor); !slices.Contains(brief(keys, gaps), want) {
+			t.Errorf("%s: want %s in\n%s", name, want, strings.Join(brief(keys, gaps), "\n"))
+		}
+	}
+}
+
+// A TPM that lists no algorithm and no curve has no EK either: that is a gap of
+// its own, since every TPM 2.0 has one.
+func TestNoEndorsementKey(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	refuse := func(command []byte) []byte {
+		const algorithms, curves = 0, 8
+		if binary.BigEndian.Uint32(command[6:]) == 0x17a {
+			if kind := binary.BigEndian.Uint32(command[10:]); kind == algorithms || kind == curves {
+				return []byte{0x80, 0x01, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, byte(kind), 0, 0, 0, 0}
+			}
+		}
+		return tpmtest.HideAllKeys(command)
+	}
+	c := connect(t, tpmtest.RunInterposer(t, emulator.Address(), refuse, asIs).Address())
+	defer c.Close()
+	_, keys, gaps := c.Inventory()
+	for _, want := range []string{"gap tpm-ek-rsa2048 minor=true", "gap tpm-ek-p256 minor=true", "gap tpm-ek minor=false", "gap tpm-ak minor=false"} {
+		if !slices.Contains(brief(keys, gaps), want) {
+			t.Errorf("want %s in\n%s", want, strings.Join(brief(keys, gaps), "\n"))
+		}
+	}
+}
+
+// The certificate that stands in for an endorsement key is of that key: not of
+// another template's, nor of another algorithm, nor of no key.
+func TestCertificateStandsIn(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{})
+	c := connect(t, emulator.Address())
+	reader := inventory{t: c}
+	certs, _ := reader.readCertificates()
+	i := slices.IndexFunc(certs, func(c *certificate) bool { return c.index == 0x01c00002 })
+	if i < 0 {
+		t.Fatal("no certificate of the RSA key")
+	}
+	c.Close()
+	c = connect(t, tpmtest.RunInterposer(t, emulator.Address(), tpmtest.RefuseCommand(0x131, responses["lockout"]), asIs).Address())
+	defer c.Close()
+	ek := endorsementKeys[0]
+	for name, tt := range map[string]struct {
+		ek     endorsementKey
+		change func(*certificate)
+		stands bool
+	}{
+		"its own":                 {ek, func(*certificate) {}, true},
+		"at an index of no key's": {ek, func(c *certificate) { c.index = 0x01c00050 }, true},
+		"of another template":     {ek, func(c *certificate) { c.index = endorsementKeys[3].index }, false},
+		"of no key":               {ek, func(c *certificate) { c.public = nil }, false},
+		"of another algorithm":    {endorsementKeys[1], func(c *certificate) { c.index = endorsementKeys[1].index }, false},
+	} {
+		cert := *certs[i]
+		tt.change(&cert)
+		inv := inventory{t: c}
+		inv.addEK(tt.ek, nil, []*certificate{&cert})
+		if stands := len(inv.keys) == 1; stands != tt.stands || len(inv.gaps) != 1 || inv.gaps[0].Minor != tt.stands {
+			t.Errorf("%s: %v", name, brief(inv.keys, inv.gaps))
+		}
+	}
+}

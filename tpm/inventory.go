@@ -216,7 +216,7 @@ func (inv *inventory) addEKs(certs []*certificate) {
 	}
 }
 
-// sameTemplate tells whether a key was made by a template: all but the key
+// sameTemplate reports whether a key was made by a template: all but the key
 // itself is the same.
 func sameTemplate(area, template *tpm2.TPMTPublic) bool {
 	key := *area
@@ -248,7 +248,7 @@ func (inv *inventory) addEK(ek endorsementKey, persistent *object, certs []*cert
 	}
 }
 
-// isEK tells whether a key is a restricted decryption key that never leaves
+// isEK reports whether a key is a restricted decryption key that never leaves
 // the TPM, of that algorithm and size.
 func isEK(area *tpm2.TPMTPublic, algorithm string) bool {
 	public, _, err := publicKey(area)

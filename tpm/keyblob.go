@@ -258,7 +258,7 @@ func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(k
 	return use(key, parent)
 }
 
-// isParameter tells whether the TPM refused a parameter of the command, and not
+// isParameter reports whether the TPM refused a parameter of the command, and not
 // the command, a handle or a session.
 func isParameter(err error) bool {
 	var format1 tpm2.TPMFmt1Error

@@ -67,7 +67,7 @@ func runQEMU(t *testing.T, program, state string, args ...string) *qemu {
 	return &qemu{c, bufio.NewScanner(c)}
 }
 
-// listens tells whether there is a listening socket at path: that there is a
+// listens reports whether there is a listening socket at path: that there is a
 // socket is too early.
 func listens(t *testing.T, path string) bool {
 	t.Helper()

@@ -122,7 +122,7 @@ var ownScheme = tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}
 // banks are the PCR banks that can be quoted (Part 2, section 6.3).
 var banks = map[string]tpm2.TPMAlgID{"sha256": tpm2.TPMAlgSHA256, "sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512}
 
-// HasBank tells whether the TPM has PCRs in the bank of that name (TPM_CAP_PCRS,
+// HasBank reports whether the TPM has PCRs in the bank of that name (TPM_CAP_PCRS,
 // Part 3, section 30.2).
 func (t *TPM) HasBank(name string) (bool, error) {
 	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(t)
@@ -252,9 +252,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 		o.source = inv.t.ak.source()
 	}
 	err := inv.t.withAK(func(ak loadedAK) (err error) {
-		if o.area, err = ak.public.Contents(); err != nil {
-			return err
-		}
+		o.area, _ = ak.public.Contents() // no error: withAK has read it
 		o.public = ak.public.Bytes()
 		signed, err = inv.t.signedFirmwareVersion(ak)
 		return err

@@ -123,7 +123,7 @@ func (t *TPM) gone(err error) error {
 	return fmt.Errorf("%w: %w", ErrGone, err)
 }
 
-// maySign tells why a key cannot sign what it is given.
+// maySign returns why a key cannot sign what it is given, or nil.
 func maySign(area *tpm2.TPMTPublic) error {
 	switch a := area.ObjectAttributes; {
 	case !a.SignEncrypt:
@@ -325,7 +325,7 @@ func (t *TPM) sign(h tpm2.AuthHandle, scheme, hash tpm2.TPMAlgID, digest []byte)
 	return rsaSignature.Sig.Buffer, nil
 }
 
-// signsRaw tells whether the TPM does the bare RSA operation with this key: it
+// signsRaw reports whether the TPM does the bare RSA operation with this key: it
 // may decrypt too, and has no scheme of its own.
 func signsRaw(area *tpm2.TPMTPublic) bool {
 	parms, err := area.Parameters.RSADetail()

@@ -94,8 +94,8 @@ func testDisabledPlatformHierarchy(t *testing.T, by *way) {
 	}
 }
 
-// Who may clear the TPM is read from it: nobody once that is disabled, else
-// whoever has the lockout password, or everybody if it has none.
+// The TPM says who may clear it: nobody once that is disabled, else those who have
+// the lockout password, or everybody if there is none.
 func TestClearing(t *testing.T) { byEveryWay(t, testClearing) }
 
 func testClearing(t *testing.T, by *way) {

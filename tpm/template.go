@@ -40,7 +40,7 @@ var endorsementKeys = []endorsementKey{
 	{primary{"tpm-ek-rsa4096", "RSA-4096", "H-7", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 4096)}, 0x01c0001e, false, true},
 }
 
-// isEKIndex tells whether the certificate of one of endorsementKeys is at that NV index.
+// isEKIndex reports whether the certificate of one of endorsementKeys is at that NV index.
 func isEKIndex(index uint32) bool {
 	return slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == index })
 }

@@ -117,7 +117,7 @@ func (f *front) serve(client net.Conn) {
 	}
 }
 
-// check tells whether the chips were used, and as they may be.
+// check fails the test unless the chips were used, and as they may be.
 func (w *way) check(t *testing.T) {
 	used := w.bus == ""
 	for _, f := range w.fronts {

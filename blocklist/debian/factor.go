@@ -6,10 +6,9 @@ import (
 	"math/big"
 )
 
-// Factor tells whether the modulus n has the first prime that the generator
-// makes of seed, and returns it; it is nil if n has not. n is then known to be
-// weak, and factored. It needs no test for primes, and so takes about a
-// hundredth of the time of [RSA]: a candidate that does not divide n cannot be
+// Factor returns the first prime that the generator makes of seed if it divides
+// the modulus n, else nil. A modulus that it divides is weak, and factored. Factor
+// needs no test for primes, and so takes about a hundredth of the time of [RSA]: a candidate that does not divide n cannot be
 // the prime in question. The size is that of n, e is as for [RSA], and at most
 // candidates candidates are tried: 1 + [Failed.BeforeP] reaches the prime.
 func Factor(ctx context.Context, n *big.Int, e int, seed Seed, candidates int) (*big.Int, error) {

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// fermat tells whether n, odd and greater than 2^64, divides 2^(n-1) - 1:
+// fermat reports whether n, odd and greater than 2^64, divides 2^(n-1) - 1:
 // whether n is prime, for any number met here. Of random composites of 256
 // bits about one in 10^22 passes (R. Rivest, Finding Four Million Large Random
 // Primes, CRYPTO '90), of longer ones fewer. So the generator's own tests, with

@@ -96,7 +96,7 @@ func (s *search) prime() *big.Int {
 	return &s.p
 }
 
-// refused tells whether factor divides p-1: then p will not do even if it is
+// refused reports whether factor divides p-1: then p will not do even if it is
 // prime.
 func (s *search) refused() bool {
 	if s.factor == 0 {

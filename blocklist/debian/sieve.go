@@ -122,7 +122,7 @@ func mark(bad *[window]bool, d, p uint) {
 	}
 }
 
-// sifted tells whether x + d is 0 or 1 modulo one of the first small primes,
+// sifted reports whether x + d is 0 or 1 modulo one of the first small primes,
 // so that d cannot be the delta of x.
 func sifted(x *big.Int, d uint) bool {
 	first := &divisors()[0]

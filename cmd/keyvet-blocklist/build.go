@@ -20,7 +20,7 @@ func build(flags *flag.FlagSet) cli.Action {
 	names := flags.String("sets", "", "the sets that go in, `NAME,...` (default rsa2048,rsa2048-ssh,rsa4096,p256,p384, or none with a list of your own)")
 	spki := flags.String("spki-sha256", "", "keys that you know to be compromised, in `FILE`: SHA-256 in hex of the DER SubjectPublicKeyInfo, one a line, # for comments")
 	title := flags.String("name", "compromised keys", "what the findings call them, as `TEXT` (default \"compromised keys\")")
-	reason := flags.String("reason", "KEYVET_COMPROMISED_KEY", "reason `CODE` of the finding (default KEYVET_COMPROMISED_KEY)")
+	reason := flags.String("reason", blocklist.Compromised.Code, "reason `CODE` of the finding (default "+blocklist.Compromised.Code+")")
 	openssl := flags.String("openssl-blacklist", "", "a `FILE` of Debian's package openssl-blacklist")
 	return action(func(ctx context.Context, s cli.IO, args []string) error {
 		if *out == "" {

@@ -120,7 +120,7 @@ func (f *folder) keys(ctx context.Context, k kind, o blocklist.Origin) iter.Seq2
 // candidates that failed. No sum is needed: each key is made and compared.
 const smallExponentName = "gcd-alt-e3.txt"
 
-// hasSmallExponent tells whether the folder has that file.
+// hasSmallExponent reports whether the folder has that file.
 func (f *folder) hasSmallExponent() bool {
 	_, err := os.Stat(filepath.Join(f.dir, smallExponentName))
 	return err == nil

@@ -474,7 +474,7 @@ func (c *chaos) heal() error {
 	return errors.Join(err, c.certificateIs((*localiot.Server).Activate))
 }
 
-// disarm takes the trap away, and tells whether one has killed the program.
+// disarm takes the trap away, and reports whether one has killed the program.
 func (c *chaos) disarm() (killed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -674,7 +674,7 @@ func (c *chaos) story() string {
 	return strings.Join(c.told, "\n") + "\n--\n" + strings.Join(lines[max(0, len(lines)-40):], "\n")
 }
 
-// count adds what the device has made of it, which tells whether the faults struck.
+// count adds what the device has made of it, which shows whether the faults struck.
 func (c *chaos) count() {
 	log := c.log()
 	for _, words := range []string{

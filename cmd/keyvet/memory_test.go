@@ -47,6 +47,14 @@ func residentCommand(ts *testscript.TestScript, _ bool, args []string) {
 	if kilobytes*1024 > most*1_000_000 {
 		ts.Fatalf("%d kB are resident, more than %d MB", kilobytes, most)
 	}
+	_, after, _ = strings.Cut(string(status), "Threads:")
+	var threads int
+	_, err = fmt.Sscan(after, &threads)
+	ts.Check(err)
+	ts.Logf("%d threads", threads)
+	if threads > 32 { // half of TasksMax= in keyvet.service
+		ts.Fatalf("%d threads", threads)
+	}
 }
 
 // A list is mapped for as long as its vet lasts: the service makes many.

@@ -331,7 +331,7 @@ func step(pairs []string) string {
 // an idle machine, after a pause of up to another for the failure before.
 const patience = 10 * time.Minute
 
-// shadowReports tells whether a shadow reports each NAME=VALUE.
+// shadowReports reports whether a shadow reports each NAME=VALUE.
 func shadowReports(shadow []byte, pairs []string) bool {
 	var doc struct{ Reported map[string]any }
 	if json.Unmarshal(shadow, &doc) != nil {

@@ -125,7 +125,7 @@ type sweepWorld struct {
 	device *os.Process // nil when it is not powered
 }
 
-// point is where power may go; it tells whether the device is without.
+// point is where power may go; it reports whether the device is without.
 func (w *sweepWorld) point(in place) (off bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -49,7 +49,7 @@ func (s screen) outcome(o gate.Outcome) {
 	}
 }
 
-// gaps says what could not be checked, a line each.
+// gaps shows what could not be checked, one line each.
 func (s screen) gaps(r *device.Report) {
 	for _, g := range r.Gaps {
 		if !g.Minor || r.Verbose {

@@ -102,9 +102,12 @@ func (l *loop) carryOutAlone(ctx context.Context, w *Work) {
 // Rotate implements [Actions].
 func (l *loop) Rotate(ctx context.Context, r Rotation) error { return l.Device.Rotate(ctx, r) }
 
-// ReasonNotAcknowledged answers a check whose report the cloud has not
-// acknowledged.
-const ReasonNotAcknowledged device.ReasonCode = device.ReasonKeyvetPrefix + "REPORT_NOT_ACKNOWLEDGED"
+// notAcknowledged answers a check whose report the cloud has not acknowledged.
+var notAcknowledged = device.Reason{
+	Code:  "KEYVET_REPORT_NOT_ACKNOWLEDGED",
+	Means: "AWS IoT has not acknowledged the report of the check in three tries. The job is FAILED; the device keeps trying to deliver the report.",
+	Do:    "See that the policy of the device allows the topic of reports, and that the rules behind it work.",
+}
 
 // checkTries is how often the report of a check is sent before the job fails,
 // and those behind it have their turn. The report itself is tried on.
@@ -124,7 +127,7 @@ const maxLost = 2
 // whatever the report says.
 func (l *loop) Check(ctx context.Context, id string, answer Answer) error {
 	if l.lost.id == id && l.lost.times >= maxLost {
-		return answer(ctx, Failed, map[string]string{"step": "report", "reasonCode": string(ReasonNotAcknowledged)})
+		return answer(ctx, Failed, map[string]string{"step": "report", "reasonCode": string(notAcknowledged.Code)})
 	}
 	if err := answer(ctx, InProgress, map[string]string{"step": "check"}); err != nil {
 		return err
@@ -146,7 +149,7 @@ func (l *loop) Check(ctx context.Context, id string, answer Answer) error {
 			l.lost.times++
 			return errors.New("the session was lost over the report")
 		}
-		details["step"], details["reasonCode"] = "report", string(ReasonNotAcknowledged)
+		details["step"], details["reasonCode"] = "report", string(notAcknowledged.Code)
 		return answer(ctx, Failed, details)
 	}
 	details["step"] = "reported"

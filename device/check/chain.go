@@ -238,7 +238,7 @@ func signature(c *x509.Certificate) []device.Finding {
 	return nil
 }
 
-// selfSigned tells whether c claims to be signed by its own key; one that has
+// selfSigned reports whether c claims to be signed by its own key; one that has
 // its own name as issuer may be signed by an older key of the same CA.
 func selfSigned(c *x509.Certificate) bool {
 	return bytes.Equal(c.RawIssuer, c.RawSubject) &&
@@ -267,7 +267,7 @@ func weakHash(c *x509.Certificate) string {
 	return ""
 }
 
-// issuedBy tells what is wrong with c as issued by ca.
+// issuedBy returns what is wrong with c as issued by ca.
 func issuedBy(c, ca *x509.Certificate) []device.Finding {
 	if !bytes.Equal(c.RawIssuer, ca.RawSubject) {
 		return give(chainBroken, "%s is issued by %s, but %s follows it", c.Subject, c.Issuer, ca.Subject)

@@ -29,7 +29,7 @@ type Check struct {
 	// Reasons are all that a finding of this check can give for not passing.
 	Reasons []device.Reason
 
-	// Applies tells whether the question makes sense for a key.
+	// Applies reports whether the question makes sense for a key.
 	Applies func(device.Key) bool
 	// Run answers it with one finding or more. What a finding leaves empty of
 	// Check, Key and Citation is filled in by the package's [Run].

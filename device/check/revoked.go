@@ -78,7 +78,7 @@ func runRevoked(_ context.Context, k device.Key, env *Env) []device.Finding {
 	return passed("not revoked by the CRLs given")
 }
 
-// speaksOf tells whether crl is by the CA that issued c, going by its name and,
+// speaksOf reports whether crl is by the CA that issued c, going by its name and,
 // where both state it, by its key.
 func speaksOf(crl *x509.RevocationList, c *x509.Certificate) bool {
 	return bytes.Equal(crl.RawIssuer, c.RawIssuer) &&
@@ -116,7 +116,7 @@ func lookUp(crl *x509.RevocationList, c *x509.Certificate, i int, issuers []*x50
 
 var oidIssuingDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
 
-// understood tells whether crl is a full list of its issuer's own certificates
+// understood reports whether crl is a full list of its issuer's own certificates
 // (RFC 5280, section 5.2): not a delta, not indirect, nothing critical that is
 // unknown. That it may be for one distribution point does no harm: what is in
 // it is revoked.

@@ -45,7 +45,7 @@ func runROCA(_ context.Context, k device.Key, _ *Env) []device.Finding {
 // and other small numbers are powers of 65537 too. M alone has 220 bits.
 const rocaFloor = 256
 
-// ROCA tells whether the modulus n was made by the flawed RSA key generation
+// ROCA reports whether the modulus n was made by the flawed RSA key generation
 // of Infineon's RSALib (CVE-2017-15361): whether it is a power of 65537 modulo
 // the product of the primes up to 167. A random number is one in 2^155. The
 // public exponent does not matter.

@@ -77,7 +77,7 @@ var awsCurves = map[string]bool{"ECDSA-P256": true, "ECDSA-P384": true, "ECDSA-P
 // refused has the reasons of named algorithms that AWS IoT does not take.
 var refused = map[string]device.Reason{"Ed25519": ed25519Key, "ECDSA-P224": p224, "ECDSA-secp256k1": secp256k1}
 
-// shownToAWS tells whether AWS IoT has to take a key of that role: as the
+// shownToAWS reports whether AWS IoT has to take a key of that role: as the
 // device's, as a CA's, or as whatever a file that was named is for. Keys of a
 // TPM's hierarchies and SSH host keys may be of algorithms that it never sees.
 func shownToAWS(role device.Role) bool {

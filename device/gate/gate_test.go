@@ -706,6 +706,15 @@ func TestLook(t *testing.T) {
 			t.Errorf("%.20q: %v, %v, %v", tt.text, state, mark, err)
 		}
 	}
+	if err := disk.Remove(gate.Path(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Dir(gate.Path(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if state, _, err := gate.Look(dir, disk, "a"); state != gate.Stuck || !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("a directory: %v, %v", state, err)
+	}
 	var m map[string]any
 	b, _ := json.Marshal(gate.Mark{})
 	if err := json.Unmarshal(b, &m); err != nil || m["reportId"] == nil || m["spkiSha256"] == nil {

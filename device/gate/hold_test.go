@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
 )
 
@@ -62,5 +63,38 @@ func TestHold(t *testing.T) {
 func TestBootID(t *testing.T) {
 	if id := gate.BootID(); len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
 		t.Errorf("%q", id)
+	}
+}
+
+// A start removes what an earlier agent left, but not from under one that lives.
+func TestClear(t *testing.T) {
+	run := t.TempDir()
+	mark := gate.Path(run)
+	if err := os.WriteFile(mark, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	release, err := gate.Hold(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gate.Clear(run, durable.Disk{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(mark); err != nil {
+		t.Errorf("the mark of an agent that lives: %v", err)
+	}
+	release()
+	if err := gate.Clear(run, durable.Disk{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the mark of one that ended: %v", err)
+	}
+	none := filepath.Join(run, "none")
+	if err := gate.Clear(none, durable.Disk{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(none); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory that was not there: %v", err)
 	}
 }

@@ -66,13 +66,13 @@ func (s *Store) file(id, name string) string {
 	return s.path(credentials, id, name)
 }
 
-// inPlace tells whether the first credential is still where it was put.
+// inPlace reports whether the first credential is still where it was put.
 func (s *Store) inPlace() bool {
 	info, err := s.Disk.Lstat(s.path(link))
 	return err == nil && info.IsDir()
 }
 
-// CheckID tells why id cannot name a credential.
+// CheckID returns why id cannot name a credential, or nil.
 func CheckID(id string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-"
 	if id == "" || len(id) > 64 || strings.Trim(id, letters) != "" {

@@ -240,10 +240,10 @@ func TestECPrivateOfAnother(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(right.Private.SPKI, right.SPKI) {
-		t.Error("the right private key is told as another's")
+		t.Error("the right private key is reported as another's")
 	}
 	if len(wrong.Private.SPKI) != len(wrong.SPKI) || bytes.Equal(wrong.Private.SPKI, wrong.SPKI) {
-		t.Error("the wrong private key is told as the right one")
+		t.Error("the wrong private key is reported as the right one")
 	}
 	if none.Private.SPKI != nil {
 		t.Error("a private key of zero is told to make a public key")

@@ -33,7 +33,7 @@ func parseAuthorizedKey(line string) (o object, isKey bool, err error) {
 	return object{}, false, nil
 }
 
-// isSSHType tells whether s may be the name of a key type, and nothing that
+// isSSHType reports whether s may be the name of a key type, and nothing that
 // must not be shown.
 func isSSHType(s string) bool {
 	if len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-.@") != "" {

@@ -169,7 +169,7 @@ type object struct {
 	wrapped     bool   // the private key is under a key of a TPM's
 }
 
-// fits tells whether o and p have the same public key, however encoded.
+// fits reports whether o and p have the same public key, however encoded.
 func (o object) fits(p object) bool {
 	if k, ok := o.public.(interface{ Equal(crypto.PublicKey) bool }); ok {
 		return k.Equal(p.public)

@@ -64,7 +64,7 @@ func (c *contents) read(data []byte) {
 	}
 }
 
-// isText tells whether there are no control characters but white space.
+// isText reports whether there are no control characters but white space.
 func isText(data []byte) bool {
 	return !slices.ContainsFunc(data, func(b byte) bool {
 		return b < ' ' && (b < '\t' || b > '\r') || b == 0x7f

@@ -23,7 +23,7 @@ const (
 	algSymCipher = 0x0025
 )
 
-// looksTPM tells whether data may be a TPM2B_PUBLIC or a TPMT_PUBLIC.
+// looksTPM reports whether data may be a TPM2B_PUBLIC or a TPMT_PUBLIC.
 func looksTPM(data []byte) bool {
 	return looksTPMT(data) || len(data) > 2 && looksTPMT(data[2:])
 }

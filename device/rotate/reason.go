@@ -31,23 +31,23 @@ var (
 	ErrWaits = errors.New("the rotation waits")
 )
 
-// The reason codes of rotations, besides those of the checks.
+// The reason codes of rotations, besides those of the checks: see [Reasons].
 const (
 	ReasonDiskFull           device.ReasonCode = "KEYVET_ROTATE_DISK_FULL"
 	ReasonJournalUnreadable  device.ReasonCode = "KEYVET_ROTATE_JOURNAL_UNREADABLE"
-	ReasonBusy               device.ReasonCode = "KEYVET_ROTATE_BUSY" // another rotation is under way
+	ReasonBusy               device.ReasonCode = "KEYVET_ROTATE_BUSY"
 	ReasonRequestInvalid     device.ReasonCode = "KEYVET_ROTATE_REQUEST_INVALID"
-	ReasonKeyNotAllowed      device.ReasonCode = "KEYVET_ROTATE_KEY_NOT_ALLOWED" // by rotate.keys
-	ReasonTooSoon            device.ReasonCode = "KEYVET_ROTATE_TOO_SOON"        // after the last rotation by a job
-	ReasonNoCredential       device.ReasonCode = "KEYVET_ROTATE_NO_CREDENTIAL"   //nolint:gosec // is none
-	ReasonStore              device.ReasonCode = "KEYVET_ROTATE_STORE"           // the state directory does not do as it should
-	ReasonAlgorithm          device.ReasonCode = "KEYVET_ROTATE_ALGORITHM"       // not on this TPM, or not on its firmware
+	ReasonKeyNotAllowed      device.ReasonCode = "KEYVET_ROTATE_KEY_NOT_ALLOWED"
+	ReasonTooSoon            device.ReasonCode = "KEYVET_ROTATE_TOO_SOON"
+	ReasonNoCredential       device.ReasonCode = "KEYVET_ROTATE_NO_CREDENTIAL" //nolint:gosec // is none
+	ReasonStore              device.ReasonCode = "KEYVET_ROTATE_STORE"
+	ReasonAlgorithm          device.ReasonCode = "KEYVET_ROTATE_ALGORITHM"
 	ReasonTPMFull            device.ReasonCode = "KEYVET_ROTATE_TPM_FULL"
 	ReasonMakeTimeout        device.ReasonCode = "KEYVET_ROTATE_MAKE_TIMEOUT"
 	ReasonMakeFailed         device.ReasonCode = "KEYVET_ROTATE_MAKE_FAILED"
-	ReasonKeyGone            device.ReasonCode = "KEYVET_ROTATE_KEY_GONE"     // the new key, as after a reset of the TPM
-	ReasonOldKeyGone         device.ReasonCode = "KEYVET_ROTATE_OLD_KEY_GONE" // nobody is left to ask for a certificate
-	ReasonNotVetted          device.ReasonCode = "KEYVET_ROTATE_NOT_VETTED"   // a check gave no answer and no reason
+	ReasonKeyGone            device.ReasonCode = "KEYVET_ROTATE_KEY_GONE"
+	ReasonOldKeyGone         device.ReasonCode = "KEYVET_ROTATE_OLD_KEY_GONE"
+	ReasonNotVetted          device.ReasonCode = "KEYVET_ROTATE_NOT_VETTED"
 	ReasonCreateThrottled    device.ReasonCode = "KEYVET_ROTATE_CREATE_THROTTLED"
 	ReasonCreateRejected     device.ReasonCode = "KEYVET_ROTATE_CREATE_REJECTED"
 	ReasonCreateTimeout      device.ReasonCode = "KEYVET_ROTATE_CREATE_TIMEOUT"
@@ -58,14 +58,179 @@ const (
 	ReasonCertificateSubject device.ReasonCode = "KEYVET_ROTATE_CERTIFICATE_SUBJECT"
 	ReasonCertificateUsage   device.ReasonCode = "KEYVET_ROTATE_CERTIFICATE_USAGE"
 	ReasonClockWrong         device.ReasonCode = "KEYVET_ROTATE_CLOCK_WRONG"
-	ReasonTryRefused         device.ReasonCode = "KEYVET_ROTATE_TRY_REFUSED" // the cloud does not take the new credential
+	ReasonTryRefused         device.ReasonCode = "KEYVET_ROTATE_TRY_REFUSED"
 	ReasonCommitRejected     device.ReasonCode = "KEYVET_ROTATE_COMMIT_REJECTED"
 	ReasonCommitTimeout      device.ReasonCode = "KEYVET_ROTATE_COMMIT_TIMEOUT"
 	ReasonCommitFailed       device.ReasonCode = "KEYVET_ROTATE_COMMIT_FAILED"
-	ReasonGateRefused        device.ReasonCode = "KEYVET_ROTATE_GATE_REFUSED" // the report on the new key does not pass
+	ReasonGateRefused        device.ReasonCode = "KEYVET_ROTATE_GATE_REFUSED"
 	ReasonNotAcknowledged    device.ReasonCode = "KEYVET_ROTATE_NOT_ACKNOWLEDGED"
-	ReasonJobEnded           device.ReasonCode = "KEYVET_ROTATE_JOB_ENDED" // canceled, timed out or removed meanwhile
+	ReasonJobEnded           device.ReasonCode = "KEYVET_ROTATE_JOB_ENDED"
 )
+
+// Reasons are what the codes mean. A job ends FAILED with one, unless it says
+// otherwise.
+var Reasons = []device.Reason{
+	{
+		Code:  ReasonDiskFull,
+		Means: "The disk has no room for the new credential or for the journal.",
+		Do:    "Free space on the disk of `state_dir`, then ask again.",
+	},
+	{
+		Code:  ReasonJournalUnreadable,
+		Means: "The journal of rotations cannot be read, so nothing is changed.",
+		Do:    "Find out which credential is in use, then remove the journal (docs/rotation.md).",
+	},
+	{
+		Code:  ReasonBusy,
+		Means: "Another rotation is under way.",
+		Do:    "Nothing: the job stays in its queue and is done afterwards.",
+	},
+	{
+		Code:  ReasonRequestInvalid,
+		Means: "The job or the device asks for an algorithm or a credential that does not exist. The job is REJECTED.",
+		Do:    "Correct the job document, or the credentials that the message names.",
+	},
+	{
+		Code:  ReasonKeyNotAllowed,
+		Means: "`rotate.keys` does not allow the key that the job asks for. The job is REJECTED.",
+		Do:    "Ask for another key, or allow this one in `rotate.keys`.",
+	},
+	{
+		Code:  ReasonTooSoon,
+		Means: "A job has rotated within `rotate.min_interval`, or eight old keys are still kept.",
+		Do:    "Ask again after the time that the message names.",
+	},
+	{
+		Code:  ReasonNoCredential,
+		Means: "The device has no credential with which it could ask for a certificate.",
+		Do:    "Re-enrol the device (docs/operations.md).",
+	},
+	{
+		Code:  ReasonStore,
+		Means: "The state directory cannot be read or written.",
+		Do:    "Repair `state_dir`: its owner, its mode, its file system. Then ask again.",
+	},
+	{
+		Code:  ReasonAlgorithm,
+		Means: "The TPM cannot make such a key, or its firmware makes weak ones.",
+		Do:    "Ask for another key: `ecdsa-p256` is in every TPM 2.0.",
+	},
+	{
+		Code:  ReasonTPMFull,
+		Means: "The TPM has no room to make a key.",
+		Do:    "Remove transient objects and sessions that other programs left in the TPM, or restart the device.",
+	},
+	{
+		Code:  ReasonMakeTimeout,
+		Means: "The TPM took too long to make the key.",
+		Do:    "Ask again, or ask for an ECDSA key: RSA keys can take minutes.",
+	},
+	{
+		Code:  ReasonMakeFailed,
+		Means: "The key could not be made; the message says why.",
+		Do:    "Run `keyvet check` to see how the TPM is, then ask again.",
+	},
+	{
+		Code:  ReasonKeyGone,
+		Means: "The new key can no longer be used, for example because the TPM was cleared.",
+		Do:    "Find out who cleared the TPM, then ask again.",
+	},
+	{
+		Code:  ReasonOldKeyGone,
+		Means: "Neither the new key nor the old one can be used, so no certificate can be asked for.",
+		Do:    "Re-enrol the device (docs/operations.md). Find out who cleared the TPM.",
+	},
+	{
+		Code:  ReasonNotVetted,
+		Means: "The checks gave no answer on the new key or its certificate.",
+		Do:    "Ask again; if it comes back, report it as a defect of keyvet.",
+	},
+	{
+		Code:  ReasonCreateThrottled,
+		Means: "The issuer had too many requests, several times in a row.",
+		Do:    "Ask again later, and fewer devices at a time.",
+	},
+	{
+		Code:  ReasonCreateRejected,
+		Means: "The issuer rejected the request for a certificate.",
+		Do:    "Look at the message: the policy of the device, or the rules of the issuer.",
+	},
+	{
+		Code:  ReasonCreateTimeout,
+		Means: "The issuer did not answer the request for a certificate.",
+		Do:    "See that the issuer works, then ask again.",
+	},
+	{
+		Code:  ReasonCreateFailed,
+		Means: "The request for a certificate failed for another reason; the message says which.",
+		Do:    "See that the issuer works, then ask again.",
+	},
+	{
+		Code:  ReasonNotActivated,
+		Means: "The certificate was issued, but not activated.",
+		Do:    "Look at the provisioning template and its hook, then ask again.",
+	},
+	{
+		Code:  ReasonCertificateInvalid,
+		Means: "What the issuer sent is not a certificate, or is too large.",
+		Do:    "Repair the issuer.",
+	},
+	{
+		Code:  ReasonCertificateKey,
+		Means: "The certificate is for another key.",
+		Do:    "Repair the issuer: it must certify the key of the request.",
+	},
+	{
+		Code:  ReasonCertificateSubject,
+		Means: "The certificate is for another device.",
+		Do:    "Repair the issuer: it must keep the subject of the request.",
+	},
+	{
+		Code:  ReasonCertificateUsage,
+		Means: "The certificate is not for the signatures of a client.",
+		Do:    "Repair the issuer: the key usage must allow digital signatures, the extended key usage clients.",
+	},
+	{
+		Code:  ReasonClockWrong,
+		Means: "The certificate is not valid yet by the device's clock, or the clock is implausible.",
+		Do:    "Set the clock, then ask again.",
+	},
+	{
+		Code:  ReasonTryRefused,
+		Means: "The new credential cannot connect, although the old one can.",
+		Do:    "See that the new certificate is active, and that its policy allows the device to connect.",
+	},
+	{
+		Code:  ReasonCommitRejected,
+		Means: "The issuer rejected the commit.",
+		Do:    "Look at the message and at the issuer, then ask again.",
+	},
+	{
+		Code:  ReasonCommitTimeout,
+		Means: "The issuer did not answer the commit.",
+		Do:    "See that the issuer works, then ask again.",
+	},
+	{
+		Code:  ReasonCommitFailed,
+		Means: "The commit failed for another reason; the message says which.",
+		Do:    "See that the issuer works, then ask again.",
+	},
+	{
+		Code:  ReasonGateRefused,
+		Means: "The report on the new key does not pass.",
+		Do:    "Look at the findings of that report.",
+	},
+	{
+		Code:  ReasonNotAcknowledged,
+		Means: "The report on the new key was not acknowledged, although the new credential can connect.",
+		Do:    "See that the policy of the new certificate allows the topic of reports.",
+	},
+	{
+		Code:  ReasonJobEnded,
+		Means: "The job was canceled, removed or timed out before the rotation ended.",
+		Do:    "Create a job again, with more time.",
+	},
+}
 
 // Error is why a rotation was refused or undone.
 type Error struct {

@@ -63,7 +63,7 @@ func (w *worker) check(ctx context.Context) error {
 	return w.passes(ctx, key)
 }
 
-// fits tells why a certificate is not one for this device to use. Its chain,
+// fits returns why this device cannot use a certificate, or nil. Its chain,
 // the keys in that and its validity are for the checks.
 func (w *worker) fits(key device.Key) error {
 	leaf := key.Leaf()

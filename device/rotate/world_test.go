@@ -213,7 +213,7 @@ func (c cloud) Dial(ctx context.Context, id string) (rotate.Session, error) {
 	return s, err
 }
 
-// usable tells why a credential of the store makes no session.
+// usable returns why a credential of the store makes no session.
 func usable(w *world, store *identity.Store, id string) (certificateID string, err error) {
 	chain, err := store.Certificate(id)
 	if err != nil {

@@ -78,7 +78,7 @@ func (m member) text() (string, bool) {
 // maxMembers bounds the members of a document that are kept; keyvet's has three at most.
 const maxMembers = 16
 
-// readDocument reads the members of a document as far as it goes, and tells
+// readDocument reads the members of a document as far as it goes, and reports
 // whether it is keyvet's, which may be known although it is malformed further on.
 func readDocument(document []byte) (members []member, ours bool, err error) {
 	if len(document) > maxPayload {

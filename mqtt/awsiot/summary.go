@@ -19,7 +19,14 @@ const maxReported = 7 << 10
 
 // ReasonCut ends a list of reason codes that was too long for the shadow; the
 // report has them all.
-const ReasonCut device.ReasonCode = device.ReasonKeyvetPrefix + "MORE_IN_REPORT"
+const ReasonCut device.ReasonCode = "KEYVET_MORE_IN_REPORT"
+
+// Reasons are what the codes mean that are in no report.
+var Reasons = []device.Reason{{
+	Code:  ReasonCut,
+	Means: "The list of reason codes is too long for the shadow.",
+	Do:    "Read the report: it has all of them.",
+}}
 
 // Summary is what the named shadow keyvet reports of a device.
 type Summary struct {

@@ -1,5 +1,5 @@
-// Command bill tells what the device binary is made of: the modules linked
-// into it, their checksums and licences. It writes them as an SBOM, as the
+// Command bill lists the modules linked into the device binary, with their
+// checksums and licences. It writes them as an SBOM, as the
 // copyright file of the packages, and as the two include files of the Yocto
 // recipe.
 package main

@@ -169,7 +169,7 @@ func (r Range) holds(v version) bool {
 	return (r.From == "" || v.compare(r.From) >= 0) && (r.To == "" || v.compare(r.To) <= 0) && (r.Before == "" || v.compare(r.Before) < 0)
 }
 
-// check tells what is wrong with a range of a file.
+// check returns what is wrong with a range of a file.
 func (r Range) check() error {
 	if r == (Range{}) {
 		return errors.New("a range without bounds")

@@ -28,16 +28,13 @@ func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
 		return nil, errors.New("not a restricted signing key: it would sign what no TPM made")
 	case !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin:
 		return nil, errors.New("not a key that was made in its TPM and stays there")
-	case area.Type != tpm2.TPMAlgECC || area.NameAlg != tpm2.TPMAlgSHA256:
-		return nil, errors.New("not an ECC key named by SHA-256")
+	case area.NameAlg != tpm2.TPMAlgSHA256:
+		return nil, errors.New("not a key named by SHA-256")
 	}
-	params, err := area.Parameters.ECCDetail()
-	if err != nil {
-		return nil, err
-	}
-	point, err := area.Unique.ECC()
-	if err != nil {
-		return nil, err
+	params, noECC := area.Parameters.ECCDetail()
+	point, noPoint := area.Unique.ECC()
+	if noECC != nil || noPoint != nil {
+		return nil, errors.New("not an ECC key")
 	}
 	if params.CurveID != tpm2.TPMECCNistP256 || params.Scheme.Scheme != tpm2.TPMAlgECDSA {
 		return nil, errors.New("not an ECDSA P-256 key")
@@ -52,12 +49,12 @@ func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
 	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed)
 }
 
-// readAttest is the TPMS_ATTEST of that kind that ak signed.
-func readAttest(kind tpm2.TPMST, ak *ecdsa.PublicKey, signed, signature []byte) (*tpm2.TPMSAttest, error) {
+// readAttest is the TPMS_ATTEST that ak signed. The caller looks at its kind.
+func readAttest(ak *ecdsa.PublicKey, signed, signature []byte) (*tpm2.TPMSAttest, error) {
 	if err := verifySignature(ak, signed, signature); err != nil {
 		return nil, err
 	}
-	return parseAttest(kind, signed)
+	return parseAttest(signed)
 }
 
 func verifySignature(ak *ecdsa.PublicKey, signed, signature []byte) error {
@@ -79,7 +76,7 @@ func verifySignature(ak *ecdsa.PublicKey, signed, signature []byte) error {
 	return nil
 }
 
-func parseAttest(kind tpm2.TPMST, signed []byte) (*tpm2.TPMSAttest, error) {
+func parseAttest(signed []byte) (*tpm2.TPMSAttest, error) {
 	const generated = 0xff544347 // TPM_GENERATED_VALUE: no other restricted signature starts with it
 	if len(signed) < 4 || binary.BigEndian.Uint32(signed) != generated {
 		return nil, errors.New("what was signed was not made by a TPM")
@@ -87,9 +84,6 @@ func parseAttest(kind tpm2.TPMST, signed []byte) (*tpm2.TPMSAttest, error) {
 	attest, err := tpm2.Unmarshal[tpm2.TPMSAttest](signed)
 	if err != nil {
 		return nil, fmt.Errorf("what was signed cannot be read: %w", err)
-	}
-	if attest.Type != kind {
-		return nil, errors.New("what was signed is an attestation of another kind")
 	}
 	return attest, nil
 }
@@ -159,7 +153,7 @@ func certifiedKey(attest *tpm2.TPMSAttest, public []byte) (crypto.PublicKey, tpm
 	var none tpm2.TPMAObject
 	info, err := attest.Attested.Certify()
 	if err != nil {
-		return nil, none, 0, err
+		return nil, none, 0, fmt.Errorf("what was signed is an attestation of another kind: %w", err)
 	}
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
 	if err != nil {

@@ -74,6 +74,10 @@ func NewChallenge(ek crypto.PublicKey, akName []byte, vet func(crypto.PublicKey)
 	if vet == nil {
 		return fail(errors.New("no vet: an endorsement key that was not tested must not be challenged"))
 	}
+	sum, err := spkiSHA256(ek)
+	if err != nil {
+		return fail(err)
+	}
 	area, err := ekArea(ek)
 	if err != nil {
 		return fail(err)
@@ -84,18 +88,14 @@ func NewChallenge(ek crypto.PublicKey, akName []byte, vet func(crypto.PublicKey)
 	if len(akName) != 2+sha256.Size {
 		return fail(errors.New("not the name of an attestation key"))
 	}
-	key, err := tpm2.ImportEncapsulationKey(area)
-	if err != nil {
-		return fail(err)
-	}
-	sum, err := spkiSHA256(ek)
-	if err != nil {
-		return fail(err)
-	}
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails
 	c := &Challenge{EKAlgorithm: device.Key{Public: ek}.Algorithm(), EKSPKISHA256: sum}
-	if c.CredentialBlob, c.Secret, err = tpm2.CreateCredential(rand.Reader, key, akName, secret); err != nil {
+	key, err := tpm2.ImportEncapsulationKey(area)
+	if err == nil {
+		c.CredentialBlob, c.Secret, err = tpm2.CreateCredential(rand.Reader, key, akName, secret)
+	}
+	if err != nil {
 		return fail(err)
 	}
 	return c, Expected{secret, Activated{bytes.Clone(akName), sum}}, nil

@@ -149,7 +149,7 @@ func decode(e *device.Evidence) (*decoded, error) {
 	return d, nil
 }
 
-// canonical tells whether evidence stands in the report as keyvet writes it:
+// canonical reports whether evidence stands in the report as keyvet writes it:
 // last, and byte for byte as it is encoded again. JSON alone would take other
 // spellings of the same.
 func canonical(e *device.Evidence, report []byte) bool {

@@ -15,6 +15,7 @@ import (
 	_ "embed"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -153,6 +154,7 @@ type forgery struct {
 	report  *device.Report
 	parent  []byte           // the name of the attestation key's, nil for a primary key
 	certify *tpm2.TPMSAttest // of the key in evidence.DeviceKey.Public
+	signed  []byte           // in the place of attest, if not nil
 }
 
 // child makes the attestation key a child of the key of that name.
@@ -224,6 +226,9 @@ func forge(t testing.TB, change func(*forgery)) []byte {
 			}
 		}
 		b := tpm2.Marshal(*a)
+		if a == &f.attest && f.signed != nil {
+			b = f.signed
+		}
 		sum := sha256.Sum256(b)
 		r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
 		if err != nil {
@@ -338,6 +343,22 @@ func TestVerifyForged(t *testing.T) {
 		listed.ID, listed.Role = "device", device.RoleDevice
 		f.report.Keys = append(f.report.Keys, listed)
 	}
+	certifyArea := func(f *forgery, change func(*tpm2.TPMTPublic)) {
+		area := f.area
+		change(&area)
+		public := tpm2.Marshal(area)
+		certify(f, &tpm2.TPMSCertifyInfo{Name: tpm2.TPM2BName{Buffer: nameOf(public)}})
+		f.report.Evidence.DeviceKey.Public = b64(public)
+	}
+	params := func(f *forgery, curve tpm2.TPMECCCurve, scheme tpm2.TPMAlgID) {
+		var details tpm2.TPMUAsymScheme
+		if scheme == tpm2.TPMAlgECDSA {
+			details = tpm2.NewTPMUAsymScheme(scheme, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})
+		}
+		f.area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
+			Scheme: tpm2.TPMTECCScheme{Scheme: scheme, Details: details}, CurveID: curve,
+		})
+	}
 	ofTPM := []string{LevelAttestationKey, LevelHierarchy, LevelPCRs, LevelFirmware, LevelDeviceKey}
 	for _, tt := range []struct {
 		name   string
@@ -354,7 +375,19 @@ func TestVerifyForged(t *testing.T) {
 		{"not fixed to its TPM", func(f *forgery) { f.area.ObjectAttributes.FixedTPM = false }, none, LevelAttestationKey, device.Fail, "stays there"},
 		{"not fixed to its parent", func(f *forgery) { f.area.ObjectAttributes.FixedParent = false }, none, LevelAttestationKey, device.Fail, "stays there"},
 		{"made elsewhere", func(f *forgery) { f.area.ObjectAttributes.SensitiveDataOrigin = false }, none, LevelAttestationKey, device.Fail, "made in its TPM"},
-		{"named by another hash", func(f *forgery) { f.area.NameAlg = tpm2.TPMAlgSHA384 }, none, LevelAttestationKey, device.Fail, "not an ECC key named by SHA-256"},
+		{"named by another hash", func(f *forgery) { f.area.NameAlg = tpm2.TPMAlgSHA384 }, none, LevelAttestationKey, device.Fail, "not a key named by SHA-256"},
+		{"an RSA key", func(f *forgery) {
+			f.area.Type = tpm2.TPMAlgRSA
+			f.area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048})
+			f.area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: make([]byte, 256)})
+		}, none, LevelAttestationKey, device.Fail, "not an ECC key"},
+		{"another curve", func(f *forgery) { params(f, tpm2.TPMECCNistP384, tpm2.TPMAlgECDSA) }, none, LevelAttestationKey, device.Fail, "not an ECDSA P-256 key"},
+		{"another scheme", func(f *forgery) { params(f, tpm2.TPMECCNistP256, tpm2.TPMAlgNull) }, none, LevelAttestationKey, device.Fail, "not an ECDSA P-256 key"},
+		{"a point too long", func(f *forgery) {
+			f.area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: make([]byte, 33)}})
+		}, none, LevelAttestationKey, device.Fail, "not a point of P-256"},
+		{"no statement", func(f *forgery) { f.signed = []byte("\xffTCG\x80\x18") }, none, LevelSignature, device.Fail, "cannot be read"},
+		{"too short a statement", func(f *forgery) { f.signed = []byte("\xffTC") }, none, LevelSignature, device.Fail, "not made by a TPM"},
 		{"not of a TPM", func(f *forgery) { f.attest.Magic++ }, none, LevelSignature, device.Fail, "not made by a TPM"},
 		{"another kind", func(f *forgery) {
 			f.attest.Type, f.attest.Attested = tpm2.TPMSTAttestTime, tpm2.NewTPMUAttest(tpm2.TPMSTAttestTime, &tpm2.TPMSTimeAttestInfo{})
@@ -364,6 +397,7 @@ func TestVerifyForged(t *testing.T) {
 			f.child(nameOf([]byte("parent")))
 			f.report.Evidence.AKParent = b64(nameOf([]byte("other")))
 		}, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
+		{"the child of half a name", func(f *forgery) { f.child([]byte("p")) }, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
 		{"the child of no key", func(f *forgery) { f.child([]byte("parent")) }, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
 		{"a primary key that names a parent", func(f *forgery) { f.report.Evidence.AKParent = b64(nameOf([]byte("parent"))) }, none, LevelHierarchy, device.Fail, "not the child of a primary key of that name"},
 		{"a child that names no parent", func(f *forgery) {
@@ -373,6 +407,12 @@ func TestVerifyForged(t *testing.T) {
 		{"another hierarchy", func(f *forgery) { f.attest.QualifiedSigner.Buffer = make([]byte, 34) }, none, LevelHierarchy, device.Fail, "not a primary key of the endorsement hierarchy"},
 		{"other data", func(f *forgery) { f.attest.ExtraData.Buffer = make([]byte, 32) }, none, LevelReport, device.Fail, "another report"},
 		{"an unlisted AK", func(f *forgery) { f.report.Keys[0].SPKISHA256 = "00" }, none, LevelReport, device.Fail, "another TPM's"},
+		{"an AK listed as another key", func(f *forgery) {
+			listed := f.report.Keys[0]
+			listed.ID, listed.Role = "file", device.RoleFile
+			f.report.Keys[0].SPKISHA256 = "00"
+			f.report.Keys = append(f.report.Keys, listed)
+		}, none, LevelReport, device.Fail, "another TPM's"},
 		{"no AK listed", func(f *forgery) { f.report.Keys[0].Role = device.RoleFile }, none, LevelReport, device.Pass, "over this report"},
 		{"other PCR values", func(f *forgery) { f.report.Evidence.PCRValues = "B" + allZero[1:] }, none, LevelPCRs, device.Fail, "not those that the TPM signed"},
 		{"no PCR values", func(f *forgery) { f.report.Evidence.PCRValues = "" }, none, LevelPCRs, device.Fail, "fewer values"},
@@ -434,6 +474,24 @@ func TestVerifyForged(t *testing.T) {
 		}, known, LevelEKCertificate, device.Pass, "leads to"},
 
 		{"a certified key", func(f *forgery) { certify(f, nil) }, none, LevelDeviceKey, device.Pass, "made in the TPM"},
+		{"no device key", func(*forgery) {}, none, LevelDeviceKey, device.NotApplicable, "lists no device key"},
+		{"a device key that is not certified", func(f *forgery) { hide(f, device.RoleDevice) }, none, LevelDeviceKey, device.Warn, "not certified"},
+		{"another device key is listed", func(f *forgery) { certify(f, nil); f.report.Keys[1].SPKISHA256 = "00" }, none, LevelDeviceKey, device.Fail, "not the device's key that the report lists"},
+		{"a certified key that is not listed", func(f *forgery) { certify(f, nil); f.report.Keys = f.report.Keys[:1] }, none, LevelDeviceKey, device.Warn, "lists no device key"},
+		{"a certified key that may leave", func(f *forgery) {
+			certifyArea(f, func(a *tpm2.TPMTPublic) { a.ObjectAttributes.FixedTPM = false })
+		}, none, LevelDeviceKey, device.Warn, "may leave it"},
+		{"a certified key that was made elsewhere", func(f *forgery) {
+			certifyArea(f, func(a *tpm2.TPMTPublic) { a.ObjectAttributes.SensitiveDataOrigin = false })
+		}, none, LevelDeviceKey, device.Warn, "made elsewhere"},
+		{"a certified key that is no point", func(f *forgery) {
+			certifyArea(f, func(a *tpm2.TPMTPublic) {
+				a.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: []byte{1}}, Y: tpm2.TPM2BECCParameter{Buffer: []byte{1}}})
+			})
+		}, none, LevelDeviceKey, device.Fail, "point"},
+		{"named by no hash", func(f *forgery) {
+			certifyArea(f, func(a *tpm2.TPMTPublic) { a.NameAlg = tpm2.TPMAlgNull })
+		}, none, LevelDeviceKey, device.Fail, "hash"},
 		{"another key is certified", func(f *forgery) { certify(f, &tpm2.TPMSCertifyInfo{}) }, none, LevelDeviceKey, device.Fail, "certified another key"},
 		{"certified for another report", func(f *forgery) { certify(f, nil); f.certify.ExtraData.Buffer = make([]byte, 32) }, none, LevelDeviceKey, device.Fail, "made for another report"},
 		{"a quote for a certification", func(f *forgery) { certify(f, nil); c := f.attest; f.certify = &c }, none, LevelDeviceKey, device.Fail, "another kind"},
@@ -476,6 +534,7 @@ func TestVerdictOfTheReportCounts(t *testing.T) {
 
 // Other spellings of the same JSON, and what is no report.
 func TestVerifySpelling(t *testing.T) {
+	reasons := map[string]string{"nothing": "not a JSON object", "a list": "not a JSON object", "no report": "cannot unmarshal number"}
 	for name, changed := range map[string][]byte{
 		"a space":            bytes.Replace(report, []byte(`,"evidence":{`), []byte(`,"evidence": {`), 1),
 		"a space before":     bytes.Replace(report, []byte(`,"evidence":{`), []byte(` ,"evidence":{`), 1),
@@ -489,6 +548,7 @@ func TestVerifySpelling(t *testing.T) {
 		"another schema":     bytes.Replace(report, []byte("keyvet.report/1"), []byte("keyvet.report/2"), 1),
 		"nothing":            nil,
 		"a list":             []byte("[]"),
+		"no report":          bytes.Replace(report, []byte(`"keys":[`), []byte(`"keys":[1,`), 1),
 		"too large":          append(bytes.Clone(report), bytes.Repeat([]byte(" "), device.MaxReportBytes)...),
 	} {
 		r := Verify(changed, Policy{Now: now, Check: passes})
@@ -498,6 +558,9 @@ func TestVerifySpelling(t *testing.T) {
 		}
 		if r.Verdict != want {
 			t.Errorf("%s: %+v", name, r.Levels)
+		}
+		if reason := reasons[name]; !strings.Contains(r.Levels[0].Reason, reason) {
+			t.Errorf("%s: %s", name, r.Levels[0].Reason)
 		}
 		if tooLarge := strings.HasPrefix(r.Levels[0].Reason, "more than"); tooLarge != (name == "too large") {
 			t.Errorf("%s: %s", name, r.Levels[0].Reason)
@@ -536,14 +599,34 @@ func TestVerifyDigestErrors(t *testing.T) {
 		"evidence: device-key: the TPM certified another key":                    func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Public = longer(t, e.DeviceKey.Public) },
 		"evidence: report: the quote is over another report":                     func(_ *device.Evidence, digest *[32]byte) { digest[0]++ },
 		"evidence: pcrs: the values are not":                                     func(e *device.Evidence, _ *[32]byte) { e.PCRValues = "B" + e.PCRValues[1:] },
+		"evidence: signature: the signature is not ECDSA with SHA-256":           func(e *device.Evidence, _ *[32]byte) { e.Signature = otherHash(t, e.Signature) },
 		"evidence: device-key: the signature does not verify by the attestation": func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Signature = e.Signature },
 	} {
 		e, d := recorded(t), digest
+		if _, err := VerifyDigest(e, d); err != nil {
+			t.Fatal(err)
+		}
 		change(e, &d)
 		if _, err := VerifyDigest(e, d); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+	e := recorded(t)
+	e.DeviceKey = nil
+	if _, err := VerifyDigest(e, digest); err != nil {
+		t.Errorf("without a device key: %v", err)
+	}
+}
+
+// otherHash is a signature that says to be over another hash than it is.
+func otherHash(t *testing.T, text string) string {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary.BigEndian.PutUint16(b[2:], uint16(tpm2.TPMAlgSHA384))
+	return b64(b)
 }
 
 // longer is base64 with a zero byte more in it.
@@ -571,10 +654,10 @@ func TestNewChallengeRefuses(t *testing.T) {
 	}
 	name := make([]byte, 34)
 	for want, try := range map[string]func() (*Challenge, Expected, error){
-		"unknown curve":       func() (*Challenge, Expected, error) { return NewChallenge(&p224.PublicKey, name, noVet) },
-		"an EK of type":       func() (*Challenge, Expected, error) { return NewChallenge(x25519.PublicKey(), name, noVet) },
-		"an EK of type <nil>": func() (*Challenge, Expected, error) { return NewChallenge(nil, name, noVet) },
-		"not the name":        func() (*Challenge, Expected, error) { return NewChallenge(&p256.PublicKey, name[:33], noVet) },
+		"unknown curve":               func() (*Challenge, Expected, error) { return NewChallenge(&p224.PublicKey, name, noVet) },
+		"an EK of type":               func() (*Challenge, Expected, error) { return NewChallenge(x25519.PublicKey(), name, noVet) },
+		"unsupported public key type": func() (*Challenge, Expected, error) { return NewChallenge(nil, name, noVet) },
+		"not the name":                func() (*Challenge, Expected, error) { return NewChallenge(&p256.PublicKey, name[:33], noVet) },
 		"evidence: challenge": func() (*Challenge, Expected, error) {
 			return NewChallenge(&rsa.PublicKey{N: new(big.Int), E: 3}, name, noVet)
 		},
@@ -618,12 +701,12 @@ func FuzzAttestation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, public, attest, signature, values []byte) {
 		VerifyDigest(&device.Evidence{AKPublic: b64(public), Quote: b64(attest), Signature: b64(signature), Level: device.EvidenceSelfAsserted}, digest)
 		attestationKey(public)
-		if a, err := parseAttest(tpm2.TPMSTAttestQuote, attest); err == nil {
+		if a, err := parseAttest(attest); err == nil {
 			if info, err := a.Attested.Quote(); err == nil {
 				readPCRs(info, values)
 			}
 		}
-		if a, err := parseAttest(tpm2.TPMSTAttestCertify, attest); err == nil {
+		if a, err := parseAttest(attest); err == nil {
 			if key, _, _, err := certifiedKey(a, public); err == nil {
 				x509.MarshalPKIXPublicKey(key)
 			}

@@ -107,11 +107,30 @@ func (v *verification) keys() (device.Status, string) {
 	return device.Worst(statuses...), what
 }
 
+// What the verifier can find besides the findings of its checks.
+var (
+	keyUnreadable = device.Reason{
+		Code: "KEYVET_KEY_UNREADABLE", Status: device.Undecided,
+		Means: "A key of the report, or of its evidence, cannot be read. A key that the report holds but does not encode correctly is FAIL.",
+		Do:    "Ask the device for another report; if it comes back, look at the device.",
+	}
+	keyNotShown = device.Reason{
+		Code: "KEYVET_KEY_NOT_SHOWN", Status: device.Warn,
+		Means: "The report does not hold the key itself, so the key cannot be tested again. For the key of the device this is UNDECIDED.",
+		Do:    "Update keyvet on the device, and ask for another report.",
+	}
+	keyDigest = device.Reason{
+		Code: "KEYVET_KEY_DIGEST", Status: device.Fail,
+		Means: "The digest of a key in the report is not that of the key beside it.",
+		Do:    "Do not trust the report: it was changed, or its program is faulty.",
+	}
+)
+
 // inventory returns what the report and its evidence show, with findings on
 // what of it cannot be tested.
 func (v *verification) inventory() (inv device.Inventory, problems []device.Finding) {
-	problem := func(key string, status device.Status, code, message string) {
-		problems = append(problems, device.Finding{Check: LevelKeys, Key: key, Status: status, ReasonCode: device.ReasonKeyvetPrefix + code, Message: message})
+	problem := func(key string, status device.Status, reason device.Reason, message string) {
+		problems = append(problems, device.Finding{Check: LevelKeys, Key: key, Status: status, ReasonCode: reason.Code, Message: message})
 	}
 	inv.ReadAt = v.policy.Now
 	if t := v.report.TPM; t != nil {
@@ -124,7 +143,7 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 	add := func(id string, role device.Role, source string, der []byte) {
 		found, gaps := keyfile.ReadFrom(bytes.NewReader(der), id)
 		if len(found) != 1 || len(gaps) > 0 {
-			problem(id, device.Undecided, "KEY_UNREADABLE", "the key cannot be read")
+			problem(id, device.Undecided, keyUnreadable, "the key cannot be read")
 			return
 		}
 		k := found[0]
@@ -138,20 +157,20 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 			continue
 		}
 		if k.SPKI == "" && k.Role == device.RoleDevice {
-			problem(k.ID, device.Undecided, "KEY_NOT_SHOWN", "neither report nor evidence shows the device's key, so it cannot be tested again")
+			problem(k.ID, device.Undecided, keyNotShown, "neither report nor evidence shows the device's key, so it cannot be tested again")
 			continue
 		}
 		if k.SPKI == "" {
-			problem(k.ID, device.Warn, "KEY_NOT_SHOWN", "the report does not show the key, so it cannot be tested again")
+			problem(k.ID, device.Warn, keyNotShown, "the report does not show the key, so it cannot be tested again")
 			continue
 		}
 		spki, err := base64.StdEncoding.DecodeString(k.SPKI)
 		if err != nil {
-			problem(k.ID, device.Fail, "KEY_UNREADABLE", "the key is not in base64")
+			problem(k.ID, device.Fail, keyUnreadable, "the key is not in base64")
 			continue
 		}
 		if sum := sha256.Sum256(spki); hex.EncodeToString(sum[:]) != k.SPKISHA256 {
-			problem(k.ID, device.Fail, "KEY_DIGEST", "spkiSha256 is not that of the key in the report")
+			problem(k.ID, device.Fail, keyDigest, "spkiSha256 is not that of the key in the report")
 		}
 		add(k.ID, k.Role, k.Source, spki)
 	}
@@ -165,7 +184,7 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 		}
 		_, spki, err := ekcert.PublicKey(der)
 		if err != nil {
-			problem(id, device.Undecided, "KEY_UNREADABLE", err.Error())
+			problem(id, device.Undecided, keyUnreadable, err.Error())
 			continue
 		}
 		add(id, role, "evidence", spki)

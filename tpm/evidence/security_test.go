@@ -216,6 +216,9 @@ func TestKeysAreTested(t *testing.T) {
 		if l := held(t, r, LevelKeys); l.Status != status || r.Verdict != status || len(r.Findings) == 0 {
 			t.Errorf("%v: %v %+v", status, r.Verdict, l)
 		}
+		if l := held(t, r, LevelKeys); strings.Contains(l.Reason, "roca on tpm-ak: weak") != (status == device.Fail) {
+			t.Errorf("%v: %+v", status, l)
+		}
 		if l := held(t, r, LevelKeys); strings.Contains(l.Reason, "the report says PASS of tpm-ak") != (status == device.Fail) {
 			t.Errorf("%v: %+v", status, l)
 		}
@@ -266,6 +269,21 @@ func TestContradictions(t *testing.T) {
 	r = Verify(forge(t, func(f *forgery) { f.report.Gaps = []device.Gap{{What: "x"}}; f.report.Gaps[0].Minor = true }), Policy{Now: now, Check: passes})
 	if l := held(t, r, LevelConsistency); l.Status != device.Pass {
 		t.Errorf("a minor gap: %+v", l)
+	}
+	for _, after := range []device.Status{device.Fail, device.Pass} { // the worst finding on a key counts, not the last
+		r = Verify(forge(t, func(f *forgery) {
+			for _, s := range []device.Status{device.Fail, after} {
+				f.report.Findings = append(f.report.Findings, device.Finding{Check: "size", Key: "tpm-ak", Status: s})
+			}
+		}), Policy{Now: now, Check: passes})
+		if l := held(t, r, LevelConsistency); l.Status != device.Fail || !strings.Contains(l.Reason, "it says PASS of tpm-ak, but FAIL in a finding on it") {
+			t.Errorf("a key that is better than its findings: %+v", l)
+		}
+	}
+	gap := forge(t, func(f *forgery) { f.report.Gaps = []device.Gap{{What: "x"}} })
+	gap = bytes.Replace(gap, []byte(`"verdict":"UNDECIDED"`), []byte(`"verdict":"PASS"`), 1)
+	if l := held(t, Verify(gap, Policy{Now: now, Check: passes}), LevelConsistency); l.Status != device.Undecided || !strings.Contains(l.Reason, "its verdict is PASS, but what it holds makes it UNDECIDED") {
+		t.Errorf("a gap: %+v", l)
 	}
 	for name, change := range map[string]func(*forgery){
 		`lists two keys "tpm-ak"`: func(f *forgery) { f.report.Keys = append(f.report.Keys, f.report.Keys[0]) },

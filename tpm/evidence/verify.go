@@ -286,13 +286,13 @@ func (v *verification) lists(role device.Role, spki []byte) (any, found bool) {
 }
 
 func (v *verification) signature() (device.Status, string) {
-	attest, err := readAttest(tpm2.TPMSTAttestQuote, v.ak, v.quote, v.decoded.signature)
+	attest, err := readAttest(v.ak, v.quote, v.decoded.signature)
 	if err != nil {
 		return device.Fail, err.Error()
 	}
 	info, err := attest.Attested.Quote()
 	if err != nil {
-		return device.Fail, err.Error()
+		return device.Fail, fmt.Sprintf("what was signed is an attestation of another kind: %v", err)
 	}
 	v.attest, v.quoteInfo, v.signed = attest, info, true
 	s := &v.statement
@@ -324,10 +324,7 @@ func (v *verification) over() (device.Status, string) {
 		return device.Fail, "the quote is over another report, nonce or EK certificate"
 	}
 	if v.report != nil {
-		spki, err := x509.MarshalPKIXPublicKey(v.ak)
-		if err != nil {
-			return device.Fail, err.Error()
-		}
+		spki, _ := x509.MarshalPKIXPublicKey(v.ak) // no error: it is a point of P-256
 		if listed, found := v.lists(device.RoleAK, spki); listed && !found {
 			return device.Fail, "the quote is over this report, but by an attestation key that it does not list: another TPM's"
 		}
@@ -397,7 +394,7 @@ func (v *verification) deviceKey() (device.Status, string) {
 		}
 		return device.Warn, "the device's key is not certified: nothing shows that it is in the TPM"
 	}
-	attest, err := readAttest(tpm2.TPMSTAttestCertify, v.ak, k.attest, k.signature)
+	attest, err := readAttest(v.ak, k.attest, k.signature)
 	if err != nil {
 		return device.Fail, err.Error()
 	}

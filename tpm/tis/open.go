@@ -81,7 +81,7 @@ type address struct {
 	line            uint32
 }
 
-// CheckAddress tells whether text can be an address for [Open]; it opens nothing.
+// CheckAddress returns nil if text can be an address for [Open]; it opens nothing.
 func CheckAddress(text string) error {
 	_, err := parseAddress(text)
 	return err
@@ -227,7 +227,7 @@ func newI2CFile(f *os.File, target uint16) (*i2cFile, error) {
 	return &i2cFile{f, target}, nil
 }
 
-// refusal tells what an error of ioctl(I2C_SLAVE) means.
+// refusal returns what an error of ioctl(I2C_SLAVE) means.
 func refusal(errno syscall.Errno) error {
 	if errno == syscall.EBUSY {
 		return fmt.Errorf("%w: the kernel drives it; give /dev/tpmrm0, or unbind its driver", errno)

@@ -107,7 +107,7 @@ func (c *Chip) Violations() []string {
 	return c.violations
 }
 
-// AtRest tells whether no command is under way and no locality is taken.
+// AtRest reports whether no command is under way and no locality is taken.
 func (c *Chip) AtRest() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -188,7 +188,7 @@ func (c *Chip) readStatus(b []byte) {
 
 func (c *Chip) stopped() bool { return c.faults.StopAfter > 0 && c.at >= c.faults.StopAfter }
 
-// complete tells whether the command has the length that its header says.
+// complete reports whether the command has the length that its header says.
 func (c *Chip) complete() bool {
 	return len(c.command) >= 6 && uint64(len(c.command)) >= uint64(binary.BigEndian.Uint32(c.command[2:]))
 }

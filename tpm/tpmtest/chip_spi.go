@@ -100,7 +100,7 @@ func (s *chipSPI) clock(b byte) byte {
 	return 0
 }
 
-// flow tells whether the data follows.
+// flow returns the byte that says whether the data follows.
 func (s *chipSPI) flow() byte {
 	if s.waits > 0 {
 		return 0

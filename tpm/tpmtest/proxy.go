@@ -106,7 +106,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// track notes an open connection, to be closed with the proxy; it tells
+// track notes an open connection, to be closed with the proxy; it reports
 // whether the proxy is still open.
 func (p *Proxy) track(c net.Conn) bool {
 	p.mu.Lock()

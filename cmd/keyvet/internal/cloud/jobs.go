@@ -13,10 +13,18 @@ import (
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
-// The reason codes of jobs that keyvet does not carry out.
-const (
-	ReasonBadDocument  device.ReasonCode = device.ReasonKeyvetPrefix + "BAD_JOB_DOCUMENT" // it is keyvet's and malformed
-	ReasonNotSupported device.ReasonCode = device.ReasonKeyvetPrefix + "NOT_SUPPORTED"    // this device has no way to a rotation
+// Why keyvet does not carry out a job.
+var (
+	badDocument = device.Reason{
+		Code:  "KEYVET_BAD_JOB_DOCUMENT",
+		Means: "The document is keyvet's, but is not one that keyvet accepts. The job is REJECTED; `reason` in its status details says why.",
+		Do:    "Create a job with a corrected document (docs/operations.md).",
+	}
+	notSupported = device.Reason{
+		Code:  "KEYVET_NOT_SUPPORTED",
+		Means: "The configuration of the device does not allow rotations. The job is REJECTED.",
+		Do:    "Set `rotate.template`, or `rotate.issuer = \"topics\"`, in the configuration.",
+	}
 )
 
 // queue is the thing's pending jobs.
@@ -119,7 +127,7 @@ func (q *queue) read(ctx context.Context, job *awsiot.Job) (*agent.Work, error) 
 		return nil, nil
 	}
 	q.cloud.Log.Warn("job rejected", "job", job.ID, "reason", malformed.Reason)
-	details := map[string]string{"reasonCode": string(ReasonBadDocument), "reason": malformed.Reason}
+	details := map[string]string{"reasonCode": string(badDocument.Code), "reason": malformed.Reason}
 	err = answerJob(ctx, q.client, job, agent.Rejected, details)
 	switch {
 	case err == nil, errors.Is(err, awsiot.ErrJobEnded):
@@ -155,7 +163,7 @@ func (q *queue) work(job *awsiot.Job) (*agent.Work, error) {
 		}
 	default:
 		w.Do = func(ctx context.Context, _ agent.Actions) error {
-			return answer(ctx, agent.Rejected, map[string]string{"reasonCode": string(ReasonNotSupported)})
+			return answer(ctx, agent.Rejected, map[string]string{"reasonCode": string(notSupported.Code)})
 		}
 	}
 	return w, nil

@@ -171,7 +171,7 @@ type Provision struct {
 
 // Rotate is the table [rotate].
 type Rotate struct {
-	// Who issues the next certificate: `fleet-provisioning` means AWS IoT, `topics` means
+	// The issuer of the next certificate: `fleet-provisioning` means AWS IoT, `topics` means
 	// a function of yours (`docs/aws/README.md`).
 	Issuer string `toml:"issuer"`
 	// The provisioning template for the issuer `fleet-provisioning`; it gets

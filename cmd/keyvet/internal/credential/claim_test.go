@@ -78,7 +78,7 @@ func TestClaimFindings(t *testing.T) {
 	mode(0o777)
 	expect("")
 	mode(0o555)
-	expect(ReasonClaimNotRemovable)
+	expect(claimNotRemovable.Code)
 	c.Provision.DeleteClaim = false
 	expect("")
 	c.Provision.DeleteClaim = true
@@ -103,7 +103,7 @@ func TestClaimFindings(t *testing.T) {
 	expect("") // it has its grace
 	s.Leaving[0].Tries, s.Leaving[0].Why = 3, "read-only file system"
 	save()
-	expect(ReasonClaimNotRemoved)
+	expect(claimNotRemoved.Code)
 	if err := RemoveClaim(*c); err != nil {
 		t.Fatal(err)
 	}

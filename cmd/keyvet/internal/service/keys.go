@@ -50,7 +50,7 @@ func (k keys) Make(ctx context.Context, algorithm string) ([]byte, error) {
 	return blob.PEM(), nil
 }
 
-// makesGoodRSA returns why no RSA key of this TPM's firmware can be trusted.
+// makesGoodRSA returns why no RSA key of this TPM's firmware can be trusted, or nil.
 func makesGoodRSA(t *tpm.TPM) error {
 	info, err := t.Info()
 	if err != nil {
