@@ -21,7 +21,7 @@ import (
 const (
 	checkDocument  = `{"operation":"keyvet.check","version":"1.0"}`
 	rotateDocument = `{"operation":"keyvet.rotate","version":"1.0","key":"ecdsa-p384"}`
-	badDocument    = `{"operation":"keyvet.check","version":"9.0"}`
+	wrongDocument  = `{"operation":"keyvet.check","version":"9.0"}`
 	othersDocument = `{"operation":"reboot"}`
 )
 
@@ -106,10 +106,10 @@ func TestNextJob(t *testing.T) {
 		{name: "cannot be read", describe: map[string]error{"a": odd}, documents: map[string]string{"b": checkDocument}, want: "keyvet.check b", aside: "a"},
 		{name: "the session is lost", describe: map[string]error{"a": mqtt.ErrLost}, documents: map[string]string{"b": checkDocument}, passes: true},
 		{name: "throttled", describe: map[string]error{"a": awsiot.ErrThrottled}, documents: map[string]string{"b": checkDocument}, passes: true},
-		{name: "malformed", documents: map[string]string{"a": badDocument, "b": checkDocument}, want: "keyvet.check b", updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT"},
-		{name: "malformed and ended", documents: map[string]string{"a": badDocument, "b": checkDocument}, update: []error{awsiot.ErrJobEnded}, want: "keyvet.check b", updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT"},
-		{name: "malformed, throttled", documents: map[string]string{"a": badDocument}, update: []error{awsiot.ErrThrottled}, passes: true, updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT"},
-		{name: "malformed, not answered", documents: map[string]string{"a": badDocument, "b": checkDocument}, update: []error{odd}, want: "keyvet.check b", updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT", aside: "a"},
+		{name: "malformed", documents: map[string]string{"a": wrongDocument, "b": checkDocument}, want: "keyvet.check b", updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT"},
+		{name: "malformed and ended", documents: map[string]string{"a": wrongDocument, "b": checkDocument}, update: []error{awsiot.ErrJobEnded}, want: "keyvet.check b", updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT"},
+		{name: "malformed, throttled", documents: map[string]string{"a": wrongDocument}, update: []error{awsiot.ErrThrottled}, passes: true, updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT"},
+		{name: "malformed, not answered", documents: map[string]string{"a": wrongDocument, "b": checkDocument}, update: []error{odd}, want: "keyvet.check b", updated: "a REJECTED KEYVET_BAD_JOB_DOCUMENT", aside: "a"},
 		{name: "none"},
 	} {
 		f := &fakeJobs{ids: []string{"a", "b"}, documents: tt.documents, describe: tt.describe, update: tt.update}

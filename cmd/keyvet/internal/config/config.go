@@ -14,9 +14,10 @@ type Config struct {
 	// The directory of keyvet's state: credentials, the journal of rotations, the last
 	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700.
 	StateDir string `toml:"state_dir"`
-	// The directory that shows that the gate is open. While it is, the directory holds the
-	// mark `trusted`, and `identity/certificate.pem` and `identity/key.pem` for other
-	// programs, which may be members of the agent's group.
+	// The directory that shows whether the gate is open. While it is open, the directory
+	// holds the mark `trusted`, and `identity/certificate.pem` and `identity/key.pem` for
+	// other programs, which may be members of the agent's group. While it is shut, the
+	// directory holds the file `shut`.
 	RunDir string `toml:"run_dir"`
 	// The device in AWS IoT.
 	Thing Thing `toml:"thing"`

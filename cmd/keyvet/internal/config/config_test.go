@@ -226,6 +226,9 @@ func TestUnknown(t *testing.T) {
 	if len(got) != maxUnknown+1 || got[maxUnknown].Error() != "and 990 more unknown keys" {
 		t.Errorf("a thousand unknown keys: %v", got)
 	}
+	if got := Default().decode(strings.Repeat("long", 100_000) + " = 1"); len(got) != 1 || len(got[0].Error()) > 200 {
+		t.Errorf("a long unknown key: %.300v", got)
+	}
 	if got := Default().decode("[provision]\nparameters = { Any = 'x', other = 'y' }"); got != nil {
 		t.Errorf("a template's parameters are the operator's: %v", got)
 	}

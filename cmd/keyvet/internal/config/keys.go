@@ -104,11 +104,14 @@ func as[T any](value any, allowed string) (T, error) {
 	return v, nil
 }
 
+// maxShown is how much of a wrong value is shown, in bytes.
+const maxShown = 200
+
 // mustBe is the mistake that a value is not what is allowed.
 func mustBe(allowed string, value any) error {
 	switch v := value.(type) {
 	case string:
-		return fmt.Errorf("must be %s, not %q", allowed, v)
+		return fmt.Errorf("must be %s, not %q", allowed, v[:min(len(v), maxShown)])
 	case []any, []map[string]any:
 		return fmt.Errorf("must be %s, not a list", allowed)
 	case map[string]any:

@@ -82,8 +82,11 @@ func (c *Config) decode(text string) Errors {
 	return wrong
 }
 
-// maxUnknown bounds the unknown keys that are named.
-const maxUnknown = 10
+// What is named of unknown keys.
+const (
+	maxUnknown = 10
+	maxName    = 64 // bytes
+)
 
 // unknown returns the keys of a text that the configuration does not have. Of an
 // unknown table only the table is named; what is below a key is its value.
@@ -103,8 +106,8 @@ func unknown(found []toml.Key, all []key) (wrong Errors) {
 			}
 			if !known && !seen[name] {
 				seen[name] = true
-				if len(seen) <= maxUnknown {
-					wrong = append(wrong, fmt.Errorf("unknown key %q, did you mean %q?", name, Nearest(name, names)))
+				if name = name[:min(len(name), maxName)]; len(seen) <= maxUnknown {
+					wrong = append(wrong, fmt.Errorf("unknown key %q, did you mean %q?", name, nearest(name, names)))
 				}
 			}
 			break

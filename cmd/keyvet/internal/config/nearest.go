@@ -6,9 +6,9 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// Nearest returns the name that takes the fewest changes. Where the last part is
+// nearest returns the name that takes the fewest changes. Where the last part is
 // as near, the table before it does not count: a key may stand in the wrong one.
-func Nearest(key string, names []string) string {
+func nearest(key string, names []string) string {
 	last := func(s string) string { return s[strings.LastIndexByte(s, '.')+1:] }
 	best, least := "", 1<<30
 	for _, name := range names {
