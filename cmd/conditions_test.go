@@ -165,7 +165,7 @@ func TestConditions(t *testing.T) {
 			}
 			programs[c.pkg] = program
 		}
-		command := exec.CommandContext(t.Context(), programs[c.pkg], "-test.run", "^"+c.test+"$", "-test.timeout", "2m")
+		command := exec.CommandContext(t.Context(), programs[c.pkg], "-test.run", "^"+c.test+"$", "-test.timeout", "1m")
 		command.Dir = filepath.Join("..", filepath.FromSlash(c.pkg))
 		return command.CombinedOutput()
 	}
