@@ -225,3 +225,28 @@ func TestDeadlineOfShutGate(t *testing.T) {
 		stop()
 	})
 }
+
+// A gate that gets stuck upon an acknowledged report: the cloud is told, and does
+// not get the report twice. The log has the reason.
+func TestStuckUponAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		d.Every = time.Hour
+		var log bytes.Buffer
+		d.Log = slog.New(slog.NewTextHandler(&log, nil))
+		d.cloud.refuse = func(r *device.Report) error {
+			d.change(func() { d.disk.ReadOnly = len(d.ids) > 1 }) // the second report passes as well
+			return nil
+		}
+		if err := d.Run(t.Context()); !errors.Is(err, agent.ErrStuck) {
+			t.Errorf("Run: %v", err)
+		}
+		if got := strings.Join(d.cloud.got, ", "); strings.Count(got, d.ids[1]+" PASS") != 1 || !strings.HasSuffix(got, "gate stuck") {
+			t.Errorf("the cloud got %s", got)
+		}
+		if !strings.Contains(log.String(), "state=stuck trouble=") {
+			t.Errorf("the log has no reason:\n%s", &log)
+		}
+	})
+}

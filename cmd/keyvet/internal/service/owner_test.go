@@ -5,9 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 )
 
 func TestReadAccount(t *testing.T) {
@@ -90,5 +94,88 @@ func TestInstead(t *testing.T) {
 	}
 	if got := instead(1<<30, []string{"keyvet", "run"}); got != "" {
 		t.Errorf("a user without a name: %s", got)
+	}
+}
+
+// unprivileged runs f as a user that is not root: the thread is given up after it.
+func unprivileged(t *testing.T, f func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		f()
+		return
+	}
+	done := make(chan syscall.Errno)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		_, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, nobody, nobody, nobody)
+		if errno == 0 {
+			f()
+		}
+		done <- errno
+	}()
+	if errno := <-done; errno != 0 {
+		t.Fatal(errno)
+	}
+}
+
+const nobody = 65534
+
+// Directories that belong to somebody else, or that others can write, are
+// refused; the message says what to do.
+func TestOwn(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} { // for the user that is not root
+		must(t, os.Chmod(d, 0o755))
+	}
+	file := write(t, filepath.Join(dir, "file"), nil)
+	made := func(name string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		must(t, os.Mkdir(path, 0o700))
+		must(t, os.Chmod(path, mode))
+		if os.Geteuid() == 0 {
+			must(t, os.Chown(path, nobody, nobody))
+		}
+		return path
+	}
+	own, open, none := made("own", 0o700), made("open", 0o777), filepath.Join(dir, "none")
+	for _, tt := range []struct{ name, state, run, want string }{
+		{"nothing there", none, none, ""},
+		{"its own", own, own, ""},
+		{"state that everybody writes", open, none, "state_dir " + open + " can be written by every user (mode 0777): chmod o-w " + open},
+		{"run_dir that everybody writes", own, open, "run_dir " + open + " can be written by every user"},
+		{"state is a file", file, none, "is no directory"},
+		{"state below a file", filepath.Join(file, "x"), none, "not a directory"},
+		{"run_dir is a file", own, file, "is no directory"},
+		{"run_dir below a file", own, filepath.Join(file, "x"), "not a directory"},
+		{"root's state", "/etc", none, "state_dir /etc belongs to user root, and this is "},
+		{"root's run_dir", own, "/etc", "run_dir /etc cannot be written by "},
+	} {
+		c := *config.Default()
+		c.StateDir, c.RunDir = tt.state, tt.run
+		unprivileged(t, func() {
+			err := Own(c, func(line string) { t.Errorf("%s: it says %s", tt.name, line) }, "keyvet", "run")
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+			}
+			if tt.name == "root's state" && !strings.Contains(err.Error(), "; run: su -s /bin/sh -c 'keyvet run' root") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	if os.Geteuid() != 0 { // the rest takes somebody who could become another
+		return
+	}
+	nameless := filepath.Join(dir, "nameless")
+	must(t, os.Mkdir(nameless, 0o700))
+	must(t, os.Chown(nameless, 54321, 54321))
+	c := *config.Default()
+	c.StateDir, c.RunDir = nameless, none
+	if err := Own(c, func(string) {}, "keyvet", "run"); err == nil || !strings.Contains(err.Error(), "belongs to the user with the number 54321, which this process cannot become: no user in /etc/passwd") {
+		t.Errorf("%v", err)
+	}
+	c.StateDir, c.RunDir = filepath.Join(dir, "rootless"), own
+	if err := Own(c, func(string) {}, "keyvet", "run"); err == nil || !strings.Contains(err.Error(), "run_dir "+own+" belongs to user nobody, and keyvet is run by user root: chown 0 "+own) {
+		t.Errorf("%v", err)
 	}
 }
