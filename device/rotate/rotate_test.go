@@ -448,6 +448,55 @@ func TestManyLeave(t *testing.T) {
 	b.expectCredentials(1)
 }
 
+// TestJobsWaitForGrace has as many old keys in their grace as there may be: no
+// job makes one more. Old keys that cannot be removed do not count.
+func TestJobsWaitForGrace(t *testing.T) {
+	b := newBench(t)
+	n := 0
+	job := func() error {
+		n++
+		b.now = b.now.Add(time.Minute)
+		req := rotate.Request{Trigger: device.TriggerJob, Job: rotate.Job{ID: fmt.Sprint("job", n), Execution: 1}}
+		b.jobs[req.Job.ID] = rotate.InProgress
+		_, err := b.engine.Run(t.Context(), req)
+		return err
+	}
+	for range 8 {
+		if err := job(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := job()
+	b.expect(err, rotate.ReasonTooSoon)
+	if err == nil || !strings.Contains(err.Error(), "8 old keys have their grace") || len(b.journal().Leaving) != 8 {
+		t.Errorf("%v, leaving %+v", err, b.journal().Leaving)
+	}
+	b.script["destroy"] = []answer{{syscall.EROFS, false}}
+	b.now = b.now.Add(2 * grace)
+	if err := b.engine.Clear(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := b.journal().Leaving; len(left) != 8 || left[0].Tries == 0 {
+		t.Errorf("leaving %+v", left)
+	}
+	if err := job(); err != nil {
+		t.Errorf("with old keys that cannot be removed: %v", err)
+	}
+}
+
+// TestCurrentUnreadable has a link that leads to no credential: nothing is
+// replaced that cannot be read.
+func TestCurrentUnreadable(t *testing.T) {
+	b := newBench(t)
+	link := stateDir + "/identity"
+	must(t, b.disk.Remove(link))
+	must(t, b.disk.Symlink("elsewhere", link))
+	_, err := b.engine.Run(t.Context(), rotate.Request{})
+	if err == nil || !strings.Contains(err.Error(), "which is no credential") || b.calls["make"] != 0 || b.journal().Rotation != nil {
+		t.Errorf("%v, %d keys made, %+v", err, b.calls["make"], b.journal().Rotation)
+	}
+}
+
 // TestOldKeyGone is a TPM that was reset: nobody can ask for a certificate, nor
 // tell the job, and the rotation ends all the same.
 func TestOldKeyGone(t *testing.T) {
@@ -609,6 +658,9 @@ func TestFullDisk(t *testing.T) {
 		}
 		failed++
 		b.expect(err, rotate.ReasonDiskFull)
+		if room < 16<<10 && b.calls["make"] != 0 { // the room for going back comes first
+			t.Errorf("room of %d: a key was made", room)
+		}
 		if o.Reason != rotate.ReasonDiskFull || b.jobs["job1"] != rotate.Failed {
 			t.Errorf("room of %d: %+v, %v, job %s", room, o, err, b.jobs["job1"])
 		}

@@ -91,14 +91,19 @@ func NewChallenge(ek crypto.PublicKey, akName []byte, vet func(crypto.PublicKey)
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails
 	c := &Challenge{EKAlgorithm: device.Key{Public: ek}.Algorithm(), EKSPKISHA256: sum}
-	key, err := tpm2.ImportEncapsulationKey(area)
-	if err == nil {
-		c.CredentialBlob, c.Secret, err = tpm2.CreateCredential(rand.Reader, key, akName, secret)
-	}
-	if err != nil {
+	if c.CredentialBlob, c.Secret, err = makeCredential(area, akName, secret); err != nil {
 		return fail(err)
 	}
 	return c, Expected{secret, Activated{bytes.Clone(akName), sum}}, nil
+}
+
+// makeCredential is TPM2_MakeCredential (Part 3, section 12.6) without a TPM.
+func makeCredential(ek *tpm2.TPMTPublic, akName, secret []byte) (blob, encrypted []byte, err error) {
+	key, err := tpm2.ImportEncapsulationKey(ek)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tpm2.CreateCredential(rand.Reader, key, akName, secret)
 }
 
 func spkiSHA256(key crypto.PublicKey) (string, error) {
