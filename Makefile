@@ -43,7 +43,7 @@ test-386:
 	GOARCH=386 $(GO) test ./device/rotate -sweep.stride 7
 	GOARCH=386 $(GO) test -skip Mutations ./tpm/tis
 	GOARCH=386 $(GO) test -skip SDK ./mqtt/awsiot/localiot
-	GOARCH=386 $(GO) test -run 'Published|Debian|Config|CommandLine|Owned' ./cmd/keyvet
+	GOARCH=386 $(GO) test -run 'Published|Debian|Config|CommandLine|Own' ./cmd/keyvet ./cmd/keyvet/internal/config ./cmd/keyvet/internal/service
 
 test-arm: # the smallest device, under emulation
 	.ci/qemu-user armv6 $(PURE)
@@ -84,6 +84,10 @@ SEED ?= 0
 .PHONY: chaos
 chaos: ## RUNS of the agent through random faults, from SEED on (0: any); `make test` has 40
 	$(GO) test -run '^TestChaos$$' -count 1 -timeout 30m -v ./cmd/keyvet -chaos $(RUNS) -chaos.beside 60 -seed $(SEED)
+
+.PHONY: documents
+documents: ## writes what is made of the code: findings.md, configuration.md, keyvet.toml(5), completions
+	$(GO) test -count=1 -run '^(TestFindings|TestDocuments|TestTexts)$$' ./cmd ./cmd/keyvet/internal/config ./cmd/keyvet ./cmd/keyvet-blocklist ./cmd/keyvet-fleet ./cmd/keyvet-lab -update
 
 .PHONY: conditions
 conditions: ## takes each condition of docs/security.md out, one at a time; its test must fail

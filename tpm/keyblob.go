@@ -10,6 +10,8 @@ import (
 	keyfile "github.com/foxboron/go-tpm-keyfiles"
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // KeyBlob is a key pair as it lies in a file: the public area, and the private
@@ -97,10 +99,10 @@ func (b *KeyBlob) SPKI() []byte { return bytes.Clone(b.spki) }
 // for. That of an RSA key may decrypt too: see signPSS. Nobody has to give a
 // password, so their use counts towards no lockout.
 var keyTemplates = map[string]tpm2.TPMTPublic{
-	"ecdsa-p256": eccTemplate(tpm2.TPMECCNistP256),
-	"ecdsa-p384": eccTemplate(tpm2.TPMECCNistP384),
-	"rsa-2048":   rsaTemplate(2048),
-	"rsa-3072":   rsaTemplate(3072),
+	device.ECDSAP256: eccTemplate(tpm2.TPMECCNistP256),
+	device.ECDSAP384: eccTemplate(tpm2.TPMECCNistP384),
+	device.RSA2048:   rsaTemplate(2048),
+	device.RSA3072:   rsaTemplate(3072),
 }
 
 func eccTemplate(curve tpm2.TPMECCCurve) tpm2.TPMTPublic {

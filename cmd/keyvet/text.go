@@ -135,7 +135,7 @@ func isTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// progress tells on a terminal what takes longer than two seconds, until done
+// progress shows on a terminal what takes longer than two seconds, until done
 // is called.
 func (s screen) progress(what string) (done func()) {
 	if !isTerminal(s.Err) {

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -105,7 +104,7 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 		}
 		for _, f := range found {
 			f.Check, f.Key, f.Citation = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key), cmp.Or(f.Citation, c.Cite)
-			f.Message = oneLine(f.Message)
+			f.Message = device.OneLine(f.Message, maxMessage)
 			all = append(all, f)
 		}
 	}
@@ -124,21 +123,9 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	return all
 }
 
-// oneLine makes a message fit to be shown: names in certificates are by
-// strangers, of any length and with any characters.
-func oneLine(message string) string {
-	const most = 500 // characters
-	line := []rune(message)
-	for i, r := range line {
-		if !unicode.IsPrint(r) {
-			line[i] = '?'
-		}
-	}
-	if len(line) > most {
-		line = append(line[:most], '…')
-	}
-	return string(line)
-}
+// maxMessage is how many bytes of a message are shown: names in certificates are
+// by strangers, of any length.
+const maxMessage = 500
 
 func passed(format string, args ...any) []device.Finding {
 	return []device.Finding{{Status: device.Pass, Message: fmt.Sprintf(format, args...)}}

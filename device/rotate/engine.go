@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/identity"
 )
@@ -29,9 +29,9 @@ type worker struct {
 // the journal.
 func (w *worker) begin(req Request) error {
 	if req.Key == "" {
-		req.Key = "ecdsa-p256"
+		req.Key = device.ECDSAP256
 	}
-	if algorithmOf(req.Key).name == "" {
+	if device.AlgorithmNamed(req.Key).Name == "" {
 		return because(ReasonRequestInvalid, "unknown algorithm %q", req.Key)
 	}
 	if len(req.Job.ID) > maxNameBytes {
@@ -261,15 +261,7 @@ func (e *Engine) log() *slog.Logger {
 
 // note makes a message fit for the journal and for statusDetails, which take
 // no control characters.
-func note(message string) string {
-	line := []rune(message)
-	for i, r := range line {
-		if !unicode.IsPrint(r) {
-			line[i] = ' '
-		}
-	}
-	return bounded(string(line), maxNoteBytes)
-}
+func note(message string) string { return device.OneLine(message, maxNoteBytes) }
 
 func bounded(s string, most int) string {
 	if len(s) <= most {

@@ -30,7 +30,7 @@ func (w *worker) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if got, want := key.Algorithm(), algorithmOf(r.Key).reported; got != want {
+	if got, want := key.Algorithm(), device.AlgorithmNamed(r.Key).Reported; got != want {
 		return because(ReasonMakeFailed, "asked for %s, got %s", want, got)
 	}
 	r.New.SPKISHA256 = key.SPKISHA256()

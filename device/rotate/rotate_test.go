@@ -301,7 +301,7 @@ func TestTooSoon(t *testing.T) {
 
 func TestJobKeys(t *testing.T) {
 	b := newBench(t)
-	b.engine.JobKeys = rotate.NotWeaker("ecdsa-p256")
+	b.engine.JobKeys = device.NotWeaker("ecdsa-p256")
 	req := byJob
 	req.Key = "rsa-2048"
 	_, err := b.engine.Run(t.Context(), req)
@@ -326,7 +326,7 @@ func TestNotWeaker(t *testing.T) {
 		"rsa-3072":   "ecdsa-p256 ecdsa-p384 rsa-3072",
 		"ecdsa-p384": "ecdsa-p384",
 	} {
-		if got := strings.Join(rotate.NotWeaker(than), " "); got != want {
+		if got := strings.Join(device.NotWeaker(than), " "); got != want {
 			t.Errorf("no weaker than %q: %s, want %s", than, got, want)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // The operations that a job may ask for.
@@ -19,9 +21,6 @@ const (
 const operationPrefix = "keyvet."
 
 const operationVersion = "1.0"
-
-// operationKeys are the keys that a rotation may ask for.
-var operationKeys = []string{"ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072"}
 
 // maxDocument is the longest job document that AWS IoT takes (AWS General
 // Reference, "AWS IoT Device Management endpoints and quotas").
@@ -142,8 +141,8 @@ func operationOf(members []member) (Operation, error) {
 		return Operation{}, fmt.Errorf("version %.64q is not %q", values["version"], operationVersion)
 	case hasKey && op.Name != OperationRotate:
 		return Operation{}, fmt.Errorf("%s takes no key", op.Name)
-	case hasKey && !slices.Contains(operationKeys, op.Key):
-		return Operation{}, fmt.Errorf("unknown key %.64q: it takes %s", op.Key, strings.Join(operationKeys, ", "))
+	case hasKey && !slices.Contains(device.Algorithms(), op.Key):
+		return Operation{}, fmt.Errorf("unknown key %.64q: it takes %s", op.Key, strings.Join(device.Algorithms(), ", "))
 	}
 	return op, nil
 }

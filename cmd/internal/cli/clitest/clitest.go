@@ -30,7 +30,7 @@ func Texts(t *testing.T, p *cli.Program, dir string) {
 			continue
 		}
 		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s is not what the table of commands says: go test ./cmd/... -run TestTexts -update (%v)", file, err)
+			t.Errorf("%s is not what the table of commands says: make documents (%v)", file, err)
 		}
 	}
 	texts := p.Overview()

@@ -5,6 +5,7 @@ package config
 import (
 	"time"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
 )
 
@@ -242,7 +243,7 @@ func Default() *Config {
 	c.MQTT.ReportTopic = "keyvet/{thing}/report"
 	c.Gate.Open = gate.Acknowledged
 	c.Rotate.Issuer = IssuerFleet
-	c.Rotate.Key = "ecdsa-p256"
+	c.Rotate.Key = device.ECDSAP256
 	c.Rotate.MinInterval.Duration = time.Hour
 	c.Rotate.Grace.Duration = 24 * time.Hour
 	c.Schedule.Every.Duration = 24 * time.Hour

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/keyvet/keyvet/device/rotate"
+	"github.com/keyvet/keyvet/device"
 )
 
 // ReadyToRun returns what the configuration lacks for `keyvet run`, as [Errors].
@@ -43,7 +43,7 @@ func (c *Config) RotateTemplate() string {
 func (c *Config) JobKeys() []string {
 	keys := c.Rotate.Keys
 	if len(keys) == 0 {
-		keys = rotate.NotWeaker(c.Rotate.Key)
+		keys = device.NotWeaker(c.Rotate.Key)
 	}
 	if slices.Contains(keys, c.Rotate.Key) {
 		return keys

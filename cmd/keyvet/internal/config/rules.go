@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/keyvet/keyvet/device/rotate"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm"
 )
@@ -31,7 +31,7 @@ var rules = map[string]func(*Config) error{
 	"provision.claim_key":         func(c *Config) error { return c.ofClaim(c.Provision.ClaimKey) },
 	"provision.template":          func(c *Config) error { return c.ofClaim(c.Provision.Template) },
 	"rotate.issuer":               func(c *Config) error { return oneOf(c.Rotate.Issuer, IssuerFleet, "topics") },
-	"rotate.key":                  func(c *Config) error { return oneOf(c.Rotate.Key, rotate.Algorithms()...) },
+	"rotate.key":                  func(c *Config) error { return oneOf(c.Rotate.Key, device.Algorithms()...) },
 	"rotate.keys":                 rotateKeys,
 	"log.level":                   func(c *Config) error { return oneOf(c.Log.Level, "debug", "info", "warn", "error") },
 }
@@ -129,7 +129,7 @@ func (c *Config) ofClaim(value string) error {
 
 func rotateKeys(c *Config) error {
 	for _, key := range c.Rotate.Keys {
-		if err := oneOf(key, rotate.Algorithms()...); err != nil {
+		if err := oneOf(key, device.Algorithms()...); err != nil {
 			return err
 		}
 	}

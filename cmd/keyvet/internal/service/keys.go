@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/advisory"
@@ -68,13 +69,13 @@ func makeKeyFile(algorithm string) ([]byte, error) {
 	var key crypto.Signer
 	var err error
 	switch algorithm {
-	case "ecdsa-p256":
+	case device.ECDSAP256:
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case "ecdsa-p384":
+	case device.ECDSAP384:
 		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case "rsa-2048":
+	case device.RSA2048:
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
-	case "rsa-3072":
+	case device.RSA3072:
 		key, err = rsa.GenerateKey(rand.Reader, 3072)
 	default:
 		err = fmt.Errorf("unknown algorithm %q: %w", algorithm, rotate.ErrAlgorithm)

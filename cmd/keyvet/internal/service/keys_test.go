@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -35,7 +36,7 @@ func keysOn(address string) keys {
 
 func TestKeysInSoftware(t *testing.T) {
 	k := keysOn("")
-	for _, algorithm := range rotate.Algorithms() {
+	for _, algorithm := range device.Algorithms() {
 		file, err := k.Make(t.Context(), algorithm)
 		must(t, err)
 		s, err := k.Open(t.Context(), file)

@@ -44,14 +44,14 @@ type Service struct {
 	release     []func()
 }
 
-// looked is what the agent looks after, by its parts.
-type looked struct {
+// ward is what the agent looks after, by its parts.
+type ward struct {
 	*vet.Vetter
 	*cloud.Cloud
 	*rotator
 }
 
-var _ agent.Device = looked{}
+var _ agent.Device = ward{}
 
 // Start takes the state directory and the run directory for this process, with a
 // shut gate. The error wraps [ErrLocked] or [gate.ErrHeld] where another keyvet
@@ -73,7 +73,10 @@ func Start(o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	s.release = append(s.release, release)
-	return s, s.compose(o, g)
+	if err := s.compose(o, g); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *Service) compose(o Options, g *gate.Gate) (err error) {
@@ -100,7 +103,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 	}
 	s.rotator = &rotator{config: c, credentials: s.credentials, gate: g, engine: engine, jobs: aws, log: o.Log}
 	engine.Cloud, engine.Gate, engine.Watch = aws, s.rotator, o.Watch
-	s.agent.Device = looked{vetter, aws, s.rotator}
+	s.agent.Device = ward{vetter, aws, s.rotator}
 	return nil
 }
 

@@ -217,20 +217,19 @@ func TestStartFails(t *testing.T) {
 	c := *config.Default()
 	dir := t.TempDir()
 	c.StateDir, c.RunDir, c.TPM.Address = write(t, filepath.Join(dir, "file"), nil), filepath.Join(dir, "run"), ""
-	if s, err := Start(optionsOf(c)); s != nil && err == nil {
+	if s, err := Start(optionsOf(c)); s != nil || err == nil {
 		t.Error("a file for a state directory")
 	}
 	c.StateDir = filepath.Join(dir, "state")
-	write(t, filepath.Join(c.StateDir, "identity"), nil) // neither a directory nor a link
+	write(t, filepath.Join(c.StateDir, "credentials"), nil) // no directory
 	c.TPM.Address = "unix:" + dir + "/none"
-	first, err := Start(optionsOf(c))
-	if err == nil {
-		first.Close()
+	if s, err := Start(optionsOf(c)); s != nil || err == nil {
+		t.Error("a file for the credentials")
 	}
-	must(t, os.Remove(filepath.Join(c.StateDir, "identity")))
+	must(t, os.Remove(filepath.Join(c.StateDir, "credentials")))
 	s, again := Start(optionsOf(c))
 	if again != nil {
-		t.Fatalf("after %v: %v", err, again)
+		t.Fatalf("after one that failed: %v", again)
 	}
 	defer s.Close()
 	if _, o := s.Once(t.Context()); !errors.Is(o.Undelivered, agent.ErrNotReady) || o.State != gate.Shut {

@@ -26,7 +26,8 @@ type Check struct {
 	Config   config.Config
 	Agent    device.Agent                    // what makes the report
 	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
-	// Of a command line:
+
+	// What only a command line says.
 	Blocklist string    // instead of the built-in lists and those of the configuration
 	Files     []string  // only these
 	Stdin     io.Reader // the file "-"
