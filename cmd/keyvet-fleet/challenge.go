@@ -125,9 +125,7 @@ func readKept(name string) (k kept, err error) {
 		return k, err
 	}
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(b, &members); err != nil {
-		return k, fmt.Errorf("%s: not the file of a challenge: %w", name, err)
-	}
+	_ = json.Unmarshal(b, &members)                                 // what is no JSON is refused below
 	if members["akName"] != nil && members["ekSpkiSha256"] == nil { // of the first version
 		return k, fmt.Errorf("%s: it does not say which EK was challenged: make the challenge again", name)
 	}
