@@ -77,4 +77,3 @@ func (d *Disk) survivor(subset int, tear func([]byte) []byte) (root *node, tore 
 	root = copied(d.root)
 	return root, tore
 }
-
