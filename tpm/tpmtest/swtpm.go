@@ -217,15 +217,20 @@ func (s *SWTPM) start(ctx context.Context, opts Options) error {
 
 // fail puts the TPM in failure mode: it has to store something and cannot.
 func (s *SWTPM) fail(state string) error {
-	away := state + ".away"
-	if err := errors.Join(os.RemoveAll(away), os.Rename(state, away)); err != nil {
-		return fmt.Errorf("tpmtest: %w", err)
-	}
 	conn, err := dial(s.Address())
 	if err != nil {
 		return fmt.Errorf("tpmtest: %w", err)
 	}
 	defer conn.Close()
+	// swtpm listens before it has read its state, and ends if that is away by
+	// then. An answer, to TPM2_GetRandom, says that it has.
+	if _, err := (client{conn}).Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 1}); err != nil {
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	away := state + ".away"
+	if err := errors.Join(os.RemoveAll(away), os.Rename(state, away)); err != nil {
+		return fmt.Errorf("tpmtest: %w", err)
+	}
 	// TPM2_DictionaryAttackLockReset by the empty lockout password.
 	response, err := client{conn}.Send([]byte{
 		0x80, 0x02, 0, 0, 0, 27, 0, 0, 0x01, 0x39, 0x40, 0, 0, 0x0a,
