@@ -89,9 +89,9 @@ func (c *cloud) ask(w *agent.Work, more ...*agent.Work) {
 // answer keeps what the device says to a piece of work, which is over with the
 // last word.
 func (c *cloud) answer(w *agent.Work) agent.Answer {
-	return func(_ context.Context, o agent.Outcome, details map[string]string) error {
+	return func(_ context.Context, o device.JobState, details map[string]string) error {
 		c.got = append(c.got, fmt.Sprint(w.ID, " ", o, " ", details["step"], details["reasonCode"]))
-		if o != agent.InProgress {
+		if o != device.JobInProgress {
 			c.work = slices.DeleteFunc(c.work, func(queued *agent.Work) bool { return queued == w })
 		}
 		return nil
@@ -107,7 +107,7 @@ func (c *cloud) check(id string, more ...*agent.Work) {
 
 func (c *cloud) rotate(id string) {
 	c.ask(&agent.Work{ID: id, EndsSession: true, Do: func(ctx context.Context, do agent.Actions) error {
-		return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: id})
+		return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: id}})
 	}})
 }
 

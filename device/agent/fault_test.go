@@ -91,9 +91,9 @@ func TestSessionLostOverReport(t *testing.T) {
 		check := &agent.Work{ID: "check"}
 		var answers []string
 		var current *cloud
-		answer := func(_ context.Context, o agent.Outcome, details map[string]string) error {
+		answer := func(_ context.Context, o device.JobState, details map[string]string) error {
 			answers = append(answers, fmt.Sprint(o, details["reasonCode"]))
-			if o != agent.InProgress {
+			if o != device.JobInProgress {
 				current.work = nil
 			}
 			return nil

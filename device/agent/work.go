@@ -11,21 +11,10 @@ import (
 	"github.com/keyvet/keyvet/device/gate"
 )
 
-// Outcome is how the device stands to what was asked; the names are those of
-// AWS IoT Jobs.
-type Outcome string
-
-const (
-	InProgress Outcome = "IN_PROGRESS"
-	Succeeded  Outcome = "SUCCEEDED"
-	Failed     Outcome = "FAILED"
-	Rejected   Outcome = "REJECTED"
-)
-
 // Answer tells the cloud how the device stands to what was asked. Details are few
 // and short (step, reasonCode, reportId). An error says that the cloud does not
 // want it any more, or could not be told.
-type Answer func(ctx context.Context, o Outcome, details map[string]string) error
+type Answer func(ctx context.Context, state device.JobState, details map[string]string) error
 
 // Work is one thing that is asked of the device.
 type Work struct {
@@ -47,10 +36,9 @@ type Actions interface {
 
 // Rotation is a rotation that is asked for.
 type Rotation struct {
-	Trigger   device.Trigger
-	Job       string // its id; "" if no job asks
-	Execution int64  // of the job
-	Key       string // the algorithm; "" for the configured one
+	Trigger device.Trigger
+	Job     device.Job // the zero value if no job asks
+	Key     string     // the algorithm; "" for the configured one
 }
 
 // carryOut does one piece of work. It reports whether the session is still good
@@ -127,9 +115,9 @@ const maxLost = 2
 // whatever the report says.
 func (l *loop) Check(ctx context.Context, id string, answer Answer) error {
 	if l.lost.id == id && l.lost.times >= maxLost {
-		return answer(ctx, Failed, map[string]string{"step": "report", "reasonCode": string(notAcknowledged.Code)})
+		return answer(ctx, device.JobFailed, map[string]string{"step": "report", "reasonCode": string(notAcknowledged.Code)})
 	}
-	if err := answer(ctx, InProgress, map[string]string{"step": "check"}); err != nil {
+	if err := answer(ctx, device.JobInProgress, map[string]string{"step": "check"}); err != nil {
 		return err
 	}
 	l.vetNow(ctx, device.TriggerJob)
@@ -150,13 +138,13 @@ func (l *loop) Check(ctx context.Context, id string, answer Answer) error {
 			return errors.New("the session was lost over the report")
 		}
 		details["step"], details["reasonCode"] = "report", string(notAcknowledged.Code)
-		return answer(ctx, Failed, details)
+		return answer(ctx, device.JobFailed, details)
 	}
 	details["step"] = "reported"
 	if codes := r.ReasonCodes(); len(codes) > 0 {
 		details["reasonCode"] = join(codes)
 	}
-	if err := answer(ctx, Succeeded, details); err != nil {
+	if err := answer(ctx, device.JobSucceeded, details); err != nil {
 		return fmt.Errorf("checked, but the job is not answered: %w", err)
 	}
 	return nil

@@ -137,7 +137,7 @@ func TestLocalWork(t *testing.T) {
 		}
 		stop := running(t, d)
 		local <- &agent.Work{ID: "by hand", Do: func(ctx context.Context, do agent.Actions) error {
-			return do.Check(ctx, "by hand", func(context.Context, agent.Outcome, map[string]string) error { return nil })
+			return do.Check(ctx, "by hand", func(context.Context, device.JobState, map[string]string) error { return nil })
 		}}
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
@@ -172,10 +172,10 @@ func TestRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
 		d.device.rotate = func(ctx context.Context, r agent.Rotation) error {
-			if r != (agent.Rotation{Trigger: device.TriggerJob, Job: "rotate"}) {
+			if r != (agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "rotate"}}) {
 				t.Errorf("it is to rotate by %+v", r)
 			}
-			err := d.cloud.answer(d.cloud.work[0])(ctx, agent.Succeeded, map[string]string{"step": "prove"})
+			err := d.cloud.answer(d.cloud.work[0])(ctx, device.JobSucceeded, map[string]string{"step": "prove"})
 			d.change(func() { d.cloud = newCloud() })
 			return err
 		}

@@ -83,7 +83,7 @@ func (s hangingSession) MoveGate(ctx context.Context, o rotate.Order, credential
 	return s.Session.MoveGate(ctx, o, credential)
 }
 
-func (s hangingSession) Tell(ctx context.Context, job rotate.Job, status rotate.Status, details map[string]string) error {
+func (s hangingSession) Tell(ctx context.Context, job device.Job, status device.JobState, details map[string]string) error {
 	if err := s.h.hang(ctx, "tell "+string(status)); err != nil {
 		return err
 	}

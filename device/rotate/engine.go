@@ -117,7 +117,7 @@ func (w *worker) run(ctx context.Context) (Outcome, error) {
 		}
 	}
 	o := w.state.Ended[len(w.state.Ended)-1]
-	if o.Status == Failed {
+	if o.Status == device.JobFailed {
 		return o, &Error{o.Reason, errors.New(o.Message)}
 	}
 	return o, nil
@@ -198,14 +198,14 @@ func (w *worker) undo(ctx context.Context, i int) error {
 
 func (w *worker) failure(err error) Outcome {
 	r := w.state.Rotation
-	o := w.outcome(r.Job, Failed, ofStore.reason(err))
+	o := w.outcome(r.Job, device.JobFailed, ofStore.reason(err))
 	o.Old, o.New, o.Thing = r.Old.CertificateID, r.New.CertificateID, r.Thing
 	return o
 }
 
 func (w *worker) success() Outcome {
 	r := w.state.Rotation
-	o := w.outcome(r.Job, Succeeded, nil)
+	o := w.outcome(r.Job, device.JobSucceeded, nil)
 	o.Old, o.New, o.Thing = r.Old.CertificateID, r.New.CertificateID, r.Thing
 	return o
 }

@@ -70,7 +70,7 @@ type Session interface {
 // Order is what the rotation was asked for by, as far as those around the
 // engine need to know it.
 type Order struct {
-	Job     Job            // the zero value if no job asked for it
+	Job     device.Job     // the zero value if no job asked for it
 	From    string         // the credential that asks for the new one: an id of the store, [Claim] or [Configured]
 	Trigger device.Trigger // what the report on the new key says
 }
@@ -95,25 +95,8 @@ type Certificate struct {
 // Jobs tells the job how it goes. The error wraps ErrJobEnded where the job
 // takes no more news.
 type Jobs interface {
-	Tell(context.Context, Job, Status, map[string]string) error
+	Tell(context.Context, device.Job, device.JobState, map[string]string) error
 }
-
-// Job is one execution of an AWS IoT job; the zero value is none.
-type Job struct {
-	ID        string `json:"id"`
-	Execution int64  `json:"execution,omitempty"`
-}
-
-// Status of a job, in AWS IoT's words.
-type Status string
-
-// The statuses that a rotation tells.
-const (
-	InProgress Status = "IN_PROGRESS"
-	Succeeded  Status = "SUCCEEDED"
-	Failed     Status = "FAILED"
-	Rejected   Status = "REJECTED" // never begun, and never will be
-)
 
 // Gate is the gate before the device's key.
 type Gate interface {
@@ -130,7 +113,7 @@ const (
 // Request asks for a rotation.
 type Request struct {
 	Trigger device.Trigger `json:"trigger,omitempty"`
-	Job     Job            `json:"job,omitzero"`
+	Job     device.Job     `json:"job,omitzero"`
 	Key     string         `json:"key"` // algorithm; "" is ecdsa-p256
 	// From is the credential that asks for the new one: "" for the one in use
 	// in the store; Claim or Configured only as long as there is none.
@@ -268,9 +251,9 @@ func (e *Engine) load() (*State, error) {
 
 // refuse tells the job of a rotation that did not begin.
 func (e *Engine) refuse(ctx context.Context, req Request, why error) (Outcome, error) {
-	o := e.outcome(req.Job, Failed, why)
+	o := e.outcome(req.Job, device.JobFailed, why)
 	if o.Reason == ReasonRequestInvalid || o.Reason == ReasonKeyNotAllowed {
-		o.Status = Rejected // the next execution would be as well
+		o.Status = device.JobRejected // the next execution would be as well
 	}
 	if err := e.tellAlone(ctx, req, o); err != nil {
 		e.log().Warn("the job was not told that no rotation begins", "job", req.Job.ID, "error", err)
@@ -278,7 +261,7 @@ func (e *Engine) refuse(ctx context.Context, req Request, why error) (Outcome, e
 	return o, why
 }
 
-func (e *Engine) outcome(job Job, status Status, why error) Outcome {
+func (e *Engine) outcome(job device.Job, status device.JobState, why error) Outcome {
 	o := Outcome{Job: job, Status: status, Time: e.now().UTC()}
 	var named *Error
 	if errors.As(why, &named) {

@@ -115,7 +115,7 @@ func TestSession(t *testing.T) {
 		if err != nil || work.ID != want {
 			t.Fatalf("%+v, %v, want %s", work, err, want)
 		}
-		if err := work.Do(t.Context(), &done{end: agent.Succeeded}); err != nil {
+		if err := work.Do(t.Context(), &done{end: device.JobSucceeded}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestSession(t *testing.T) {
 func TestDesiredCheckFails(t *testing.T) {
 	s := &Session{cloud: &Cloud{}, alarm: newAlarm()}
 	s.desire("1")
-	if err := s.nextCheck().Do(t.Context(), &done{end: agent.Failed}); err != nil {
+	if err := s.nextCheck().Do(t.Context(), &done{end: device.JobFailed}); err != nil {
 		t.Error(err)
 	}
 	if work := s.nextCheck(); work != nil {

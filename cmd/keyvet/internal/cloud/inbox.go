@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
@@ -122,13 +123,13 @@ func (s *Session) nextCheck() *agent.Work {
 		s.alarm.set(next)
 		return nil
 	}
-	answer := func(ctx context.Context, o agent.Outcome, _ map[string]string) error {
-		if o == agent.InProgress {
+	answer := func(ctx context.Context, state device.JobState, _ map[string]string) error {
+		if state == device.JobInProgress {
 			c.desired = time.Now() // in a process, whose clock nobody sets back
 			return nil
 		}
 		s.checks.done(token)
-		if o != agent.Succeeded {
+		if state != device.JobSucceeded {
 			return nil // it stays desired, and the next session asks for it again
 		}
 		return s.AcknowledgeCheck(ctx, token)

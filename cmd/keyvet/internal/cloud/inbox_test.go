@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 )
 
@@ -16,7 +17,7 @@ import (
 type begins struct{ agent.Actions }
 
 func (begins) Check(ctx context.Context, _ string, answer agent.Answer) error {
-	return answer(ctx, agent.InProgress, nil)
+	return answer(ctx, device.JobInProgress, nil)
 }
 
 // Forty checks that the shadow desires are two: one at once, and one for the

@@ -34,7 +34,7 @@ type fakeJobs struct {
 	update    []error          // of each update in turn; then none
 	described []string
 	updated   []string
-	status    awsiot.JobStatus // that a mismatch shows
+	status    device.JobState // that a mismatch shows
 }
 
 func (f *fakeJobs) PendingJobs(context.Context) ([]string, error) { return f.ids, f.pending }
@@ -48,10 +48,10 @@ func (f *fakeJobs) DescribeJob(_ context.Context, id string) (*awsiot.Job, error
 	if !ok {
 		return nil, nil
 	}
-	return &awsiot.Job{ID: id, Status: awsiot.JobQueued, Execution: 3, Document: json.RawMessage(document)}, nil
+	return &awsiot.Job{ID: id, Status: device.JobQueued, Execution: 3, Document: json.RawMessage(document)}, nil
 }
 
-func (f *fakeJobs) UpdateJob(_ context.Context, job *awsiot.Job, status awsiot.JobStatus, details map[string]string) error {
+func (f *fakeJobs) UpdateJob(_ context.Context, job *awsiot.Job, status device.JobState, details map[string]string) error {
 	f.updated = append(f.updated, fmt.Sprint(job.ID, " ", status, " ", details["reasonCode"]))
 	if f.status != "" {
 		job.Status = f.status
@@ -74,8 +74,8 @@ func queueOf(f *fakeJobs) *queue {
 type done struct {
 	check  string
 	rotate agent.Rotation
-	end    agent.Outcome // that a check is answered with
-	err    error         // that its answer gave
+	end    device.JobState // that a check is answered with
+	err    error           // that its answer gave
 }
 
 func (d *done) Check(ctx context.Context, id string, answer agent.Answer) error {
@@ -188,7 +188,7 @@ func TestJobWork(t *testing.T) {
 		t.Fatalf("%+v, %v", work, err)
 	}
 	var d done
-	if err := work.Do(t.Context(), &d); err != nil || d.rotate != (agent.Rotation{Trigger: device.TriggerJob, Job: "a", Execution: 3, Key: "ecdsa-p384"}) {
+	if err := work.Do(t.Context(), &d); err != nil || d.rotate != (agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "a", Execution: 3}, Key: "ecdsa-p384"}) {
 		t.Errorf("%+v, %v", d, err)
 	}
 
@@ -221,13 +221,13 @@ func TestJobWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := done{end: agent.Succeeded}
+		d := done{end: device.JobSucceeded}
 		if err := work.Do(t.Context(), &d); !errors.Is(err, tt.want) || d.check != "a" || len(f.updated) != tt.times || len(q.cloud.aside) != tt.aside {
 			t.Errorf("%s: %v, %q, aside %v", tt.name, err, f.updated, q.cloud.aside)
 		}
 	}
-	ended := &fakeJobs{update: []error{awsiot.ErrVersionMismatch}, status: awsiot.JobCanceled}
-	if err := answerJob(t.Context(), ended, new(awsiot.Job), agent.Succeeded, nil); !errors.Is(err, awsiot.ErrVersionMismatch) || len(ended.updated) != 1 {
+	ended := &fakeJobs{update: []error{awsiot.ErrVersionMismatch}, status: device.JobCanceled}
+	if err := answerJob(t.Context(), ended, new(awsiot.Job), device.JobSucceeded, nil); !errors.Is(err, awsiot.ErrVersionMismatch) || len(ended.updated) != 1 {
 		t.Errorf("a job that somebody else ended: %v, %q", err, ended.updated)
 	}
 }

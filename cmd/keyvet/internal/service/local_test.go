@@ -196,7 +196,7 @@ func TestProvisioningPauses(t *testing.T) {
 func TestRotateAsked(t *testing.T) {
 	r := rotatorOn(t, time.Hour)
 	var failed *rotate.Error
-	err := r.Rotate(t.Context(), agent.Rotation{Trigger: device.TriggerJob, Job: "j", Key: "rsa-2048"})
+	err := r.Rotate(t.Context(), agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "j"}, Key: "rsa-2048"})
 	if !errors.As(err, &failed) || failed.Reason != rotate.ReasonKeyNotAllowed {
 		t.Errorf("a weaker key by a job: %v", err)
 	}
@@ -219,7 +219,7 @@ func TestRotateAsked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.engine.Pause = func(context.Context, time.Duration) { cancel() }
 	r.engine.Attempts = 5
-	if err := r.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: "k"}); !errors.Is(err, rotate.ErrWaits) || len(*r.jobs.(*aside)) != 1 {
+	if err := r.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "k"}}); !errors.Is(err, rotate.ErrWaits) || len(*r.jobs.(*aside)) != 1 {
 		t.Errorf("%v, put aside %v", err, *r.jobs.(*aside))
 	}
 	if changed, err := r.Prepare(ctx); changed || err != nil {

@@ -129,7 +129,7 @@ func (t *trouble) failed(now time.Time, err error) {
 // Rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
 func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
-	request := rotate.Request{Trigger: asked.Trigger, Job: rotate.Job{ID: asked.Job, Execution: asked.Execution}, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
+	request := rotate.Request{Trigger: asked.Trigger, Job: asked.Job, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
 	switch current, err := r.credentials.Files.Current(); {
 	case errors.Is(err, identity.ErrNone):
 		request.From = rotate.Configured
@@ -139,7 +139,7 @@ func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
 	}
 	_, err := r.named().Run(ctx, request)
 	if s, loadErr := r.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {
-		r.jobs.PutAside(asked.Job, resumeEvery) // the rotation under way is resumed by itself
+		r.jobs.PutAside(asked.Job.ID, resumeEvery) // the rotation under way is resumed by itself
 	}
 	r.credentials.Reload()
 	return err
