@@ -69,8 +69,9 @@ func passes(ctx context.Context, err error) bool {
 
 // next is the first pending job that is keyvet's. Those of others are left
 // alone; what is keyvet's and malformed is rejected. One that cannot be read, or
-// not be answered, must not keep back those behind it.
-func (q *queue) next(ctx context.Context) (*agent.Work, error) {
+// not be answered, must not keep back those behind it, nor must one that waits
+// for its next try.
+func (q *queue) next(ctx context.Context, waits func(id string) bool) (*agent.Work, error) {
 	ids, err := q.client.PendingJobs(ctx)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func (q *queue) next(ctx context.Context) (*agent.Work, error) {
 			q.alarm.set(at)
 			continue
 		}
-		if q.foreign[id] {
+		if q.foreign[id] || waits(id) {
 			continue
 		}
 		job, err := q.client.DescribeJob(ctx, id)

@@ -39,6 +39,9 @@ type fakeJobs struct {
 
 func (f *fakeJobs) PendingJobs(context.Context) ([]string, error) { return f.ids, f.pending }
 
+// nothing waits for its next try.
+func nothing(string) bool { return false }
+
 func (f *fakeJobs) DescribeJob(_ context.Context, id string) (*awsiot.Job, error) {
 	f.described = append(f.described, id)
 	if err := f.describe[id]; err != nil {
@@ -114,7 +117,7 @@ func TestNextJob(t *testing.T) {
 	} {
 		f := &fakeJobs{ids: []string{"a", "b"}, documents: tt.documents, describe: tt.describe, update: tt.update}
 		q := queueOf(f)
-		work, err := q.next(t.Context())
+		work, err := q.next(t.Context(), nothing)
 		got := ""
 		if work != nil {
 			got = work.Operation + " " + work.ID
@@ -126,8 +129,17 @@ func TestNextJob(t *testing.T) {
 			t.Errorf("%s: put aside %v", tt.name, q.cloud.aside)
 		}
 	}
-	if _, err := queueOf(&fakeJobs{pending: odd}).next(t.Context()); !errors.Is(err, odd) {
+	if _, err := queueOf(&fakeJobs{pending: odd}).next(t.Context(), nothing); !errors.Is(err, odd) {
 		t.Errorf("no list of jobs: %v", err)
+	}
+}
+
+// A job that waits for its next try holds nothing back.
+func TestWaitingJob(t *testing.T) {
+	q := queueOf(&fakeJobs{ids: []string{"a", "b"}, documents: map[string]string{"a": checkDocument, "b": checkDocument}})
+	work, err := q.next(t.Context(), func(id string) bool { return id == "a" })
+	if err != nil || work == nil || work.ID != "b" {
+		t.Errorf("%+v, %v", work, err)
 	}
 }
 
@@ -137,7 +149,7 @@ func TestForeignJobs(t *testing.T) {
 	q := queueOf(f)
 	look := func(want int) {
 		t.Helper()
-		if work, err := q.next(t.Context()); work != nil || err != nil || len(f.described) != want {
+		if work, err := q.next(t.Context(), nothing); work != nil || err != nil || len(f.described) != want {
 			t.Errorf("%+v, %v; asked about %q", work, err, f.described)
 		}
 	}
@@ -156,11 +168,11 @@ func TestPutAside(t *testing.T) {
 		f := &fakeJobs{ids: []string{"a"}, documents: map[string]string{"a": checkDocument}, describe: map[string]error{"a": errors.New("odd")}}
 		q := queueOf(f)
 		q.cloud.PutAside("", time.Hour) // of work that is no job
-		if work, err := q.next(t.Context()); work != nil || err != nil || len(q.cloud.aside) != 1 {
+		if work, err := q.next(t.Context(), nothing); work != nil || err != nil || len(q.cloud.aside) != 1 {
 			t.Errorf("%v, %v, aside %v", work, err, q.cloud.aside)
 		}
 		f.describe = nil
-		if work, _ := q.next(t.Context()); work != nil {
+		if work, _ := q.next(t.Context(), nothing); work != nil {
 			t.Error("it was looked at again at once")
 		}
 		began := time.Now()
@@ -169,12 +181,12 @@ func TestPutAside(t *testing.T) {
 			t.Errorf("the loop wakes after %s", d)
 		}
 		time.Sleep(time.Millisecond)
-		if work, _ := q.next(t.Context()); work == nil {
+		if work, _ := q.next(t.Context(), nothing); work == nil {
 			t.Error("it stays aside")
 		}
 		q.cloud.PutAside("a", time.Hour)
 		f.ids = nil
-		if _, err := q.next(t.Context()); err != nil || len(q.cloud.aside) != 0 {
+		if _, err := q.next(t.Context(), nothing); err != nil || len(q.cloud.aside) != 0 {
 			t.Errorf("%v, aside %v", err, q.cloud.aside)
 		}
 	})
@@ -183,7 +195,7 @@ func TestPutAside(t *testing.T) {
 func TestJobWork(t *testing.T) {
 	f := &fakeJobs{ids: []string{"a"}, documents: map[string]string{"a": rotateDocument}}
 	q := queueOf(f)
-	work, err := q.next(t.Context())
+	work, err := q.next(t.Context(), nothing)
 	if err != nil || !work.EndsSession {
 		t.Fatalf("%+v, %v", work, err)
 	}
@@ -193,7 +205,7 @@ func TestJobWork(t *testing.T) {
 	}
 
 	q.cloud.Config.Rotate.Template = "" // it has no way to a certificate
-	work, err = q.next(t.Context())
+	work, err = q.next(t.Context(), nothing)
 	if err != nil || work.EndsSession {
 		t.Fatalf("%+v, %v", work, err)
 	}
@@ -217,7 +229,7 @@ func TestJobWork(t *testing.T) {
 	} {
 		f := &fakeJobs{ids: []string{"a"}, documents: map[string]string{"a": checkDocument}, update: tt.update}
 		q := queueOf(f)
-		work, err := q.next(t.Context())
+		work, err := q.next(t.Context(), nothing)
 		if err != nil {
 			t.Fatal(err)
 		}
