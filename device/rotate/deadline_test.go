@@ -102,7 +102,7 @@ func TestDeadlines(t *testing.T) {
 				b := newBench(t)
 				h := hanging{b.engine.Keys, b.engine.Vetter, b.engine.Cloud, call}
 				b.engine.Keys, b.engine.Vetter, b.engine.Cloud = h, h, h
-				b.engine.Pause = nil
+				b.engine.Clock.Pause = nil
 				begun := time.Now()
 				_, err := b.engine.Run(t.Context(), byJob)
 				if took := time.Since(begun); took == 0 || took > time.Hour {

@@ -129,25 +129,34 @@ type Engine struct {
 	Cloud   Cloud
 	Gate    Gate
 
-	CommonName string        // in the certificate request
-	Subject    string        // the common name that the certificate has to have; "" is any
-	Grace      time.Duration // from success to the removal of the old key
-
-	// Limits on jobs only, not on the operator or the schedule: the algorithms
-	// (none is all), and the least time from one job's success to the next.
-	JobKeys     []string
-	MinInterval time.Duration
+	// Name returns what the device is called, which may be known only later; nil
+	// is no name.
+	Name  func() Name
+	Grace time.Duration // from success to the removal of the old key
+	Jobs  JobLimits
 
 	// EndOld takes away an old credential, or a key, that is not in the store:
 	// Claim, Configured, or identity.First where its key is elsewhere. It may be
 	// asked again. nil: they stay.
 	EndOld func(ctx context.Context, credential string) error
 
-	Attempts int                                  // of a call that fails, but was not refused; 0 is 5
-	Now      func() time.Time                     // nil is time.Now
-	Pause    func(context.Context, time.Duration) // between attempts; nil is a timer
-	Watch    func(step string, back bool)         // told of each step as it begins; may be nil
-	Log      *slog.Logger                         // nil is silence
+	Attempts int                          // of a call that fails, but was not refused; 0 is 5
+	Clock    Clock                        // the zero value is the device's
+	Watch    func(step string, back bool) // called as each step begins; may be nil
+	Log      *slog.Logger                 // nil is silence
+}
+
+// Name is the common name that a certificate is requested for.
+type Name struct {
+	Common string
+	Strict bool // a certificate for another name is refused
+}
+
+// JobLimits bound what jobs may ask for; the operator and the schedule are free
+// of them.
+type JobLimits struct {
+	Keys        []string      // algorithms; none is all
+	MinInterval time.Duration // from one job's success to the next
 }
 
 // Deadlines of single calls. A TPM may take minutes to make an RSA key.
@@ -161,9 +170,10 @@ const (
 )
 
 // Run carries out a rotation and returns once it has failed or succeeded. The
-// old key has its grace then, after which [Engine.Clear] removes it. A job that has ended before
-// is answered as it was then. The error wraps ErrWaits if the rotation is under
-// way still; otherwise it is an [*Error], also where the outcome is Failed.
+// old key has its grace then, after which [Engine.Clear] removes it. A job that
+// has ended before is answered as it was then. The error wraps ErrWaits if the
+// rotation is under way still; otherwise it is an [*Error], also where the
+// outcome is a failure.
 func (e *Engine) Run(ctx context.Context, req Request) (Outcome, error) {
 	s, err := e.load()
 	if err != nil {
@@ -262,7 +272,7 @@ func (e *Engine) refuse(ctx context.Context, req Request, why error) (Outcome, e
 }
 
 func (e *Engine) outcome(job device.Job, status device.JobState, why error) Outcome {
-	o := Outcome{Job: job, Status: status, Time: e.now().UTC()}
+	o := Outcome{Job: job, Status: status, Time: e.Clock.now().UTC()}
 	var named *Error
 	if errors.As(why, &named) {
 		o.Reason, o.Message = named.Reason, note(named.Err.Error())

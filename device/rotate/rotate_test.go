@@ -89,7 +89,7 @@ func TestRefusals(t *testing.T) {
 			b.shape = func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
 		}, rotate.ReasonCertificateUsage},
 		{"certificate for another device", func(b *bench) {
-			b.engine.Subject = thing
+			b.engine.Name = func() rotate.Name { return rotate.Name{Common: thing, Strict: true} }
 			b.shape = func(c *x509.Certificate) { c.Subject.CommonName = "gateway-2" }
 		}, rotate.ReasonCertificateSubject},
 		{"clock behind", func(b *bench) { b.shape = func(c *x509.Certificate) { c.NotBefore = b.now.Add(time.Hour) } }, rotate.ReasonClockWrong},
@@ -249,7 +249,7 @@ func TestNewerJob(t *testing.T) {
 // a clock that is set back locks nobody out.
 func TestTooSoon(t *testing.T) {
 	b := newBench(t)
-	b.engine.MinInterval = time.Hour
+	b.engine.Jobs.MinInterval = time.Hour
 	n := 0
 	job := func(want device.ReasonCode) {
 		t.Helper()
@@ -289,7 +289,7 @@ func TestTooSoon(t *testing.T) {
 	job(rotate.ReasonTooSoon)
 
 	// Old keys in their grace are never too many by jobs.
-	b.engine.MinInterval = 0
+	b.engine.Jobs.MinInterval = 0
 	for len(b.journal().Leaving) < 8 {
 		job("")
 	}
@@ -301,7 +301,7 @@ func TestTooSoon(t *testing.T) {
 
 func TestJobKeys(t *testing.T) {
 	b := newBench(t)
-	b.engine.JobKeys = device.NotWeaker("ecdsa-p256")
+	b.engine.Jobs.Keys = device.NotWeaker("ecdsa-p256")
 	req := byJob
 	req.Key = "rsa-2048"
 	_, err := b.engine.Run(t.Context(), req)

@@ -110,17 +110,7 @@ func (w *worker) again(ctx context.Context, count *int) (bool, error) {
 		return false, nil
 	}
 	d := min(maxPause, time.Second<<min(*count, 10)) // a new certificate takes some seconds to be known everywhere
-	d = d/2 + mathrand.N(d/2)
-	if w.Pause != nil {
-		w.Pause(ctx, d)
-		return true, nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
+	w.Clock.pause(ctx, d/2+mathrand.N(d/2))
 	return true, nil
 }
 

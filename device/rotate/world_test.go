@@ -443,11 +443,11 @@ func boot(w *world, disk durable.FS, power *durabletest.Power) *rotate.Engine {
 	return &rotate.Engine{
 		Journal: rotate.File{Path: rotate.JournalPath(stateDir), Disk: d}, Store: store,
 		Keys: keys{w, power}, Vetter: w, Cloud: cloud{w, &identity.Store{Dir: stateDir, Disk: durable.Disk{FS: disk}}, power}, Gate: gate{w, power},
-		CommonName: thing, Grace: grace,
+		Name: func() rotate.Name { return rotate.Name{Common: thing} }, Grace: grace,
 		EndOld: func(_ context.Context, id string) error {
 			return w.call(power, "end", func() error { w.ended = id; return nil })
 		},
-		Now: func() time.Time { return w.now }, Pause: func(_ context.Context, d time.Duration) { w.now = w.now.Add(d) },
+		Clock: rotate.Clock{Now: func() time.Time { return w.now }, Pause: func(_ context.Context, d time.Duration) { w.now = w.now.Add(d) }},
 	}
 }
 
