@@ -50,6 +50,9 @@ type Key struct {
 	// first; nil if the key came without one.
 	Chain []*x509.Certificate
 
+	// Request says that the key came in a certificate request (RFC 2986).
+	Request bool
+
 	// CertificateError says why a certificate this key came in could not be
 	// parsed; the key itself was found all the same.
 	CertificateError string

@@ -107,6 +107,7 @@ func samples(t *testing.T) []sample {
 		}
 		all = append(all, sample{check: check, name: name, key: key, env: env, want: want, code: code})
 	}
+	with := func(k device.Key, edit func(*device.Key)) device.Key { edit(&k); return k }
 	good2048 := publishedModulus(t, 2048, false)
 	weak2048 := publishedModulus(t, 2048, true)
 	p256 := issue(t, "someone", nil).key.Public()
@@ -140,7 +141,19 @@ func samples(t *testing.T) []sample {
 	add("debian", "list fails", bare(device.RoleDevice, weakRSA.Public()), Env{Blocklist: weakList{err: errors.New("read error")}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
 
 	// size
+	certifiedAs := func(role device.Role, pub crypto.PublicKey) device.Key {
+		k := bare(role, pub)
+		k.Chain = []*x509.Certificate{issue(t, "of another algorithm", nil).cert}
+		return k
+	}
+	requested := func(pub crypto.PublicKey) device.Key {
+		return with(bare(device.RoleFile, pub), func(k *device.Key) { k.Request = true })
+	}
+	mldsa, brainpool := &device.OtherKey{Algorithm: "ML-DSA-65"}, &device.OtherKey{Algorithm: "ECDSA-brainpoolP256r1"}
 	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSH, ed),
+		bare(device.RoleFile, ed), bare(device.RoleAnchor, ed), certifiedAs(device.RoleEK, ed),
+		bare(device.RoleFile, &device.OtherKey{Algorithm: "ECDSA-secp256k1"}),
+		bare(device.RoleFile, &rsa.PublicKey{N: randomOdd(random(4), 8193), E: 65537}),
 		bare(device.RoleEK, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), rsaKey(randomOdd(random(4), 8192), 65537),
 		bare(device.RoleAK, &rsa.PublicKey{N: randomOdd(random(4), 8193), E: 65537})}
 	for _, c := range []elliptic.Curve{elliptic.P384(), elliptic.P521()} {
@@ -156,21 +169,44 @@ func samples(t *testing.T) []sample {
 	}{
 		{rsaKey(randomOdd(random(4), 2047), 65537), device.Fail, "KEYVET_RSA_TOO_SHORT"},
 		{bare(device.RoleEK, &rsa.PublicKey{N: randomOdd(random(4), 1024), E: 65537}), device.Fail, "KEYVET_RSA_TOO_SHORT"},
+		{bare(device.RolePersistent, &rsa.PublicKey{N: randomOdd(random(4), 1024), E: 65537}), device.Fail, "KEYVET_RSA_TOO_SHORT"},
+		{bare(device.RoleSSH, &rsa.PublicKey{N: randomOdd(random(4), 1024), E: 65537}), device.Fail, "KEYVET_RSA_TOO_SHORT"},
+		{bare(device.RoleAnchor, &rsa.PublicKey{N: randomOdd(random(4), 1024), E: 65537}), device.Fail, "KEYVET_RSA_TOO_SHORT"},
+		{bare(device.RoleFile, &rsa.PublicKey{N: randomOdd(random(4), 1024), E: 65537}), device.Fail, "KEYVET_RSA_TOO_SHORT"},
 		{rsaKey(new(big.Int), 65537), device.Fail, "KEYVET_RSA_MODULUS_INVALID"},
 		{largeRSA(new(big.Int).Neg(good2048), big.NewInt(3)), device.Fail, "KEYVET_RSA_MODULUS_INVALID"},
 		{rsaKey(randomOdd(random(4), 8193), 65537), device.Warn, "KEYVET_RSA_TOO_LONG"},
+		{certifiedAs(device.RoleFile, &rsa.PublicKey{N: randomOdd(random(4), 8193), E: 65537}), device.Warn, "KEYVET_RSA_TOO_LONG"},
 		{bare(device.RoleDevice, ed), device.Fail, "KEYVET_ED25519_NOT_ACCEPTED"},
-		{bare(device.RoleFile, ed), device.Fail, "KEYVET_ED25519_NOT_ACCEPTED"},
+		{bare(device.RoleClaim, ed), device.Fail, "KEYVET_ED25519_NOT_ACCEPTED"},
+		{bare(device.RoleCA, ed), device.Fail, "KEYVET_ED25519_NOT_ACCEPTED"},
+		{certifiedAs(device.RoleFile, ed), device.Warn, "KEYVET_ED25519_NOT_ACCEPTED"},
+		{requested(ed), device.Warn, "KEYVET_ED25519_NOT_ACCEPTED"},
+		{with(bare(device.RoleFile, ed), func(k *device.Key) { k.CertificateError = "x509: damaged" }), device.Warn, "KEYVET_ED25519_NOT_ACCEPTED"},
 		{bare(device.RoleClaim, ecKey(elliptic.P224(), new(big.Int), new(big.Int))), device.Fail, "KEYVET_P224_NOT_ACCEPTED"},
+		{requested(ecKey(elliptic.P224(), new(big.Int), new(big.Int))), device.Warn, "KEYVET_P224_NOT_ACCEPTED"},
 		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "ECDSA-secp256k1"}), device.Fail, "KEYVET_SECP256K1_NOT_ACCEPTED"},
-		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
-		{bare(device.RoleSSH, &device.OtherKey{Algorithm: "DSA-1024"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
+		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "DSA-2048"}), device.Fail, "KEYVET_DSA_NOT_ACCEPTED"},
+		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), device.Warn, "KEYVET_DSA_NOT_ACCEPTED"},
+		{bare(device.RoleSSH, &device.OtherKey{Algorithm: "DSA-1024"}), device.Warn, "KEYVET_DSA_NOT_ACCEPTED"},
+		{bare(device.RoleDevice, mldsa), device.Fail, "KEYVET_ALGORITHM_NOT_ACCEPTED"},
+		{bare(device.RoleCA, brainpool), device.Fail, "KEYVET_ALGORITHM_NOT_ACCEPTED"},
 		{bare(device.RoleDevice, &device.OtherKey{Algorithm: "1.2.3.4"}), device.Fail, "KEYVET_ALGORITHM_NOT_ACCEPTED"},
+		{certifiedAs(device.RoleFile, mldsa), device.Warn, "KEYVET_ALGORITHM_NOT_ACCEPTED"},
+		{certifiedAs(device.RoleIDevID, mldsa), device.Warn, "KEYVET_ALGORITHM_NOT_ACCEPTED"},
+		{bare(device.RoleFile, mldsa), device.Warn, "KEYVET_ALGORITHM_UNKNOWN"},
+		{bare(device.RoleFile, &device.OtherKey{Algorithm: "1.2.3.4"}), device.Warn, "KEYVET_ALGORITHM_UNKNOWN"},
+		{bare(device.RoleSSH, &device.OtherKey{Algorithm: "ssh-xmss@openssh.com"}), device.Warn, "KEYVET_ALGORITHM_UNKNOWN"},
 		{bare(device.RoleSRK, &device.OtherKey{Algorithm: "ECDSA-BN_P256"}), device.Warn, "KEYVET_ALGORITHM_UNKNOWN"},
+		{certifiedAs(device.RoleEK, mldsa), device.Warn, "KEYVET_ALGORITHM_UNKNOWN"},
+		{certifiedAs(device.RoleEK, &device.OtherKey{Algorithm: "0"}), device.Undecided, "KEYVET_ALGORITHM_UNKNOWN"},
+		{bare(device.RolePersistent, &device.OtherKey{Algorithm: "1.2.3.4"}), device.Undecided, "KEYVET_ALGORITHM_UNKNOWN"},
+		{certifiedAs(device.RoleIDevID, &device.OtherKey{Algorithm: "unknown"}), device.Undecided, "KEYVET_ALGORITHM_UNKNOWN"},
 		{bare(device.RoleEK, nil), device.Undecided, "KEYVET_KEY_UNREADABLE"},
 		{bare(device.RoleDevice, &ecdsa.PublicKey{}), device.Undecided, "KEYVET_KEY_UNREADABLE"},
 	} {
-		add("size", string(bad.key.Role)+" "+bad.key.Algorithm(), bad.key, Env{}, bad.want, bad.code)
+		name := fmt.Sprintf("%s %s, certificate %t, request %t", bad.key.Role, bad.key.Algorithm(), len(bad.key.Chain) > 0, bad.key.Request)
+		add("size", name, bad.key, Env{}, bad.want, bad.code)
 	}
 
 	// exponent
@@ -271,7 +307,6 @@ func samples(t *testing.T) []sample {
 	list = weakList{}
 	roots := []*x509.Certificate{impostor.cert, root.cert}
 	other := []*x509.Certificate{issue(t, "Other", nil, asCA).cert}
-	with := func(k device.Key, edit func(*device.Key)) device.Key { edit(&k); return k }
 	whole := certified(device.RoleDevice, leaf.cert, issuing.cert, root.cert)
 	for _, c := range []struct {
 		name string
@@ -488,6 +523,21 @@ func samples(t *testing.T) []sample {
 		all = append(all, sample{check: "lockout", name: f.name, tpm: f.tpm, env: Env{Keys: f.keys}, want: f.want, code: f.code})
 	}
 	return all
+}
+
+// TestSizeSaysWho holds the messages to who takes what: AWS IoT is named only
+// for a key that it sees.
+func TestSizeSaysWho(t *testing.T) {
+	short := &rsa.PublicKey{N: randomOdd(random(4), 1024), E: 65537}
+	for role, aws := range map[device.Role]bool{
+		device.RoleDevice: true, device.RoleClaim: true, device.RoleCA: true,
+		device.RolePersistent: false, device.RoleEK: false, device.RoleSSH: false, device.RoleAnchor: false, device.RoleFile: false,
+	} {
+		f := runSize(t.Context(), bare(role, short), nil)
+		if got := strings.Contains(f[0].Message, "AWS"); got != aws {
+			t.Errorf("%s: %s", role, f[0].Message)
+		}
+	}
 }
 
 // asOAEP is c with id-RSAES-OAEP in place of rsaEncryption for its key, as in

@@ -161,6 +161,7 @@ type object struct {
 	spki   []byte // DER, nil if there is none
 
 	certificate bool
+	request     bool              // a certificate request
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
 	x509Error   string
 
@@ -226,7 +227,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 		if merged[i] {
 			continue
 		}
-		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error}
+		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error}
 		if o.x509 != nil {
 			k.Chain = chain(o.x509, issuers)
 		}
