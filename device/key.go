@@ -214,6 +214,8 @@ type TPM struct {
 	// certificate in the TPM's NV. It is told, not verified: it holds no key.
 	PlatformCertificate string   `json:"platformCertificate,omitempty"`
 	State               TPMState `json:"state"`
+	// Problem says why a TPM is not TPMOK, in the words of what went wrong.
+	Problem string `json:"-"`
 	// Clearing is who may clear the TPM, which ends every key in it.
 	Clearing TPMClearing `json:"-"`
 }
