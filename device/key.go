@@ -97,10 +97,17 @@ type PrivateFile struct {
 	Wrapped bool
 }
 
-// Place says who owns a file and its directory, and who may write that.
+// Place is where a file lies: who owns it, and who can get there.
 type Place struct {
-	Owner, DirOwner int // numbers of users
-	DirMode         fs.FileMode
+	Owner int   // number of a user
+	Dirs  []Dir // the directories that lead to it, the nearest first, up to the root
+}
+
+// Dir is a directory above a file.
+type Dir struct {
+	Path  string
+	Owner int // number of a user
+	Mode  fs.FileMode
 }
 
 // Proof is whether a private key that only a TPM can use was seen to sign.

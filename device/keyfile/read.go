@@ -21,7 +21,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -66,14 +65,7 @@ func Load(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: path, Data: data, mode: info.Mode()}
-	stat, known := info.Sys().(*syscall.Stat_t)
-	if dir, err := os.Stat(filepath.Dir(path)); err == nil && known {
-		if dirStat, known := dir.Sys().(*syscall.Stat_t); known {
-			f.place = &device.Place{Owner: int(stat.Uid), DirOwner: int(dirStat.Uid), DirMode: dir.Mode()}
-		}
-	}
-	return f, nil
+	return &File{Path: path, Data: data, mode: info.Mode(), place: placeOf(path, info)}, nil
 }
 
 // Keys returns every key in the file; see [Read].
