@@ -133,6 +133,7 @@ func parseSigned(der []byte, body cryptobyte.String) (object, error) {
 		if err != nil {
 			return object{}, fmt.Errorf("certificate request: %w", err)
 		}
+		o.request = true
 		if _, err := x509.ParseCertificateRequest(der); err != nil {
 			o.x509Error = oneLine(err.Error())
 		}
