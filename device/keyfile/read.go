@@ -159,6 +159,7 @@ func withoutPath(err error) error {
 type object struct {
 	public crypto.PublicKey
 	spki   []byte // DER, nil if there is none
+	odd    string // what of the encoding breaks the standards
 
 	certificate bool
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
@@ -226,7 +227,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 		if merged[i] {
 			continue
 		}
-		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error}
+		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error, Encoding: o.odd}
 		if o.x509 != nil {
 			k.Chain = chain(o.x509, issuers)
 		}
