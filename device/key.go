@@ -57,6 +57,10 @@ type Key struct {
 	// parsed; the key itself was found all the same.
 	CertificateError string
 
+	// Encoding says what of the encoding of the key or its certificate breaks
+	// DER or RFC 5280, though both could be read; "" if nothing does.
+	Encoding string
+
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
 

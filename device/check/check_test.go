@@ -280,6 +280,8 @@ func samples(t *testing.T) []sample {
 		{"other key", with(whole, func(k *device.Key) { k.SPKI = root.cert.RawSubjectPublicKeyInfo }), Env{}, device.Fail, "KEYVET_KEY_CERTIFICATE_MISMATCH"},
 		{"other private key", with(whole, func(k *device.Key) { k.Private = &device.PrivateFile{SPKI: root.cert.RawSubjectPublicKeyInfo} }), Env{}, device.Fail, "KEYVET_PRIVATE_KEY_MISMATCH"},
 		{"private key not read", with(whole, func(k *device.Key) { k.Private = &device.PrivateFile{} }), Env{}, device.Undecided, "KEYVET_KEY_UNREADABLE"},
+		{"odd encoding", with(certified(device.RoleFile, leaf.cert, issuing.cert), func(k *device.Key) { k.Encoding = "negative serial number" }), Env{}, device.Warn, "KEYVET_CERTIFICATE_ENCODING"},
+		{"odd encoding without a certificate", device.Key{Public: p256, Encoding: "hybrid"}, Env{}, device.Warn, "KEYVET_CERTIFICATE_ENCODING"},
 		{"unparsable", device.Key{Public: p256, CertificateError: "x509: negative serial number"}, Env{}, device.Undecided, "KEYVET_CERTIFICATE_UNPARSABLE"},
 		{"ROCA CA", certified(device.RoleDevice, issue(t, "device", rocaCA).cert, rocaCA.cert), Env{}, device.Fail, device.ReasonROCA},
 		{"ROCA root, given", certified(device.RoleDevice, issue(t, "device", rocaCA).cert), Env{Roots: []*x509.Certificate{rocaCA.cert}}, device.Fail, device.ReasonROCA},
@@ -365,6 +367,7 @@ func samples(t *testing.T) []sample {
 	add("ekcert", "absent, but another has one", none, Env{Keys: []device.Key{none, ek}, EKRoots: roots}, device.Pass, "")
 	add("ekcert", "absent where roots are given", none, Env{Keys: []device.Key{none}, EKRoots: roots}, device.Warn, "KEYVET_EK_CERTIFICATE_ABSENT")
 	add("ekcert", "unparsable", with(none, func(k *device.Key) { k.CertificateError = "x509: malformed serial number" }), Env{}, device.Warn, "KEYVET_EK_CERTIFICATE_UNPARSABLE")
+	add("ekcert", "odd encoding", with(ek, func(k *device.Key) { k.Encoding = "negative serial number" }), Env{}, device.Warn, "KEYVET_CERTIFICATE_ENCODING")
 	add("ekcert", "not this EK's", with(ek, func(k *device.Key) { k.SPKI = none.SPKI }), Env{}, device.Fail, "KEYVET_EK_CERTIFICATE_MISMATCH")
 	add("ekcert", "OAEP, tampered by that", oaepEK, Env{}, device.Fail, "KEYVET_CERTIFICATE_SIGNATURE_INVALID")
 	add("ekcert", "not to a given root", ek, Env{EKRoots: roots}, device.Fail, "KEYVET_EK_CERTIFICATE_UNKNOWN_CA")

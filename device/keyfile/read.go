@@ -151,6 +151,7 @@ func withoutPath(err error) error {
 type object struct {
 	public crypto.PublicKey
 	spki   []byte // DER, nil if there is none
+	odd    string // what of the encoding breaks the standards
 
 	certificate bool
 	request     bool              // a certificate request
@@ -219,7 +220,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 		if merged[i] {
 			continue
 		}
-		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error}
+		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error, Encoding: o.odd}
 		if o.x509 != nil {
 			k.Chain = chain(o.x509, issuers)
 		}
