@@ -54,6 +54,10 @@ type Key struct {
 	// parsed; the key itself was found all the same.
 	CertificateError string
 
+	// Request is what came of checking a certificate request's signature, which
+	// is by the key itself; nil if the key came in none.
+	Request *Answer
+
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
 
@@ -92,6 +96,20 @@ type PrivateFile struct {
 	Proof *Proof
 	// Wrapped says that the file holds the key under a key of a TPM's.
 	Wrapped bool
+
+	// Numbers is whether the numbers of the private key fit each other and the
+	// public key that the file states.
+	Numbers Answer
+	// Partner is whether the private key is that of a certificate, request or
+	// public key that stands beside it; NotApplicable if there is none.
+	Partner Answer
+}
+
+// Answer is what came of a question that only the reader of a file could ask,
+// since what it is about goes no further. The zero value has not been asked.
+type Answer struct {
+	Status Status
+	Why    string // for people; never a private number
 }
 
 // Place says who owns a file and its directory, and who may write that.

@@ -28,11 +28,6 @@ var (
 		Means: "The certificate is for another key.",
 		Do:    "Put the certificate and the key that belong together in place.",
 	}
-	privateMismatch = device.Reason{
-		Code: "KEYVET_PRIVATE_KEY_MISMATCH", Status: device.Fail, Severity: device.High,
-		Means: "The private key does not belong to the certificate.",
-		Do:    "Put the certificate and the key that belong together in place.",
-	}
 	unknownCA = device.Reason{
 		Code: "KEYVET_CHAIN_UNKNOWN_CA", Status: device.Fail, Severity: device.High,
 		Means: "The certificate does not lead to a CA that the configuration names.",
@@ -91,7 +86,7 @@ var chain = Check{
 		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "")
 	},
 	Reasons: slices.Concat([]device.Reason{
-		certificateUnparsable, certificateMismatch, privateMismatch, keyUnreadable, unknownCA, chainConstraint,
+		certificateUnparsable, certificateMismatch, unknownCA, chainConstraint,
 	}, ofPath),
 	Run: runChain,
 }
@@ -104,15 +99,8 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if len(k.Chain) == 0 {
 		return found
 	}
-	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
+	if !device.SameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
 		found = append(found, give(certificateMismatch, "the certificate is for another key")...)
-	}
-	switch {
-	case k.Private == nil:
-	case len(k.Private.SPKI) == 0:
-		found = append(found, give(keyUnreadable, "whether the private key in %s belongs to the certificate could not be told", k.Private.Path)...)
-	case !sameKey(k.Private.SPKI, k.SPKI):
-		found = append(found, give(privateMismatch, "the private key in %s does not belong to the certificate", k.Private.Path)...)
 	}
 
 	p := trace(k.Chain, env.Roots)
@@ -151,25 +139,6 @@ func underUnknownCA(role device.Role, p path) []device.Finding {
 		return giveAs(device.Warn, device.Medium, unknownCA, message, p.top())
 	}
 	return nil
-}
-
-// sameKey compares the public keys in two SubjectPublicKeyInfos, leaving out
-// the algorithm identifiers: that of an RSA key may be rsaEncryption, with or
-// without parameters, or, in EK certificates, id-RSAES-OAEP.
-func sameKey(a, b []byte) bool {
-	ka, kb := subjectPublicKey(a), subjectPublicKey(b)
-	return len(ka) > 0 && bytes.Equal(ka, kb)
-}
-
-func subjectPublicKey(spki []byte) []byte {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		PublicKey asn1.BitString
-	}
-	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
-		return nil
-	}
-	return info.PublicKey.Bytes
 }
 
 // path is how far a chain leads. Validity in time is the question of expiry,
