@@ -91,7 +91,7 @@ func (s screen) table(r *device.Report) error {
 			fmt.Fprintf(&b, "  %s", f.ReasonCode)
 		}
 		fmt.Fprintf(&b, "\n  %s\n", cli.Printable(f.Message))
-		if f.Citation != "" && f.Status != device.Pass {
+		if f.Citation != "" && f.Status != device.Pass && f.Status != device.NotApplicable {
 			fmt.Fprintf(&b, "  %s\n", f.Citation)
 		}
 	}

@@ -43,7 +43,7 @@ var (
 
 var belongs = Check{
 	ID:      "belongs",
-	Cite:    "https://doi.org/10.6028/NIST.SP.800-89", // section 4, assurance of possession; 5.3, of validity
+	Cite:    "https://doi.org/10.6028/NIST.SP.800-89", // sections 5 and 6
 	Asks:    "Does what stands in one file belong together, and do the numbers of a private key fit each other?",
 	Applies: func(k device.Key) bool { return k.Private != nil || k.Request != nil },
 	Reasons: []device.Reason{privateMismatch, privateInconsistent, privateUntested, keyUnreadable, requestUnsigned, requestUntested, requestOdd},
