@@ -163,14 +163,41 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 		Schema: Schema, ID: newID(), Time: inv.ReadAt.UTC().Truncate(time.Second),
 		TPM: inv.TPM, Findings: findings, Gaps: inv.Gaps,
 	}
+	r.addKeys(inv.Keys, findings)
+	return r
+}
+
+// Add adds keys and the findings on them, of which those that passed are kept
+// only if Verbose: of many keys little is to be remembered.
+func (r *Report) Add(keys []Key, findings []Finding) {
+	r.addKeys(keys, findings)
+	r.Findings = append(r.Findings, keep(findings, func(f Finding) bool {
+		return r.Verbose || f.Status != Pass && f.Status != NotApplicable
+	})...)
+}
+
+func (r *Report) addKeys(keys []Key, findings []Finding) {
 	byKey := make(map[string][]Status)
 	for _, f := range findings {
 		byKey[f.Key] = append(byKey[f.Key], f.Counts())
 	}
-	for _, k := range inv.Keys {
+	for _, k := range keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
 	}
-	return r
+}
+
+// AddAcross adds findings on keys that were added before.
+func (r *Report) AddAcross(findings []Finding) {
+	byKey := make(map[string]int)
+	for i, k := range r.Keys {
+		byKey[k.ID] = i
+	}
+	for _, f := range findings {
+		if i, known := byKey[f.Key]; known {
+			r.Keys[i].Status = Worst(r.Keys[i].Status, f.Counts())
+		}
+	}
+	r.Add(nil, findings)
 }
 
 func reportKey(k Key, status Status) KeyReport {
@@ -207,16 +234,27 @@ func newID() string {
 
 // Verdict is the status of the whole: Fail > Undecided > Warn > Pass. A gap
 // that is not minor, or nothing looked at, is Undecided.
-func (r *Report) Verdict() Status {
+func (r *Report) Verdict() Status { return r.VerdictFrom(Low) }
+
+// VerdictFrom is [Report.Verdict] with the failing findings that are less severe
+// than that counted as warnings.
+func (r *Report) VerdictFrom(least Severity) Status {
 	if r.read != nil {
 		return r.read.verdict
 	}
 	var all []Status
+	mild := make(map[string]bool) // keys that fail by such findings
 	for _, f := range r.Findings {
-		all = append(all, f.Counts())
+		status := f.Counts()
+		if status == Fail && f.Severity.below(least) {
+			status, mild[f.Key] = Warn, true
+		}
+		all = append(all, status)
 	}
 	for _, k := range r.Keys {
-		all = append(all, k.Status)
+		if k.Status != Fail || !mild[k.ID] {
+			all = append(all, k.Status)
+		}
 	}
 	for _, g := range r.Gaps {
 		if !g.Minor {
