@@ -57,6 +57,7 @@ type KeyReport struct {
 	Role        Role         `json:"role"`
 	Algorithm   string       `json:"algorithm"`
 	Source      string       `json:"source"`
+	Line        int          `json:"line,omitempty"` // of a text file where the key begins, counted from 1
 	SPKISHA256  string       `json:"spkiSha256,omitempty"`
 	SPKI        string       `json:"spki,omitempty"` // base64 DER
 	Certificate *Certificate `json:"certificate,omitempty"`
@@ -118,6 +119,15 @@ type AnchorSummary struct {
 	Gaps   int    `json:"gaps"`
 }
 
+// Searched counts what was found in a directory and those below it.
+type Searched struct {
+	Dir   string
+	Files int // regular ones
+	Keyed int // of them with a key, or with one that could not be read
+	Large int // of them too large to be searched to their end
+	Links int // symbolic links, which were not followed
+}
+
 // Report is the outcome of one self-check.
 type Report struct {
 	Schema    string         `json:"schema"`
@@ -144,6 +154,10 @@ type Report struct {
 	// Cut counts what was left out to keep within [MaxReportBytes].
 	Cut      Cuts      `json:"cut,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"` // last, so that a digest of the rest is a cut away
+
+	// Searched are the directories that were searched for keys. They stay on the
+	// device.
+	Searched []Searched `json:"-"`
 
 	// Verbose keeps the findings that passed when the report is marshalled.
 	Verbose bool `json:"-"`
@@ -202,7 +216,7 @@ func (r *Report) AddAcross(findings []Finding) {
 
 func reportKey(k Key, status Status) KeyReport {
 	kr := KeyReport{
-		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Status: status,
+		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Line: k.Line, Status: status,
 		SPKISHA256: k.SPKISHA256(), SPKI: base64.StdEncoding.EncodeToString(k.SPKI),
 	}
 	if k.Private != nil {

@@ -3,8 +3,8 @@ package device
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"

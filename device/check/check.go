@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -71,7 +72,7 @@ type Env struct {
 
 	Only []string // the ids of the checks to ask; none: all
 
-	Keys []device.Key // the keys of the device, or of the files that were named; [Run] sets it
+	Keys []device.Key // those that are asked of; [Run], [OfInventory] and [OfKeys] set it
 }
 
 func (e *Env) asks(c Check) bool { return len(e.Only) == 0 || slices.Contains(e.Only, c.ID) }
@@ -117,17 +118,20 @@ func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.F
 			all = append(all, ask(ctx, c, device.TPMKeyID, func() []device.Finding { return c.RunTPM(inv.TPM, &e) })...)
 		}
 	}
-	return append(all, OfKeys(ctx, inv.Keys, &e)...)
+	return append(all, OfKeys(ctx, inv.Keys, env)...)
 }
 
-// OfKeys puts every check of one key to each of the keys.
+// OfKeys puts every check of one key to each of the keys, such as those of one
+// file.
 func OfKeys(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
+	e := *env
+	e.Keys = keys
 	var all []device.Finding
 	for _, k := range keys {
 		before := len(all)
 		for _, c := range All {
-			if c.Run != nil && env.asks(c) && c.Applies(k) {
-				all = append(all, ask(ctx, c, k.ID, func() []device.Finding { return c.Run(ctx, k, env) })...)
+			if c.Run != nil && e.asks(c) && c.Applies(k) {
+				all = append(all, ask(ctx, c, k.ID, func() []device.Finding { return c.Run(ctx, k, &e) })...)
 			}
 		}
 		if len(all) == before && len(env.Only) > 0 {
@@ -180,6 +184,21 @@ func ask(ctx context.Context, c Check, key string, run func() []device.Finding) 
 		f.Message = device.OneLine(f.Message, maxMessage)
 	}
 	return found
+}
+
+// ReasonOf returns what there is to know of a reason code; ok is false for one
+// that no check gives.
+func ReasonOf(code device.ReasonCode) (r device.Reason, ok bool) {
+	reasons := OfAny
+	for _, c := range All {
+		reasons = append(reasons[:len(reasons):len(reasons)], c.Reasons...)
+	}
+	for _, r := range reasons {
+		if start, any := strings.CutSuffix(r.Code, "*"); r.Code == code || any && strings.HasPrefix(code, start) {
+			return r, true
+		}
+	}
+	return device.Reason{}, false
 }
 
 // IDs are the ids of all checks, in the order of a report.
