@@ -278,6 +278,19 @@ func (r *Report) VerdictFrom(least Severity) Status {
 	return Worst(all...)
 }
 
+// AcceptedAs returns what the operator says of a finding that he accepts.
+func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
+	if !f.Accepted {
+		return a, false
+	}
+	for _, a := range r.Accepted {
+		if a.ReasonCode == f.ReasonCode && a.Key == f.Key {
+			return a, true
+		}
+	}
+	return a, true
+}
+
 // ReasonCodes lists the distinct reason codes of findings that failed, were
 // undecided or warned, in the order of the findings.
 func (r *Report) ReasonCodes() []ReasonCode {

@@ -186,19 +186,22 @@ func ask(ctx context.Context, c Check, key string, run func() []device.Finding) 
 	return found
 }
 
-// ReasonOf returns what there is to know of a reason code; ok is false for one
-// that no check gives.
-func ReasonOf(code device.ReasonCode) (r device.Reason, ok bool) {
-	reasons := OfAny
-	for _, c := range All {
-		reasons = append(reasons[:len(reasons):len(reasons)], c.Reasons...)
-	}
-	for _, r := range reasons {
-		if start, any := strings.CutSuffix(r.Code, "*"); r.Code == code || any && strings.HasPrefix(code, start) {
-			return r, true
+// ReasonOf returns what there is to know of a reason code that the check of that
+// id gave; ok is false if no check gives it.
+func ReasonOf(id string, code device.ReasonCode) (found device.Reason, ok bool) {
+	for _, c := range append([]Check{{Reasons: OfAny}}, All...) {
+		for _, r := range c.Reasons {
+			if start, any := strings.CutSuffix(r.Code, "*"); r.Code == code || any && strings.HasPrefix(code, start) {
+				if c.ID == id {
+					return r, true
+				}
+				if !ok { // chain gives those of the keys of CAs
+					found, ok = r, true
+				}
+			}
 		}
 	}
-	return device.Reason{}, false
+	return found, ok
 }
 
 // IDs are the ids of all checks, in the order of a report.

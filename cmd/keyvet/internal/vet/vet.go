@@ -109,6 +109,9 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	return r, inv, t
 }
 
+// Checks are the ids of all checks.
+func Checks() []string { return check.IDs() }
+
 func (c *Check) progress(what string) (done func()) {
 	if c.Progress == nil {
 		return func() {}
