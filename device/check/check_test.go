@@ -327,6 +327,7 @@ func samples(t *testing.T) []sample {
 		}
 		add("chain", c.name, c.key, c.env, c.want, c.code)
 	}
+	chainSamples(t, add)
 
 	// revoked
 	later, before := now.Add(24*time.Hour), now.Add(-24*time.Hour)

@@ -53,7 +53,7 @@ func runEKCert(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	}
 	p := pathOf(ctx, k, env)
 	problems := p.findings()
-	if len(env.EKRoots) == 0 && len(p.nodes) == 1 && !p.forged {
+	if len(env.EKRoots) == 0 && len(p.nodes) == 1 && len(p.others) == 0 {
 		problems = nil // nothing is asked of who issued it
 	}
 	if len(env.EKRoots) > 0 && p.anchor == nil && !p.forged {
