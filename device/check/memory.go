@@ -250,12 +250,3 @@ func keyIDs(n, issuer *node) int {
 	}
 	return -1
 }
-
-// inTPM reports whether a key of that role lies in a TPM.
-func inTPM(role device.Role) bool {
-	switch role {
-	case device.RoleEK, device.RoleAK, device.RoleSRK, device.RolePersistent, device.RoleIDevID:
-		return true
-	}
-	return false
-}
