@@ -117,9 +117,9 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	}
 
 	p := pathOf(ctx, k, env)
-	found = append(found, p.findings()...)
-	found = append(found, misissued(k, p)...)
-	if len(env.Roots) > 0 && p.anchor == nil && p.problems == nil {
+	issuer := misissued(k, p)
+	found = slices.Concat(found, p.findings(), issuer)
+	if len(env.Roots) > 0 && p.anchor == nil && !p.forged && device.Worst(statuses(issuer)...) != device.Fail {
 		found = append(found, underUnknownCA(k.Role, p)...)
 	}
 	found = append(found, issuerKeys(ctx, k, p, env)...)
@@ -142,9 +142,19 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 // missed, it is not known to be bad.
 func (p *path) findings() []device.Finding {
 	if p.open && p.weight[0] > 0 {
-		return give(pathsTooMany, "%d ways up were tried, of more, and the best leads to %s", maxPaths, p.top())
+		return give(pathsTooMany, tooMany, p.top())
 	}
 	return p.problems
+}
+
+const tooMany = "the CA certificates make too many ways up for all to be tried; the best of those tried leads to %s"
+
+func statuses(found []device.Finding) []device.Status {
+	all := make([]device.Status, len(found))
+	for i, f := range found {
+		all[i] = f.Status
+	}
+	return all
 }
 
 // underUnknownCA is about a path that leads to none of the CAs given for the
@@ -156,6 +166,9 @@ func underUnknownCA(role device.Role, p *path) []device.Finding {
 	const message = "it leads to %s, which is none of the given CAs"
 	switch role {
 	case device.RoleDevice:
+		if p.partial {
+			return give(pathsTooMany, tooMany, p.top())
+		}
 		return give(unknownCA, message, p.top())
 	case device.RoleFile:
 		return giveAs(device.Warn, device.Medium, unknownCA, message, p.top())

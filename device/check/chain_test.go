@@ -64,7 +64,7 @@ func chainSamples(t *testing.T, add func(check, name string, key device.Key, env
 	add("chain", "mesh without a way", certified(device.RoleDevice, append([]*x509.Certificate{lost.cert}, mesh...)...), Env{Roots: given}, device.Undecided, "KEYVET_CHAIN_TOO_COMPLEX")
 	add("ekcert", "mesh without a way", certified(device.RoleEK, append([]*x509.Certificate{lost.cert}, mesh...)...), Env{EKRoots: given}, device.Undecided, "KEYVET_CHAIN_TOO_COMPLEX")
 	add("chain", "mesh with a way", certified(device.RoleDevice, append([]*x509.Certificate{found.cert}, mesh...)...), Env{Roots: given, Blocklist: fullList{}}, device.Pass, "")
-	add("chain", "mesh without the root", certified(device.RoleDevice, append([]*x509.Certificate{lost.cert}, mesh...)...), Env{Roots: roots}, device.Fail, "KEYVET_CHAIN_UNKNOWN_CA")
+	add("chain", "mesh without the root", certified(device.RoleDevice, append([]*x509.Certificate{lost.cert}, mesh...)...), Env{Roots: roots, Blocklist: fullList{}}, device.Fail, "KEYVET_CHAIN_UNKNOWN_CA")
 
 	// In the TPM.
 	rsaKey := privateKey(t, "testdata/debian/rsa2048.pem")
