@@ -85,7 +85,7 @@ var chain = Check{
 	},
 	Reasons: slices.Concat([]device.Reason{
 		oddEncoding, certificateUnparsable, certificateMismatch, unknownCA,
-	}, ofPath, ofIssuer),
+	}, ofPath),
 	Run: runChain,
 }
 
@@ -102,9 +102,8 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	}
 
 	p := pathOf(ctx, k, env)
-	issuer := misissued(k, p)
-	found = slices.Concat(found, p.findings(), issuer)
-	if len(env.Roots) > 0 && p.anchor == nil && !p.forged && device.Worst(statuses(issuer)...) != device.Fail {
+	found = append(found, p.findings()...)
+	if len(env.Roots) > 0 && p.anchor == nil && !p.forged {
 		found = append(found, underUnknownCA(k.Role, p)...)
 	}
 	found = append(found, issuerKeys(ctx, k, p, env)...)
@@ -133,14 +132,6 @@ func (p *path) findings() []device.Finding {
 }
 
 const tooMany = "the CA certificates make too many ways up for all to be tried; the best of those tried leads to %s"
-
-func statuses(found []device.Finding) []device.Status {
-	all := make([]device.Status, len(found))
-	for i, f := range found {
-		all[i] = f.Status
-	}
-	return all
-}
 
 // underUnknownCA is about a path that leads to none of the CAs given for the
 // device's own chain. Certificates in further files may be under other CAs on

@@ -34,7 +34,7 @@ type pathCase struct {
 	leaf    *x509.Certificate
 	beside  []*x509.Certificate
 	given   []*x509.Certificate
-	want    device.Status     // of the checks chain and expiry, for a device's own certificate
+	want    device.Status     // of the checks chain, belongs and expiry, for a device's own certificate
 	code    device.ReasonCode // among the findings
 	openssl string            // "" OK if want passes, else an error; "OK" or "error" where OpenSSL sees it otherwise
 	why     string            // it does
@@ -517,15 +517,13 @@ func (fullList) Lookup(context.Context, crypto.PublicKey) (device.Listing, error
 // judged is what the checks on certificates make of a key.
 func judged(t testing.TB, k device.Key, env *Env) (device.Status, []device.Finding) {
 	t.Helper()
-	found := append(runChain(t.Context(), k, env), runExpiry(t.Context(), k, env)...)
-	var all []device.Status
+	found := slices.Concat(runChain(t.Context(), k, env), runBelongs(t.Context(), k, env), runExpiry(t.Context(), k, env))
 	for _, f := range found {
-		if f.ReasonCode != "" && !declares(chain, f.ReasonCode) && !declares(expiry, f.ReasonCode) {
+		if f.ReasonCode != "" && !declares(chain, f.ReasonCode) && !declares(belongs, f.ReasonCode) && !declares(expiry, f.ReasonCode) {
 			t.Errorf("undeclared: %+v", f)
 		}
-		all = append(all, f.Status)
 	}
-	return device.Worst(all...), found
+	return device.Worst(statuses(found)...), found
 }
 
 // TestPathsByOpenSSL holds the cases against openssl verify.
