@@ -54,9 +54,13 @@ type Key struct {
 	// parsed; the key itself was found all the same.
 	CertificateError string
 
-	// Request is what came of checking a certificate request's signature, which
-	// is by the key itself; nil if the key came in none.
+	// Request is what came of checking the signature of the certificate request
+	// (RFC 2986) the key came in, which is by the key itself; nil if it came in none.
 	Request *Answer
+
+	// Encoding says what of the encoding of the key or its certificate breaks
+	// DER or RFC 5280, though both could be read; "" if nothing does.
+	Encoding string
 
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
@@ -112,10 +116,17 @@ type Answer struct {
 	Why    string // for people; never a private number
 }
 
-// Place says who owns a file and its directory, and who may write that.
+// Place is where a file lies: who owns it, and who can get there.
 type Place struct {
-	Owner, DirOwner int // numbers of users
-	DirMode         fs.FileMode
+	Owner int   // number of a user
+	Dirs  []Dir // the directories that lead to it, the nearest first, up to the root
+}
+
+// Dir is a directory above a file.
+type Dir struct {
+	Path  string
+	Owner int // number of a user
+	Mode  fs.FileMode
 }
 
 // Proof is whether a private key that only a TPM can use was seen to sign.
@@ -229,6 +240,8 @@ type TPM struct {
 	// certificate in the TPM's NV. It is told, not verified: it holds no key.
 	PlatformCertificate string   `json:"platformCertificate,omitempty"`
 	State               TPMState `json:"state"`
+	// Problem says why a TPM is not TPMOK, in the words of what went wrong.
+	Problem string `json:"-"`
 	// Clearing is who may clear the TPM, which ends every key in it.
 	Clearing TPMClearing `json:"-"`
 }

@@ -83,18 +83,18 @@ var chain = Check{
 	Cite: "https://www.rfc-editor.org/rfc/rfc5280#section-6",
 	Asks: "Do the certificates of a chain sign each other, and lead to a given CA?",
 	Applies: func(k device.Key) bool { // an EK's chain is the question of ekcert
-		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "")
+		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "" || k.Encoding != "")
 	},
 	Reasons: slices.Concat([]device.Reason{
-		certificateUnparsable, certificateMismatch, unknownCA, chainConstraint,
+		oddEncoding, certificateUnparsable, certificateMismatch, unknownCA, chainConstraint,
 	}, ofPath),
 	Run: runChain,
 }
 
 func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
-	var found []device.Finding
+	found := encoding(k)
 	if k.CertificateError != "" {
-		found = give(certificateUnparsable, "a certificate could not be parsed: %s", k.CertificateError)
+		found = append(found, give(certificateUnparsable, "a certificate could not be parsed: %s", k.CertificateError)...)
 	}
 	if len(k.Chain) == 0 {
 		return found
@@ -295,7 +295,7 @@ func constraints(certs []*x509.Certificate) []device.Finding {
 func issuerKey(ctx context.Context, ca *x509.Certificate, env *Env) []device.Finding {
 	k := device.Key{Role: device.RoleCA, Public: ca.PublicKey, SPKI: ca.RawSubjectPublicKeyInfo}
 	switch ca.PublicKey.(type) {
-	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, *device.LargeRSA, *device.OtherKey:
 	default:
 		k.Public = &device.OtherKey{Algorithm: ca.PublicKeyAlgorithm.String()}
 	}

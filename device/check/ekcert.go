@@ -36,11 +36,13 @@ var ekcert = Check{
 	Cite:    "https://trustedcomputinggroup.org/resource/tcg-ek-credential-profile-for-tpm-family-2-0/",
 	Asks:    "Is the certificate of the endorsement key this key's, and does it lead to a given root?",
 	Applies: func(k device.Key) bool { return k.Role == device.RoleEK },
-	Reasons: slices.Concat([]device.Reason{ekUnparsable, ekMismatch, ekUnknownCA, ekAbsent}, ofPath),
-	Run:     runEKCert,
+	Reasons: slices.Concat([]device.Reason{oddEncoding, ekUnparsable, ekMismatch, ekUnknownCA, ekAbsent}, ofPath),
+	Run: func(_ context.Context, k device.Key, env *Env) []device.Finding {
+		return append(encoding(k), runEKCert(k, env)...)
+	},
 }
 
-func runEKCert(_ context.Context, k device.Key, env *Env) []device.Finding {
+func runEKCert(k device.Key, env *Env) []device.Finding {
 	if len(k.Chain) == 0 {
 		if k.CertificateError != "" {
 			// Certificates of real chips break rules of DER and RFC 5280; their keys are good all the same.

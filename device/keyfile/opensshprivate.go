@@ -123,8 +123,8 @@ type sshPrivate struct {
 }
 
 const (
-	text  = iota // a string, or a number, which is written as one
-	flags        // one byte
+	textField = iota // a string, or a number, which is written as one
+	flags            // one byte
 )
 
 func sshKind(name string) (k sshPrivate, known bool) {
@@ -138,9 +138,9 @@ func sshKind(name string) (k sshPrivate, known bool) {
 	case strings.HasPrefix(name, "ecdsa-sha2-nistp") && !strings.Contains(name, "@"):
 		return sshPrivate{make([]int, 3), sshECPrivate}, true
 	case name == "sk-ssh-ed25519@openssh.com": // key, application, flags, handle, reserved (PROTOCOL.u2f)
-		return sshPrivate{fields: []int{text, text, flags, text, text}}, true
+		return sshPrivate{fields: []int{textField, textField, flags, textField, textField}}, true
 	case name == "sk-ecdsa-sha2-nistp256@openssh.com":
-		return sshPrivate{fields: []int{text, text, text, flags, text, text}}, true
+		return sshPrivate{fields: []int{textField, textField, textField, flags, textField, textField}}, true
 	}
 	return sshPrivate{}, false
 }
