@@ -417,6 +417,33 @@ func TestSpecialKeys(t *testing.T) {
 	}
 }
 
+// TestCertificateKey takes the key out of certificates that cannot be read, or
+// end after their key.
+func TestCertificateKey(t *testing.T) {
+	ca := newAuthority(t)
+	for name, change := range map[string]func(*parts){
+		"good":         func(*parts) {},
+		"version 1":    func(p *parts) { p.version = nil },
+		"no time":      func(p *parts) { p.validity = sequence(element(0x17, []byte("soon"))) },
+		"no extension": func(p *parts) { p.extensions = [][]byte{{5, 0}} },
+	} {
+		key, public, err := keyfile.CertificateKey(ca.issue(t, change))
+		if err != nil || !ca.key.PublicKey.Equal(key) || !bytes.Equal(public, ca.cert.RawSubjectPublicKeyInfo) {
+			t.Errorf("%s: %v, %x, %v", name, key, public, err)
+		}
+	}
+	bare := spki(t, sequence(marshal(t, oidEC)), nil)
+	if key, public, err := keyfile.CertificateKey(ca.issue(t, func(p *parts) { p.spki = bare })); key != nil || !bytes.Equal(public, bare) || err != nil {
+		t.Errorf("no curve: %v, %x, %v", key, public, err)
+	}
+	der := ca.issue(t, func(*parts) {})
+	for n := range der {
+		if _, _, err := keyfile.CertificateKey(der[:n]); err == nil {
+			t.Fatalf("cut to %d bytes: a key", n)
+		}
+	}
+}
+
 func isOther(name string) func(crypto.PublicKey) bool {
 	return func(k crypto.PublicKey) bool { o, ok := k.(*device.OtherKey); return ok && o.Algorithm == name }
 }
