@@ -50,6 +50,9 @@ type Key struct {
 	// first; nil if the key came without one.
 	Chain []*x509.Certificate
 
+	// Request says that the key came in a certificate request (RFC 2986).
+	Request bool
+
 	// CertificateError says why a certificate this key came in could not be
 	// parsed; the key itself was found all the same.
 	CertificateError string
@@ -98,10 +101,17 @@ type PrivateFile struct {
 	Wrapped bool
 }
 
-// Place says who owns a file and its directory, and who may write that.
+// Place is where a file lies: who owns it, and who can get there.
 type Place struct {
-	Owner, DirOwner int // numbers of users
-	DirMode         fs.FileMode
+	Owner int   // number of a user
+	Dirs  []Dir // the directories that lead to it, the nearest first, up to the root
+}
+
+// Dir is a directory above a file.
+type Dir struct {
+	Path  string
+	Owner int // number of a user
+	Mode  fs.FileMode
 }
 
 // Proof is whether a private key that only a TPM can use was seen to sign.
@@ -215,6 +225,8 @@ type TPM struct {
 	// certificate in the TPM's NV. It is told, not verified: it holds no key.
 	PlatformCertificate string   `json:"platformCertificate,omitempty"`
 	State               TPMState `json:"state"`
+	// Problem says why a TPM is not TPMOK, in the words of what went wrong.
+	Problem string `json:"-"`
 	// Clearing is who may clear the TPM, which ends every key in it.
 	Clearing TPMClearing `json:"-"`
 }

@@ -103,7 +103,10 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 			found = give(notChecked, "the check gave no answer")
 		}
 		for _, f := range found {
-			f.Check, f.Key, f.Citation = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key), cmp.Or(f.Citation, c.Cite)
+			f.Check, f.Key = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key)
+			if f.Status != device.Undecided { // where nothing is decided, the rule's source does not help
+				f.Citation = cmp.Or(f.Citation, c.Cite)
+			}
 			f.Message = device.OneLine(f.Message, maxMessage)
 			all = append(all, f)
 		}

@@ -150,6 +150,7 @@ func parseSigned(raw []byte, body cryptobyte.String) (object, error) {
 		if err != nil {
 			return object{}, fmt.Errorf("certificate request: %w", err)
 		}
+		o.request = true
 		if _, err := x509.ParseCertificateRequest(raw); err != nil {
 			o.x509Error = oneLine(err.Error())
 		}
