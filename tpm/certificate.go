@@ -241,10 +241,11 @@ func (t *TPM) nvBuffer() (uint16, error) {
 // the same public key. Any other certificate is a key of its own: the TPM
 // claims it.
 func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Certificate) {
+	pool := device.NewIssuers(issuers)
 	for _, c := range certs {
 		var chain []*x509.Certificate
 		if c.err == nil {
-			chain = append([]*x509.Certificate{c.cert}, issuersOf(c.cert, issuers)...)
+			chain = pool.Chain(c.cert)
 		}
 		matched := false
 		for i := range inv.keys {
@@ -255,7 +256,7 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 			}
 			switch {
 			case c.err == nil && k.Chain == nil:
-				k.Chain, k.Encoding, matched = chain, c.odd, true
+				k.Chain, k.Beside, k.Encoding, matched = chain, issuers, c.odd, true
 			case c.err != nil && k.CertificateError == "":
 				k.CertificateError, matched = c.why(), true
 			}
@@ -269,7 +270,7 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 			if k.Role == device.RoleEK {
 				k.ID = fmt.Sprintf("tpm-ek-nv-%#08x", c.index)
 			}
-			if k.Chain, k.Encoding = chain, c.odd; c.err != nil {
+			if k.Chain, k.Beside, k.Encoding = chain, issuers, c.odd; c.err != nil {
 				k.CertificateError = c.why()
 			}
 			inv.addKey(k)
@@ -281,22 +282,6 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 // names the key with that id.
 func (c *certificate) isOnlyFor(id string) bool {
 	return c.public == nil && slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == c.index && ek.id == id })
-}
-
-// issuersOf is the path from a certificate upwards, as far as it is there.
-func issuersOf(cert *x509.Certificate, all []*x509.Certificate) []*x509.Certificate {
-	var path []*x509.Certificate
-next:
-	for range all { // no path is longer, and a loop ends
-		for _, issuer := range all {
-			if bytes.Equal(cert.RawIssuer, issuer.RawSubject) && !bytes.Equal(cert.Raw, issuer.Raw) {
-				path, cert = append(path, issuer), issuer
-				continue next
-			}
-		}
-		break
-	}
-	return path
 }
 
 // keyBits is the key in a SubjectPublicKeyInfo without its algorithm, which
