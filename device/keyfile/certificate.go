@@ -100,8 +100,9 @@ func setKey(cert *x509.Certificate, key crypto.PublicKey) {
 
 // reader reads one certificate that crypto/x509 refuses.
 type reader struct {
-	raw   []byte // the certificate as it is, which is what was signed
-	notes []string
+	raw     []byte // the certificate as it is, which is what was signed
+	notes   []string
+	reduced bool // of two extensions, only what both allow is left
 }
 
 func (r *reader) note(format string, args ...any) {
