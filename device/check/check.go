@@ -46,7 +46,7 @@ type Check struct {
 var OfNumbers = []Check{roca, debian, size, exponent, factors, point}
 
 // All is every check, in the order of a report.
-var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, revoked, shared, permissions, proof, ekcert})
+var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, belongs, revoked, shared, permissions, proof, ekcert})
 
 // Env is what the checks know besides the key.
 type Env struct {
