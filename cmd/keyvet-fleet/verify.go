@@ -25,6 +25,7 @@ const maxReports = 1_000_000
 
 func verifyCommand(f *flag.FlagSet) cli.Action {
 	t := trustFlags(f)
+	t.acceptFlag(f)
 	asJSON := f.Bool("json", false, "one JSON document on standard output")
 	asCSV := f.Bool("csv", false, "a table in CSV on standard output, one line a report")
 	nonce, name := nonceFlag(), nameFlag()

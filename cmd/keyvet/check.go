@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/keyvet/keyvet/cmd/internal/accept"
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
@@ -29,6 +30,7 @@ PRIVATE KEY; "-" is standard input. Every object in a file is tested.`,
 		configPath := f.String("config", "", configUsage+", if it is there")
 		address := f.String("tpm", "", "`ADDR` of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm), spi:/dev/spidevB.C[?speed=10MHz], i2c:/dev/i2c-N[?addr=0x2e]")
 		list := f.String("blocklist", "", "look keys up in the list `F` instead of the built-in one")
+		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
 		asJSON := f.Bool("json", false, "one JSON document on standard output")
 		verbose := f.Bool("v", false, "show what passed, too")
 		return func(ctx context.Context, s cli.IO, files []string) int {
@@ -36,6 +38,13 @@ PRIVATE KEY; "-" is standard input. Every object in a file is tested.`,
 			if err != nil {
 				s.Fail(err)
 				return cli.Usage
+			}
+			var further []device.Acceptance
+			if given(f, "accept") {
+				if further, err = accept.Load(*accepted); err != nil {
+					s.Fail(err)
+					return cli.Usage
+				}
 			}
 			if *address != "" {
 				if err := tpm.CheckAddress(*address); err != nil {
@@ -47,7 +56,7 @@ PRIVATE KEY; "-" is standard input. Every object in a file is tested.`,
 			}
 			c := &vet.Check{
 				Config: *cfg, Agent: maker(), Progress: screen{s}.progress,
-				Blocklist: *list, Files: files, Stdin: s.In, Typed: isTerminal(s.In),
+				Blocklist: *list, Files: files, Accept: further, Stdin: s.In, Typed: isTerminal(s.In),
 			}
 			r := c.Report(ctx, device.TriggerManual)
 			r.Verbose = *verbose
