@@ -256,7 +256,7 @@ func writeText(w io.Writer, r *evidence.Result) error {
 		fmt.Fprintf(&b, "%-16s %-15s %s\n", l.Name, l.Status, cli.Printable(l.Reason))
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "\n%s  %s: %s  %s  %s\n  %s\n", f.Status, cli.Printable(f.Check), cli.Printable(f.Key), f.Severity, f.ReasonCode, cli.Printable(f.Message))
+		fmt.Fprintf(&b, "\n%s  %s: %s  %s  %s\n  %s\n", f.Counts(), cli.Printable(f.Check), cli.Printable(f.Key), f.Severity, f.ReasonCode, cli.Printable(f.Message))
 	}
 	if s := r.Report; s != nil {
 		fmt.Fprintf(&b, "\nreport %s", cli.Printable(s.ID))
