@@ -43,19 +43,26 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 	return t
 }
 
-// readFile adds the keys of one file of the command line.
-func (c *Check) readFile(inv *device.Inventory, name string) {
-	keys, gaps := []device.Key(nil), []device.Gap(nil)
-	if name == "-" {
-		if c.Typed {
-			defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
-		}
-		keys, gaps = keyfile.ReadFrom(c.Stdin, name)
-	} else {
-		keys, gaps = keyfile.Read(name)
+// readFiles adds the keys of the files of the command line.
+func (c *Check) readFiles(inv *device.Inventory) {
+	var files [][]device.Key
+	for _, name := range c.Files {
+		keys, gaps := c.read(name)
+		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
+		files = append(files, keys)
 	}
-	inv.Keys = append(inv.Keys, keys...)
-	inv.Gaps = append(inv.Gaps, gaps...)
+	keyfile.Pair(files...)
+}
+
+// read reads one file of the command line.
+func (c *Check) read(name string) ([]device.Key, []device.Gap) {
+	if name != "-" {
+		return keyfile.Read(name)
+	}
+	if c.Typed {
+		defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
+	}
+	return keyfile.ReadFrom(c.Stdin, name)
 }
 
 // readDevice adds what the configuration names: the device's own credential,
@@ -84,7 +91,7 @@ func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credentia
 			inv.Gaps = append(inv.Gaps, device.Gap{What: "check.files " + pattern, Why: err.Error()})
 		}
 		for _, name := range names {
-			c.readFile(inv, name)
+			add(keyfile.Read(name))
 		}
 	}
 }

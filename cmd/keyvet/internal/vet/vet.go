@@ -74,9 +74,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	inv.Gaps = append(missing, inv.Gaps...)
 
 	if len(c.Files) > 0 {
-		for _, name := range c.Files {
-			c.readFile(&inv, name)
-		}
+		c.readFiles(&inv)
 	} else {
 		c.readDevice(&inv, env, own)
 	}
