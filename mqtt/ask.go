@@ -25,7 +25,7 @@ type question struct {
 func (s *Session) Ask(ctx context.Context, topic string, payload []byte, replies []string, is func(Message) bool) (Message, error) {
 	reply, err := s.ask(ctx, topic, payload, replies, is)
 	if err != nil {
-		return Message{}, fmt.Errorf("mqtt: request %s: %w", topic, err)
+		return Message{}, fmt.Errorf("%w (request %s)", err, topic)
 	}
 	return reply, nil
 }

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"fmt"
 	"sync"
 	"time"
 )
@@ -49,7 +48,7 @@ func (l *life) left() bool {
 func (l *life) lost() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return fmt.Errorf("%w: %w", ErrLost, l.err)
+	return failure{ErrLost, "", l.err, ""}
 }
 
 // lasted is how long the connection has been there.

@@ -14,7 +14,7 @@ import (
 // [Session.Ask].
 func (s *Session) Publish(ctx context.Context, topic string, payload []byte) error {
 	if err := s.publish(ctx, topic, payload); err != nil {
-		return fmt.Errorf("mqtt: publish to %s: %w", topic, err)
+		return fmt.Errorf("%w (publication to %s)", err, topic)
 	}
 	return nil
 }

@@ -92,14 +92,14 @@ func (s *Session) start(ctx context.Context, cfg *Config, resume func(present bo
 	connack, ok := answer.(*packets.ConnackPacket)
 	switch {
 	case !ok:
-		return fmt.Errorf("%w: the answer to CONNECT is no CONNACK: is it an MQTT broker?", ErrUnreachable)
+		return failure{ErrUnreachable, "the answer to CONNECT is no CONNACK", nil, "is it an MQTT broker?"}
 	case connack.ReturnCode == packets.ErrRefusedServerUnavailable:
-		return fmt.Errorf("%w: CONNACK 3, server unavailable", ErrUnreachable)
+		return failure{ErrUnreachable, "CONNACK 3, server unavailable", nil, ""}
 	case connack.ReturnCode != packets.Accepted:
 		return fmt.Errorf("%w: CONNACK %d, %s", ErrRefused, connack.ReturnCode, cfg.refusal(connack.ReturnCode))
 	}
 	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return failure{ErrUnreachable, "", err, ""}
 	}
 	resume(connack.SessionPresent)
 	go s.read()
@@ -118,11 +118,11 @@ func (s *Session) readWithin(d time.Duration) (packets.ControlPacket, error) {
 func (s *Session) connectError(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w: no CONNACK within %v", ErrUnreachable, s.timeout)
+		return failure{ErrUnreachable, fmt.Sprintf("no CONNACK within %v", s.timeout), nil, "check network and endpoint"}
 	case isAlert(err):
-		return fmt.Errorf("%w: TLS alert, most often over the client certificate: %w", ErrRefused, err)
+		return refusedByAlert(err)
 	}
-	return fmt.Errorf("%w: closed before the CONNACK: check that the client certificate is registered, active and has a policy: %w", ErrRefused, err)
+	return failure{ErrRefused, "closed before the CONNACK", err, "check that the client certificate is registered, active and has a policy"}
 }
 
 // refusal is the meaning of a return code (MQTT 3.1.1, section 3.2.2.3).
@@ -151,9 +151,9 @@ func (s *Session) probe(ctx context.Context, probe func(context.Context, *Sessio
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, ErrLost):
-		return fmt.Errorf("%w: closed on the first request: check the policy of the client certificate: %w", ErrRefused, err)
+		return failure{ErrRefused, "closed on the first request", err, "check the policy of the client certificate"}
 	}
-	return fmt.Errorf("%w: connected, but the first request failed: %w", ErrUnreachable, err)
+	return failure{ErrUnreachable, "connected, but the first request failed", err, ""}
 }
 
 // read takes every packet until the connection ends.

@@ -19,7 +19,7 @@ type Handler func(topic string, payload []byte)
 // h may be nil: then the filter only covers the replies to requests.
 func (s *Session) Subscribe(ctx context.Context, filter string, h Handler) error {
 	if err := s.subscribe(ctx, filter, h); err != nil {
-		return fmt.Errorf("mqtt: subscribe to %s: %w", filter, err)
+		return fmt.Errorf("%w (subscription to %s)", err, filter)
 	}
 	return nil
 }
