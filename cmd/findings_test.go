@@ -48,10 +48,6 @@ var others = []struct {
 	status       bool // a finding has it; else it is an answer
 }{
 	{
-		[]string{"blocklist"}, "Lists of your own",
-		"A list that keyvet-blocklist(1) builds has a reason code of its own, by default this one.", true,
-	},
-	{
 		[]string{"cmd/keyvet/internal/credential"}, "The claim",
 		"keyvet warns of a claim that `provision.delete_claim` says to remove.", true,
 	},

@@ -137,7 +137,8 @@ type Report struct {
 	Credential Role `json:"credential,omitempty"`
 	// Accepted are the findings that the operator accepts for now.
 	Accepted []Accepted `json:"accepted,omitempty"`
-	// NotLookedUp counts the keys, by algorithm, that no loaded blocklist covers.
+	// NotLookedUp counts the keys, by algorithm, that no loaded list of Debian's
+	// weak keys covers, wholly or in part.
 	NotLookedUp map[string]int `json:"notLookedUp,omitempty"`
 	// Anchors sum up the keys that firmware and image trust, by source.
 	Anchors []AnchorSummary `json:"anchors,omitempty"`
@@ -164,11 +165,19 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 		TPM: inv.TPM, Findings: findings, Gaps: inv.Gaps,
 	}
 	byKey := make(map[string][]Status)
+	notLookedUp := make(map[string]bool)
 	for _, f := range findings {
 		byKey[f.Key] = append(byKey[f.Key], f.Counts())
+		notLookedUp[f.Key] = notLookedUp[f.Key] || f.NotLookedUp != ""
 	}
 	for _, k := range inv.Keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
+		if notLookedUp[k.ID] {
+			if r.NotLookedUp == nil {
+				r.NotLookedUp = make(map[string]int)
+			}
+			r.NotLookedUp[k.Algorithm()]++
+		}
 	}
 	return r
 }

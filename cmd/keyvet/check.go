@@ -28,7 +28,7 @@ PRIVATE KEY; "-" is standard input. Every object in a file is tested.`,
 	New: func(f *flag.FlagSet) cli.Action {
 		configPath := f.String("config", "", configUsage+", if it is there")
 		address := f.String("tpm", "", "`ADDR` of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm), spi:/dev/spidevB.C[?speed=10MHz], i2c:/dev/i2c-N[?addr=0x2e]")
-		list := f.String("blocklist", "", "look keys up in the list `F` instead of the built-in one")
+		list := f.String("blocklist", "", "look keys up in the list `F`, too")
 		asJSON := f.Bool("json", false, "one JSON document on standard output")
 		verbose := f.Bool("v", false, "show what passed, too")
 		return func(ctx context.Context, s cli.IO, files []string) int {

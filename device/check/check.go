@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -43,17 +44,17 @@ type Check struct {
 
 // OfNumbers are the checks that need nothing but the numbers of a public key.
 // They are asked of every CA on a chain, too, and by whoever has only the key.
-var OfNumbers = []Check{roca, debian, size, exponent, factors, point}
+var OfNumbers = []Check{roca, debian, compromised, size, exponent, factors, point}
 
 // All is every check, in the order of a report.
-var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, revoked, shared, permissions, proof, ekcert})
+var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, age, chain, revoked, shared, permissions, proof, ekcert})
 
 // Env is what the checks know besides the key.
 type Env struct {
 	Now time.Time // by the device's clock, which need not be right
 
-	Blocklist        Blocklist // nil if none could be loaded
-	BlocklistProblem string    // why Blocklist is nil
+	Blocklist        Blocklist // nil if there is none, or none could be loaded
+	BlocklistProblem string    // why none could be loaded; "" if there is none
 
 	Advisories Advisories // of TPM firmware; nil if none could be loaded
 
@@ -63,7 +64,11 @@ type Env struct {
 
 	ExpiryWarning time.Duration // warn this long before a certificate expires; 0 = 720 h
 
+	MaxAge time.Duration // of the device's certificate; 0: not asked
+
 	Keys []device.Key // the whole inventory; [Run] sets it
+
+	primes func() sharedPrimes // of Keys; [Run] sets it
 }
 
 // notChecked is the answer where there is none.
@@ -76,11 +81,15 @@ var notChecked = device.Reason{
 // OfAny are the reasons that any check can give.
 var OfAny = []device.Reason{notChecked}
 
-// Blocklist looks for a key among known weak ones.
+// Blocklist looks for a key among known weak ones. An error means that it could
+// not answer, never that the key is good.
 type Blocklist interface {
-	// Lookup takes what [device.Key] has as Public. An error means that the
-	// list could not answer, never that the key is good.
+	// Lookup looks among the keys of Debian's broken OpenSSL; it takes what
+	// [device.Key] has as Public.
 	Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listing, error)
+	// Compromised looks among the keys whose private half is public. Asked is
+	// false if there is no list of such keys.
+	Compromised(k device.Key) (entries []device.Compromised, asked bool, err error)
 }
 
 // Advisories holds published weaknesses of firmware against one TPM: those
@@ -94,6 +103,7 @@ type Advisories interface {
 func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
 	e.Keys = inv.Keys
+	e.primes = sync.OnceValue(func() sharedPrimes { return findShared(inv.Keys, env.Roots) })
 	var all []device.Finding
 	ask := func(c Check, key string, run func() []device.Finding) {
 		var found []device.Finding

@@ -108,7 +108,8 @@ type Check struct {
 	Files []string `toml:"files"`
 	// keyvet warns of a certificate this long before it expires.
 	ExpiryWarning Duration `toml:"expiry_warning"`
-	// Further lists of weak keys.
+	// Further lists of weak and compromised keys, besides the built-in one and those in
+	// `/usr/share/keyvet/*.kvf`.
 	Blocklists []string `toml:"blocklists"`
 	// Further files of advisories, in the format of `tpm/advisory/advisories.json`.
 	Advisories []string `toml:"advisories"`
@@ -117,6 +118,10 @@ type Check struct {
 	EKRoots string `toml:"ek_roots"`
 	// Revocation lists, in PEM or DER.
 	CRLs []string `toml:"crls"`
+	// keyvet warns of a certificate of the device that is older than this, such as
+	// `"8760h"`, a year: AWS IoT Device Defender's own limit unless set otherwise. `""`
+	// means that the age is not asked.
+	MaxAge Duration `toml:"max_age"`
 }
 
 // MQTT is the table [mqtt].
