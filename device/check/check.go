@@ -69,6 +69,7 @@ type Env struct {
 	Keys []device.Key // the whole inventory; [Run] sets it
 
 	primes func() sharedPrimes // of Keys; [Run] sets it
+	memory *memory             // see [Env.remembered]; [Run] begins with none
 }
 
 // notChecked is the answer where there is none.
@@ -102,7 +103,7 @@ type Advisories interface {
 // TPM ([device.TPMKeyID]). Once ctx is done, what is left is Undecided.
 func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
-	e.Keys = inv.Keys
+	e.Keys, e.memory = inv.Keys, nil
 	e.primes = sync.OnceValue(func() sharedPrimes { return findShared(inv.Keys, env.Roots) })
 	var all []device.Finding
 	ask := func(c Check, key string, run func() []device.Finding) {
@@ -113,7 +114,10 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 			found = give(notChecked, "the check gave no answer")
 		}
 		for _, f := range found {
-			f.Check, f.Key, f.Citation = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key), cmp.Or(f.Citation, c.Cite)
+			f.Check, f.Key = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key)
+			if f.Status != device.Undecided { // where nothing is decided, the rule's source does not help
+				f.Citation = cmp.Or(f.Citation, c.Cite)
+			}
 			f.Message = device.OneLine(f.Message, maxMessage)
 			all = append(all, f)
 		}

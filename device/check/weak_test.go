@@ -104,7 +104,7 @@ func weakSamples(t *testing.T) (all []sample) {
 	}
 	for name, weak := range map[string]bool{
 		"paranoid-bad_rsa_continued_fractions": true,
-		"paranoid-good_rsa1": false,
+		"paranoid-good_rsa1":                   false,
 	} {
 		if weak {
 			add("factors", name, rsaKey(publishedNamed(t, name), 65537), Env{}, device.Fail, "KEYVET_RSA_FACTORS_PATTERN")
