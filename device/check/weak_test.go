@@ -238,3 +238,81 @@ func BenchmarkFactors(b *testing.B) {
 		})
 	}
 }
+
+// TestGoodKeysPass takes the products of random primes of each size: none may be
+// factored or have a pattern. (11,175 of RSA-2048 and 4,950 of RSA-4096 were once
+// taken so.)
+func TestGoodKeysPass(t *testing.T) {
+	for bits, count := range map[int]int{512: 24, 1024: 12} {
+		var primes []*big.Int
+		for range count {
+			p, err := rand.Prime(rand.Reader, bits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			primes = append(primes, p)
+		}
+		for i, p := range primes {
+			for _, q := range primes[:i] {
+				n := new(big.Int).Mul(p, q)
+				for at, try := range attacks[:len(attacks)-1] { // to be prime is tested elsewhere, and takes long
+					if b := try(t.Context(), target{n, new(big.Int).Sub(n, big.NewInt(int64(2*at+2))), &Env{}}); b != nil && !tooClose(p, q) {
+						t.Errorf("%x: %s", n, b.how)
+					}
+				}
+			}
+		}
+	}
+}
+
+// tooClose reports whether Fermat's method finds two primes, as it should.
+func tooClose(p, q *big.Int) bool {
+	apart := new(big.Int).Sub(p, q)
+	return apart.BitLen() < p.BitLen()/2+8
+}
+
+// TestShortSleeves makes primes whose words have few random bits, in the ways
+// that broken generators might: those bits at the bottom or the top of a word,
+// and the highest word as the others are, with its top bits set, or random.
+func TestShortSleeves(t *testing.T) {
+	random := random(11)
+	bits := func(n uint) *big.Int {
+		b := make([]byte, n/8)
+		random.Read(b)
+		return new(big.Int).SetBytes(b)
+	}
+	for _, tt := range []struct {
+		width, few, at uint
+		top            string
+		proven         bool
+	}{
+		{32, 8, 0, "", true}, {32, 8, 0, "set", true}, {32, 8, 24, "", false},
+		{64, 16, 0, "", true}, {64, 16, 0, "set", true}, {64, 24, 0, "", true}, {64, 16, 48, "", true}, {64, 16, 0, "random", false},
+		{128, 32, 0, "", true}, {128, 32, 0, "set", true}, {128, 32, 96, "", true}, {128, 48, 0, "random", false}, {128, 32, 0, "random", false},
+		{256, 64, 0, "", true}, {256, 64, 0, "set", true},
+	} {
+		prime := func() *big.Int {
+			for {
+				n := new(big.Int)
+				for i := 1024 / tt.width; i > 0; i-- {
+					word := new(big.Int).Lsh(bits(tt.few), tt.at)
+					if i == 1024/tt.width && tt.top == "random" {
+						word = bits(tt.width)
+					}
+					n.Lsh(n, tt.width).Add(n, word)
+				}
+				if tt.top == "set" {
+					n.SetBit(n, 1023, 1).SetBit(n, 1022, 1)
+				}
+				if n = nextPrime(n.SetBit(n, 0, 1)); n.BitLen() > 1000 || tt.top == "" {
+					return n
+				}
+			}
+		}
+		n := new(big.Int).Mul(prime(), prime())
+		found := runFactors(t.Context(), rsaKey(n, 65537), &Env{})[0]
+		if found.Status != device.Fail || (found.Proof["factor"] != nil) != tt.proven {
+			t.Errorf("%+v: %v %s", tt, found.Status, found.Message)
+		}
+	}
+}
