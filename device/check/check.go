@@ -119,7 +119,7 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 // once the further keys are there.
 func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
-	e.Keys, e.memory = inv.Keys, nil
+	e.Keys = inv.Keys
 	var all []device.Finding
 	for _, c := range All {
 		if c.RunTPM != nil && e.asks(c) {
@@ -133,7 +133,7 @@ func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.F
 // file.
 func OfKeys(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
 	e := *env
-	e.Keys = keys
+	e.Keys, e.memory = keys, nil
 	var all []device.Finding
 	for _, k := range keys {
 		before := len(all)

@@ -530,6 +530,9 @@ func judged(t testing.TB, k device.Key, env *Env) (device.Status, []device.Findi
 
 // TestPathsByOpenSSL holds the cases against openssl verify.
 func TestPathsByOpenSSL(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	write := func(name string, certs ...*x509.Certificate) string {
 		var text []byte

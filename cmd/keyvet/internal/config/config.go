@@ -106,7 +106,8 @@ type Identity struct {
 type Check struct {
 	// Further files to check. Wildcards are allowed.
 	Files []string `toml:"files"`
-	// keyvet warns of a certificate this long before it expires.
+	// keyvet warns of a certificate this long before it expires, and of a short-lived one
+	// when a tenth of its life is left.
 	ExpiryWarning Duration `toml:"expiry_warning"`
 	// Further lists of weak and compromised keys, besides the built-in one and those in
 	// `/usr/share/keyvet/*.kvf`.
