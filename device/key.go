@@ -47,8 +47,12 @@ type Key struct {
 	SPKI []byte
 
 	// Chain is the certificate the key came in and those that follow it, leaf
-	// first; nil if the key came without one.
+	// first; nil if the key came without one. It is one path of perhaps several.
 	Chain []*x509.Certificate
+
+	// Beside are all the certificates that the key's was found with, in one file
+	// or in the TPM: any path from it may go over them. nil means those of Chain.
+	Beside []*x509.Certificate
 
 	// CertificateError says why a certificate this key came in could not be
 	// parsed; the key itself was found all the same.

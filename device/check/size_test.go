@@ -29,7 +29,7 @@ func sizeSamples(t *testing.T) (all []sample) {
 		return k
 	}
 	requested := func(pub crypto.PublicKey) device.Key {
-		return with(bare(device.RoleFile, pub), func(k *device.Key) { k.Request = new(device.Answer) })
+		return with(bare(device.RoleFile, pub), func(k *device.Key) { k.Request = &device.Answer{Status: device.Pass} })
 	}
 	mldsa, brainpool := &device.OtherKey{Algorithm: "ML-DSA-65"}, &device.OtherKey{Algorithm: "ECDSA-brainpoolP256r1"}
 	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSH, ed),

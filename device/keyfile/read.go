@@ -211,7 +211,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 			pool = append(pool, o.x509)
 		}
 	}
-	issuers := bySubject(pool)
+	issuers := device.NewIssuers(pool)
 	var keys []device.Key
 	for i, o := range c.objects {
 		if merged[i] {
@@ -219,7 +219,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 		}
 		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error, Encoding: o.odd}
 		if o.x509 != nil {
-			k.Chain = chain(o.x509, issuers)
+			k.Chain, k.Beside = issuers.Chain(o.x509), pool
 		}
 		if o.private {
 			k.Private = &device.PrivateFile{Path: c.name, Mode: mode, SPKI: o.privateSPKI, Wrapped: o.wrapped, Numbers: o.numbers, Partner: o.partner}

@@ -180,7 +180,7 @@ func (w *world) Vet(_ context.Context, key device.Key) []device.Finding {
 	}
 	for _, c := range key.Chain {
 		if w.now.Before(c.NotBefore) {
-			found = append(found, device.Finding{Check: "expiry", Status: device.Fail, ReasonCode: "KEYVET_CERTIFICATE_NOT_YET_VALID", Message: "not yet"})
+			found = append(found, device.Finding{Check: "expiry", Status: device.Undecided, ReasonCode: "KEYVET_CERTIFICATE_NOT_YET_VALID", Message: "not yet"})
 		}
 	}
 	return found
