@@ -101,7 +101,11 @@ func ofNumbers(k device.Key) []device.Finding {
 	}
 	switch a := p.Numbers; a.Status {
 	case device.Pass:
-		return passed("the private key in %s belongs to its public half: %s", p.Path, a.Why)
+		public := "its public half"
+		if len(k.Chain) > 0 {
+			public = "the certificate"
+		}
+		return passed("the private key in %s belongs to %s: %s", p.Path, public, a.Why)
 	case device.NotApplicable:
 		return notApplicable("%s: %s", p.Path, a.Why)
 	case device.Fail:
