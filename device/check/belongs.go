@@ -121,7 +121,7 @@ func ofPartner(p *device.PrivateFile) []device.Finding {
 	case device.Pass, device.NotApplicable:
 		return nil
 	case device.Fail:
-		return give(privateMismatch, "the private key in %s is foreign: %s", p.Path, a.Why)
+		return give(privateMismatch, "the private key in %s %s", p.Path, a.Why)
 	default:
 		return give(privateUntested, "whether the private key in %s belongs to what stands beside it is not known: %s", p.Path, notAsked(a.Why))
 	}

@@ -95,7 +95,7 @@ func (c *company) partner(public any, stated, made []byte, place string) device.
 	case c.unknown[algorithm], len(stated) == 0 && len(made) == 0 && c.named[algorithm]:
 		return notTested("whether it is the private key of a key of %s is not known, since its public half is not", place)
 	}
-	return device.Answer{Status: device.Fail, Why: fmt.Sprintf("it does not belong to any certificate, request or public key of %s", place)}
+	return device.Answer{Status: device.Fail, Why: fmt.Sprintf("does not belong to any certificate, request or public key of %s", place)}
 }
 
 // Pair holds files that were named together against each other, if exactly one
