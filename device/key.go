@@ -36,6 +36,7 @@ type Key struct {
 	ID     string // unique within an inventory: "tpm-ek-rsa2048", "device.pem#2"
 	Role   Role
 	Source string // "tpm:0x81010001", "file:/etc/ssl/device.pem"
+	Line   int    // of a text file where the key begins, counted from 1; 0: not known
 
 	// Public is one of *rsa.PublicKey, *ecdsa.PublicKey (whose point need not
 	// be on its curve), ed25519.PublicKey, *LargeRSA or *OtherKey.

@@ -267,7 +267,7 @@ func samples(t *testing.T) []sample {
 		{"tampered leaf, issuer given", certified(device.RoleFile, tampered(t, leaf.cert)), Env{Roots: []*x509.Certificate{issuing.cert}}, device.Fail, "KEYVET_CERTIFICATE_SIGNATURE_INVALID"},
 		{"tampered self-signed", certified(device.RoleFile, tampered(t, selfMade.cert)), Env{}, device.Fail, "KEYVET_CERTIFICATE_SIGNATURE_INVALID"},
 		{"out of order", certified(device.RoleDevice, leaf.cert, root.cert, issuing.cert), Env{}, device.Pass, ""},
-		{"issuer not there", certified(device.RoleDevice, leaf.cert, root.cert), Env{}, device.Warn, "KEYVET_ISSUER_MISSING"},
+		{"issuer not there", certified(device.RoleDevice, leaf.cert, root.cert), Env{}, device.Pass, ""},
 		{"issuer is no CA", certified(device.RoleDevice, issue(t, "device", notCA).cert, notCA.cert), Env{}, device.Fail, "KEYVET_ISSUER_NOT_CA"},
 		{"issuer may not sign", certified(device.RoleDevice, issue(t, "device", noSign).cert, noSign.cert), Env{}, device.Fail, "KEYVET_ISSUER_NOT_CA"},
 		{"name not allowed", certified(device.RoleDevice, outside.cert, narrow.cert, root.cert), Env{}, device.Fail, "KEYVET_CHAIN_CONSTRAINT"},
@@ -292,6 +292,7 @@ func samples(t *testing.T) []sample {
 		}
 		add("chain", c.name, c.key, c.env, c.want, c.code)
 	}
+	chainSamples(t, add)
 
 	// revoked
 	later, before := now.Add(24*time.Hour), now.Add(-24*time.Hour)
@@ -426,6 +427,8 @@ func TestSamples(t *testing.T) {
 			var found []device.Finding
 			if c.RunTPM != nil {
 				found = c.RunTPM(s.tpm, &s.env)
+			} else if c.RunAll != nil {
+				found = c.RunAll(t.Context(), s.env.Keys, &s.env)
 			} else if !c.Applies(s.key) {
 				t.Fatal("does not apply")
 			} else {
@@ -517,8 +520,14 @@ func TestCatalogue(t *testing.T) {
 				t.Errorf("%s: incomplete reason %+v", c.ID, r)
 			}
 		}
-		if (c.RunTPM == nil) != (c.Run != nil) || (c.Run == nil) != (c.Applies == nil) {
-			t.Errorf("%s: asked neither of keys nor of the TPM, or of both", c.ID)
+		ways := 0
+		for _, asked := range []bool{c.RunTPM != nil, c.Run != nil, c.RunAll != nil} {
+			if asked {
+				ways++
+			}
+		}
+		if ways != 1 || (c.Run == nil) != (c.Applies == nil) {
+			t.Errorf("%s: asked of %d of: a key, all keys, the TPM", c.ID, ways)
 		}
 	}
 	slices.Sort(ids)
@@ -541,18 +550,18 @@ func TestApplies(t *testing.T) {
 		key  device.Key
 		want string
 	}{
-		{rsaKey(big.NewInt(15), 3), "roca debian size exponent factors shared"},
+		{rsaKey(big.NewInt(15), 3), "roca debian size exponent factors"},
 		{largeRSA(big.NewInt(15), big.NewInt(3)), "roca debian size exponent factors"},
 		{bare(device.RoleSRK, leaf.PublicKey), "debian size point"},
 		{bare(device.RoleSSH, ed), "size"},
 		{bare(device.RoleFile, &device.OtherKey{Algorithm: "DSA-1024"}), "size"},
 		{bare(device.RoleFile, nil), "size"},
-		{certified(device.RoleClaim, leaf), "debian size point expiry chain revoked"},
+		{certified(device.RoleClaim, leaf), "debian size point expiry chain belongs revoked"},
 		{certified(device.RoleEK, leaf), "debian size point expiry revoked ekcert"},
 		{onStdin, "size belongs"},
 		{inTPM, "size belongs"},
 		{device.Key{Role: device.RoleFile, Public: ed, Request: new(device.Answer)}, "size belongs"},
-		{unparsable, "size chain shared"},
+		{unparsable, "size chain"},
 	} {
 		var got []string
 		for _, c := range All {
@@ -591,6 +600,21 @@ func allFindings(t *testing.T, inv device.Inventory, env *Env) []device.Finding 
 		}
 	}
 	return found
+}
+
+// TestOnly asks some of the checks.
+func TestOnly(t *testing.T) {
+	ed, _, _ := ed25519.GenerateKey(rand.Reader)
+	weak, other := rsaKey(publishedModulus(t, 2048, true), 3), bare(device.RoleFile, ed)
+	weak.ID, other.ID = "weak", "other"
+	inv := device.Inventory{TPM: &device.TPM{State: device.TPMAbsent}, Keys: []device.Key{weak, other}}
+	found := Run(t.Context(), inv, &Env{Now: now, Only: []string{"roca"}})
+	if len(found) != 2 || found[0].Key != "weak" || found[0].Status != device.Fail || found[1].Key != "other" || found[1].Status != device.Pass {
+		t.Errorf("found %+v", found)
+	}
+	if found := Run(t.Context(), inv, &Env{Now: now, Only: []string{"firmware", "exponent"}}); len(found) != 3 || found[0].Check != "firmware" || found[1].Check != "exponent" {
+		t.Errorf("found %+v", found)
+	}
 }
 
 func TestRun(t *testing.T) {

@@ -259,7 +259,7 @@ func verifyPKCS1(n, e *big.Int, s scheme, digest, signature []byte) (verdict, st
 	if len(signature) != size || m.Cmp(n) >= 0 {
 		return forged, ""
 	}
-	info := slices.Concat(digestInfo[s.hash], digest)
+	info := slices.Concat(pkcs1Info[s.hash], digest)
 	if size < len(info)+11 {
 		return forged, ""
 	}
@@ -270,19 +270,19 @@ func verifyPKCS1(n, e *big.Int, s scheme, digest, signature []byte) (verdict, st
 	return verified, ""
 }
 
-// digestInfo is what stands before the digest (RFC 8017, section 9.2, note 1).
-var digestInfo = map[crypto.Hash][]byte{
+// pkcs1Info is what stands before the digest (RFC 8017, section 9.2, note 1).
+var pkcs1Info = map[crypto.Hash][]byte{
 	crypto.MD5:        {0x30, 0x20, 0x30, 0x0c, 0x06, 0x08, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05, 0x05, 0x00, 0x04, 0x10},
 	crypto.SHA1:       {0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14},
-	crypto.SHA224:     sha2Info(4, 28),
-	crypto.SHA256:     sha2Info(1, 32),
-	crypto.SHA384:     sha2Info(2, 48),
-	crypto.SHA512:     sha2Info(3, 64),
-	crypto.SHA512_224: sha2Info(5, 28),
-	crypto.SHA512_256: sha2Info(6, 32),
+	crypto.SHA224:     pkcs1SHA2(4, 28),
+	crypto.SHA256:     pkcs1SHA2(1, 32),
+	crypto.SHA384:     pkcs1SHA2(2, 48),
+	crypto.SHA512:     pkcs1SHA2(3, 64),
+	crypto.SHA512_224: pkcs1SHA2(5, 28),
+	crypto.SHA512_256: pkcs1SHA2(6, 32),
 }
 
-func sha2Info(arc, size byte) []byte {
+func pkcs1SHA2(arc, size byte) []byte {
 	return []byte{0x30, size + 17, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, arc, 0x05, 0x00, 0x04, size}
 }
 
