@@ -83,7 +83,7 @@ func BenchmarkBinary(b *testing.B) {
 func BenchmarkCheckFile(b *testing.B) {
 	dir := b.TempDir()
 	program, peaks := filepath.Join(dir, "keyvet"), filepath.Join(dir, "peak")
-	build(b, program, "GOARCH="+runtime.GOARCH, "-ldflags", "-s -w")
+	build(b, program, runtime.GOARCH, "")
 	buildPeer(b, peaks, "./testdata/peak")
 	var most int64 // KiB
 	for b.Loop() {
@@ -122,7 +122,7 @@ func BenchmarkCheckTPM(b *testing.B) {
 func benchmarkCheckTPM(b *testing.B, evicted ...tpm2.TPMHandle) {
 	dir := b.TempDir()
 	program, bare, commands := filepath.Join(dir, "keyvet"), filepath.Join(dir, "bare"), filepath.Join(dir, "commands")
-	build(b, program, "GOARCH="+runtime.GOARCH, "-ldflags", "-s -w")
+	build(b, program, runtime.GOARCH, "")
 	buildPeer(b, bare, "./testdata/bare")
 	s := tpmtest.Run(b, tpmtest.Options{})
 	evict(b, s.Address(), evicted)
