@@ -57,6 +57,7 @@ type KeyReport struct {
 	Role        Role         `json:"role"`
 	Algorithm   string       `json:"algorithm"`
 	Source      string       `json:"source"`
+	Line        int          `json:"line,omitempty"` // of a text file where the key begins, counted from 1
 	SPKISHA256  string       `json:"spkiSha256,omitempty"`
 	SPKI        string       `json:"spki,omitempty"` // base64 DER
 	Certificate *Certificate `json:"certificate,omitempty"`
@@ -110,12 +111,42 @@ type Accepted struct {
 	Until      string     `json:"until,omitempty"` // a date, "2027-06-30"
 }
 
+// String is what people read of it: "accepted until 2027-06-30: ticket 4711".
+func (a Accepted) String() string {
+	if a.Until == "" {
+		return "accepted: " + a.Why
+	}
+	return "accepted until " + a.Until + ": " + a.Why
+}
+
+// End is when it is no longer accepted: the end of the last day in UTC, or a time
+// that never comes.
+func (a Accepted) End() time.Time {
+	if a.Until == "" {
+		return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	last, err := time.Parse(time.DateOnly, a.Until)
+	if err != nil {
+		return time.Time{}
+	}
+	return last.AddDate(0, 0, 1)
+}
+
 // AnchorSummary counts the keys of one source of trust anchors.
 type AnchorSummary struct {
 	Source string `json:"source"` // "apt", "uefi:db"
 	Keys   int    `json:"keys"`
 	Fail   int    `json:"fail"`
 	Gaps   int    `json:"gaps"`
+}
+
+// Searched counts what was found in a directory and those below it.
+type Searched struct {
+	Dir   string
+	Files int // regular ones
+	Keyed int // of them with a key, or with one that could not be read
+	Large int // of them too large to be searched to their end
+	Links int // symbolic links, which were not followed
 }
 
 // Report is the outcome of one self-check.
@@ -146,6 +177,10 @@ type Report struct {
 	Cut      Cuts      `json:"cut,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"` // last, so that a digest of the rest is a cut away
 
+	// Searched are the directories that were searched for keys. They stay on the
+	// device.
+	Searched []Searched `json:"-"`
+
 	// Verbose keeps the findings that passed when the report is marshalled.
 	Verbose bool `json:"-"`
 
@@ -164,13 +199,27 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 		Schema: Schema, ID: newID(), Time: inv.ReadAt.UTC().Truncate(time.Second),
 		TPM: inv.TPM, Findings: findings, Gaps: inv.Gaps,
 	}
+	r.addKeys(inv.Keys, findings)
+	return r
+}
+
+// Add adds keys and the findings on them, of which those that passed are kept
+// only if Verbose: of many keys little is to be remembered.
+func (r *Report) Add(keys []Key, findings []Finding) {
+	r.addKeys(keys, findings)
+	r.Findings = append(r.Findings, keep(findings, func(f Finding) bool {
+		return r.Verbose || f.Status != Pass && f.Status != NotApplicable
+	})...)
+}
+
+func (r *Report) addKeys(keys []Key, findings []Finding) {
 	byKey := make(map[string][]Status)
 	notLookedUp := make(map[string]bool)
 	for _, f := range findings {
 		byKey[f.Key] = append(byKey[f.Key], f.Counts())
 		notLookedUp[f.Key] = notLookedUp[f.Key] || f.NotLookedUp != ""
 	}
-	for _, k := range inv.Keys {
+	for _, k := range keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
 		if notLookedUp[k.ID] {
 			if r.NotLookedUp == nil {
@@ -179,12 +228,25 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 			r.NotLookedUp[k.Algorithm()]++
 		}
 	}
-	return r
+}
+
+// AddAcross adds findings on keys that were added before.
+func (r *Report) AddAcross(findings []Finding) {
+	byKey := make(map[string]int)
+	for i, k := range r.Keys {
+		byKey[k.ID] = i
+	}
+	for _, f := range findings {
+		if i, known := byKey[f.Key]; known {
+			r.Keys[i].Status = Worst(r.Keys[i].Status, f.Counts())
+		}
+	}
+	r.Add(nil, findings)
 }
 
 func reportKey(k Key, status Status) KeyReport {
 	kr := KeyReport{
-		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Status: status,
+		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Line: k.Line, Status: status,
 		SPKISHA256: k.SPKISHA256(), SPKI: base64.StdEncoding.EncodeToString(k.SPKI),
 	}
 	if k.Private != nil {
@@ -216,16 +278,27 @@ func newID() string {
 
 // Verdict is the status of the whole: Fail > Undecided > Warn > Pass. A gap
 // that is not minor, or nothing looked at, is Undecided.
-func (r *Report) Verdict() Status {
+func (r *Report) Verdict() Status { return r.VerdictFrom(Low) }
+
+// VerdictFrom is [Report.Verdict] with the failing findings that are less severe
+// than that counted as warnings.
+func (r *Report) VerdictFrom(least Severity) Status {
 	if r.read != nil {
 		return r.read.verdict
 	}
 	var all []Status
+	mild := make(map[string]bool) // keys that fail by such findings
 	for _, f := range r.Findings {
-		all = append(all, f.Counts())
+		status := f.Counts()
+		if status == Fail && f.Severity.below(least) {
+			status, mild[f.Key] = Warn, true
+		}
+		all = append(all, status)
 	}
 	for _, k := range r.Keys {
-		all = append(all, k.Status)
+		if k.Status != Fail || !mild[k.ID] {
+			all = append(all, k.Status)
+		}
 	}
 	for _, g := range r.Gaps {
 		if !g.Minor {
@@ -233,6 +306,19 @@ func (r *Report) Verdict() Status {
 		}
 	}
 	return Worst(all...)
+}
+
+// AcceptedAs returns what the operator says of a finding that he accepts.
+func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
+	if !f.Accepted {
+		return a, false
+	}
+	for _, a := range r.Accepted {
+		if a.ReasonCode == f.ReasonCode && a.Key == f.Key {
+			return a, true
+		}
+	}
+	return a, true
 }
 
 // ReasonCodes lists the distinct reason codes of findings that failed, were

@@ -89,7 +89,7 @@ func newChallenge(report []byte, r *evidence.Result, t *trust) (awsiot.Challenge
 	if err != nil || len(der) == 0 {
 		return awsiot.Challenge{}, kept{}, errors.New("challenge: the evidence has no EK certificate: no key to challenge")
 	}
-	cert, err := ekcert.Parse(der)
+	cert, _, err := ekcert.Parse(der)
 	if err != nil {
 		return awsiot.Challenge{}, kept{}, fmt.Errorf("challenge: EK certificate: %w", err)
 	}
@@ -142,6 +142,7 @@ func readKept(name string) (k kept, err error) {
 // file of a challenge that was answered rightly is removed: it counts once.
 func answerCommand(f *flag.FlagSet) cli.Action {
 	t := trustFlags(f)
+	t.acceptFlag(f)
 	name := f.String("kept", "", "the `FILE` that \"challenge\" wrote")
 	asJSON := f.Bool("json", false, "one JSON document on standard output")
 	return action(func(s cli.IO, args []string) (device.Status, error) {

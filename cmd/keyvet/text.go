@@ -81,10 +81,10 @@ func (s screen) table(r *device.Report) error {
 	}
 	w.Flush()
 	for _, f := range r.Findings {
-		if f.Status == device.NotApplicable || f.Status == device.Pass && !r.Verbose {
+		if !r.Verbose && (f.Status == device.Pass || f.Status == device.NotApplicable) {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s  %s: %s", paint(f.Status, color), f.Check, cli.Printable(f.Key))
+		fmt.Fprintf(&b, "\n%s  %s: %s", paint(f.Counts(), color), f.Check, cli.Printable(f.Key))
 		if f.Severity != "" {
 			fmt.Fprintf(&b, "  %s", f.Severity)
 		}
@@ -92,7 +92,7 @@ func (s screen) table(r *device.Report) error {
 			fmt.Fprintf(&b, "  %s", f.ReasonCode)
 		}
 		fmt.Fprintf(&b, "\n  %s\n", cli.Printable(f.Message))
-		if f.Citation != "" && f.Status != device.Pass {
+		if f.Citation != "" && f.Status != device.Pass && f.Status != device.NotApplicable {
 			fmt.Fprintf(&b, "  %s\n", f.Citation)
 		}
 	}
@@ -130,7 +130,7 @@ func statuses(r *device.Report, key string) []device.Status {
 	var all []device.Status
 	for _, f := range r.Findings {
 		if f.Key == key {
-			all = append(all, f.Status)
+			all = append(all, f.Counts())
 		}
 	}
 	return all

@@ -42,7 +42,8 @@ var factors = Check{
 		modulusEven, smallFactorFound, primeShared, modulusPrime, modulusSquare, modulusPower, factorsClose,
 		privateExponentSmall, factorsPattern, modulusPattern, modulusInvalid, rsaTooLong,
 	},
-	Run: runFactors,
+	Run:    runFactors,
+	RunAll: runSharedPrimes,
 }
 
 const (
@@ -58,7 +59,6 @@ const (
 // target is a modulus to be factored.
 type target struct {
 	n, e *big.Int // n is odd
-	env  *Env
 }
 
 // broken is what came of an attack that worked.
@@ -72,10 +72,10 @@ type broken struct {
 // attacks are the ways to factor a modulus that are tried, the cheapest first.
 // Each returns nil if it does not work.
 var attacks = []func(context.Context, target) *broken{
-	smallFactor, withOtherKeys, closeFactors, perfectPower, wiener, nearFraction, shortSleeve, prime,
+	smallFactor, closeFactors, perfectPower, wiener, nearFraction, shortSleeve, prime,
 }
 
-func runFactors(ctx context.Context, k device.Key, env *Env) []device.Finding {
+func runFactors(ctx context.Context, k device.Key, _ *Env) []device.Finding {
 	n, e, _ := k.RSA()
 	if n.Sign() <= 0 {
 		return give(modulusInvalid, "the modulus is not positive")
@@ -90,11 +90,11 @@ func runFactors(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		if err := ctx.Err(); err != nil {
 			return give(notChecked, "not checked: %v", err)
 		}
-		if b := try(ctx, target{n, e, env}); b != nil {
+		if b := try(ctx, target{n, e}); b != nil {
 			return told(b)
 		}
 	}
-	return passed("no factor below %d, none in common with another key, and none by the methods of Fermat and Wiener or by a pattern", smallFactors)
+	return passed("no factor below %d, and none by the methods of Fermat and Wiener or by a pattern", smallFactors)
 }
 
 func told(b *broken) []device.Finding {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
@@ -102,6 +103,17 @@ func weakSamples(t *testing.T) (all []sample) {
 	} {
 		add(f.check, f.file, weakKeys(t, f.file)[0], Env{}, f.want, f.code)
 	}
+	// Words that show a pattern, of which no primes are known.
+	sleeve := randomOdd(random(12), 2048)
+	for i := range 2048 {
+		if i >= 128 && i < 1920 && i%128 >= 100 {
+			sleeve.SetBit(sleeve, i, 0)
+		}
+	}
+	for smallFactor(t.Context(), target{n: sleeve}) != nil {
+		sleeve.Add(sleeve, big.NewInt(2))
+	}
+	add("factors", "pattern of zeros", rsaKey(sleeve, 65537), Env{}, device.Fail, "KEYVET_RSA_MODULUS_PATTERN")
 	for name, weak := range map[string]bool{
 		"paranoid-bad_rsa_continued_fractions": true,
 		"paranoid-good_rsa1":                   false,
@@ -113,17 +125,9 @@ func weakSamples(t *testing.T) (all []sample) {
 		}
 	}
 
-	// Keys that share a prime, and a key that is there twice.
 	pair := weakKeys(t, "rsa-two-keys-share-a-prime.pem")
-	pair[0].ID, pair[1].ID = "one.pem", "two.pem"
-	same := pair[0]
-	same.ID = "again.pem"
-	sharing := func(keys ...device.Key) Env {
-		return Env{primes: func() sharedPrimes { return findShared(keys, nil) }}
-	}
-	add("factors", "shares a prime", pair[0], sharing(pair[0], pair[1]), device.Fail, "KEYVET_RSA_PRIME_SHARED")
-	add("factors", "shares a prime, other", pair[1], sharing(pair[0], pair[1]), device.Fail, "KEYVET_RSA_PRIME_SHARED")
-	add("factors", "same modulus", pair[0], sharing(pair[0], same), device.Pass, "")
+	pair[0].ID, pair[1].ID = "one", "two"
+	all = append(all, sample{check: "factors", name: "shares a prime", env: Env{Keys: pair}, want: device.Fail, code: "KEYVET_RSA_PRIME_SHARED"})
 
 	// Points
 	ed, _, err := ed25519.GenerateKey(rand.Reader)
@@ -164,7 +168,7 @@ func weakSamples(t *testing.T) (all []sample) {
 	leaked := weakList{weak: []crypto.PublicKey{ed}, compromised: true}
 	own := weakList{weak: []crypto.PublicKey{ed}, compromised: true, reason: "KEYVET_LEAKED"}
 	add("compromised", "listed", bare(device.RoleFile, ed), Env{Blocklist: leaked}, device.Fail, "KEYVET_COMPROMISED_KEY")
-	add("compromised", "not listed", pair[0], Env{Blocklist: own}, device.Pass, "")
+	add("compromised", "not listed", weakKeys(t, "badkeys-rsa-ok.pem")[0], Env{Blocklist: own}, device.Pass, "")
 	add("compromised", "no such list", bare(device.RoleFile, ed), Env{Blocklist: weakList{}}, device.NotApplicable, "")
 	add("compromised", "no list", bare(device.RoleFile, ed), Env{}, device.NotApplicable, "")
 	add("compromised", "list fails", bare(device.RoleFile, ed), Env{Blocklist: weakList{err: os.ErrClosed}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
@@ -194,7 +198,7 @@ func edwards(t *testing.T, digits string) ed25519.PublicKey {
 // TestFactorIsProven holds each proof against the modulus.
 func TestFactorIsProven(t *testing.T) {
 	for _, s := range weakSamples(t) {
-		if s.check != "factors" || s.want != device.Fail || s.code == "KEYVET_RSA_MODULUS_PATTERN" {
+		if s.check != "factors" || s.want != device.Fail || s.env.Keys != nil || s.code == "KEYVET_RSA_MODULUS_PATTERN" {
 			continue
 		}
 		n, _, _ := s.key.RSA()
@@ -208,7 +212,7 @@ func TestFactorIsProven(t *testing.T) {
 
 // BenchmarkFactors takes each attack by itself on a modulus that none breaks.
 func BenchmarkFactors(b *testing.B) {
-	names := []string{"small", "others", "close", "power", "wiener", "fraction", "sleeve", "prime"}
+	names := []string{"small", "close", "power", "wiener", "fraction", "sleeve", "prime"}
 	b.Run("prepare", func(b *testing.B) {
 		for b.Loop() {
 			productsOfPrimes()
@@ -222,7 +226,7 @@ func BenchmarkFactors(b *testing.B) {
 		}
 		for i, try := range attacks {
 			b.Run(fmt.Sprint(names[i], "/", bits), func(b *testing.B) {
-				t := target{n, big.NewInt(65537), &Env{}}
+				t := target{n, big.NewInt(65537)}
 				if names[i] == "wiener" {
 					t.e = new(big.Int).Sub(n, big.NewInt(1<<40))
 				}
@@ -256,7 +260,7 @@ func TestGoodKeysPass(t *testing.T) {
 			for _, q := range primes[:i] {
 				n := new(big.Int).Mul(p, q)
 				for at, try := range attacks[:len(attacks)-1] { // to be prime is tested elsewhere, and takes long
-					if b := try(t.Context(), target{n, new(big.Int).Sub(n, big.NewInt(int64(2*at+2))), &Env{}}); b != nil && !tooClose(p, q) {
+					if b := try(t.Context(), target{n, new(big.Int).Sub(n, big.NewInt(int64(2*at+2)))}); b != nil && !tooClose(p, q) {
 						t.Errorf("%x: %s", n, b.how)
 					}
 				}
@@ -320,3 +324,61 @@ func TestShortSleeves(t *testing.T) {
 		}
 	}
 }
+
+// TestSharedPrimes has two keys with a prime in common, a key that is there
+// twice, a CA above a key, and a key that shares both its primes.
+func TestSharedPrimes(t *testing.T) {
+	pair := weakKeys(t, "rsa-two-keys-share-a-prime.pem")
+	good := weakKeys(t, "badkeys-rsa-ok.pem")[0]
+	pair[0].ID, pair[1].ID, good.ID = "one.pem", "two.pem", "good.pem"
+	again := good
+	again.ID = "again.pem"
+	n0, _, _ := pair[0].RSA()
+	n1, _, _ := pair[1].RSA()
+	p := new(big.Int).GCD(nil, nil, n0, n1)
+	third := nextPrime(randomOdd(random(9), 1024))
+	both := rsaKey(new(big.Int).Mul(p, third), 65537)
+	both.ID = "both.pem"
+	last := rsaKey(new(big.Int).Mul(third, nextPrime(randomOdd(random(10), 1024))), 65537)
+	last.ID = "last.pem"
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Weak"}, PublicKey: both.Public}
+	ca.RawSubject, _ = asn1.Marshal(ca.Subject.ToRDNSequence())
+	leaf := certified(device.RoleDevice, issue(t, "device", nil).cert, ca)
+	leaf.ID = "leaf"
+
+	const shares = "the modulus is factored: it has a prime in common with "
+	for name, tt := range map[string]struct {
+		keys []device.Key
+		want map[string]string // the start of the message by key
+	}{
+		"nothing":  {nil, nil},
+		"one":      {pair[:1], nil},
+		"two good": {[]device.Key{pair[0], good}, nil},
+		"twice":    {[]device.Key{pair[0], good, again}, nil},
+		"a pair":   {[]device.Key{good, pair[0], again, pair[1]}, map[string]string{"one.pem": shares + "two.pem", "two.pem": shares + "one.pem"}},
+		"a CA": {[]device.Key{leaf, pair[0]}, map[string]string{
+			"one.pem": shares + "the CA CN=Weak", "leaf": "the key of the CA CN=Weak: " + shares + "one.pem",
+		}},
+		"both primes": {[]device.Key{pair[0], both, last}, map[string]string{
+			"one.pem": shares + "both.pem", "last.pem": shares + "both.pem", "both.pem": shares + "one.pem, last.pem",
+		}},
+	} {
+		var numbers []device.Key
+		for _, k := range tt.keys {
+			numbers = append(numbers, Numbers(k)...)
+		}
+		found := runSharedPrimes(t.Context(), numbers, &Env{})
+		if len(found) != len(tt.want) {
+			t.Errorf("%s: %d findings: %+v", name, len(found), found)
+		}
+		for _, f := range found {
+			if want, ok := tt.want[f.Key]; !ok || f.Message != want || f.ReasonCode != primeShared.Code || f.Status != device.Fail {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+	}
+}
+
+func (fullList) Compromised(device.Key) ([]device.Compromised, bool, error) { return nil, true, nil }
+
+func (counting) Compromised(device.Key) ([]device.Compromised, bool, error) { return nil, true, nil }

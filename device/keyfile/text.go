@@ -11,6 +11,7 @@ import (
 const (
 	notAKey      = "neither PEM, DER, an OpenSSH key nor a TPM public area"
 	brokenMarker = "damaged PEM: BEGIN is not on a line of its own"
+	strayLine    = "not an OpenSSH public key"
 	tooMany      = "not read: there are too many objects in one file"
 )
 
@@ -149,7 +150,7 @@ func (c *contents) readText(text string) {
 				c.gap(fmt.Sprintf("line %d and others", n), "not OpenSSH public keys")
 				return
 			}
-			c.gap(fmt.Sprintf("line %d", n), "not an OpenSSH public key")
+			c.gap(fmt.Sprintf("line %d", n), strayLine)
 		}
 	case len(c.objects)+len(c.gaps) == 0:
 		c.gap("", "no key in it, only "+passed[0])

@@ -122,6 +122,9 @@ type Check struct {
 	// `"8760h"`, a year: AWS IoT Device Defender's own limit unless set otherwise. `""`
 	// means that the age is not asked.
 	MaxAge Duration `toml:"max_age"`
+	// Findings that you accept, each a table `[[check.accept]]`: they count as warnings. See
+	// "Accepting a finding".
+	Accept []device.Acceptance `toml:"accept"`
 }
 
 // MQTT is the table [mqtt].

@@ -3,7 +3,6 @@ package vet
 import (
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -43,23 +42,36 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 	return t
 }
 
-// readFile adds the keys of one file of the command line.
-func (c *Check) readFile(inv *device.Inventory, name string) {
-	keys, gaps := []device.Key(nil), []device.Gap(nil)
-	if name == "-" {
-		if c.Typed {
-			defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
+// readFiles adds the keys of the files of the command line. It returns the
+// directories, and the files if there are many, which come later.
+func (c *Check) readFiles(inv *device.Inventory) (later []string) {
+	var files [][]device.Key
+	for _, name := range c.Files {
+		if len(c.Files) > maxWhole && name != "-" || isDir(name) {
+			later = append(later, name)
+			continue
 		}
-		keys, gaps = keyfile.ReadFrom(c.Stdin, name)
-	} else {
-		keys, gaps = keyfile.Read(name)
+		keys, gaps := c.read(name)
+		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
+		files = append(files, keys)
 	}
-	inv.Keys = append(inv.Keys, keys...)
-	inv.Gaps = append(inv.Gaps, gaps...)
+	keyfile.Pair(files...)
+	return later
+}
+
+// read reads one file of the command line.
+func (c *Check) read(name string) ([]device.Key, []device.Gap) {
+	if name != "-" {
+		return keyfile.Read(name)
+	}
+	if c.Typed {
+		defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
+	}
+	return keyfile.ReadFrom(c.Stdin, name)
 }
 
 // readDevice adds what the configuration names: the device's own credential,
-// its CA certificates, the claim and further files.
+// its CA certificates and the claim.
 func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credential.Credential) {
 	add := func(keys []device.Key, gaps []device.Gap) {
 		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
@@ -77,26 +89,5 @@ func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credentia
 			ID: "ca-" + device.CertificateID(root)[:16], Role: device.RoleCA, Source: "config:identity.ca",
 			Public: root.PublicKey, SPKI: root.RawSubjectPublicKeyInfo, Chain: []*x509.Certificate{root},
 		})
-	}
-	for _, pattern := range c.Config.Check.Files {
-		names, err := glob(pattern)
-		if err != nil {
-			inv.Gaps = append(inv.Gaps, device.Gap{What: "check.files " + pattern, Why: err.Error()})
-		}
-		for _, name := range names {
-			c.readFile(inv, name)
-		}
-	}
-}
-
-// uniqueIDs sees to it that no two keys answer to one id.
-func uniqueIDs(keys []device.Key) {
-	seen := make(map[string]int)
-	for i := range keys {
-		id := keys[i].ID
-		seen[id]++
-		if n := seen[id]; n > 1 {
-			keys[i].ID = fmt.Sprintf("%s (%d)", id, n)
-		}
 	}
 }

@@ -5,9 +5,11 @@ package vet
 
 import (
 	"context"
+	"crypto/sha256"
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,10 +30,13 @@ type Check struct {
 	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
 
 	// What only a command line says.
-	Blocklist string    // besides the built-in lists and those of the configuration
-	Files     []string  // only these
-	Stdin     io.Reader // the file "-"
-	Typed     bool      // Stdin is a keyboard
+	Blocklist string              // besides the built-in lists and those of the configuration
+	Files     []string            // only these, and those in these directories
+	Accept    []device.Acceptance // besides those of the configuration
+	Stdin     io.Reader           // the file "-"
+	Typed     bool                // Stdin is a keyboard
+	Only      []string            // the ids of the checks to ask; none: all
+	Verbose   bool                // keep all that passed
 }
 
 // Report vets and returns the report, which no TPM has signed.
@@ -50,7 +55,7 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 // run reads all there is, puts every check to it and makes the report. The TPM
 // stays open for evidence; it is nil where there is none.
 func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
-	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration}
+	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only}
 	inv := device.Inventory{ReadAt: env.Now}
 
 	// The device's key signs before the TPM is read: a TPM serves one at a time.
@@ -71,21 +76,34 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	defer lists.Close() // errors are of no account: nobody asks them any more
 	inv.Gaps = append(missing, inv.Gaps...)
 
-	if len(c.Files) > 0 {
-		for _, name := range c.Files {
-			c.readFile(&inv, name)
-		}
-	} else {
+	var later []string
+	if len(c.Files) == 0 {
 		c.readDevice(&inv, env, own)
+	} else {
+		later = c.readFiles(&inv)
 	}
-	uniqueIDs(inv.Keys)
+	f := &files{ctx: ctx, env: env, ids: make(ids), cas: make(map[[sha256.Size]byte]bool)}
+	f.ids.unique(inv.Keys)
 
 	done := c.progress("testing keys")
-	findings := check.Run(ctx, inv, env)
-	if len(c.Files) == 0 {
+	findings := check.OfInventory(ctx, inv, env)
+	if len(c.Files) == 0 && len(c.Only) == 0 {
 		findings = append(findings, credential.ClaimFindings(c.Config)...)
 	}
 	r := device.NewReport(inv, findings)
+	r.Verbose = c.Verbose
+	f.report = r
+	f.remember(inv.Keys)
+	for _, name := range later {
+		f.name(name)
+	}
+	if len(c.Files) == 0 {
+		for _, pattern := range c.Config.Check.Files {
+			f.pattern(pattern)
+		}
+	}
+	r.AddAcross(check.Across(ctx, f.numbers, env))
+	r.Accept(c.accept())
 	done()
 	r.Trigger, r.Agent = trigger, c.Agent
 	if len(lists) > 0 {
@@ -94,6 +112,12 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	}
 	return r, inv, t
 }
+
+// Checks are the ids of all checks.
+func Checks() []string { return check.IDs() }
+
+// accept is what the operator accepts.
+func (c *Check) accept() []device.Acceptance { return slices.Concat(c.Config.Check.Accept, c.Accept) }
 
 func (c *Check) progress(what string) (done func()) {
 	if c.Progress == nil {
@@ -105,13 +129,17 @@ func (c *Check) progress(what string) (done func()) {
 // Key puts every check to one key.
 type Key struct{ Check }
 
-// Vet implements [rotate.Vetter].
+// Vet implements [rotate.Vetter]. What is accepted of the device's key is accepted
+// of the one that is to take its place.
 func (k Key) Vet(ctx context.Context, key device.Key) []device.Finding {
+	key.ID = "device"
 	env := &check.Env{Now: time.Now(), ExpiryWarning: k.Config.Check.ExpiryWarning.Duration, MaxAge: k.Config.Check.MaxAge.Duration}
 	inv := device.Inventory{ReadAt: env.Now, Keys: []device.Key{key}}
 	lists, _ := k.loadEnv(env) // what is missing, a check that needs it says
 	defer lists.Close()
-	return check.Run(ctx, inv, env)
+	r := device.NewReport(inv, check.Run(ctx, inv, env))
+	r.Accept(k.accept())
+	return r.Findings
 }
 
 // Vetter vets the device over and over, and knows which report its TPM signed
