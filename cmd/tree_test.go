@@ -30,7 +30,7 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/config":     {"cmd/internal/accept", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/internal/cli":               nil,
 	"cmd/internal/format":            {"cmd/internal/cli", "device", "device/check"},
-	"cmd/internal/accept":            {"device", "device/check", "device/durable", "blocklist"},
+	"cmd/internal/accept":            {"device", "device/check", "device/durable"},
 	"cmd/internal/cli/clitest":       {"cmd/internal/cli"},
 	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":                 {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},

@@ -20,8 +20,9 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
-// Check is one question. It is asked of each key (Applies and Run), of all keys
-// together (RunAll), or of both, or else of the TPM itself (RunTPM).
+// Check is one question. It is asked of each key (Applies and Run), of the TPM
+// itself (RunTPM), of all keys together (RunAll), or of each and of all; the
+// others are nil.
 type Check struct {
 	ID   string // the word in reports: "roca"
 	Cite string // URL of the source of the rule
@@ -112,7 +113,11 @@ type Advisories interface {
 // TPM ([device.TPMKeyID]). Once ctx is done, what is left is Undecided.
 func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	found := OfInventory(ctx, inv, env)
-	return append(found, Across(ctx, inv.Keys, env)...)
+	var keys []device.Key
+	for _, k := range inv.Keys {
+		keys = append(keys, Numbers(k)...)
+	}
+	return append(found, Across(ctx, keys, env)...)
 }
 
 // OfInventory is [Run] without the checks that compare keys, which [Across] asks
@@ -172,10 +177,15 @@ func Across(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
 	return all
 }
 
-// Numbers returns what [Across] needs of a key, which is little: it can be kept
-// of many.
-func Numbers(k device.Key) device.Key {
-	return device.Key{ID: k.ID, Role: k.Role, Source: k.Source, Public: k.Public, SPKI: bytes.Clone(k.SPKI)}
+// Numbers returns what [Across] needs of a key, and of those of the CAs on its
+// chain, which is little: it can be kept of many. A CA's has no role, the id of
+// the key that it is above, and its name as source.
+func Numbers(k device.Key) []device.Key {
+	all := []device.Key{{ID: k.ID, Role: k.Role, Source: k.Source, Public: k.Public, SPKI: bytes.Clone(k.SPKI)}}
+	for _, ca := range k.Chain[min(len(k.Chain), 1):] {
+		all = append(all, device.Key{ID: k.ID, Source: "the CA " + subject(ca), Public: ca.PublicKey, SPKI: bytes.Clone(ca.RawSubjectPublicKeyInfo)})
+	}
+	return all
 }
 
 // ask has a check answer, or says why it could not.

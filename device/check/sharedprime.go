@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"math/big"
 	"slices"
@@ -17,9 +16,30 @@ var primeShared = device.Reason{
 	Do:    "Replace both keys, and the program or the random-number generator that made them.",
 }
 
-// sharedPrimes are, by modulus in the form of [big.Int.Bytes], the moduli of a
-// check that have a prime in common with another.
-type sharedPrimes map[string]sharing
+// runSharedPrimes finds the primes that RSA keys have in common, those of CAs among
+// them (Heninger et al., Mining Your Ps and Qs, USENIX Security 2012). A second
+// key with the same modulus is no such key.
+func runSharedPrimes(_ context.Context, keys []device.Key, _ *Env) []device.Finding {
+	shared := findShared(keys)
+	var found []device.Finding
+	for _, k := range keys {
+		n, _, ok := k.RSA()
+		if !ok {
+			continue
+		}
+		s, ok := shared[string(n.Bytes())]
+		if !ok {
+			continue
+		}
+		one := told(&broken{primeShared, "https://factorable.net/weakkeys12.extended.pdf", s.factor, "it has a prime in common with " + s.with()})
+		one[0].Key = k.ID
+		if k.Role == "" {
+			one[0].Message = "the key of " + k.Source + ": " + one[0].Message
+		}
+		found = append(found, one...)
+	}
+	return found
+}
 
 // sharing is a factor of a modulus and who else has it.
 type sharing struct {
@@ -27,39 +47,14 @@ type sharing struct {
 	others []string
 }
 
-// runSharedPrimes finds a factor that another key of the same run has too, among
-// the keys of CAs as well (Heninger et al., Mining Your Ps and Qs, USENIX
-// Security 2012). A second key with the same modulus is no such key.
-func runSharedPrimes(_ context.Context, keys []device.Key, env *Env) []device.Finding {
-	shared := findShared(keys, env.Roots)
-	if len(shared) == 0 {
-		return nil
+// with names the others.
+func (s sharing) with() string {
+	const most = 3
+	names := strings.Join(s.others[:min(len(s.others), most)], ", ")
+	if more := len(s.others) - most; more > 0 {
+		names += fmt.Sprintf(" and %d more", more)
 	}
-	var all []device.Finding
-	say := func(key, whose string, public device.Key) {
-		n, _, ok := public.RSA()
-		if !ok {
-			return
-		}
-		s, ok := shared[string(n.Bytes())]
-		if !ok {
-			return
-		}
-		others := strings.Join(s.others[:min(len(s.others), 3)], ", ")
-		if more := len(s.others) - 3; more > 0 {
-			others += fmt.Sprintf(" and %d more", more)
-		}
-		found := told(&broken{primeShared, "https://factorable.net/weakkeys12.extended.pdf", s.factor, "it has a prime in common with " + others})
-		found[0].Key, found[0].Message = key, whose+found[0].Message
-		all = append(all, found...)
-	}
-	for _, k := range keys {
-		say(k.ID, "", k)
-		for _, ca := range k.Chain[min(len(k.Chain), 1):] {
-			say(k.ID, fmt.Sprintf("the key of the CA %s: ", ca.Subject), device.Key{Public: ca.PublicKey})
-		}
-	}
-	return all
+	return names
 }
 
 // owned is a modulus and whose it is.
@@ -68,15 +63,19 @@ type owned struct {
 	names []string
 }
 
-// findShared finds the primes that the RSA keys of an inventory, of the CAs on
-// its chains and of the given roots have in common.
-func findShared(keys []device.Key, roots []*x509.Certificate) sharedPrimes {
+// findShared returns the moduli that have a prime in common with another, in the
+// form of [big.Int.Bytes].
+func findShared(keys []device.Key) map[string]sharing {
 	var all []owned
 	at := make(map[string]int)
-	add := func(k device.Key, name string) {
+	for _, k := range keys {
 		n, _, ok := k.RSA()
 		if !ok || n.Cmp(one) <= 0 || n.BitLen() > factorsCeiling {
-			return
+			continue
+		}
+		name := k.ID
+		if k.Role == "" {
+			name = k.Source
 		}
 		i, known := at[string(n.Bytes())]
 		if !known {
@@ -88,35 +87,21 @@ func findShared(keys []device.Key, roots []*x509.Certificate) sharedPrimes {
 			all[i].names = append(all[i].names, name)
 		}
 	}
-	for _, k := range keys {
-		add(k, k.ID)
-	}
-	ofCA := func(ca *x509.Certificate) {
-		add(device.Key{Public: ca.PublicKey}, "the CA "+ca.Subject.String())
-	}
-	for _, k := range keys {
-		for _, ca := range k.Chain[min(len(k.Chain), 1):] {
-			ofCA(ca)
-		}
-	}
-	for _, ca := range roots {
-		ofCA(ca)
-	}
-
 	var hit []owned
 	for i, g := range batchGCD(all) {
 		if g.Cmp(one) > 0 {
 			hit = append(hit, all[i])
 		}
 	}
-	shared := make(sharedPrimes)
+	shared := make(map[string]sharing)
 	for _, o := range hit {
 		s := sharing{}
 		for _, other := range hit {
-			if g := properFactor(o.n, other.n); g != nil && o.n != other.n {
+			if o.n == other.n {
+				continue
+			}
+			if g := properFactor(o.n, other.n); g != nil {
 				s.factor, s.others = g, append(s.others, other.names...)
-			} else if o.n != other.n && new(big.Int).Mod(other.n, o.n).Sign() == 0 {
-				s.others = append(s.others, other.names...) // all of n is in the other modulus
 			}
 		}
 		if s.factor != nil {

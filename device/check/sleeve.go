@@ -43,7 +43,11 @@ func shortSleeve(ctx context.Context, t target) *broken {
 		return nil
 	}
 	seen := fmt.Sprintf("%d of %d bits are zero in each of %d words of the modulus", s.bits, s.width, s.words)
-	if p := s.split(ctx, t.n); p != nil {
+	p := s.splitFromBelow(ctx, t.n)
+	if p == nil {
+		p = s.split(ctx, t.n)
+	}
+	if p != nil {
 		return &broken{factorsPattern, shortSleeves, p, "its factors are polynomials with small coefficients in a power of 2; " + seen}
 	}
 	return &broken{modulusPattern, shortSleeves, nil, seen + ": a broken random-number generator made it, and it may well be factored"}

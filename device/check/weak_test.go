@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
@@ -84,7 +85,7 @@ func weakSamples(t *testing.T) (all []sample) {
 		want  device.Status
 		code  device.ReasonCode
 	}{
-		{"rsa-short-sleeve-2048.pem", "factors", device.Fail, "KEYVET_RSA_MODULUS_PATTERN"},
+		{"rsa-short-sleeve-2048.pem", "factors", device.Fail, "KEYVET_RSA_FACTORS_PATTERN"},
 		{"badkeys-rsapoly128.pem", "factors", device.Fail, "KEYVET_RSA_FACTORS_PATTERN"},
 		{"badkeys-rsapoly32.pem", "factors", device.Fail, "KEYVET_RSA_FACTORS_PATTERN"},
 		{"badkeys-rsa-pattern.pem", "factors", device.Fail, "KEYVET_RSA_FACTORS_PATTERN"},
@@ -102,6 +103,17 @@ func weakSamples(t *testing.T) (all []sample) {
 	} {
 		add(f.check, f.file, weakKeys(t, f.file)[0], Env{}, f.want, f.code)
 	}
+	// Words that show a pattern, of which no primes are known.
+	sleeve := randomOdd(random(12), 2048)
+	for i := range 2048 {
+		if i >= 128 && i < 1920 && i%128 >= 100 {
+			sleeve.SetBit(sleeve, i, 0)
+		}
+	}
+	for smallFactor(t.Context(), target{n: sleeve}) != nil {
+		sleeve.Add(sleeve, big.NewInt(2))
+	}
+	add("factors", "pattern of zeros", rsaKey(sleeve, 65537), Env{}, device.Fail, "KEYVET_RSA_MODULUS_PATTERN")
 	for name, weak := range map[string]bool{
 		"paranoid-bad_rsa_continued_fractions": true,
 		"paranoid-good_rsa1":                   false,
@@ -113,14 +125,9 @@ func weakSamples(t *testing.T) (all []sample) {
 		}
 	}
 
-	// Keys that share a prime, and a key that is there twice.
 	pair := weakKeys(t, "rsa-two-keys-share-a-prime.pem")
-	pair[0].ID, pair[1].ID = "one.pem", "two.pem"
-	same := pair[0]
-	same.ID = "again.pem"
-	add("factors", "shares a prime", pair[0], Env{Keys: []device.Key{pair[0], pair[1]}}, device.Fail, "KEYVET_RSA_PRIME_SHARED")
-	add("factors", "shares a prime, other", pair[1], Env{Keys: []device.Key{pair[0], pair[1]}}, device.Fail, "KEYVET_RSA_PRIME_SHARED")
-	add("factors", "same modulus", pair[0], Env{Keys: []device.Key{pair[0], same}}, device.Pass, "")
+	pair[0].ID, pair[1].ID = "one", "two"
+	all = append(all, sample{check: "factors", name: "shares a prime", env: Env{Keys: pair}, want: device.Fail, code: "KEYVET_RSA_PRIME_SHARED"})
 
 	// Points
 	ed, _, err := ed25519.GenerateKey(rand.Reader)
@@ -161,7 +168,7 @@ func weakSamples(t *testing.T) (all []sample) {
 	leaked := weakList{weak: []crypto.PublicKey{ed}, compromised: true}
 	own := weakList{weak: []crypto.PublicKey{ed}, compromised: true, reason: "KEYVET_LEAKED"}
 	add("compromised", "listed", bare(device.RoleFile, ed), Env{Blocklist: leaked}, device.Fail, "KEYVET_COMPROMISED_KEY")
-	add("compromised", "not listed", pair[0], Env{Blocklist: own}, device.Pass, "")
+	add("compromised", "not listed", weakKeys(t, "badkeys-rsa-ok.pem")[0], Env{Blocklist: own}, device.Pass, "")
 	add("compromised", "no such list", bare(device.RoleFile, ed), Env{Blocklist: weakList{}}, device.NotApplicable, "")
 	add("compromised", "no list", bare(device.RoleFile, ed), Env{}, device.NotApplicable, "")
 	add("compromised", "list fails", bare(device.RoleFile, ed), Env{Blocklist: weakList{err: os.ErrClosed}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
@@ -191,15 +198,11 @@ func edwards(t *testing.T, digits string) ed25519.PublicKey {
 // TestFactorIsProven holds each proof against the modulus.
 func TestFactorIsProven(t *testing.T) {
 	for _, s := range weakSamples(t) {
-		if s.check != "factors" || s.want != device.Fail || s.code == "KEYVET_RSA_MODULUS_PATTERN" {
+		if s.check != "factors" || s.want != device.Fail || s.env.Keys != nil || s.code == "KEYVET_RSA_MODULUS_PATTERN" {
 			continue
 		}
 		n, _, _ := s.key.RSA()
-		found := runFactors(t.Context(), s.key, &s.env)
-		if s.code == "KEYVET_RSA_PRIME_SHARED" {
-			found = runSharedPrimes(t.Context(), []device.Key{s.key, s.env.Keys[0], s.env.Keys[1]}, &s.env)
-		}
-		proof, _ := found[0].Proof["factor"].(string)
+		proof, _ := runFactors(t.Context(), s.key, &s.env)[0].Proof["factor"].(string)
 		factor, ok := new(big.Int).SetString(proof, 16)
 		if !ok || factor.Cmp(one) <= 0 || new(big.Int).Mod(n, factor).Sign() != 0 || factor.Cmp(n) == 0 && !strings.Contains(s.name, "prime") {
 			t.Errorf("%s: factor %q", s.name, proof)
@@ -287,25 +290,29 @@ func TestShortSleeves(t *testing.T) {
 		top            string
 		proven         bool
 	}{
-		{32, 8, 0, "", true}, {32, 8, 0, "set", true}, {32, 8, 24, "", false},
-		{64, 16, 0, "", true}, {64, 16, 0, "set", true}, {64, 24, 0, "", true}, {64, 16, 48, "", true}, {64, 16, 0, "random", false},
-		{128, 32, 0, "", true}, {128, 32, 0, "set", true}, {128, 32, 96, "", true}, {128, 48, 0, "random", false}, {128, 32, 0, "random", false},
+		{32, 8, 0, "", true}, {32, 8, 0, "set", true}, {32, 8, 24, "", true},
+		{64, 16, 0, "", true}, {64, 16, 0, "set", true}, {64, 24, 0, "", true}, {64, 16, 48, "", true}, {64, 16, 0, "random", true},
+		{128, 32, 0, "", true}, {128, 32, 0, "set", true}, {128, 32, 96, "", true}, {128, 48, 0, "random", false}, {128, 32, 0, "random", true},
 		{256, 64, 0, "", true}, {256, 64, 0, "set", true},
 	} {
+		size := uint(512)
+		if tt.width > 64 {
+			size = 1024
+		}
 		prime := func() *big.Int {
 			for {
 				n := new(big.Int)
-				for i := 1024 / tt.width; i > 0; i-- {
+				for i := size / tt.width; i > 0; i-- {
 					word := new(big.Int).Lsh(bits(tt.few), tt.at)
-					if i == 1024/tt.width && tt.top == "random" {
+					if i == size/tt.width && tt.top == "random" {
 						word = bits(tt.width)
 					}
 					n.Lsh(n, tt.width).Add(n, word)
 				}
 				if tt.top == "set" {
-					n.SetBit(n, 1023, 1).SetBit(n, 1022, 1)
+					n.SetBit(n, int(size)-1, 1).SetBit(n, int(size)-2, 1)
 				}
-				if n = nextPrime(n.SetBit(n, 0, 1)); n.BitLen() > 1000 || tt.top == "" {
+				if n = nextPrime(n.SetBit(n, 0, 1)); n.BitLen() > int(size)-24 || tt.top == "" {
 					return n
 				}
 			}
@@ -314,6 +321,60 @@ func TestShortSleeves(t *testing.T) {
 		found := runFactors(t.Context(), rsaKey(n, 65537), &Env{})[0]
 		if found.Status != device.Fail || (found.Proof["factor"] != nil) != tt.proven {
 			t.Errorf("%+v: %v %s", tt, found.Status, found.Message)
+		}
+	}
+}
+
+// TestSharedPrimes has two keys with a prime in common, a key that is there
+// twice, a CA above a key, and a key that shares both its primes.
+func TestSharedPrimes(t *testing.T) {
+	pair := weakKeys(t, "rsa-two-keys-share-a-prime.pem")
+	good := weakKeys(t, "badkeys-rsa-ok.pem")[0]
+	pair[0].ID, pair[1].ID, good.ID = "one.pem", "two.pem", "good.pem"
+	again := good
+	again.ID = "again.pem"
+	n0, _, _ := pair[0].RSA()
+	n1, _, _ := pair[1].RSA()
+	p := new(big.Int).GCD(nil, nil, n0, n1)
+	third := nextPrime(randomOdd(random(9), 1024))
+	both := rsaKey(new(big.Int).Mul(p, third), 65537)
+	both.ID = "both.pem"
+	last := rsaKey(new(big.Int).Mul(third, nextPrime(randomOdd(random(10), 1024))), 65537)
+	last.ID = "last.pem"
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Weak"}, PublicKey: both.Public}
+	ca.RawSubject, _ = asn1.Marshal(ca.Subject.ToRDNSequence())
+	leaf := certified(device.RoleDevice, issue(t, "device", nil).cert, ca)
+	leaf.ID = "leaf"
+
+	const shares = "the modulus is factored: it has a prime in common with "
+	for name, tt := range map[string]struct {
+		keys []device.Key
+		want map[string]string // the start of the message by key
+	}{
+		"nothing":  {nil, nil},
+		"one":      {pair[:1], nil},
+		"two good": {[]device.Key{pair[0], good}, nil},
+		"twice":    {[]device.Key{pair[0], good, again}, nil},
+		"a pair":   {[]device.Key{good, pair[0], again, pair[1]}, map[string]string{"one.pem": shares + "two.pem", "two.pem": shares + "one.pem"}},
+		"a CA": {[]device.Key{leaf, pair[0]}, map[string]string{
+			"one.pem": shares + "the CA CN=Weak", "leaf": "the key of the CA CN=Weak: " + shares + "one.pem",
+		}},
+		"both primes": {[]device.Key{pair[0], both, last}, map[string]string{
+			"one.pem": shares + "both.pem", "last.pem": shares + "both.pem", "both.pem": shares + "one.pem, last.pem",
+		}},
+	} {
+		var numbers []device.Key
+		for _, k := range tt.keys {
+			numbers = append(numbers, Numbers(k)...)
+		}
+		found := runSharedPrimes(t.Context(), numbers, &Env{})
+		if len(found) != len(tt.want) {
+			t.Errorf("%s: %d findings: %+v", name, len(found), found)
+		}
+		for _, f := range found {
+			if want, ok := tt.want[f.Key]; !ok || f.Message != want || f.ReasonCode != primeShared.Code || f.Status != device.Fail {
+				t.Errorf("%s: %+v", name, f)
+			}
 		}
 	}
 }

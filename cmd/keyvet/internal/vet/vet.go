@@ -5,6 +5,7 @@ package vet
 
 import (
 	"context"
+	"crypto/sha256"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -81,7 +82,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	} else {
 		later = c.readFiles(&inv)
 	}
-	f := &files{ctx: ctx, env: env, ids: make(ids)}
+	f := &files{ctx: ctx, env: env, ids: make(ids), cas: make(map[[sha256.Size]byte]bool)}
 	f.ids.unique(inv.Keys)
 
 	done := c.progress("testing keys")
