@@ -37,7 +37,6 @@ var pending = []string{
 	"ec-private-key-states-other-public.pem",
 	"ec-public-is-generator.pem",
 	"ec-spki-without-parameters.pem",
-	"id_ed25519.pub",
 	"idevid-critical-san-othername-chain.pem",
 	"known_hosts",
 	"openssh-cert-by-rsa1024-ca.pub",

@@ -27,6 +27,7 @@ func parseAuthorizedKey(line string) (o object, isKey bool, err error) {
 		if isSSHType(first) {
 			encoded, _ := cutField(line)
 			o, err = parseSSHLine(first, encoded)
+			o.openSSH = true
 			return o, true, err
 		}
 	}
@@ -217,7 +218,7 @@ func (c *contents) addOpenSSH(where string, data []byte) {
 			return
 		}
 		o, err := parseSSH(blob, "")
-		o.private, o.privateSPKI = true, o.spki
+		o.openSSH, o.private, o.privateSPKI = true, true, o.spki
 		c.add(where, o, err)
 	}
 	var private cryptobyte.String

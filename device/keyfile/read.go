@@ -160,6 +160,8 @@ type object struct {
 	public crypto.PublicKey
 	spki   []byte // DER, nil if there is none
 
+	openSSH bool // it came in a form of OpenSSH's
+
 	certificate bool
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
 	x509Error   string
@@ -227,6 +229,9 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 			continue
 		}
 		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error}
+		if o.openSSH {
+			k.Role = device.RoleSSH
+		}
 		if o.x509 != nil {
 			k.Chain = chain(o.x509, issuers)
 		}
