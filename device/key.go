@@ -57,6 +57,14 @@ type Key struct {
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
 
+	// SSH is what an OpenSSH certificate says of the key, if it came in one.
+	SSH *SSHCertificate
+
+	// Object counts the objects of the file from 1, those without a key among
+	// them; Line is where in a text it begins, from 1. Both are 0 where there is
+	// none.
+	Object, Line int
+
 	// TPM is what a TPM says of the key, if the private half is in one.
 	TPM *TPMObject
 }

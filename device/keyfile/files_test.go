@@ -150,7 +150,7 @@ func TestReadFromIsRead(t *testing.T) {
 // roleOf is the role of the keys of a file of testdata.
 func roleOf(name string) device.Role {
 	base := filepath.Base(name)
-	if strings.HasPrefix(base, "ssh") || base == "authorized_keys" || base == "known_hosts" {
+	if strings.HasPrefix(base, "ssh") || base == "authorized_keys" || base == "known_hosts" || base == "rfc4716.pub" {
 		return device.RoleSSH
 	}
 	return device.RoleFile

@@ -160,7 +160,11 @@ type object struct {
 	public crypto.PublicKey
 	spki   []byte // DER, nil if there is none
 
-	openSSH bool // it came in a form of OpenSSH's
+	number, line int // its place in the file
+
+	openSSH     bool // it came in a form of OpenSSH's
+	ssh         *device.SSHCertificate
+	application string // of a security key of OpenSSH
 
 	certificate bool
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
@@ -177,33 +181,6 @@ func (o object) fits(p object) bool {
 		return k.Equal(p.public)
 	}
 	return o.spki != nil && bytes.Equal(o.spki, p.spki)
-}
-
-// contents collects what is found in one file.
-type contents struct {
-	name    string
-	objects []object
-	gaps    []device.Gap
-}
-
-// gap notes what could not be read; where is "" for the whole file.
-func (c *contents) gap(where, why string) {
-	what := c.name
-	if where != "" {
-		what += ": " + where
-	}
-	c.gaps = append(c.gaps, device.Gap{What: what, Why: why})
-}
-
-func (c *contents) full() bool { return len(c.objects)+len(c.gaps) >= maxObjects }
-
-// add notes an object, or the gap where it should have been.
-func (c *contents) add(where string, o object, err error) {
-	if err != nil {
-		c.gap(where, err.Error())
-		return
-	}
-	c.objects = append(c.objects, o)
 }
 
 func parse(data []byte, name string, mode fs.FileMode) ([]device.Key, []device.Gap) {
@@ -228,7 +205,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 		if merged[i] {
 			continue
 		}
-		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error}
+		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error, SSH: o.ssh, Object: o.number, Line: o.line}
 		if o.openSSH {
 			k.Role = device.RoleSSH
 		}
@@ -243,7 +220,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 	for i := range keys {
 		keys[i].ID = c.name
 		if len(keys) > 1 {
-			keys[i].ID = fmt.Sprintf("%s#%d", c.name, i+1)
+			keys[i].ID = fmt.Sprintf("%s#%d", c.name, keys[i].Object)
 		}
 	}
 	return keys
