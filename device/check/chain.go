@@ -88,7 +88,7 @@ var chain = Check{
 	Cite: "https://www.rfc-editor.org/rfc/rfc5280#section-6",
 	Asks: "Do the certificates of a chain sign each other, and lead to a given CA?",
 	Applies: func(k device.Key) bool { // an EK's chain is the question of ekcert
-		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "")
+		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "") || k.SSH != nil
 	},
 	Reasons: slices.Concat([]device.Reason{
 		certificateUnparsable, certificateMismatch, privateMismatch, keyUnreadable, unknownCA, chainConstraint,
@@ -97,6 +97,9 @@ var chain = Check{
 }
 
 func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
+	if k.SSH != nil {
+		return sshSignature(k.SSH)
+	}
 	var found []device.Finding
 	if k.CertificateError != "" {
 		found = give(certificateUnparsable, "a certificate could not be parsed: %s", k.CertificateError)

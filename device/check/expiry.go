@@ -36,7 +36,7 @@ var expiry = Check{
 	ID:      "expiry",
 	Cite:    "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-device-cert-approaching-expiration.html",
 	Asks:    "Are the certificates valid now, and for some time to come?",
-	Applies: func(k device.Key) bool { return len(k.Chain) > 0 },
+	Applies: func(k device.Key) bool { return len(k.Chain) > 0 || k.SSH != nil },
 	Reasons: []device.Reason{clockImplausible, expired, expiring, notYetValid},
 	Run:     runExpiry,
 }
@@ -50,6 +50,9 @@ func runExpiry(_ context.Context, k device.Key, env *Env) []device.Finding {
 		return give(clockImplausible, "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
 	}
 	warning := cmp.Or(env.ExpiryWarning, 720*time.Hour)
+	if k.SSH != nil {
+		return sshValidity(k.SSH, env, warning)
+	}
 	var found []device.Finding
 	for i, c := range k.Chain {
 		name := "the certificate"
