@@ -34,7 +34,8 @@ type contents struct {
 	number  int // of the last object
 
 	passed   []string // labels of those without a key
-	repeated int      // lines of OpenSSH with a key that stands above them
+	lineKeys int      // keys of OpenSSH lines among objects
+	many     bool     // what is collected is one part of many
 }
 
 // gap notes why the whole file, or the rest of it, cannot be read; where is ""
@@ -76,4 +77,5 @@ func (c *contents) add(at place, o object, err error) {
 	c.objects = append(c.objects, o)
 }
 
-func (c *contents) full() bool { return len(c.objects)+len(c.gaps) >= maxObjects }
+// full reports whether no more is read. Lines of OpenSSH do not count.
+func (c *contents) full() bool { return len(c.objects)-c.lineKeys+len(c.gaps) >= maxObjects }

@@ -35,20 +35,15 @@ const (
 
 // Read returns every key in the file at path, in the order of the file, and a
 // gap for each object, or the whole file, that could not be read. Only regular
-// files of at most 1 MiB are opened. A key is called path, or path#1, path#2 …
-// where there are several.
+// files of at most 1 MiB are opened, but for lines of OpenSSH, as in known_hosts:
+// see [Batches]. A key is called path, or path#1, path#2 … by its place among the
+// objects of the file where there are several keys.
 //
 // A private key whose certificate is in the same file is told in that
 // certificate's Private; if the only private key of a file fits none of its
 // certificates, the first certificate's Private names it all the same, with
 // the SPKI of the private key, and the private key is a key of its own too.
-func Read(path string) ([]device.Key, []device.Gap) {
-	f, err := Load(path)
-	if err != nil {
-		return nil, []device.Gap{{What: path, Why: err.Error()}}
-	}
-	return f.Keys()
-}
+func Read(path string) ([]device.Key, []device.Gap) { return collect(Batches(path)) }
 
 // File is a file as it was read once: what is vetted of it and what is used of it
 // are the same bytes.
@@ -62,10 +57,22 @@ type File struct {
 
 // Load reads a regular file of at most 1 MiB.
 func Load(path string) (*File, error) {
-	data, info, err := readRegular(path)
+	r, info, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
+	defer r.Close()
+	if info.Size() > maxFileBytes {
+		return nil, tooLarge(info)
+	}
+	data, err := readAll(r)
+	if err != nil {
+		return nil, err
+	}
+	return newFile(path, data, info), nil
+}
+
+func newFile(path string, data []byte, info fs.FileInfo) *File {
 	f := &File{Path: path, Data: data, mode: info.Mode()}
 	stat, known := info.Sys().(*syscall.Stat_t)
 	if dir, err := os.Stat(filepath.Dir(path)); err == nil && known {
@@ -73,7 +80,7 @@ func Load(path string) (*File, error) {
 			f.place = &device.Place{Owner: int(stat.Uid), DirOwner: int(dirStat.Uid), DirMode: dir.Mode()}
 		}
 	}
-	return f, nil
+	return f
 }
 
 // Keys returns every key in the file; see [Read].
@@ -88,16 +95,13 @@ func (f *File) Keys() ([]device.Key, []device.Gap) {
 }
 
 // ReadFrom is [Read] for an open stream called name, "-" for standard input.
-// It reads at most 1 MiB and waits as long as r does.
+// It waits as long as r does.
 func ReadFrom(r io.Reader, name string) ([]device.Key, []device.Gap) {
-	data, err := readAll(r)
-	if err != nil {
-		return nil, []device.Gap{{What: name, Why: err.Error()}}
-	}
-	return parse(data, name, 0)
+	return collect(fromStream(r, name))
 }
 
-func readRegular(path string) ([]byte, fs.FileInfo, error) {
+// openRegular opens a regular file.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	// Looked at before it is opened: opening some devices, such as a
 	// watchdog, does something. Looked at again after, since it may have been
 	// replaced; O_NONBLOCK is for a FIFO that came in between.
@@ -112,15 +116,14 @@ func readRegular(path string) ([]byte, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, withoutPath(err)
 	}
-	defer f.Close()
 	if info, err = f.Stat(); err == nil {
 		err = refuse(info)
 	}
 	if err != nil {
+		f.Close()
 		return nil, nil, withoutPath(err)
 	}
-	data, err := readAll(f)
-	return data, info, err
+	return f, info, nil
 }
 
 func refuse(info fs.FileInfo) error {
@@ -129,10 +132,12 @@ func refuse(info fs.FileInfo) error {
 		return errors.New("a directory, not a file")
 	case !mode.IsRegular():
 		return errors.New("not a regular file")
-	case info.Size() > maxFileBytes:
-		return fmt.Errorf("too large for a key file: %d bytes, at most %d are read", info.Size(), maxFileBytes)
 	}
 	return nil
+}
+
+func tooLarge(info fs.FileInfo) error {
+	return fmt.Errorf("too large for a key file: %d bytes, at most %d are read", info.Size(), maxFileBytes)
 }
 
 func readAll(r io.Reader) ([]byte, error) {
@@ -219,7 +224,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 	}
 	for i := range keys {
 		keys[i].ID = c.name
-		if len(keys) > 1 {
+		if c.many || len(keys) > 1 {
 			keys[i].ID = fmt.Sprintf("%s#%d", c.name, keys[i].Object)
 		}
 	}

@@ -83,6 +83,7 @@ func (l *sshLines) addCA(at place, o object) {
 		return
 	}
 	l.remember(id)
+	l.c.lineKeys++
 	authority, err := parseSSH(o.ssh.CABlob, "")
 	authority.openSSH = true
 	l.c.add(at, authority, err)

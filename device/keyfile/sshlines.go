@@ -20,10 +20,6 @@ type sshLines struct {
 	strayLines []int // that are something else
 }
 
-// maxSeen bounds what is remembered of the keys of a file; one that has more of
-// them is read all the same.
-const maxSeen = 100_000
-
 // read reports whether the line is one with a key.
 func (l *sshLines) read(line string, number int) bool {
 	at := place{line: number}
@@ -62,13 +58,14 @@ func (l *sshLines) add(at place, name, encoded string) {
 	o.openSSH = true
 	l.c.add(at, o, err)
 	if err == nil {
+		l.c.lineKeys++
 		l.remember(id)
 		l.addCA(at, o)
 	}
 }
 
 func (l *sshLines) remember(id [sha256.Size]byte) {
-	if l.seen == nil || len(l.seen) >= maxSeen {
+	if l.seen == nil {
 		l.seen = make(map[[sha256.Size]byte]bool)
 	}
 	l.seen[id] = true

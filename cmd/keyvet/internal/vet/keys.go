@@ -43,20 +43,19 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 	return t
 }
 
-// readFile adds the keys of one file of the command line.
-func (c *Check) readFile(inv *device.Inventory, name string) {
-	keys, gaps := []device.Key(nil), []device.Gap(nil)
-	if name == "-" {
-		if c.Typed {
-			defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
-		}
-		keys, gaps = keyfile.ReadFrom(c.Stdin, name)
-	} else {
-		keys, gaps = keyfile.Read(name)
+// readNamed reads one file of the command line, which may be a pipe.
+func (c *Check) readNamed(name string) ([]device.Key, []device.Gap) {
+	if !slices.Contains(standardInput, name) {
+		return keyfile.ReadNamed(name)
 	}
-	inv.Keys = append(inv.Keys, keys...)
-	inv.Gaps = append(inv.Gaps, gaps...)
+	if c.Typed {
+		defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
+	}
+	return keyfile.ReadFrom(c.Stdin, name)
 }
+
+// standardInput are the names of what is open already.
+var standardInput = []string{"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
 
 // readDevice adds what the configuration names: the device's own credential,
 // its CA certificates, the claim and further files.
@@ -84,7 +83,7 @@ func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credentia
 			inv.Gaps = append(inv.Gaps, device.Gap{What: "check.files " + pattern, Why: err.Error()})
 		}
 		for _, name := range names {
-			c.readFile(inv, name)
+			add(keyfile.Read(name))
 		}
 	}
 }

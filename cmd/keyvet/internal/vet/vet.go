@@ -73,7 +73,8 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 
 	if len(c.Files) > 0 {
 		for _, name := range c.Files {
-			c.readFile(&inv, name)
+			keys, gaps := c.readNamed(name)
+			inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
 		}
 	} else {
 		c.readDevice(&inv, env, own)

@@ -2,8 +2,8 @@ package keyfile
 
 import "errors"
 
-// maxDepth bounds how deep BER may nest: PKCS#7 needs about ten levels.
-const maxDepth = 32
+// maxNested bounds how deep BER may nest: PKCS#7 needs about ten levels.
+const maxNested = 32
 
 var errBER = errors.New("damaged BER of indefinite length")
 
@@ -17,7 +17,7 @@ func definite(b []byte) (der, rest []byte, err error) {
 
 func definiteAt(b []byte, depth int) (der, rest []byte, changed bool, err error) {
 	tag, header, length, indefinite, err := readHeader(b)
-	if err != nil || depth > maxDepth {
+	if err != nil || depth > maxNested {
 		return nil, nil, false, errBER
 	}
 	constructed := b[0]&0x20 != 0
