@@ -64,6 +64,8 @@ type Env struct {
 	ExpiryWarning time.Duration // warn this long before a certificate expires; 0 = 720 h
 
 	Keys []device.Key // the whole inventory; [Run] sets it
+
+	memory *memory // see [Env.remembered]; [Run] begins with none
 }
 
 // notChecked is the answer where there is none.
@@ -93,7 +95,7 @@ type Advisories interface {
 // TPM ([device.TPMKeyID]). Once ctx is done, what is left is Undecided.
 func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
-	e.Keys = inv.Keys
+	e.Keys, e.memory = inv.Keys, nil
 	var all []device.Finding
 	ask := func(c Check, key string, run func() []device.Finding) {
 		var found []device.Finding
@@ -103,7 +105,10 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 			found = give(notChecked, "the check gave no answer")
 		}
 		for _, f := range found {
-			f.Check, f.Key, f.Citation = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key), cmp.Or(f.Citation, c.Cite)
+			f.Check, f.Key = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key)
+			if f.Status != device.Undecided { // where nothing is decided, the rule's source does not help
+				f.Citation = cmp.Or(f.Citation, c.Cite)
+			}
 			f.Message = device.OneLine(f.Message, maxMessage)
 			all = append(all, f)
 		}

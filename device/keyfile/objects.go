@@ -30,7 +30,8 @@ func (c *contents) addDER(at place, data []byte) {
 		}
 		element, rest, err := outer(data)
 		if errors.Is(err, errIndefinite) {
-			element, rest, err = definite(data)
+			_, rest, err = toDER(data)
+			element = data[:len(data)-len(rest)]
 		}
 		if err != nil {
 			c.lose(at, err.Error())

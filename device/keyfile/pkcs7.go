@@ -1,75 +1,78 @@
 package keyfile
 
-import (
-	"encoding/asn1"
-	"errors"
+import "bytes"
 
-	"golang.org/x/crypto/cryptobyte"
-	tag "golang.org/x/crypto/cryptobyte/asn1"
-)
+// oidSignedData is the element 1.2.840.113549.1.7.2 (RFC 5652, section 5.1).
+var oidSignedData = []byte{6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2}
 
-var oidSignedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2} // RFC 5652, section 5.1
-
-// isSignedData reports whether der is a ContentInfo of PKCS#7 or CMS with
+// isSignedData reports whether ber is a ContentInfo of PKCS#7 or CMS with
 // SignedData, the form in which certificates are handed out.
-func isSignedData(der []byte) bool {
-	s := cryptobyte.String(der)
-	var body cryptobyte.String
-	var oid asn1.ObjectIdentifier
-	return s.ReadASN1(&body, tag.SEQUENCE) && readOID(&body, &oid) && oid.Equal(oidSignedData)
+func isSignedData(ber []byte) bool {
+	_, _, body, err := header(ber)
+	return err == nil && bytes.HasPrefix(body, oidSignedData)
 }
 
 // addSignedData reads the certificates of a SignedData (RFC 5652, sections 5.1
-// and 10.2.2). Its signatures are nobody's question; revocation lists and
-// attribute certificates hold no key.
-func (c *contents) addSignedData(at place, der []byte) {
-	if normal, _, err := definite(der); err == nil { // streams have indefinite lengths within
-		der = normal
+// and 10.2.2), as they stand in it, since their signatures are over those bytes.
+// Its own signatures are nobody's question; revocation lists and attribute
+// certificates hold no key.
+func (c *contents) addSignedData(at place, ber []byte) {
+	info := parts(ber)
+	var data [][]byte // version, digestAlgorithms, encapContentInfo, certificates, crls, signerInfos
+	if len(info) == 2 {
+		if content := parts(info[1]); len(content) == 1 {
+			data = parts(content[0])
+		}
 	}
-	certificates, lists, err := signedData(der)
-	if err != nil {
-		c.lose(at, err.Error())
+	if len(data) < 4 {
+		c.lose(at, "damaged PKCS#7")
 		return
 	}
-	found := false
-	for !certificates.Empty() {
-		if c.full() {
-			c.gap(at.name(c.number+1), tooMany)
-			return
+	found, lists := false, false
+	for _, field := range data[3:] {
+		switch field[0] {
+		case 0xa0:
+			for _, certificate := range parts(field) {
+				if c.full() {
+					c.gap(at.name(c.number+1), tooMany)
+					return
+				}
+				found = true
+				if certificate[0] == 0x30 {
+					c.addElement(at, certificate)
+				} else {
+					c.pass(at, "an attribute certificate, or one of PKCS#6, in PKCS#7: it is not tested")
+				}
+			}
+		case 0xa1:
+			lists = true
 		}
-		var certificate cryptobyte.String
-		var t tag.Tag
-		if !certificates.ReadAnyASN1Element(&certificate, &t) {
-			c.lose(at, "damaged PKCS#7: a certificate is cut short")
-			return
-		}
-		found = true
-		if t != tag.SEQUENCE {
-			c.pass(at, "an attribute certificate or one of PKCS#6 in PKCS#7: it is not tested")
-			continue
-		}
-		c.addElement(at, certificate)
 	}
 	switch {
-	case !lists.Empty():
+	case lists:
 		c.pass(at, "a revocation list in PKCS#7: there is no key in it")
 	case !found:
 		c.lose(at, "PKCS#7 without a certificate")
 	}
 }
 
-// signedData returns what is in the fields certificates and crls.
-func signedData(der cryptobyte.String) (certificates, lists cryptobyte.String, err error) {
-	damaged := errors.New("damaged PKCS#7")
-	var info, content, data cryptobyte.String
-	explicit0, implicit1 := tag.Tag(0).Constructed().ContextSpecific(), tag.Tag(1).Constructed().ContextSpecific()
-	if !der.ReadASN1(&info, tag.SEQUENCE) || !info.SkipASN1(tag.OBJECT_IDENTIFIER) || !info.ReadASN1(&content, explicit0) ||
-		!content.ReadASN1(&data, tag.SEQUENCE) {
-		return nil, nil, damaged
+// parts returns the elements in the BER element that ber begins with, as they
+// stand; nil if one is damaged.
+func parts(ber []byte) (all [][]byte) {
+	_, length, body, err := header(ber)
+	if err != nil {
+		return nil
 	}
-	if !data.SkipASN1(tag.INTEGER) || !data.SkipASN1(tag.SET) || !data.SkipASN1(tag.SEQUENCE) || // version, digestAlgorithms, encapContentInfo
-		!data.ReadOptionalASN1(&certificates, nil, explicit0) || !data.ReadOptionalASN1(&lists, nil, implicit1) {
-		return nil, nil, damaged
+	if length >= 0 {
+		body = body[:length]
 	}
-	return certificates, lists, nil
+	for len(body) > 0 && !(length < 0 && bytes.HasPrefix(body, []byte{0, 0})) {
+		_, rest, err := toDER(body)
+		if err != nil {
+			return nil
+		}
+		all = append(all, body[:len(body)-len(rest)])
+		body = rest
+	}
+	return all
 }

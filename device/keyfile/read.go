@@ -1,15 +1,16 @@
 // Package keyfile finds the public keys in a file: certificates and chains,
 // certificate requests, public and private keys, in PEM and DER, in the forms
-// of PKCS#1 (RFC 8017), PKCS#8 (RFC 5958), SEC 1 (RFC 5915) and
-// SubjectPublicKeyInfo (RFC 5280); OpenSSH public and private keys; the TPM's
-// TPM2B_PUBLIC and TPMT_PUBLIC; and the TSS2 PRIVATE KEY of tpm2-openssl.
+// of PKCS#1 (RFC 8017), PKCS#7 (RFC 5652), PKCS#8 (RFC 5958), SEC 1 (RFC 5915)
+// and SubjectPublicKeyInfo (RFC 5280); JWK (RFC 7517); OpenSSH keys and
+// certificates, and SSH2 public keys (RFC 4716); OpenPGP keys (RFC 9580); the
+// TPM's TPM2B_PUBLIC and TPMT_PUBLIC; and the TSS2 PRIVATE KEY of tpm2-openssl.
 //
 // It reads keys that crypto/x509 and x/crypto/ssh refuse, since those are the
 // ones to be judged: points off their curve, even moduli, odd exponents,
 // certificates that cannot be parsed. It judges nothing itself, decrypts
 // nothing, and reports every object that it could not read as a [device.Gap].
 //
-// Not read: PKCS#7, PKCS#12, Java key stores, PuTTY keys, RFC 4716 keys, JWK.
+// Not read, but named: PKCS#12, Java key stores, PuTTY keys, GnuPG keyboxes.
 package keyfile
 
 import (
@@ -21,7 +22,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -73,14 +73,7 @@ func Load(path string) (*File, error) {
 }
 
 func newFile(path string, data []byte, info fs.FileInfo) *File {
-	f := &File{Path: path, Data: data, mode: info.Mode()}
-	stat, known := info.Sys().(*syscall.Stat_t)
-	if dir, err := os.Stat(filepath.Dir(path)); err == nil && known {
-		if dirStat, known := dir.Sys().(*syscall.Stat_t); known {
-			f.place = &device.Place{Owner: int(stat.Uid), DirOwner: int(dirStat.Uid), DirMode: dir.Mode()}
-		}
-	}
-	return f
+	return &File{Path: path, Data: data, mode: info.Mode(), place: placeOf(path, info)}
 }
 
 // Keys returns every key in the file; see [Read].
@@ -164,6 +157,7 @@ func withoutPath(err error) error {
 type object struct {
 	public crypto.PublicKey
 	spki   []byte // DER, nil if there is none
+	odd    string // what of the encoding breaks the standards
 
 	number, line int // its place in the file
 
@@ -172,6 +166,7 @@ type object struct {
 	application string // of a security key of OpenSSH
 
 	certificate bool
+	request     bool              // a certificate request
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
 	x509Error   string
 
@@ -204,18 +199,21 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 			pool = append(pool, o.x509)
 		}
 	}
-	issuers := bySubject(pool)
+	issuers := device.NewIssuers(pool)
 	var keys []device.Key
 	for i, o := range c.objects {
 		if merged[i] {
 			continue
 		}
-		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error, SSH: o.ssh, Object: o.number, Line: o.line}
+		k := device.Key{
+			Role: device.RoleFile, Source: "file:" + c.name, Object: o.number, Line: o.line,
+			Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error, Encoding: o.odd, SSH: o.ssh,
+		}
 		if o.openSSH {
 			k.Role = device.RoleSSH
 		}
 		if o.x509 != nil {
-			k.Chain = chain(o.x509, issuers)
+			k.Chain, k.Beside = issuers.Chain(o.x509), pool
 		}
 		if o.private {
 			k.Private = &device.PrivateFile{Path: c.name, Mode: mode, SPKI: o.privateSPKI, Wrapped: o.wrapped}

@@ -21,9 +21,9 @@ func isText(data []byte) bool {
 	})
 }
 
-// text reads PEM blocks, those of OpenPGP and SSH2, and lines with public keys
+// textReader reads PEM blocks, those of OpenPGP and SSH2, and lines with public keys
 // of OpenSSH, with any text around them.
-type text struct {
+type textReader struct {
 	c     *contents
 	lines sshLines
 
@@ -42,7 +42,7 @@ type text struct {
 // other line is a gap.
 func (c *contents) readText(data string) {
 	data = strings.NewReplacer("\r\n", "\n", "\r", "\n", "----------BEGIN ", "-----\n-----BEGIN ").Replace(data)
-	t := &text{c: c, lines: sshLines{c: c}}
+	t := &textReader{c: c, lines: sshLines{c: c}}
 	for line := range strings.Lines(data) {
 		t.number++
 		if c.full() {
@@ -60,7 +60,7 @@ func trim(line string) string {
 	return strings.TrimFunc(line, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
 }
 
-func (t *text) line(line string) {
+func (t *textReader) line(line string) {
 	label, isBegin := marker(line, "BEGIN")
 	isBegin = isBegin && label != "PGP SIGNED MESSAGE" // text follows, up to the block of its signature
 	end, isEnd := marker(line, "END")
@@ -91,7 +91,7 @@ func (t *text) line(line string) {
 }
 
 // close reads the block that an END line ends.
-func (t *text) close(end string) {
+func (t *textReader) close(end string) {
 	t.open = false
 	switch read, special := blocks()[t.at.label]; {
 	case end != t.at.label:
@@ -105,7 +105,7 @@ func (t *text) close(end string) {
 
 // outside looks at a line that is in no block: what was meant to be an object
 // must not be lost without a word.
-func (t *text) outside(line string) {
+func (t *textReader) outside(line string) {
 	at := place{line: t.number}
 	switch kind := lostObject(line); {
 	case kind == endOfObject && t.lost:
@@ -122,7 +122,7 @@ func (t *text) outside(line string) {
 }
 
 // end says what is missing once all is read.
-func (t *text) end(whole string) {
+func (t *textReader) end(whole string) {
 	c := t.c
 	switch {
 	case t.open:
