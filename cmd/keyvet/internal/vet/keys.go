@@ -1,6 +1,7 @@
 package vet
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -43,15 +44,32 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 	return t
 }
 
-// readNamed reads one file of the command line, which may be a pipe.
-func (c *Check) readNamed(name string) ([]device.Key, []device.Gap) {
-	if !slices.Contains(standardInput, name) {
-		return keyfile.ReadNamed(name)
+// readNamed reads one file of the command line. It may be a pipe that nobody
+// writes to, for which an interrupted user does not wait.
+func (c *Check) readNamed(ctx context.Context, name string) ([]device.Key, []device.Gap) {
+	type contents struct {
+		keys []device.Key
+		gaps []device.Gap
 	}
-	if c.Typed {
+	read := make(chan contents, 1)
+	go func() {
+		var found contents
+		if slices.Contains(standardInput, name) {
+			found.keys, found.gaps = keyfile.ReadFrom(c.Stdin, name)
+		} else {
+			found.keys, found.gaps = keyfile.ReadNamed(name)
+		}
+		read <- found
+	}()
+	if c.Typed && slices.Contains(standardInput, name) {
 		defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
 	}
-	return keyfile.ReadFrom(c.Stdin, name)
+	select {
+	case found := <-read:
+		return found.keys, found.gaps
+	case <-ctx.Done():
+		return nil, []device.Gap{{What: name, Why: "interrupted"}}
+	}
 }
 
 // standardInput are the names of what is open already.

@@ -73,7 +73,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 
 	if len(c.Files) > 0 {
 		for _, name := range c.Files {
-			keys, gaps := c.readNamed(name)
+			keys, gaps := c.readNamed(ctx, name)
 			inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
 		}
 	} else {
