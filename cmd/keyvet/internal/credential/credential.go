@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
@@ -113,6 +114,10 @@ func (l *Credential) readKey(c config.Config, certificate *keyfile.File) error {
 	}
 	if len(keys) == 1 && len(l.keys) > 0 {
 		private := *keys[0].Private
+		own, comparable := keys[0].Public.(interface{ Equal(crypto.PublicKey) bool })
+		if comparable && own.Equal(l.keys[l.own].Public) && bytes.Equal(private.SPKI, keys[0].SPKI) {
+			private.SPKI = l.keys[l.own].SPKI // the encodings may differ where the keys do not
+		}
 		sum := sha256.Sum256(l.key)
 		private.SHA256 = hex.EncodeToString(sum[:])
 		l.keys[l.own].Private = &private
@@ -121,8 +126,14 @@ func (l *Credential) readKey(c config.Config, certificate *keyfile.File) error {
 }
 
 // onlyPEM is the PEM blocks of some kinds, and nothing that stands between them.
+// It takes the lines as package keyfile does, without white space around them and
+// what cannot be seen, such as the byte order marks of files put together.
 func onlyPEM(text []byte, want func(kind string) bool) []byte {
-	var only []byte
+	var only, lines []byte
+	for line := range bytes.Lines(text) {
+		lines = append(append(lines, bytes.TrimFunc(line, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })...), '\n')
+	}
+	text = lines
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if want(block.Type) {
 			only = append(only, pem.EncodeToMemory(block)...)
@@ -169,7 +180,7 @@ func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, e
 	blob, err := tpm.ParseKeyBlob(key)
 	switch {
 	case errors.Is(err, tpm.ErrNoKeyBlob):
-		return tls.X509KeyPair(certificate, key)
+		return keyPair(certificate, key)
 	case err != nil:
 		return tls.Certificate{}, err
 	}
@@ -181,8 +192,54 @@ func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, e
 	})
 }
 
-// keyPairInTPM is a chain in PEM, leaf first, with the signer of its leaf's key.
-func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Signer, error)) (pair tls.Certificate, err error) {
+// keyPair is [tls.X509KeyPair], but for a certificate that crypto/x509 refuses for
+// its encoding too: other TLS stacks take it, and so may the cloud.
+func keyPair(certificate, key []byte) (tls.Certificate, error) {
+	pair, refused := tls.X509KeyPair(certificate, key)
+	if refused == nil {
+		return pair, nil
+	}
+	block, _ := pem.Decode(key)
+	if block == nil {
+		return pair, refused
+	}
+	private, err := parsePrivate(block.Bytes)
+	if err != nil {
+		return tls.Certificate{}, refused
+	}
+	return keyPairOf(certificate, func(public crypto.PublicKey, _ []byte) (crypto.Signer, error) {
+		if own, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(public) {
+			return nil, refused
+		}
+		return private, nil
+	})
+}
+
+func parsePrivate(der []byte) (crypto.Signer, error) {
+	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		if signer, ok := key.(crypto.Signer); ok {
+			return signer, nil
+		}
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return key, nil
+	}
+	return x509.ParseECPrivateKey(der)
+}
+
+// keyPairInTPM is a chain in PEM with the signer, in the TPM, of its leaf's key.
+func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Signer, error)) (tls.Certificate, error) {
+	return keyPairOf(chain, func(public crypto.PublicKey, spki []byte) (crypto.Signer, error) {
+		s, err := signer(public, spki)
+		if err != nil {
+			return nil, err // and no signer, which a nil *tpm.Signer would be
+		}
+		return s, nil
+	})
+}
+
+// keyPairOf is a chain in PEM, leaf first, with the signer of its leaf's key.
+func keyPairOf(chain []byte, signer func(crypto.PublicKey, []byte) (crypto.Signer, error)) (pair tls.Certificate, err error) {
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
 			pair.Certificate = append(pair.Certificate, block.Bytes)
@@ -191,10 +248,13 @@ func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Sign
 	if len(pair.Certificate) == 0 {
 		return pair, errors.New("no certificate in PEM")
 	}
-	if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+	if pair.Leaf, _, err = keyfile.ParseCertificate(pair.Certificate[0]); err != nil {
 		return pair, err
 	}
-	pair.PrivateKey, err = signer(pair.Leaf.PublicKey, pair.Leaf.RawSubjectPublicKeyInfo)
+	s, err := signer(pair.Leaf.PublicKey, pair.Leaf.RawSubjectPublicKeyInfo)
+	if err == nil {
+		pair.PrivateKey = s
+	}
 	return pair, err
 }
 
@@ -225,7 +285,7 @@ func (c *Credential) Pair(caFiles []string) (tls.Certificate, error) {
 // last is the certificate at the end of the chain; nil if it cannot be read.
 func (c *Credential) last() *x509.Certificate {
 	n := len(c.Certificate.Certificate)
-	last, err := x509.ParseCertificate(c.Certificate.Certificate[n-1])
+	last, _, err := keyfile.ParseCertificate(c.Certificate.Certificate[n-1])
 	if err != nil {
 		return nil
 	}
