@@ -48,6 +48,11 @@ var others = []struct {
 	status       bool // a finding has it; else it is an answer
 }{
 	{
+		[]string{"device"}, "Gaps",
+		"What could not be checked is a gap in the report. Where a gap stands among findings, such as in the findings topic and in\n" +
+			"`keyvet check -format line`, it has this code.", true,
+	},
+	{
 		[]string{"blocklist"}, "Lists of your own",
 		"A list that keyvet-blocklist(1) builds has a reason code of its own, by default this one.", true,
 	},
@@ -221,7 +226,7 @@ func reasons(t *testing.T) map[string][]device.Reason {
 				case "Code":
 					r.Code = cmp.Or(text(pair.Value), constants[pkg+"."+value], value)
 				case "Status":
-					r.Status = statuses[value]
+					r.Status = statuses["device."+strings.TrimPrefix(value, "device.")]
 				case "Severity":
 					r.Severity = device.Severity(strings.ToUpper(strings.TrimPrefix(value, "device.")))
 				case "Means":
@@ -237,10 +242,10 @@ func reasons(t *testing.T) map[string][]device.Reason {
 			if !ok {
 				return true
 			}
-			switch types.ExprString(literal.Type) {
-			case "device.Reason":
+			switch of := types.ExprString(literal.Type); {
+			case of == "device.Reason", of == "Reason" && pkg == "device":
 				add(literal)
-			case "[]device.Reason":
+			case of == "[]device.Reason":
 				for _, e := range literal.Elts {
 					if element, ok := e.(*ast.CompositeLit); ok && element.Type == nil {
 						add(element)

@@ -26,6 +26,13 @@ type Reason struct {
 	Do       string   // what to do, in one sentence or two
 }
 
+// CouldNotLook is the reason of a gap, where gaps stand among findings.
+var CouldNotLook = Reason{
+	Code: "KEYVET_COULD_NOT_LOOK", Status: Undecided,
+	Means: "Something that had to be checked could not be read.",
+	Do:    "The message says what and why: give keyvet the permission, repair the file or the device, or take it out of the configuration.",
+}
+
 // Finding is the answer of one check on one key, or on the TPM.
 type Finding struct {
 	Check      string         `json:"check"`           // the id of the check: "roca"

@@ -36,6 +36,8 @@ type Key struct {
 	ID     string // unique within an inventory: "tpm-ek-rsa2048", "device.pem#2"
 	Role   Role
 	Source string // "tpm:0x81010001", "file:/etc/ssl/device.pem"
+	Object int    // in its file, counted from 1, those without a key among them; 0: not in a file
+	Line   int    // of a text file where the key begins, counted from 1; 0: not known
 
 	// Public is one of *rsa.PublicKey, *ecdsa.PublicKey (whose point need not
 	// be on its curve), ed25519.PublicKey, *LargeRSA or *OtherKey.
@@ -50,9 +52,6 @@ type Key struct {
 	// first; nil if the key came without one. It is one path of perhaps several.
 	Chain []*x509.Certificate
 
-	// Request says that the key came in a certificate request (RFC 2986).
-	Request bool
-
 	// Beside are all the certificates that the key's was found with, in one file
 	// or in the TPM: any path from it may go over them. nil means those of Chain.
 	Beside []*x509.Certificate
@@ -65,16 +64,15 @@ type Key struct {
 	// DER or RFC 5280, though both could be read; "" if nothing does.
 	Encoding string
 
+	// Request is what came of checking a certificate request's signature, which
+	// is by the key itself; nil if the key came in none.
+	Request *Answer
+
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
 
 	// SSH is what an OpenSSH certificate says of the key, if it came in one.
 	SSH *SSHCertificate
-
-	// Object counts the objects of the file from 1, those without a key among
-	// them; Line is where in a text it begins, from 1. Both are 0 where there is
-	// none.
-	Object, Line int
 
 	// TPM is what a TPM says of the key, if the private half is in one.
 	TPM *TPMObject
@@ -111,6 +109,20 @@ type PrivateFile struct {
 	Proof *Proof
 	// Wrapped says that the file holds the key under a key of a TPM's.
 	Wrapped bool
+
+	// Numbers is whether the numbers of the private key fit each other and the
+	// public key that the file states.
+	Numbers Answer
+	// Partner is whether the private key is that of a certificate, request or
+	// public key that stands beside it; NotApplicable if there is none.
+	Partner Answer
+}
+
+// Answer is what came of a question that only the reader of a file could ask,
+// since what it is about goes no further. The zero value has not been asked.
+type Answer struct {
+	Status Status
+	Why    string // for people; never a private number
 }
 
 // Place is where a file lies: who owns it, and who can get there.

@@ -57,6 +57,7 @@ type KeyReport struct {
 	Role        Role         `json:"role"`
 	Algorithm   string       `json:"algorithm"`
 	Source      string       `json:"source"`
+	Line        int          `json:"line,omitempty"` // of a text file where the key begins, counted from 1
 	SPKISHA256  string       `json:"spkiSha256,omitempty"`
 	SPKI        string       `json:"spki,omitempty"` // base64 DER
 	Certificate *Certificate `json:"certificate,omitempty"`
@@ -118,6 +119,15 @@ type AnchorSummary struct {
 	Gaps   int    `json:"gaps"`
 }
 
+// Searched counts what was found in a directory and those below it.
+type Searched struct {
+	Dir   string
+	Files int // regular ones
+	Keyed int // of them with a key, or with one that could not be read
+	Large int // of them too large to be searched to their end
+	Links int // symbolic links, which were not followed
+}
+
 // Report is the outcome of one self-check.
 type Report struct {
 	Schema    string         `json:"schema"`
@@ -145,6 +155,10 @@ type Report struct {
 	Cut      Cuts      `json:"cut,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"` // last, so that a digest of the rest is a cut away
 
+	// Searched are the directories that were searched for keys. They stay on the
+	// device.
+	Searched []Searched `json:"-"`
+
 	// Verbose keeps the findings that passed when the report is marshalled.
 	Verbose bool `json:"-"`
 
@@ -163,19 +177,46 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 		Schema: Schema, ID: newID(), Time: inv.ReadAt.UTC().Truncate(time.Second),
 		TPM: inv.TPM, Findings: findings, Gaps: inv.Gaps,
 	}
+	r.addKeys(inv.Keys, findings)
+	return r
+}
+
+// Add adds keys and the findings on them, of which those that passed are kept
+// only if Verbose: of many keys little is to be remembered.
+func (r *Report) Add(keys []Key, findings []Finding) {
+	r.addKeys(keys, findings)
+	r.Findings = append(r.Findings, keep(findings, func(f Finding) bool {
+		return r.Verbose || f.Status != Pass && f.Status != NotApplicable
+	})...)
+}
+
+func (r *Report) addKeys(keys []Key, findings []Finding) {
 	byKey := make(map[string][]Status)
 	for _, f := range findings {
 		byKey[f.Key] = append(byKey[f.Key], f.Counts())
 	}
-	for _, k := range inv.Keys {
+	for _, k := range keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
 	}
-	return r
+}
+
+// AddAcross adds findings on keys that were added before.
+func (r *Report) AddAcross(findings []Finding) {
+	byKey := make(map[string]int)
+	for i, k := range r.Keys {
+		byKey[k.ID] = i
+	}
+	for _, f := range findings {
+		if i, known := byKey[f.Key]; known {
+			r.Keys[i].Status = Worst(r.Keys[i].Status, f.Counts())
+		}
+	}
+	r.Add(nil, findings)
 }
 
 func reportKey(k Key, status Status) KeyReport {
 	kr := KeyReport{
-		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Status: status,
+		ID: k.ID, Role: k.Role, Algorithm: k.Algorithm(), Source: k.Source, Line: k.Line, Status: status,
 		SPKISHA256: k.SPKISHA256(), SPKI: base64.StdEncoding.EncodeToString(k.SPKI),
 	}
 	if k.Private != nil {
@@ -207,16 +248,27 @@ func newID() string {
 
 // Verdict is the status of the whole: Fail > Undecided > Warn > Pass. A gap
 // that is not minor, or nothing looked at, is Undecided.
-func (r *Report) Verdict() Status {
+func (r *Report) Verdict() Status { return r.VerdictFrom(Low) }
+
+// VerdictFrom is [Report.Verdict] with the failing findings that are less severe
+// than that counted as warnings.
+func (r *Report) VerdictFrom(least Severity) Status {
 	if r.read != nil {
 		return r.read.verdict
 	}
 	var all []Status
+	mild := make(map[string]bool) // keys that fail by such findings
 	for _, f := range r.Findings {
-		all = append(all, f.Counts())
+		status := f.Counts()
+		if status == Fail && f.Severity.below(least) {
+			status, mild[f.Key] = Warn, true
+		}
+		all = append(all, status)
 	}
 	for _, k := range r.Keys {
-		all = append(all, k.Status)
+		if k.Status != Fail || !mild[k.ID] {
+			all = append(all, k.Status)
+		}
 	}
 	for _, g := range r.Gaps {
 		if !g.Minor {
@@ -224,6 +276,19 @@ func (r *Report) Verdict() Status {
 		}
 	}
 	return Worst(all...)
+}
+
+// AcceptedAs returns what the operator says of a finding that he accepts.
+func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
+	if !f.Accepted {
+		return a, false
+	}
+	for _, a := range r.Accepted {
+		if a.ReasonCode == f.ReasonCode && a.Key == f.Key {
+			return a, true
+		}
+	}
+	return a, true
 }
 
 // ReasonCodes lists the distinct reason codes of findings that failed, were

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,57 @@ func TestVerdict(t *testing.T) {
 	}
 	if v := sample().Verdict(); v != Fail {
 		t.Errorf("a failing key: %v", v)
+	}
+}
+
+// TestAdd adds keys bit by bit, and what compares them in the end.
+func TestAdd(t *testing.T) {
+	r := NewReport(Inventory{Keys: []Key{{ID: "a"}}}, []Finding{{Key: "a", Status: Pass}})
+	r.Add([]Key{{ID: "b"}}, []Finding{{Key: "b", Status: Pass}, {Key: "b", Status: Warn, ReasonCode: "W"}, {Key: "b", Status: NotApplicable}})
+	r.Add([]Key{{ID: "c"}, {ID: "d"}}, []Finding{{Key: "c", Status: Pass}})
+	r.AddAcross([]Finding{{Key: "c", Status: Fail, ReasonCode: "F"}, {Key: "a", Status: Pass}})
+	for i, want := range []Status{Pass, Warn, Fail, Undecided} {
+		if r.Keys[i].Status != want {
+			t.Errorf("%s is %v, want %v", r.Keys[i].ID, r.Keys[i].Status, want)
+		}
+	}
+	if len(r.Findings) != 3 || !slices.Equal(r.ReasonCodes(), []ReasonCode{"W", "F"}) {
+		t.Errorf("kept: %+v", r.Findings)
+	}
+	r.Verbose = true
+	r.Add([]Key{{ID: "e"}}, []Finding{{Key: "e", Status: Pass}})
+	if len(r.Findings) != 4 {
+		t.Errorf("kept: %+v", r.Findings)
+	}
+}
+
+func TestVerdictFrom(t *testing.T) {
+	medium := Finding{Key: "a", Status: Fail, Severity: Medium}
+	for _, tt := range []struct {
+		least Severity
+		found []Finding
+		want  Status
+	}{
+		{Low, []Finding{medium}, Fail},
+		{Medium, []Finding{medium}, Fail},
+		{High, []Finding{medium}, Warn},
+		{Critical, []Finding{medium, {Key: "b", Status: Pass}}, Warn},
+		{High, []Finding{medium, {Key: "a", Status: Fail, Severity: Critical}}, Fail},
+		{High, []Finding{medium, {Key: "a", Status: Undecided}}, Undecided},
+		{High, []Finding{medium, {Key: "a", Status: Fail}}, Fail}, // nobody said how severe
+	} {
+		r := NewReport(Inventory{Keys: []Key{{ID: "a"}}}, tt.found)
+		if got := r.VerdictFrom(tt.least); got != tt.want {
+			t.Errorf("from %s, %+v: %v, want %v", tt.least, tt.found, got, tt.want)
+		}
+	}
+	forgotten := NewReport(Inventory{Keys: []Key{{ID: "a"}, {ID: "b"}}}, []Finding{medium})
+	if got := forgotten.VerdictFrom(High); got != Undecided {
+		t.Errorf("with a key that no check looked at: %v", got)
+	}
+	forgotten.Gaps = []Gap{{What: "x"}}
+	if got := NewReport(Inventory{Gaps: forgotten.Gaps}, nil).VerdictFrom(High); got != Undecided {
+		t.Errorf("with a gap: %v", got)
 	}
 }
 

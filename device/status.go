@@ -1,6 +1,9 @@
 package device
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Status is the answer of one check, of one key and of a whole report. The
 // zero value is Undecided, so that whatever was forgotten opens nothing.
@@ -82,3 +85,12 @@ const (
 	High     Severity = "HIGH"
 	Critical Severity = "CRITICAL"
 )
+
+// Severities are all of them, the least one first.
+var Severities = []Severity{Low, Medium, High, Critical}
+
+// below reports whether s is less than least. What has no severity is not.
+func (s Severity) below(least Severity) bool {
+	i := slices.Index(Severities, s)
+	return i >= 0 && i < slices.Index(Severities, least)
+}

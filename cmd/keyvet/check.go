@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/format"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
 	"github.com/keyvet/keyvet/device"
@@ -13,25 +17,40 @@ import (
 )
 
 var checkCommand = cli.Command{
-	Name: "check", Args: "[FILE ...]", Most: -1,
+	Name: "check", Args: "[FILE|DIR ...]", Most: -1,
 	Short: "test keys here and now; changes nothing, needs no network",
 	Long: `Tests keys here and now. It changes nothing, not even in the TPM, and needs no
-network. With FILEs it tests only those, and the TPM if -tpm is given; without,
-all that the configuration names: the TPM, the device's certificate and key, its
-CA certificates and further files.
+network. With FILEs or DIRs it tests only those, and the TPM if -tpm is given;
+without, all that the configuration names: the TPM, the device's certificate and
+key, its CA certificates and further files.
 
 FILE is a certificate, chain, CSR, public or private key in PEM or DER (PKCS#1,
 PKCS#8, SEC 1, SPKI), an OpenSSH key, a TPM2B_PUBLIC or TPMT_PUBLIC, or a TSS2
-PRIVATE KEY; "-" is standard input. Every object in a file is tested.`,
+PRIVATE KEY; "-" is standard input. Every object in a file is tested.
+
+Of a DIR and those below it every regular file is searched for keys. Links are
+not followed. A file that holds no key is counted; one that is meant to hold a
+key, but cannot be read, is named and leaves the verdict open.`,
 	Notes: `exit status: 0 pass (warnings included), 1 a key or the firmware fails,
 2 wrong usage or configuration, 3 undecided: something could not be checked`,
 	New: func(f *flag.FlagSet) cli.Action {
 		configPath := f.String("config", "", configUsage+", if it is there")
 		address := f.String("tpm", "", "`ADDR` of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm), spi:/dev/spidevB.C[?speed=10MHz], i2c:/dev/i2c-N[?addr=0x2e]")
 		list := f.String("blocklist", "", "look keys up in the list `F` instead of the built-in one")
-		asJSON := f.Bool("json", false, "one JSON document on standard output")
+		only := f.String("only", "", "ask only these checks: `ID,...`")
+		failOn := f.String("fail-on", "", "a finding below this `SEVERITY` (low, medium, high, critical) does not fail the exit status")
+		form := f.String("format", "", "`FORM` of the output: "+strings.Join(formNames(), ", "))
+		asJSON := f.Bool("json", false, "the same as -format json")
 		verbose := f.Bool("v", false, "show what passed, too")
 		return func(ctx context.Context, s cli.IO, files []string) int {
+			o, err := readOutput(*form, *asJSON, *failOn)
+			if err != nil {
+				return s.Misused("check: " + err.Error())
+			}
+			asked, err := checkIDs(*only)
+			if err != nil {
+				return s.Misused("check: " + err.Error())
+			}
 			cfg, err := config.Load(*configPath)
 			if err != nil {
 				s.Fail(err)
@@ -46,12 +65,11 @@ PRIVATE KEY; "-" is standard input. Every object in a file is tested.`,
 				cfg.TPM.Address = *address
 			}
 			c := &vet.Check{
-				Config: *cfg, Agent: maker(), Progress: screen{s}.progress,
-				Blocklist: *list, Files: files, Stdin: s.In, Typed: isTerminal(s.In),
+				Config: *cfg, Agent: maker(), Progress: screen{s}.progress, Blocklist: *list,
+				Files: files, Stdin: s.In, Typed: isTerminal(s.In), Only: asked, Verbose: *verbose || o.form == "junit",
 			}
 			r := c.Report(ctx, device.TriggerManual)
-			r.Verbose = *verbose
-			return screen{s}.report(r, *asJSON)
+			return screen{s}.report(r, o)
 		}
 	},
 }
@@ -65,16 +83,75 @@ func given(f *flag.FlagSet, name string) (yes bool) {
 	return yes
 }
 
-// report shows a report, and returns the exit status that it asks for.
-func (s screen) report(r *device.Report, asJSON bool) int {
-	s.gaps(r)
-	show := s.table
-	if asJSON {
-		show = func(r *device.Report) error { return s.json(r) }
+// output is how the result of a check is shown, and what it takes to fail.
+type output struct {
+	form  string
+	least device.Severity // of a finding that fails the exit status
+}
+
+// forms are how a report can be shown.
+var forms = map[string]func(screen, *device.Report) error{
+	"table": screen.table,
+	"json":  func(s screen, r *device.Report) error { return s.json(r) },
+	"line":  func(s screen, r *device.Report) error { return format.Line(s.Out, r) },
+	"sarif": func(s screen, r *device.Report) error { return format.SARIF(s.Out, r) },
+	"junit": func(s screen, r *device.Report) error { return format.JUnit(s.Out, r) },
+}
+
+func formNames() []string { return []string{"table", "line", "json", "sarif", "junit"} }
+
+func readOutput(form string, asJSON bool, failOn string) (o output, err error) {
+	switch {
+	case asJSON && form != "" && form != "json":
+		return o, fmt.Errorf("-json and -format %s are two forms", form)
+	case asJSON:
+		form = "json"
 	}
-	if err := show(r); err != nil {
+	o = output{cmp.Or(form, "table"), device.Severity(strings.ToUpper(cmp.Or(failOn, string(device.Low))))}
+	if forms[o.form] == nil {
+		return o, fmt.Errorf("-format %q: %s", form, oneOf(form, formNames()))
+	}
+	if !slices.Contains(device.Severities, o.least) {
+		var names []string
+		for _, s := range device.Severities {
+			names = append(names, strings.ToLower(string(s)))
+		}
+		return o, fmt.Errorf("-fail-on %q: %s", failOn, oneOf(failOn, names))
+	}
+	return o, nil
+}
+
+// checkIDs reads a list of the ids of checks.
+func checkIDs(list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var ids []string
+	for id := range strings.SplitSeq(list, ",") {
+		id = strings.TrimSpace(id)
+		if !slices.Contains(vet.Checks(), id) {
+			return nil, fmt.Errorf("-only %q: %s", id, oneOf(id, vet.Checks()))
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// oneOf says what a word must be, and which was meant.
+func oneOf(word string, names []string) string {
+	text := "must be one of " + strings.Join(names, ", ")
+	if n, ok := cli.Nearest(strings.ToLower(word), names); ok {
+		text = fmt.Sprintf("did you mean %q? It %s", n, text)
+	}
+	return text
+}
+
+// report shows a report, and returns the exit status that it asks for.
+func (s screen) report(r *device.Report, o output) int {
+	s.gaps(r)
+	if err := forms[o.form](s, r); err != nil {
 		s.Fail(fmt.Errorf("write the result: %w", err))
 		return cli.Undecided
 	}
-	return exitStatus(r.Verdict())
+	return exitStatus(r.VerdictFrom(o.least))
 }

@@ -28,12 +28,15 @@ var program = &cli.Program{
 	Examples: []string{
 		"keyvet check server.pem                  a certificate, chain, CSR or key",
 		"keyvet check -tpm /dev/tpmrm0            this device, its TPM included",
+		"keyvet check -format line rootfs/etc     every key in a directory",
 		"ssh-keyscan host | keyvet check -        standard input",
 	},
 	Details: func() [][2]string {
 		return [][2]string{{"clock floor", device.ClockFloor().Format(time.RFC3339)}} // a clock before that is wrong
 	},
-	Values: map[string][]string{"tpm": {"/dev/tpmrm0", "unix:", "tcp:", "spi:", "i2c:"}},
+	Values: map[string][]string{
+		"tpm": {"/dev/tpmrm0", "unix:", "tcp:", "spi:", "i2c:"}, "format": formNames(), "fail-on": {"low", "medium", "high", "critical"},
+	},
 }
 
 func main() { cli.Main(program) }

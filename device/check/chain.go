@@ -1,10 +1,7 @@
 package check
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"slices"
 
 	"github.com/keyvet/keyvet/device"
@@ -20,11 +17,6 @@ var (
 	certificateMismatch = device.Reason{
 		Code: "KEYVET_KEY_CERTIFICATE_MISMATCH", Status: device.Fail, Severity: device.High,
 		Means: "The certificate is for another key.",
-		Do:    "Put the certificate and the key that belong together in place.",
-	}
-	privateMismatch = device.Reason{
-		Code: "KEYVET_PRIVATE_KEY_MISMATCH", Status: device.Fail, Severity: device.High,
-		Means: "The private key does not belong to the certificate.",
 		Do:    "Put the certificate and the key that belong together in place.",
 	}
 	unknownCA = device.Reason{
@@ -92,8 +84,8 @@ var chain = Check{
 		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "" || k.Encoding != "") || k.SSH != nil
 	},
 	Reasons: slices.Concat([]device.Reason{
-		oddEncoding, certificateUnparsable, certificateMismatch, privateMismatch, keyUnreadable, unknownCA,
-	}, ofPath, ofIssuer),
+		oddEncoding, certificateUnparsable, certificateMismatch, unknownCA,
+	}, ofPath),
 	Run: runChain,
 }
 
@@ -108,21 +100,13 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if len(k.Chain) == 0 {
 		return found
 	}
-	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
+	if !device.SameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
 		found = append(found, give(certificateMismatch, "the certificate is for another key")...)
-	}
-	switch {
-	case k.Private == nil:
-	case len(k.Private.SPKI) == 0:
-		found = append(found, give(keyUnreadable, "whether the private key in %s belongs to the certificate could not be told", k.Private.Path)...)
-	case !sameKey(k.Private.SPKI, k.SPKI):
-		found = append(found, give(privateMismatch, "the private key in %s does not belong to the certificate", k.Private.Path)...)
 	}
 
 	p := pathOf(ctx, k, env)
 	found = append(found, p.findings()...)
-	found = append(found, misissued(k, p)...)
-	if len(env.Roots) > 0 && p.anchor == nil && p.problems == nil {
+	if len(env.Roots) > 0 && p.anchor == nil && !p.forged {
 		found = append(found, underUnknownCA(k.Role, p)...)
 	}
 	found = append(found, issuerKeys(ctx, k, p, env)...)
@@ -145,10 +129,12 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 // missed, it is not known to be bad.
 func (p *path) findings() []device.Finding {
 	if p.open && p.weight[0] > 0 {
-		return give(pathsTooMany, "%d ways up were tried, of more, and the best leads to %s", maxPaths, p.top())
+		return give(pathsTooMany, tooMany, p.top())
 	}
 	return p.problems
 }
+
+const tooMany = "the CA certificates make too many ways up for all to be tried; the best of those tried leads to %s"
 
 // underUnknownCA is about a path that leads to none of the CAs given for the
 // device's own chain. Certificates in further files may be under other CAs on
@@ -159,6 +145,9 @@ func underUnknownCA(role device.Role, p *path) []device.Finding {
 	const message = "it leads to %s, which is none of the given CAs"
 	switch role {
 	case device.RoleDevice:
+		if p.partial {
+			return give(pathsTooMany, tooMany, p.top())
+		}
 		return give(unknownCA, message, p.top())
 	case device.RoleFile:
 		return giveAs(device.Warn, device.Medium, unknownCA, message, p.top())
@@ -168,22 +157,3 @@ func underUnknownCA(role device.Role, p *path) []device.Finding {
 
 // forgeable are the reasons of hashes that collisions can be made of.
 var forgeable = map[string]device.Reason{"SHA1": signedSHA1, "MD5": signedMD5, "MD2": signedMD2}
-
-// sameKey compares the public keys in two SubjectPublicKeyInfos, leaving out
-// the algorithm identifiers: that of an RSA key may be rsaEncryption, with or
-// without parameters, or, in EK certificates, id-RSAES-OAEP.
-func sameKey(a, b []byte) bool {
-	ka, kb := subjectPublicKey(a), subjectPublicKey(b)
-	return len(ka) > 0 && bytes.Equal(ka, kb)
-}
-
-func subjectPublicKey(spki []byte) []byte {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		PublicKey asn1.BitString
-	}
-	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
-		return nil
-	}
-	return info.PublicKey.Bytes
-}

@@ -7,19 +7,21 @@
 package check
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
 )
 
-// Check is one question. It is asked either of keys (Applies and Run) or of
-// the TPM itself (RunTPM); the other is nil.
+// Check is one question. It is asked of each key (Applies and Run), of the TPM
+// itself (RunTPM), or of all keys together (RunAll); the others are nil.
 type Check struct {
 	ID   string // the word in reports: "roca"
 	Cite string // URL of the source of the rule
@@ -37,6 +39,11 @@ type Check struct {
 	// RunTPM answers a question about the TPM, which is nil on a device that
 	// is not meant to have one.
 	RunTPM func(*device.TPM, *Env) []device.Finding
+
+	// RunAll answers a question about the keys of a run together. Each finding
+	// names its key; a run without any is well. Of each key there is only what
+	// [Numbers] keeps.
+	RunAll func(context.Context, []device.Key, *Env) []device.Finding
 }
 
 // A new check is a file of its own and its name in one of these two lists.
@@ -46,7 +53,7 @@ type Check struct {
 var OfNumbers = []Check{roca, debian, size, exponent, factors, point}
 
 // All is every check, in the order of a report.
-var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, revoked, shared, permissions, proof, ekcert})
+var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, belongs, revoked, shared, permissions, proof, ekcert})
 
 // Env is what the checks know besides the key.
 type Env struct {
@@ -63,10 +70,14 @@ type Env struct {
 
 	ExpiryWarning time.Duration // warn this long before a certificate expires; 0 = 720 h
 
-	Keys []device.Key // the whole inventory; [Run] sets it
+	Only []string // the ids of the checks to ask; none: all
 
-	memory *memory // see [Env.remembered]; [Run] begins with none
+	Keys []device.Key // those that are asked of; [Run], [OfInventory] and [OfKeys] set it
+
+	memory *memory // see [Env.remembered]; a run begins with none
 }
+
+func (e *Env) asks(c Check) bool { return len(e.Only) == 0 || slices.Contains(e.Only, c.ID) }
 
 // notChecked is the answer where there is none.
 var notChecked = device.Reason{
@@ -94,36 +105,115 @@ type Advisories interface {
 // Run puts every applicable check to every key, and those on the TPM to the
 // TPM ([device.TPMKeyID]). Once ctx is done, what is left is Undecided.
 func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
+	found := OfInventory(ctx, inv, env)
+	return append(found, Across(ctx, inv.Keys, env)...)
+}
+
+// OfInventory is [Run] without the checks that compare keys, which [Across] asks
+// once the further keys are there.
+func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
 	e.Keys, e.memory = inv.Keys, nil
 	var all []device.Finding
-	ask := func(c Check, key string, run func() []device.Finding) {
-		var found []device.Finding
-		if err := ctx.Err(); err != nil {
-			found = give(notChecked, "not checked: %v", err)
-		} else if found = run(); len(found) == 0 {
-			found = give(notChecked, "the check gave no answer")
-		}
-		for _, f := range found {
-			f.Check, f.Key = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key)
-			if f.Status != device.Undecided { // where nothing is decided, the rule's source does not help
-				f.Citation = cmp.Or(f.Citation, c.Cite)
-			}
-			f.Message = device.OneLine(f.Message, maxMessage)
-			all = append(all, f)
-		}
-	}
 	for _, c := range All {
-		if c.RunTPM != nil {
-			ask(c, device.TPMKeyID, func() []device.Finding { return c.RunTPM(inv.TPM, &e) })
+		if c.RunTPM != nil && e.asks(c) {
+			all = append(all, ask(ctx, c, device.TPMKeyID, func() []device.Finding { return c.RunTPM(inv.TPM, &e) })...)
 		}
 	}
-	for _, k := range inv.Keys {
+	return append(all, OfKeys(ctx, inv.Keys, env)...)
+}
+
+// OfKeys puts every check of one key to each of the keys, such as those of one
+// file.
+func OfKeys(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
+	e := *env
+	e.Keys = keys
+	var all []device.Finding
+	for _, k := range keys {
+		before := len(all)
 		for _, c := range All {
-			if c.Run != nil && c.Applies(k) {
-				ask(c, k.ID, func() []device.Finding { return c.Run(ctx, k, &e) })
+			if c.Run != nil && e.asks(c) && c.Applies(k) {
+				all = append(all, ask(ctx, c, k.ID, func() []device.Finding { return c.Run(ctx, k, &e) })...)
 			}
 		}
+		if len(all) == before && len(env.Only) > 0 {
+			all = append(all, device.Finding{
+				Check: env.Only[0], Key: k.ID, Status: device.Pass,
+				Message: "no check that was asked for concerns a key of the algorithm " + k.Algorithm(),
+			})
+		}
+	}
+	return all
+}
+
+// Across puts the checks that compare keys with each other to all keys of a run.
+func Across(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
+	var all []device.Finding
+	for _, c := range All {
+		if c.RunAll == nil || !env.asks(c) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			for _, k := range keys {
+				all = append(all, ask(ctx, c, k.ID, nil)...)
+			}
+			continue
+		}
+		if found := c.RunAll(ctx, keys, env); len(found) > 0 {
+			all = append(all, ask(ctx, c, "", func() []device.Finding { return found })...)
+		}
+	}
+	return all
+}
+
+// Numbers returns what [Across] needs of a key, which is little: it can be kept
+// of many.
+func Numbers(k device.Key) device.Key {
+	return device.Key{ID: k.ID, Role: k.Role, Source: k.Source, Public: k.Public, SPKI: bytes.Clone(k.SPKI)}
+}
+
+// ask has a check answer, or says why it could not.
+func ask(ctx context.Context, c Check, key string, run func() []device.Finding) []device.Finding {
+	var found []device.Finding
+	if err := ctx.Err(); err != nil {
+		found = give(notChecked, "not checked: %v", err)
+	} else if found = run(); len(found) == 0 {
+		found = give(notChecked, "the check gave no answer")
+	}
+	for i := range found {
+		f := &found[i]
+		f.Check, f.Key = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key)
+		if f.Status != device.Undecided { // where nothing is decided, the rule's source does not help
+			f.Citation = cmp.Or(f.Citation, c.Cite)
+		}
+		f.Message = device.OneLine(f.Message, maxMessage)
+	}
+	return found
+}
+
+// ReasonOf returns what there is to know of a reason code that the check of that
+// id gave; ok is false if no check gives it.
+func ReasonOf(id string, code device.ReasonCode) (found device.Reason, ok bool) {
+	for _, c := range append([]Check{{Reasons: OfAny}}, All...) {
+		for _, r := range c.Reasons {
+			if start, any := strings.CutSuffix(r.Code, "*"); r.Code == code || any && strings.HasPrefix(code, start) {
+				if c.ID == id {
+					return r, true
+				}
+				if !ok { // chain gives those of the keys of CAs
+					found, ok = r, true
+				}
+			}
+		}
+	}
+	return found, ok
+}
+
+// IDs are the ids of all checks, in the order of a report.
+func IDs() []string {
+	var all []string
+	for _, c := range All {
+		all = append(all, c.ID)
 	}
 	return all
 }

@@ -18,26 +18,35 @@ var shared = Check{
 	ID:      "shared",
 	Cite:    "https://doi.org/10.6028/NIST.SP.800-57pt1r5", // section 5.2: one key, one purpose
 	Asks:    "Is the key of the device used in another role?",
-	Applies: func(k device.Key) bool { return k.Role == device.RoleDevice && len(k.SPKI) > 0 },
 	Reasons: []device.Reason{keyShared},
-	Run:     runShared,
+	RunAll:  runShared,
 }
 
 // runShared compares with the roles that are purposes. FILE and PERSISTENT
 // are only ways in which the same key may be found a second time.
-func runShared(_ context.Context, k device.Key, env *Env) []device.Finding {
-	var found []device.Finding
-	for _, other := range env.Keys {
-		switch other.Role {
-		case device.RoleDevice, device.RoleFile, device.RolePersistent:
+func runShared(_ context.Context, keys []device.Key, _ *Env) []device.Finding {
+	var all []device.Finding
+	for _, k := range keys {
+		if k.Role != device.RoleDevice || len(k.SPKI) == 0 {
 			continue
 		}
-		if bytes.Equal(other.SPKI, k.SPKI) {
-			found = append(found, give(keyShared, "the device's key is also its %s key (%s): each role needs a key of its own", other.Role, other.ID)...)
+		found := passed("no other role uses this key")
+		for _, other := range keys {
+			switch other.Role {
+			case device.RoleDevice, device.RoleFile, device.RolePersistent:
+				continue
+			}
+			if bytes.Equal(other.SPKI, k.SPKI) {
+				if found[0].Status == device.Pass {
+					found = nil
+				}
+				found = append(found, give(keyShared, "the device's key is also its %s key (%s): each role needs a key of its own", other.Role, other.ID)...)
+			}
 		}
+		for i := range found {
+			found[i].Key = k.ID
+		}
+		all = append(all, found...)
 	}
-	if found == nil {
-		return passed("no other role uses this key")
-	}
-	return found
+	return all
 }

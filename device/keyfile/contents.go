@@ -31,7 +31,8 @@ type contents struct {
 	name    string
 	objects []object
 	gaps    []device.Gap
-	number  int // of the last object
+	effort  effort // that is left
+	number  int    // of the last object
 
 	passed   []string // labels of those without a key
 	lineKeys int      // keys of OpenSSH lines among objects
@@ -71,6 +72,9 @@ func (c *contents) add(at place, o object, err error) {
 	if err != nil {
 		c.lose(at, err.Error())
 		return
+	}
+	if o.test != nil {
+		o.numbers, o.test = o.test(&c.effort), nil
 	}
 	c.number++
 	o.number, o.line = c.number, at.line

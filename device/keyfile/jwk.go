@@ -2,6 +2,7 @@ package keyfile
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"encoding/asn1"
 	"encoding/base64"
@@ -10,6 +11,8 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // jwk is a JSON Web Key (RFC 7517; RFC 7518, section 6; RFC 8037, section 2).
@@ -21,6 +24,11 @@ type jwk struct {
 	X     string   `json:"x"`
 	Y     string   `json:"y"`
 	D     string   `json:"d"`
+	P     string   `json:"p"`
+	Q     string   `json:"q"`
+	DP    string   `json:"dp"`
+	DQ    string   `json:"dq"`
+	QI    string   `json:"qi"`
 	X5C   []string `json:"x5c"`
 }
 
@@ -101,11 +109,11 @@ func (c *contents) addJWK(at place, k jwk) {
 	if len(certificates) > 0 { // check chain compares the two keys
 		first := certificates[0]
 		o.certificate, o.x509, o.x509Error = true, first.x509, first.x509Error
-		if o.fits(first) {
-			if bytes.Equal(o.privateSPKI, o.spki) {
+		if device.SameKey(o.spki, first.spki) {
+			if device.SameKey(o.privateSPKI, o.spki) {
 				o.privateSPKI = first.spki
 			}
-			o.spki = first.spki
+			o.spki = first.spki // in one form
 		}
 		certificates = certificates[1:]
 	}
@@ -133,25 +141,34 @@ func (k jwk) object() (object, error) {
 	if err != nil {
 		return object{}, fmt.Errorf("damaged JWK: %w", err)
 	}
-	o.private = k.D != ""
 	return o, nil
 }
 
 func (k jwk) rsa() (object, error) {
-	n, err := base64URL("n", k.N)
-	if err != nil {
-		return object{}, err
+	names := []string{"n", "e", "d", "p", "q", "dp", "dq", "qi"}
+	members := []string{k.N, k.E, k.D, k.P, k.Q, k.DP, k.DQ, k.QI}
+	numbers := make([]*big.Int, len(members))
+	for i, text := range members {
+		if i > 1 && text == "" { // RFC 7518, section 6.3.2: d may stand alone
+			numbers[i] = new(big.Int)
+			continue
+		}
+		b, err := base64URL(names[i], text)
+		if err == nil && len(b) > maxRSABits/8+1 {
+			err = fmt.Errorf("number of more than %d bits in the key", maxRSABits)
+		}
+		if err != nil {
+			return object{}, err
+		}
+		numbers[i] = new(big.Int).SetBytes(b)
 	}
-	e, err := base64URL("e", k.E)
-	if err != nil {
-		return object{}, err
+	o, err := rsaObject(numbers[0], numbers[1])
+	if err != nil || k.D == "" {
+		return o, err
 	}
-	if max(len(n), len(e)) > maxRSABits/8+1 {
-		return object{}, fmt.Errorf("number of more than %d bits in the key", maxRSABits)
-	}
-	o, err := rsaObject(new(big.Int).SetBytes(n), new(big.Int).SetBytes(e))
-	o.privateSPKI = o.spki
-	return o, err
+	o.private, o.privateSPKI = true, o.spki
+	private := rsaNumbers{n: numbers[0], e: numbers[1], d: numbers[2], primes: numbers[3:5:5], exponents: numbers[5:7:7], coefficients: numbers[7:8:8]}
+	return private.judge(o), nil
 }
 
 func (k jwk) ec() (object, error) {
@@ -191,17 +208,11 @@ func (k jwk) ec() (object, error) {
 	if err != nil {
 		return object{}, err
 	}
-	made := pointOf(a, d)
-	switch {
-	case bytes.Equal(made, point), c.std == nil:
-		o.privateSPKI = o.spki
-	case made != nil:
-		own, err := buildSPKI(a, made)
-		if err != nil {
-			return object{}, err
-		}
-		o.privateSPKI = own.spki
+	made, answer := pointOf(a.params, d)
+	if made != nil {
+		return privateObject(a, point, made)
 	}
+	o.private, o.privateSPKI, o.numbers = true, o.spki, answer
 	return o, nil
 }
 
@@ -226,18 +237,20 @@ func (k jwk) okp() (object, error) {
 	if err != nil {
 		return object{}, err
 	}
-	o.privateSPKI = o.spki
-	if k.Curve == "Ed25519" {
+	switch k.Curve {
+	case "Ed25519":
 		if len(d) != ed25519.SeedSize {
 			return object{}, fmt.Errorf("d has %d bytes, not %d", len(d), ed25519.SeedSize)
 		}
-		own, err := buildSPKI(a, ed25519.NewKeyFromSeed(d)[ed25519.SeedSize:])
+		return privateObject(a, x, ed25519.NewKeyFromSeed(d)[ed25519.SeedSize:])
+	case "X25519":
+		private, err := ecdh.X25519().NewPrivateKey(d)
 		if err != nil {
-			return object{}, err
+			return object{}, errors.New("d is not a key of X25519")
 		}
-		o.privateSPKI = own.spki
+		return privateObject(a, x, private.PublicKey().Bytes())
 	}
-	return o, nil
+	return unknownPrivate(a, x)
 }
 
 // base64URL decodes a member, which must be there. Padding is against RFC 7515,

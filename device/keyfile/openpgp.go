@@ -84,6 +84,7 @@ func (c *contents) addOpenPGP(at place, data []byte) {
 			o, err := parsePGPKey(body)
 			if packet == pgpSecretKey || packet == pgpSecretSubkey {
 				o.private, o.privateSPKI = true, o.spki
+				o.numbers = elsewhere("the private numbers of an OpenPGP key are not looked at")
 			}
 			c.add(at, o, err)
 		}

@@ -107,19 +107,6 @@ func sshEd25519(blob *cryptobyte.String) (object, error) {
 	return buildSPKI(a, key)
 }
 
-// sshDSA reads p, q, g and y.
-func sshDSA(blob *cryptobyte.String) (object, error) {
-	var p, other cryptobyte.String
-	if !readString(blob, &p) || !readString(blob, &other) || !readString(blob, &other) || !readString(blob, &other) {
-		return object{}, errSSH
-	}
-	n, err := signedInteger(p)
-	if err != nil {
-		return object{}, err
-	}
-	return otherKey("DSA-%d", n.BitLen()), nil
-}
-
 func sshRSA(blob *cryptobyte.String) (object, error) {
 	var e, n cryptobyte.String
 	if !readString(blob, &e) || !readString(blob, &n) {
@@ -154,6 +141,29 @@ func rsaObject(n, e *big.Int) (object, error) {
 	return buildSPKI(a, key)
 }
 
+// sshDSA reads p, q, g and y.
+func sshDSA(blob *cryptobyte.String) (object, error) {
+	k, err := sshDSANumbers(blob)
+	if err != nil {
+		return object{}, err
+	}
+	return k.object()
+}
+
+func sshDSANumbers(blob *cryptobyte.String) (k dsaNumbers, err error) {
+	for _, n := range []**big.Int{&k.p, &k.q, &k.g, &k.y} {
+		var b cryptobyte.String
+		ok := readString(blob, &b)
+		if ok {
+			*n, ok = unsigned(b)
+		}
+		if !ok {
+			return k, errors.New("truncated or damaged OpenSSH DSA key")
+		}
+	}
+	return k, nil
+}
+
 func sshEC(blob *cryptobyte.String) (object, error) {
 	var name, point cryptobyte.String
 	if !readString(blob, &name) || !readString(blob, &point) {
@@ -168,35 +178,4 @@ func sshEC(blob *cryptobyte.String) (object, error) {
 		return object{}, err
 	}
 	return buildSPKI(a, point)
-}
-
-// addOpenSSH reads the public keys of an OpenSSH private key; they are in clear
-// also where the private ones are encrypted.
-func (c *contents) addOpenSSH(at place, data []byte) {
-	const damaged = "truncated or damaged OpenSSH private key"
-	s := cryptobyte.String(data[len(opensshMagic):])
-	var cipher, kdf, options cryptobyte.String
-	var count uint32
-	if !readString(&s, &cipher) || !readString(&s, &kdf) || !readString(&s, &options) || !s.ReadUint32(&count) || count == 0 {
-		c.lose(at, damaged)
-		return
-	}
-	for range count {
-		var blob cryptobyte.String
-		if c.full() {
-			c.gap(at.name(c.number+1), tooMany)
-			return
-		}
-		if !readString(&s, &blob) {
-			c.lose(at, damaged)
-			return
-		}
-		o, err := parseSSH(blob, "")
-		o.openSSH, o.private, o.privateSPKI = true, true, o.spki
-		c.add(at, o, err)
-	}
-	var private cryptobyte.String
-	if !readString(&s, &private) || len(private) == 0 {
-		c.lose(at, "truncated OpenSSH private key: the private part is cut short")
-	}
 }

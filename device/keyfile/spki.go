@@ -29,6 +29,7 @@ var (
 	oidEd448   = asn1.ObjectIdentifier{1, 3, 101, 113}
 	oidX25519  = asn1.ObjectIdentifier{1, 3, 101, 110}
 	oidX448    = asn1.ObjectIdentifier{1, 3, 101, 111}
+	oidDSA     = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1} // RFC 3279
 )
 
 // algorithms names key algorithms by OID.

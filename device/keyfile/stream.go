@@ -97,7 +97,7 @@ func readInfo(r io.Reader, name string, info fs.FileInfo) Batch {
 		case err != nil:
 			err = withoutPath(err)
 		case len(data) > maxFileBytes && beginsWithLines(data):
-			c := &contents{name: name}
+			c := &contents{name: name, effort: maxEffort}
 			c.readLines(io.MultiReader(bytes.NewReader(data), r), yield)
 			return
 		case len(data) > maxFileBytes && info != nil:

@@ -11,6 +11,7 @@ import (
 const (
 	notAKey      = "neither PEM, DER, JWK, OpenPGP, an OpenSSH key nor a TPM public area"
 	brokenMarker = "damaged PEM: BEGIN is not on a line of its own"
+	strayLine    = "not an OpenSSH public key"
 	tooMany      = "not read: there are too many objects in one file"
 )
 

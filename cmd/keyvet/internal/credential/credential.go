@@ -61,7 +61,7 @@ func read(c config.Config, certificatePath, keyPath string) (Credential, error) 
 		return l, err
 	}
 	if l.handle != 0 {
-		l.Certificate, err = keyPairInTPM(l.chain, func(public crypto.PublicKey, _ []byte) (*tpm.Signer, error) {
+		l.Certificate, err = keyPair(l.chain, func(public crypto.PublicKey, _ []byte) (crypto.PrivateKey, error) {
 			return tpm.NewPersistentSigner(c.TPM.Address, c.TPMOptions(), l.handle, public)
 		})
 	} else {
@@ -180,11 +180,17 @@ func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, e
 	blob, err := tpm.ParseKeyBlob(key)
 	switch {
 	case errors.Is(err, tpm.ErrNoKeyBlob):
-		return keyPair(certificate, key)
+		pair, err := tls.X509KeyPair(certificate, key)
+		if block, _ := pem.Decode(certificate); err != nil && block != nil {
+			if _, refused := x509.ParseCertificate(block.Bytes); refused != nil { // perhaps for its encoding alone
+				return keyPair(certificate, func(public crypto.PublicKey, _ []byte) (crypto.PrivateKey, error) { return privateKey(key, public) })
+			}
+		}
+		return pair, err
 	case err != nil:
 		return tls.Certificate{}, err
 	}
-	return keyPairInTPM(certificate, func(_ crypto.PublicKey, spki []byte) (*tpm.Signer, error) {
+	return keyPair(certificate, func(_ crypto.PublicKey, spki []byte) (crypto.PrivateKey, error) {
 		if !bytes.Equal(spki, blob.SPKI()) {
 			return nil, errors.New("the key does not belong to the certificate")
 		}
@@ -192,54 +198,32 @@ func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, e
 	})
 }
 
-// keyPair is [tls.X509KeyPair], but for a certificate that crypto/x509 refuses for
-// its encoding too: other TLS stacks take it, and so may the cloud.
-func keyPair(certificate, key []byte) (tls.Certificate, error) {
-	pair, refused := tls.X509KeyPair(certificate, key)
-	if refused == nil {
-		return pair, nil
-	}
-	block, _ := pem.Decode(key)
+// privateKey returns the private key in a PEM file if it belongs to the public one.
+func privateKey(text []byte, public crypto.PublicKey) (crypto.PrivateKey, error) {
+	block, _ := pem.Decode(text)
 	if block == nil {
-		return pair, refused
+		return nil, errors.New("no private key in PEM")
 	}
-	private, err := parsePrivate(block.Bytes)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return tls.Certificate{}, refused
-	}
-	return keyPairOf(certificate, func(public crypto.PublicKey, _ []byte) (crypto.Signer, error) {
-		if own, ok := private.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(public) {
-			return nil, refused
-		}
-		return private, nil
-	})
-}
-
-func parsePrivate(der []byte) (crypto.Signer, error) {
-	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
-		if signer, ok := key.(crypto.Signer); ok {
-			return signer, nil
+		if key, err = x509.ParseECPrivateKey(block.Bytes); err != nil {
+			if key, err = x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return key, nil
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("the private key cannot sign")
 	}
-	return x509.ParseECPrivateKey(der)
+	if own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(public) {
+		return nil, errors.New("the key does not belong to the certificate")
+	}
+	return key, nil
 }
 
-// keyPairInTPM is a chain in PEM with the signer, in the TPM, of its leaf's key.
-func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Signer, error)) (tls.Certificate, error) {
-	return keyPairOf(chain, func(public crypto.PublicKey, spki []byte) (crypto.Signer, error) {
-		s, err := signer(public, spki)
-		if err != nil {
-			return nil, err // and no signer, which a nil *tpm.Signer would be
-		}
-		return s, nil
-	})
-}
-
-// keyPairOf is a chain in PEM, leaf first, with the signer of its leaf's key.
-func keyPairOf(chain []byte, signer func(crypto.PublicKey, []byte) (crypto.Signer, error)) (pair tls.Certificate, err error) {
+// keyPair is a chain in PEM, leaf first, with the private key of its leaf.
+func keyPair(chain []byte, private func(public crypto.PublicKey, spki []byte) (crypto.PrivateKey, error)) (pair tls.Certificate, err error) {
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
 			pair.Certificate = append(pair.Certificate, block.Bytes)
@@ -251,10 +235,7 @@ func keyPairOf(chain []byte, signer func(crypto.PublicKey, []byte) (crypto.Signe
 	if pair.Leaf, _, err = keyfile.ParseCertificate(pair.Certificate[0]); err != nil {
 		return pair, err
 	}
-	s, err := signer(pair.Leaf.PublicKey, pair.Leaf.RawSubjectPublicKeyInfo)
-	if err == nil {
-		pair.PrivateKey = s
-	}
+	pair.PrivateKey, err = private(pair.Leaf.PublicKey, pair.Leaf.RawSubjectPublicKeyInfo)
 	return pair, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -44,9 +43,9 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 	return t
 }
 
-// readNamed reads one file of the command line. It may be a pipe that nobody
+// read reads one file of the command line. It may be a pipe that nobody
 // writes to, for which an interrupted user does not wait.
-func (c *Check) readNamed(ctx context.Context, name string) ([]device.Key, []device.Gap) {
+func (c *Check) read(ctx context.Context, name string) ([]device.Key, []device.Gap) {
 	type contents struct {
 		keys []device.Key
 		gaps []device.Gap
@@ -72,11 +71,28 @@ func (c *Check) readNamed(ctx context.Context, name string) ([]device.Key, []dev
 	}
 }
 
+// readFiles adds the keys of the files of the command line. It returns the
+// directories, and the files if there are many, which come later.
+func (c *Check) readFiles(ctx context.Context, inv *device.Inventory) (later []string) {
+	var files [][]device.Key
+	for _, name := range c.Files {
+		if len(c.Files) > maxWhole && !slices.Contains(standardInput, name) || isDir(name) {
+			later = append(later, name)
+			continue
+		}
+		keys, gaps := c.read(ctx, name)
+		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
+		files = append(files, keys)
+	}
+	keyfile.Pair(files...)
+	return later
+}
+
 // standardInput are the names of what is open already.
 var standardInput = []string{"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
 
 // readDevice adds what the configuration names: the device's own credential,
-// its CA certificates, the claim and further files.
+// its CA certificates and the claim.
 func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credential.Credential) {
 	add := func(keys []device.Key, gaps []device.Gap) {
 		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
@@ -94,26 +110,5 @@ func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credentia
 			ID: "ca-" + device.CertificateID(root)[:16], Role: device.RoleCA, Source: "config:identity.ca",
 			Public: root.PublicKey, SPKI: root.RawSubjectPublicKeyInfo, Chain: []*x509.Certificate{root},
 		})
-	}
-	for _, pattern := range c.Config.Check.Files {
-		names, err := glob(pattern)
-		if err != nil {
-			inv.Gaps = append(inv.Gaps, device.Gap{What: "check.files " + pattern, Why: err.Error()})
-		}
-		for _, name := range names {
-			add(keyfile.Read(name))
-		}
-	}
-}
-
-// uniqueIDs sees to it that no two keys answer to one id.
-func uniqueIDs(keys []device.Key) {
-	seen := make(map[string]int)
-	for i := range keys {
-		id := keys[i].ID
-		seen[id]++
-		if n := seen[id]; n > 1 {
-			keys[i].ID = fmt.Sprintf("%s (%d)", id, n)
-		}
 	}
 }

@@ -29,9 +29,11 @@ type Check struct {
 
 	// What only a command line says.
 	Blocklist string    // instead of the built-in lists and those of the configuration
-	Files     []string  // only these
+	Files     []string  // only these, and those in these directories
 	Stdin     io.Reader // the file "-"
 	Typed     bool      // Stdin is a keyboard
+	Only      []string  // the ids of the checks to ask; none: all
+	Verbose   bool      // keep all that passed
 }
 
 // Report vets and returns the report, which no TPM has signed.
@@ -50,7 +52,7 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 // run reads all there is, puts every check to it and makes the report. The TPM
 // stays open for evidence; it is nil where there is none.
 func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
-	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration}
+	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, Only: c.Only}
 	inv := device.Inventory{ReadAt: env.Now}
 
 	// The device's key signs before the TPM is read: a TPM serves one at a time.
@@ -71,22 +73,33 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	defer lists.Close() // errors are of no account: nobody asks them any more
 	inv.Gaps = append(missing, inv.Gaps...)
 
-	if len(c.Files) > 0 {
-		for _, name := range c.Files {
-			keys, gaps := c.readNamed(ctx, name)
-			inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
-		}
-	} else {
+	var later []string
+	if len(c.Files) == 0 {
 		c.readDevice(&inv, env, own)
+	} else {
+		later = c.readFiles(ctx, &inv)
 	}
-	uniqueIDs(inv.Keys)
+	f := &files{ctx: ctx, env: env, ids: make(ids)}
+	f.ids.unique(inv.Keys)
 
 	done := c.progress("testing keys")
-	findings := check.Run(ctx, inv, env)
-	if len(c.Files) == 0 {
+	findings := check.OfInventory(ctx, inv, env)
+	if len(c.Files) == 0 && len(c.Only) == 0 {
 		findings = append(findings, credential.ClaimFindings(c.Config)...)
 	}
 	r := device.NewReport(inv, findings)
+	r.Verbose = c.Verbose
+	f.report = r
+	f.remember(inv.Keys)
+	for _, name := range later {
+		f.name(name)
+	}
+	if len(c.Files) == 0 {
+		for _, pattern := range c.Config.Check.Files {
+			f.pattern(pattern)
+		}
+	}
+	r.AddAcross(check.Across(ctx, f.numbers, env))
 	done()
 	r.Trigger, r.Agent = trigger, c.Agent
 	if len(lists) > 0 {
@@ -95,6 +108,9 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	}
 	return r, inv, t
 }
+
+// Checks are the ids of all checks.
+func Checks() []string { return check.IDs() }
 
 func (c *Check) progress(what string) (done func()) {
 	if c.Progress == nil {
