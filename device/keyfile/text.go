@@ -63,7 +63,9 @@ func trim(line string) string {
 
 func (t *textReader) line(line string) {
 	label, isBegin := marker(line, "BEGIN")
-	isBegin = isBegin && label != "PGP SIGNED MESSAGE" // text follows, up to the block of its signature
+	if isBegin && label == "PGP SIGNED MESSAGE" { // text follows, up to the block of its signature
+		return
+	}
 	end, isEnd := marker(line, "END")
 	if isBegin {
 		if t.open {
