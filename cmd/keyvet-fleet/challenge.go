@@ -142,6 +142,7 @@ func readKept(name string) (k kept, err error) {
 // file of a challenge that was answered rightly is removed: it counts once.
 func answerCommand(f *flag.FlagSet) cli.Action {
 	t := trustFlags(f)
+	t.acceptFlag(f)
 	name := f.String("kept", "", "the `FILE` that \"challenge\" wrote")
 	asJSON := f.Bool("json", false, "one JSON document on standard output")
 	return action(func(s cli.IO, args []string) (device.Status, error) {

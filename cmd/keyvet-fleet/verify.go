@@ -25,6 +25,7 @@ const maxReports = 1_000_000
 
 func verifyCommand(f *flag.FlagSet) cli.Action {
 	t := trustFlags(f)
+	t.acceptFlag(f)
 	asJSON := f.Bool("json", false, "one JSON document on standard output")
 	asCSV := f.Bool("csv", false, "a table in CSV on standard output, one line a report")
 	nonce, name := nonceFlag(), nameFlag()
@@ -255,7 +256,7 @@ func writeText(w io.Writer, r *evidence.Result) error {
 		fmt.Fprintf(&b, "%-16s %-15s %s\n", l.Name, l.Status, cli.Printable(l.Reason))
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "\n%s  %s: %s  %s  %s\n  %s\n", f.Status, cli.Printable(f.Check), cli.Printable(f.Key), f.Severity, f.ReasonCode, cli.Printable(f.Message))
+		fmt.Fprintf(&b, "\n%s  %s: %s  %s  %s\n  %s\n", f.Counts(), cli.Printable(f.Check), cli.Printable(f.Key), f.Severity, f.ReasonCode, cli.Printable(f.Message))
 	}
 	if s := r.Report; s != nil {
 		fmt.Fprintf(&b, "\nreport %s", cli.Printable(s.ID))

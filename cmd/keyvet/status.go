@@ -27,6 +27,7 @@ type statusReport struct {
 	Time         *time.Time          `json:"time,omitempty"`
 	Acknowledged bool                `json:"acknowledged"`
 	Findings     []device.ReasonCode `json:"findings"`
+	Accepted     []device.Accepted   `json:"accepted,omitempty"`    // findings that the operator accepts
 	Gaps         []device.Gap        `json:"gaps"`                  // those that are not minor: what could not be checked
 	Gate         string              `json:"gate"`                  // open, shut, stuck
 	Vouched      bool                `json:"vouched"`               // a keyvet lives that holds the gate
@@ -135,7 +136,7 @@ func readStatus(cfg *config.Config) (*statusReport, error) {
 		r := state.Report
 		st.Verdict, st.ReportID, st.Time = r.Verdict().String(), r.ID, &r.Time
 		st.Acknowledged, st.Reason, st.Undelivered, st.Trouble = state.Acknowledged, state.Reason, state.Undelivered, state.Trouble
-		st.Findings, st.Gaps = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...)
+		st.Findings, st.Gaps, st.Accepted = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...), r.Accepted
 	}
 	st.readGate(cfg.RunDir, state)
 	certificate, _ := cfg.CredentialFiles()
@@ -206,6 +207,9 @@ func (s screen) statusTable(st *statusReport) error {
 	acknowledged := "no"
 	if st.Acknowledged {
 		acknowledged = "yes"
+	}
+	for _, a := range st.Accepted {
+		fmt.Fprintf(w, "\t%s on %s is %s\n", cli.Printable(a.ReasonCode), cli.Printable(a.Key), cli.Printable(a.String()))
 	}
 	for _, g := range st.Gaps {
 		fmt.Fprintf(w, "not checked\t%s: %s\n", cli.Printable(g.What), cli.Printable(g.Why))

@@ -83,7 +83,7 @@ func (s screen) table(r *device.Report) error {
 		if !r.Verbose && (f.Status == device.Pass || f.Status == device.NotApplicable) {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s  %s: %s", paint(f.Status, color), f.Check, cli.Printable(f.Key))
+		fmt.Fprintf(&b, "\n%s  %s: %s", paint(f.Counts(), color), f.Check, cli.Printable(f.Key))
 		if f.Severity != "" {
 			fmt.Fprintf(&b, "  %s", f.Severity)
 		}
@@ -107,7 +107,7 @@ func statuses(r *device.Report, key string) []device.Status {
 	var all []device.Status
 	for _, f := range r.Findings {
 		if f.Key == key {
-			all = append(all, f.Status)
+			all = append(all, f.Counts())
 		}
 	}
 	return all

@@ -78,7 +78,8 @@ func auditOf(resource string, f device.Finding) (name string, severity device.Se
 }
 
 // Findings are what did not pass in a report, the failing ones first, each in
-// the shape of an AWS audit finding.
+// the shape of an AWS audit finding. One that the operator accepts is among the
+// warnings.
 func Findings(r *device.Report) []Finding {
 	keys := make(map[string]device.KeyReport, len(r.Keys))
 	for _, k := range r.Keys {
@@ -87,7 +88,7 @@ func Findings(r *device.Report) []Finding {
 	found := []Finding{}
 	for _, status := range []device.Status{device.Fail, device.Undecided, device.Warn} {
 		for _, f := range r.Findings {
-			if f.Status == status {
+			if f.Counts() == status {
 				found = append(found, newFinding(r, f, keys[f.Key]))
 			}
 		}
@@ -100,6 +101,9 @@ func newFinding(r *device.Report, f device.Finding, key device.KeyReport) Findin
 	resource := Resource{
 		Type: resourceKey, Identifier: map[string]string{"keyId": f.Key},
 		Additional: map[string]string{"thingName": r.ThingName, "keyId": f.Key, "status": f.Status.String(), "reportId": r.ID},
+	}
+	if f.Accepted {
+		resource.Additional["accepted"] = "true"
 	}
 	for name, value := range map[string]string{
 		"role": string(key.Role), "algorithm": key.Algorithm, "source": key.Source, "spkiSha256": key.SPKISHA256, "citation": f.Citation,
@@ -156,7 +160,7 @@ func (c *Client) PublishFindings(ctx context.Context, r *device.Report) error {
 		err = c.session.Publish(ctx, c.own("findings"), payload)
 	}
 	if err != nil {
-		return fmt.Errorf("awsiot: publish findings: %w", err)
+		return fmt.Errorf("publish findings: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ complete -c keyvet -n __fish_use_subcommand -a rotate -d 'a new key and certific
 complete -c keyvet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
 complete -c keyvet -n __fish_use_subcommand -a help
 complete -c keyvet -n '__fish_seen_subcommand_from check' -F
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o accept -r -F -d 'count the findings that F names as warnings, besides those'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o blocklist -r -F -d 'look keys up in the list F instead of the built-in one'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml), if it is'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o json -d 'one JSON document on standard output'

@@ -4,6 +4,9 @@ autoload -U +X bashcompinit && bashcompinit
 _keyvet() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words= flags= files=
 	case $prev in
+	-accept)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	-blocklist)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
@@ -19,7 +22,7 @@ _keyvet() {
 		return
 	fi
 	case $command in
-	"check") flags="-blocklist -config -json -tpm -v" files=yes ;;
+	"check") flags="-accept -blocklist -config -json -tpm -v" files=yes ;;
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;
