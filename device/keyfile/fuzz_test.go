@@ -86,7 +86,6 @@ func sound(t *testing.T, keys []device.Key, gaps []device.Gap) {
 	}
 }
 
-
 // holdPrivate holds the answers about a private key to what they must keep.
 func holdPrivate(t *testing.T, k device.Key) {
 	t.Helper()
