@@ -84,8 +84,15 @@ func passedOver(c *contents, at place, _ string) {
 	c.passed = append(c.passed, at.label)
 }
 
-// read reads a whole file.
+// read reads a whole file, which must hold a key.
 func (c *contents) read(data []byte) {
+	c.readFile(data)
+	if len(c.objects)+len(c.gaps) == 0 && len(c.passed) > 0 {
+		c.gap("", "no key in it, only "+c.passed[0])
+	}
+}
+
+func (c *contents) readFile(data []byte) {
 	switch {
 	case len(data) == 0:
 		c.gap("", "empty file")

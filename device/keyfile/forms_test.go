@@ -15,11 +15,13 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/keyfile"
@@ -108,9 +110,9 @@ func TestJWK(t *testing.T) {
 	}
 	keys := map[string]map[string]string{}
 	public := map[string]crypto.PublicKey{}
-	big := func(i interface{ Bytes() []byte }) string { return b64(i.Bytes()) }
-	keys["RSA"] = map[string]string{"kty": "RSA", "n": big(rsaKey.N), "e": "AQAB", "d": big(rsaKey.D), "p": big(rsaKey.Primes[0]), "q": big(rsaKey.Primes[1]),
-		"dp": big(rsaKey.Precomputed.Dp), "dq": big(rsaKey.Precomputed.Dq), "qi": big(rsaKey.Precomputed.Qinv)}
+	number := func(i *big.Int) string { return b64(i.Bytes()) }
+	keys["RSA"] = map[string]string{"kty": "RSA", "n": number(rsaKey.N), "e": "AQAB", "d": number(rsaKey.D), "p": number(rsaKey.Primes[0]), "q": number(rsaKey.Primes[1]),
+		"dp": number(rsaKey.Precomputed.Dp), "dq": number(rsaKey.Precomputed.Dq), "qi": number(rsaKey.Precomputed.Qinv)}
 	public["RSA"] = rsaKey.Public()
 	for name, c := range map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()} {
 		k, _ := ecdsa.GenerateKey(c, rand.Reader)
@@ -390,4 +392,22 @@ func TestStoredCertificates(t *testing.T) {
 	if _, gaps := read(append(bytes.Clone(der), "what is this?"...)); len(gaps) != 1 || gaps[0].Minor {
 		t.Errorf("junk leaves nothing open: %v", gaps)
 	}
+}
+
+// TestRevocationLists passes over lists beside keys, in PEM and in DER.
+func TestRevocationLists(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Unix(1, 0), NextUpdate: time.Unix(2, 0)}, ca, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := certificates(t, "leaf.pem")[0]
+	wants(t, "DER", der, 0, "no key in it, only a revocation list")
+	wants(t, "PEM", label("X509 CRL", der), 0, "no key in it, only X509 CRL")
+	wants(t, "beside a certificate in DER", append(bytes.Clone(leaf), der...), 1)
+	wants(t, "beside a certificate in PEM", append(good(t, "leaf.pem"), label("X509 CRL", der)...), 1)
 }

@@ -2,6 +2,7 @@ package keyfile
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -66,6 +67,13 @@ func (c *contents) addDER(at place, data []byte) {
 
 func (c *contents) addElement(at place, der []byte) {
 	o, err := parseDER(der)
+	if err != nil {
+		if _, crlErr := x509.ParseRevocationList(der); crlErr == nil { // as one in PEM
+			c.number++
+			c.passed = append(c.passed, "a revocation list")
+			return
+		}
+	}
 	c.add(at, o, err)
 }
 

@@ -134,8 +134,6 @@ func (t *textReader) end(whole string) {
 		c.gap("", whyNoKey(whole))
 	case t.blocks == 0 && t.lines.keys > 0:
 		t.lines.strays()
-	case len(c.objects)+len(c.gaps) == 0 && len(c.passed) > 0:
-		c.gap("", "no key in it, only "+c.passed[0])
 	}
 	t.lines.end()
 }
