@@ -36,6 +36,7 @@ type Key struct {
 	ID     string // unique within an inventory: "tpm-ek-rsa2048", "device.pem#2"
 	Role   Role
 	Source string // "tpm:0x81010001", "file:/etc/ssl/device.pem"
+	Object int    // in its file, counted from 1, those without a key among them; 0: not in a file
 	Line   int    // of a text file where the key begins, counted from 1; 0: not known
 
 	// Public is one of *rsa.PublicKey, *ecdsa.PublicKey (whose point need not
@@ -69,6 +70,9 @@ type Key struct {
 
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
+
+	// SSH is what an OpenSSH certificate says of the key, if it came in one.
+	SSH *SSHCertificate
 
 	// TPM is what a TPM says of the key, if the private half is in one.
 	TPM *TPMObject

@@ -171,7 +171,7 @@ func (r *responder) accept(t *testing.T, topic string, request []byte) {
 	if err == nil {
 		err = r.session.Publish(t.Context(), topic+"/accepted", reply)
 	}
-	if err != nil {
+	if err != nil && t.Context().Err() == nil { // a device is gone before its last answer, and so may the test be
 		t.Error(err)
 	}
 }

@@ -81,7 +81,7 @@ var chain = Check{
 	Cite: "https://www.rfc-editor.org/rfc/rfc5280#section-6",
 	Asks: "Do the certificates of a chain sign each other, and lead to a given CA?",
 	Applies: func(k device.Key) bool { // an EK's chain is the question of ekcert
-		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "" || k.Encoding != "")
+		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "" || k.Encoding != "") || k.SSH != nil
 	},
 	Reasons: slices.Concat([]device.Reason{
 		oddEncoding, certificateUnparsable, certificateMismatch, unknownCA,
@@ -90,6 +90,9 @@ var chain = Check{
 }
 
 func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
+	if k.SSH != nil {
+		return sshSignature(k.SSH)
+	}
 	found := encoding(k)
 	if k.CertificateError != "" {
 		found = append(found, give(certificateUnparsable, "a certificate could not be parsed: %s", k.CertificateError)...)

@@ -37,7 +37,7 @@ var expiry = Check{
 	ID:      "expiry",
 	Cite:    "https://docs.aws.amazon.com/iot-device-defender/latest/devguide/audit-chk-device-cert-approaching-expiration.html",
 	Asks:    "Are the certificates valid now, and for some time to come?",
-	Applies: func(k device.Key) bool { return len(k.Chain) > 0 },
+	Applies: func(k device.Key) bool { return len(k.Chain) > 0 || k.SSH != nil },
 	Reasons: []device.Reason{clockImplausible, expired, expiring, notYetValid},
 	Run:     runExpiry,
 }
@@ -46,6 +46,9 @@ var expiry = Check{
 func runExpiry(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if device.ClockBehind(env.Now) {
 		return give(clockImplausible, "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
+	}
+	if k.SSH != nil {
+		return sshValidity(k.SSH, env)
 	}
 	if found := expiryOf(k, pathOf(ctx, k, env).certificates(), env); found != nil {
 		return found

@@ -11,6 +11,8 @@ import (
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 )
 
+var errIndefinite = errors.New("BER of indefinite length, not DER")
+
 const encrypted = "encrypted private key: it is not decrypted here; give its certificate or public key"
 
 // outer returns the SEQUENCE that der begins with, and what follows it.
@@ -20,7 +22,7 @@ func outer(der []byte) (element, rest []byte, err error) {
 	}
 	header, length := 2, int64(der[1])
 	if length == 0x80 {
-		return nil, nil, errors.New("BER of indefinite length, not DER")
+		return nil, nil, errIndefinite
 	}
 	if length > 0x80 {
 		n := int(length & 0x7f)

@@ -347,7 +347,7 @@ func altNames(cert *x509.Certificate, e pkix.Extension) error {
 // carrier parses a certificate that has no more than a signature algorithm and
 // extensions.
 func carrier(algorithm []byte, extensions []pkix.Extension) (*x509.Certificate, error) {
-	key, err := ed25519Algorithm()
+	key, err := bareAlgorithm(oidEd25519)
 	if err != nil {
 		return nil, err
 	}

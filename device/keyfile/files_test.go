@@ -140,9 +140,18 @@ func TestReadFromIsRead(t *testing.T) {
 			t.Errorf("%s:\n%swant\n%s", name, got, want)
 		}
 		for _, k := range keys {
-			if k.Source != "file:-" || k.Role != device.RoleFile || k.Private != nil && (k.Private.Path != "-" || k.Private.Mode != 0) {
+			if k.Source != "file:-" || k.Role != roleOf(name) || k.Private != nil && (k.Private.Path != "-" || k.Private.Mode != 0) {
 				t.Errorf("%s: %+v", name, k)
 			}
 		}
 	}
+}
+
+// roleOf is the role of the keys of a file of testdata.
+func roleOf(name string) device.Role {
+	base := filepath.Base(name)
+	if strings.HasPrefix(base, "ssh") || base == "authorized_keys" || base == "known_hosts" || base == "rfc4716.pub" {
+		return device.RoleSSH
+	}
+	return device.RoleFile
 }

@@ -1,7 +1,6 @@
 package keyfile
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/big"
@@ -9,68 +8,10 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
-
-	"github.com/keyvet/keyvet/device"
 )
 
 // opensshMagic begins OpenSSH's own private keys (OpenSSH, PROTOCOL.key).
 const opensshMagic = "openssh-key-v1\x00"
-
-// parseAuthorizedKey reads one line as of authorized_keys (sshd(8)), an
-// OpenSSH public key file, or known_hosts: up to two fields (options; marker
-// and host names), then type, base64 and comment. isKey is false for any other
-// line.
-func parseAuthorizedKey(line string) (o object, isKey bool, err error) {
-	for range 3 {
-		var first string
-		first, line = cutField(line)
-		if isSSHType(first) {
-			encoded, _ := cutField(line)
-			o, err = parseSSHLine(first, encoded)
-			return o, true, err
-		}
-	}
-	return object{}, false, nil
-}
-
-// isSSHType reports whether s may be the name of a key type, and nothing that
-// must not be shown.
-func isSSHType(s string) bool {
-	if len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-.@") != "" {
-		return false
-	}
-	for _, prefix := range []string{"ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"} {
-		if strings.HasPrefix(s, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// cutField cuts the first field off a line; white space in double quotes does
-// not end it.
-func cutField(line string) (field, rest string) {
-	quoted := false
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; {
-		case c == '\\' && quoted:
-			i++
-		case c == '"':
-			quoted = !quoted
-		case (c == ' ' || c == '\t') && !quoted:
-			return line[:i], strings.TrimLeft(line[i:], " \t")
-		}
-	}
-	return line, ""
-}
-
-func parseSSHLine(name, encoded string) (object, error) {
-	blob, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || len(blob) == 0 {
-		return object{}, fmt.Errorf("truncated or damaged OpenSSH key: %s without proper base64", name)
-	}
-	return parseSSH(blob, name)
-}
 
 // readString reads a string (RFC 4251, section 5).
 func readString(s *cryptobyte.String, out *cryptobyte.String) bool {
@@ -81,65 +22,89 @@ func readString(s *cryptobyte.String, out *cryptobyte.String) bool {
 	return s.ReadBytes((*[]byte)(out), int(n))
 }
 
-// parseSSH reads a public key blob (RFC 4253, section 6.6; RFC 5656; RFC 8709;
-// OpenSSH, PROTOCOL.u2f and PROTOCOL.certkeys). want is the type named beside
-// it, "" if there is none.
+// sshKinds are the types of public keys of OpenSSH (RFC 4253, section 6.6;
+// RFC 5656; RFC 8709; OpenSSH, PROTOCOL.u2f), without "@openssh.com" and
+// without what a certificate adds.
+var sshKinds = map[string]func(blob *cryptobyte.String) (object, error){
+	"ssh-rsa":                         sshRSA,
+	"ssh-ed25519":                     sshEd25519,
+	"ssh-dss":                         sshDSA,
+	"ecdsa-sha2-nistp256":             sshEC,
+	"ecdsa-sha2-nistp384":             sshEC,
+	"ecdsa-sha2-nistp521":             sshEC,
+	"sk-ssh-ed25519":                  securityKey(sshEd25519),
+	"sk-ecdsa-sha2-nistp256":          securityKey(sshEC),
+	"webauthn-sk-ecdsa-sha2-nistp256": securityKey(sshEC),
+	"webauthn-sk-ssh-ed25519":         securityKey(sshEd25519),
+}
+
+const certificateSuffix = "-cert-v01"
+
+var errSSH = errors.New("truncated or damaged OpenSSH key")
+
+// parseSSH reads a public key blob, or that of a certificate (OpenSSH,
+// PROTOCOL.certkeys). want is the type named beside it, "" if there is none.
 func parseSSH(blob cryptobyte.String, want string) (object, error) {
-	damaged := errors.New("truncated or damaged OpenSSH key")
+	signed := blob
 	var name cryptobyte.String
 	if !readString(&blob, &name) {
-		return object{}, damaged
+		return object{}, errSSH
 	}
 	if want != "" && string(name) != want {
 		return object{}, fmt.Errorf("damaged OpenSSH key: called %s, holds %q", want, oneLine(string(name)))
 	}
-	kind, isCertificate := strings.CutSuffix(string(name), "-cert-v01@openssh.com")
-	if isCertificate {
-		var nonce cryptobyte.String
-		if !readString(&blob, &nonce) {
-			return object{}, damaged
-		}
+	kind, isCertificate := strings.CutSuffix(strings.TrimSuffix(string(name), "@openssh.com"), certificateSuffix)
+	var nonce cryptobyte.String
+	if isCertificate && !readString(&blob, &nonce) {
+		return object{}, errSSH
 	}
-	kind = strings.TrimSuffix(kind, "@openssh.com")
-	securityKey := strings.HasPrefix(kind, "sk-")
-	kind = strings.TrimPrefix(kind, "sk-")
-
-	var o object
-	var err error
+	read, known := sshKinds[kind]
 	switch {
-	case kind == "ssh-rsa":
-		o, err = sshRSA(&blob)
-	case kind == "ssh-ed25519":
-		var key cryptobyte.String
-		if !readString(&blob, &key) {
-			return object{}, damaged
-		}
-		a, algErr := ed25519Algorithm()
-		if algErr != nil {
-			return object{}, algErr
-		}
-		o, err = buildSPKI(a, key)
-	case strings.HasPrefix(kind, "ecdsa-sha2-"):
-		o, err = sshEC(&blob, strings.TrimPrefix(kind, "ecdsa-sha2-"))
-	case kind == "ssh-dss":
-		k, dsaErr := sshDSA(&blob)
-		if dsaErr != nil {
-			return object{}, dsaErr
-		}
-		return k.object()
-	default:
-		if !isSSHType(string(name)) {
-			return object{}, damaged
-		}
-		return object{public: &device.OtherKey{Algorithm: string(name)}}, nil
+	case !isSSHType(string(name)):
+		return object{}, errSSH
+	case !known && isCertificate:
+		return object{}, fmt.Errorf("an OpenSSH certificate of the unknown type %s", name)
+	case !known:
+		return otherKey("%s", name), nil
 	}
+	o, err := read(&blob)
 	if err != nil {
 		return object{}, err
 	}
-	if !blob.Empty() && !isCertificate && !securityKey {
+	if isCertificate {
+		o.ssh, err = parseSSHCertificate(signed, blob)
+		return o, err
+	}
+	if !blob.Empty() {
 		return object{}, fmt.Errorf("damaged OpenSSH key: %d bytes after its end", len(blob))
 	}
 	return o, nil
+}
+
+// securityKey reads a key of FIDO: behind the key stands what it was made for,
+// mostly "ssh:".
+func securityKey(read func(*cryptobyte.String) (object, error)) func(*cryptobyte.String) (object, error) {
+	return func(blob *cryptobyte.String) (object, error) {
+		o, err := read(blob)
+		var application cryptobyte.String
+		if err == nil && !readString(blob, &application) {
+			err = errSSH
+		}
+		o.application = string(application)
+		return o, err
+	}
+}
+
+func sshEd25519(blob *cryptobyte.String) (object, error) {
+	var key cryptobyte.String
+	if !readString(blob, &key) {
+		return object{}, errSSH
+	}
+	a, err := bareAlgorithm(oidEd25519)
+	if err != nil {
+		return object{}, err
+	}
+	return buildSPKI(a, key)
 }
 
 func sshRSA(blob *cryptobyte.String) (object, error) {
@@ -177,7 +142,15 @@ func rsaObject(n, e *big.Int) (object, error) {
 }
 
 // sshDSA reads p, q, g and y.
-func sshDSA(blob *cryptobyte.String) (k dsaNumbers, err error) {
+func sshDSA(blob *cryptobyte.String) (object, error) {
+	k, err := sshDSANumbers(blob)
+	if err != nil {
+		return object{}, err
+	}
+	return k.object()
+}
+
+func sshDSANumbers(blob *cryptobyte.String) (k dsaNumbers, err error) {
 	for _, n := range []**big.Int{&k.p, &k.q, &k.g, &k.y} {
 		var b cryptobyte.String
 		ok := readString(blob, &b)
@@ -191,14 +164,14 @@ func sshDSA(blob *cryptobyte.String) (k dsaNumbers, err error) {
 	return k, nil
 }
 
-func sshEC(blob *cryptobyte.String, want string) (object, error) {
+func sshEC(blob *cryptobyte.String) (object, error) {
 	var name, point cryptobyte.String
-	if !readString(blob, &name) || !readString(blob, &point) || string(name) != want {
+	if !readString(blob, &name) || !readString(blob, &point) {
 		return object{}, errors.New("truncated or damaged OpenSSH ECDSA key")
 	}
 	c, known := curveNamed("P-" + strings.TrimPrefix(string(name), "nistp"))
 	if !known {
-		return object{public: &device.OtherKey{Algorithm: "ECDSA-" + oneLine(string(name))}}, nil
+		return object{}, fmt.Errorf("damaged OpenSSH ECDSA key: of the unknown curve %q", oneLine(string(name)))
 	}
 	a, err := ecAlgorithm(c.oid)
 	if err != nil {

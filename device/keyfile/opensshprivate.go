@@ -14,20 +14,20 @@ import (
 
 // addOpenSSH reads the keys of an OpenSSH private key (OpenSSH, PROTOCOL.key).
 // The public ones are in clear also where the private ones are encrypted.
-func (c *contents) addOpenSSH(where string, data []byte) {
+func (c *contents) addOpenSSH(at place, data []byte) {
 	const damaged = "truncated or damaged OpenSSH private key"
 	s := cryptobyte.String(data[len(opensshMagic):])
 	var cipher, kdf, options, private cryptobyte.String
 	var count uint32
 	if !readString(&s, &cipher) || !readString(&s, &kdf) || !readString(&s, &options) || !s.ReadUint32(&count) || count == 0 {
-		c.gap(where, damaged)
+		c.lose(at, damaged)
 		return
 	}
 	var blobs []cryptobyte.String
 	isCut, tooLong := false, false
 	for range count {
 		var blob cryptobyte.String
-		if tooLong = len(c.objects)+len(c.gaps)+len(blobs) >= maxObjects; tooLong {
+		if tooLong = c.full() || len(blobs) >= maxObjects; tooLong {
 			break
 		}
 		if isCut = !readString(&s, &blob); isCut {
@@ -39,7 +39,7 @@ func (c *contents) addOpenSSH(where string, data []byte) {
 	isRead := isWhole && string(cipher) == "none" && beginSSHPrivate(&private)
 	for _, blob := range blobs {
 		o, err := parseSSH(blob, "")
-		o.private, o.privateSPKI = true, o.spki
+		o.openSSH, o.private, o.privateSPKI = true, true, o.spki
 		switch {
 		case isWhole && string(cipher) != "none":
 			o.numbers = elsewhere("the private key is encrypted: its numbers were not looked at")
@@ -48,15 +48,15 @@ func (c *contents) addOpenSSH(where string, data []byte) {
 		default:
 			o.numbers = damagedKey
 		}
-		c.add(where, o, err)
+		c.add(at, o, err)
 	}
 	switch {
 	case tooLong:
-		c.gap(where, tooMany)
+		c.gap(at.name(c.number+1), tooMany)
 	case isCut:
-		c.gap(where, damaged)
+		c.lose(at, damaged)
 	case !isWhole:
-		c.gap(where, "truncated OpenSSH private key: the private part is cut short")
+		c.lose(at, "truncated OpenSSH private key: the private part is cut short")
 	}
 }
 
@@ -162,7 +162,7 @@ func sshRSAPrivate(fields []cryptobyte.String) (object, error) {
 
 // sshEd25519Private takes the public key, and seed and public key together.
 func sshEd25519Private(fields []cryptobyte.String) (object, error) {
-	a, err := ed25519Algorithm()
+	a, err := bareAlgorithm(oidEd25519)
 	if err != nil {
 		return object{}, err
 	}

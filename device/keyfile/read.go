@@ -1,15 +1,16 @@
 // Package keyfile finds the public keys in a file: certificates and chains,
 // certificate requests, public and private keys, in PEM and DER, in the forms
-// of PKCS#1 (RFC 8017), PKCS#8 (RFC 5958), SEC 1 (RFC 5915) and
-// SubjectPublicKeyInfo (RFC 5280); OpenSSH public and private keys; the TPM's
-// TPM2B_PUBLIC and TPMT_PUBLIC; and the TSS2 PRIVATE KEY of tpm2-openssl.
+// of PKCS#1 (RFC 8017), PKCS#7 (RFC 5652), PKCS#8 (RFC 5958), SEC 1 (RFC 5915)
+// and SubjectPublicKeyInfo (RFC 5280); JWK (RFC 7517); OpenSSH keys and
+// certificates, and SSH2 public keys (RFC 4716); OpenPGP keys (RFC 9580); the
+// TPM's TPM2B_PUBLIC and TPMT_PUBLIC; and the TSS2 PRIVATE KEY of tpm2-openssl.
 //
 // It reads keys that crypto/x509 and x/crypto/ssh refuse, since those are the
 // ones to be judged: points off their curve, even moduli, odd exponents,
 // certificates that cannot be parsed. It judges nothing itself, decrypts
 // nothing, and reports every object that it could not read as a [device.Gap].
 //
-// Not read: PKCS#7, PKCS#12, Java key stores, PuTTY keys, RFC 4716 keys, JWK.
+// Not read, but named: PKCS#12, Java key stores, PuTTY keys, GnuPG keyboxes.
 package keyfile
 
 import (
@@ -33,19 +34,14 @@ const (
 
 // Read returns every key in the file at path, in the order of the file, and a
 // gap for each object, or the whole file, that could not be read. Only regular
-// files of at most 1 MiB are opened. A key is called path, or path#1, path#2 …
-// where there are several.
+// files of at most 1 MiB are opened, but for lines of OpenSSH, as in known_hosts:
+// see [Batches]. A key is called path, or path#1, path#2 … by its place among the
+// objects of the file where there are several keys.
 //
 // A private key whose certificate is in the same file is in that certificate's
 // Private; any other is a key of its own, whose Partner says whether it is that
 // of a request or public key of the file.
-func Read(path string) ([]device.Key, []device.Gap) {
-	f, err := Load(path)
-	if err != nil {
-		return nil, []device.Gap{{What: path, Why: err.Error()}}
-	}
-	return f.Keys()
-}
+func Read(path string) ([]device.Key, []device.Gap) { return collect(Batches(path)) }
 
 // File is a file as it was read once: what is vetted of it and what is used of it
 // are the same bytes.
@@ -59,11 +55,23 @@ type File struct {
 
 // Load reads a regular file of at most 1 MiB.
 func Load(path string) (*File, error) {
-	data, info, err := readRegular(path)
+	r, info, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	return &File{Path: path, Data: data, mode: info.Mode(), place: placeOf(path, info)}, nil
+	defer r.Close()
+	if info.Size() > maxFileBytes {
+		return nil, tooLarge(info)
+	}
+	data, err := readAll(r)
+	if err != nil {
+		return nil, err
+	}
+	return newFile(path, data, info), nil
+}
+
+func newFile(path string, data []byte, info fs.FileInfo) *File {
+	return &File{Path: path, Data: data, mode: info.Mode(), place: placeOf(path, info)}
 }
 
 // Keys returns every key in the file; see [Read].
@@ -78,16 +86,13 @@ func (f *File) Keys() ([]device.Key, []device.Gap) {
 }
 
 // ReadFrom is [Read] for an open stream called name, "-" for standard input.
-// It reads at most 1 MiB and waits as long as r does.
+// It waits as long as r does.
 func ReadFrom(r io.Reader, name string) ([]device.Key, []device.Gap) {
-	data, err := readAll(r)
-	if err != nil {
-		return nil, []device.Gap{{What: name, Why: err.Error()}}
-	}
-	return parse(data, name, 0)
+	return collect(fromStream(r, name))
 }
 
-func readRegular(path string) ([]byte, fs.FileInfo, error) {
+// openRegular opens a regular file.
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	// Looked at before it is opened: opening some devices, such as a
 	// watchdog, does something. Looked at again after, since it may have been
 	// replaced; O_NONBLOCK is for a FIFO that came in between.
@@ -102,15 +107,14 @@ func readRegular(path string) ([]byte, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, withoutPath(err)
 	}
-	defer f.Close()
 	if info, err = f.Stat(); err == nil {
 		err = refuse(info)
 	}
 	if err != nil {
+		f.Close()
 		return nil, nil, withoutPath(err)
 	}
-	data, err := readAll(f)
-	return data, info, err
+	return f, info, nil
 }
 
 func refuse(info fs.FileInfo) error {
@@ -119,10 +123,12 @@ func refuse(info fs.FileInfo) error {
 		return errors.New("a directory, not a file")
 	case !mode.IsRegular():
 		return errors.New("not a regular file")
-	case info.Size() > maxFileBytes:
-		return fmt.Errorf("too large for a key file: %d bytes, at most %d are read", info.Size(), maxFileBytes)
 	}
 	return nil
+}
+
+func tooLarge(info fs.FileInfo) error {
+	return fmt.Errorf("too large for a key file: %d bytes, at most %d are read", info.Size(), maxFileBytes)
 }
 
 func readAll(r io.Reader) ([]byte, error) {
@@ -151,6 +157,12 @@ type object struct {
 	spki   []byte // DER, nil if there is none
 	odd    string // what of the encoding breaks the standards
 
+	number, line int // its place in the file
+
+	openSSH     bool // it came in a form of OpenSSH's
+	ssh         *device.SSHCertificate
+	application string // of a security key of OpenSSH
+
 	certificate bool
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
 	x509Error   string
@@ -162,37 +174,6 @@ type object struct {
 	numbers     device.Answer               // see [device.PrivateFile]
 	test        func(*effort) device.Answer // what else there is to ask of the numbers; nil for nothing
 	partner     device.Answer               // see [device.PrivateFile]
-}
-
-// contents collects what is found in one file.
-type contents struct {
-	name    string
-	objects []object
-	gaps    []device.Gap
-	effort  effort // that is left
-}
-
-// gap notes what could not be read; where is "" for the whole file.
-func (c *contents) gap(where, why string) {
-	what := c.name
-	if where != "" {
-		what += ": " + where
-	}
-	c.gaps = append(c.gaps, device.Gap{What: what, Why: why})
-}
-
-func (c *contents) full() bool { return len(c.objects)+len(c.gaps) >= maxObjects }
-
-// add notes an object, or the gap where it should have been.
-func (c *contents) add(where string, o object, err error) {
-	if err != nil {
-		c.gap(where, err.Error())
-		return
-	}
-	if o.test != nil {
-		o.numbers, o.test = o.test(&c.effort), nil
-	}
-	c.objects = append(c.objects, o)
 }
 
 func parse(data []byte, name string, mode fs.FileMode) ([]device.Key, []device.Gap) {
@@ -217,7 +198,13 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 		if merged[i] {
 			continue
 		}
-		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error, Encoding: o.odd}
+		k := device.Key{
+			Role: device.RoleFile, Source: "file:" + c.name, Object: o.number, Line: o.line,
+			Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error, Encoding: o.odd, SSH: o.ssh,
+		}
+		if o.openSSH {
+			k.Role = device.RoleSSH
+		}
 		if o.x509 != nil {
 			k.Chain, k.Beside = issuers.Chain(o.x509), pool
 		}
@@ -228,8 +215,8 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 	}
 	for i := range keys {
 		keys[i].ID = c.name
-		if len(keys) > 1 {
-			keys[i].ID = fmt.Sprintf("%s#%d", c.name, i+1)
+		if c.many || len(keys) > 1 {
+			keys[i].ID = fmt.Sprintf("%s#%d", c.name, keys[i].Object)
 		}
 	}
 	return keys

@@ -88,24 +88,28 @@ func TestModeAndSource(t *testing.T) {
 		t.Fatalf("%d keys, gaps %v", len(keys), gaps)
 	}
 	k := keys[0]
-	if k.ID != path+"#1" || k.Source != "file:"+path || k.Private == nil || k.Private.Path != path || k.Private.Mode != 0o640 {
+	if k.ID != path+"#2" || k.Source != "file:"+path || k.Private == nil || k.Private.Path != path || k.Private.Mode != 0o640 {
 		t.Errorf("%+v, private %+v", k, k.Private)
 	}
 }
 
 func TestTooManyObjects(t *testing.T) {
-	line, err := os.ReadFile("testdata/good/ssh-ed25519-256.pub")
+	block, err := os.ReadFile("testdata/good/ed25519-spki.pem")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for count, wantGaps := range map[int]int{1000: 0, 1001: 1, 5000: 1} {
-		keys, gaps := keyfile.ReadFrom(bytes.NewReader(bytes.Repeat(line, count)), "-")
+		keys, gaps := keyfile.ReadFrom(bytes.NewReader(bytes.Repeat(block, count)), "-")
 		if len(keys) != 1000 || len(gaps) != wantGaps {
-			t.Errorf("%d lines: %d keys, %d gaps", count, len(keys), len(gaps))
+			t.Errorf("%d blocks: %d keys, %d gaps", count, len(keys), len(gaps))
 		}
 	}
+	line, err := os.ReadFile("testdata/good/ssh-ed25519-256.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
 	strays := append(bytes.Clone(line), bytes.Repeat([]byte("no key\n"), 5000)...)
-	if keys, gaps := keyfile.ReadFrom(bytes.NewReader(strays), "-"); len(keys) != 1 || len(gaps) != 1000 {
+	if keys, gaps := keyfile.ReadFrom(bytes.NewReader(strays), "-"); len(keys) != 1 || len(gaps) != 1001 {
 		t.Errorf("strays: %d keys, %d gaps", len(keys), len(gaps))
 	}
 }

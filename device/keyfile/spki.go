@@ -25,8 +25,11 @@ const maxRSABits = 16384
 var (
 	oidRSA     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1} // RFC 8017
 	oidEC      = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // RFC 5480
-	oidDSA     = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1}     // RFC 3279
-	oidEd25519 = asn1.ObjectIdentifier{1, 3, 101, 112}             // RFC 8410
+	oidEd25519 = asn1.ObjectIdentifier{1, 3, 101, 112}             // RFC 8410, as those below
+	oidEd448   = asn1.ObjectIdentifier{1, 3, 101, 113}
+	oidX25519  = asn1.ObjectIdentifier{1, 3, 101, 110}
+	oidX448    = asn1.ObjectIdentifier{1, 3, 101, 111}
+	oidDSA     = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1} // RFC 3279
 )
 
 // algorithms names key algorithms by OID.
@@ -144,9 +147,10 @@ func rsaAlgorithm() (algorithm, error) {
 	return builtAlgorithm(b)
 }
 
-func ed25519Algorithm() (algorithm, error) {
+// bareAlgorithm is an algorithm without parameters.
+func bareAlgorithm(oid asn1.ObjectIdentifier) (algorithm, error) {
 	var b cryptobyte.Builder
-	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidEd25519) })
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oid) })
 	return builtAlgorithm(b)
 }
 

@@ -72,6 +72,9 @@ sed 's/$/\r/' fullchain.pem > crlf.pem
 sed 's/^/    /' leaf.pem > indented.pem
 { cat leaf.pem; head -c 300 rsa-spki.der; } > garbage-after.pem
 { printf %s "$(cat leaf.pem)"; cat intermediate.pem; } > no-newline-between.pem
+{ cat leaf.der; echo; } > trailing.der
+openssl crl2pkcs7 -nocrl -certfile fullchain.pem -out pkcs7.pem
+openssl crl2pkcs7 -nocrl -certfile fullchain.pem -outform DER -out pkcs7.der
 rm ./*.tmp
 
 # OpenSSH
@@ -79,6 +82,7 @@ for t in rsa:2048 ecdsa:256 ecdsa:384 ecdsa:521 ed25519:256 dsa:1024; do
   ssh-keygen -q -t "${t%%:*}" -b "${t##*:}" -N "" -C "keyvet test" -f "ssh-${t%%:*}-${t##*:}"
 done
 ssh-keygen -q -t ed25519 -N "throw-away" -C "keyvet test" -f ssh-encrypted
+ssh-keygen -e -f ssh-rsa-2048.pub > rfc4716.pub
 ssh-keygen -q -s ssh-ed25519-256 -I test -n host.example ssh-rsa-2048.pub   # ssh-rsa-2048-cert.pub
 {
   echo '# who may log in'
@@ -128,7 +132,7 @@ rm -rf "$state"
 for f in *; do
   case $f in
   *.tmp) continue ;;
-  fullchain*|crlf*|no-newline*|key-and-chain*|foreign*|authorized_keys|known_hosts|*-cert.pub) continue ;;
+  fullchain*|crlf*|pkcs7*|rfc4716*|trailing*|no-newline*|key-and-chain*|foreign*|authorized_keys|known_hosts|*-cert.pub) continue ;;
   csr.der) spki=$(openssl req -inform DER -in "$f" -noout -pubkey) ;;
   csr*) spki=$(openssl req -in "$f" -noout -pubkey) ;;
   leaf.der) spki=$(openssl x509 -inform DER -in "$f" -noout -pubkey) ;;
@@ -156,7 +160,6 @@ printf '  \n\n' > blank.pem
 head -c 4096 /dev/urandom > random.bin
 head -c 200 ../good/rsa-spki.der > truncated.der
 head -c 2 ../good/leaf.der > header-alone.der
-{ cat ../good/leaf.der; echo; } > trailing.der
 head -n 8 ../good/leaf.pem > truncated.pem
 { head -n 8 ../good/leaf.pem; tail -n 1 ../good/leaf.pem; } > truncated-inside.pem
 { head -n 8 ../good/leaf.pem; cat ../good/intermediate.pem; } > truncated-then-good.pem
@@ -170,8 +173,6 @@ iconv -f ASCII -t UTF-16LE ../good/leaf.pem > utf16-no-bom.pem
 openssl pkcs8 -topk8 -in ../good/ec-p256-sec1.pem -passout pass:throw-away -out encrypted-pkcs8.pem
 openssl pkcs8 -topk8 -in ../good/ec-p256-sec1.pem -passout pass:throw-away -outform DER -out encrypted-pkcs8.der
 openssl rsa -in ../good/rsa-pkcs8.pem -traditional -aes256 -passout pass:throw-away -out encrypted-traditional.pem 2>/dev/null
-openssl crl2pkcs7 -nocrl -certfile ../good/fullchain.pem -out pkcs7.pem
-openssl crl2pkcs7 -nocrl -certfile ../good/fullchain.pem -outform DER -out pkcs7.der
 openssl pkcs12 -export -in ../good/leaf.pem -inkey ../good/ec-p256-sec1.pem -passout pass:throw-away -out pkcs12.p12
 printf '\376\355\376\355\000\000\000\002\000\000\000\000' > keystore.jks
 openssl rsa -in ../good/rsa-pkcs8.pem -noout -modulus > modulus.txt
@@ -179,7 +180,6 @@ printf '0x%s\n' "$(cut -d= -f2 modulus.txt)" > modulus-0x.txt
 openssl ecparam -name prime256v1 -out ecparam.pem
 printf -- '-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZQ==\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n' > pgp.asc
 printf 'PuTTY-User-Key-File-3: ssh-ed25519\n' > putty.ppk
-ssh-keygen -e -f ../good/ssh-rsa-2048.pub > rfc4716.pub
 cut -c1-200 ../good/ssh-rsa-2048.pub > truncated.pub
 { cat ../good/ssh-ed25519-256.pub; echo 'ssh-ed25519 AAAAnonsense'; echo 'hello world'; } > authorized_keys
 sed 's/^ssh-ed25519/ssh-rsa/' ../good/ssh-ed25519-256.pub > other-type.pub

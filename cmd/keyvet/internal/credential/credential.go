@@ -16,6 +16,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
@@ -113,6 +114,10 @@ func (l *Credential) readKey(c config.Config, certificate *keyfile.File) error {
 	}
 	if len(keys) == 1 && len(l.keys) > 0 {
 		private := *keys[0].Private
+		own, comparable := keys[0].Public.(interface{ Equal(crypto.PublicKey) bool })
+		if comparable && own.Equal(l.keys[l.own].Public) && bytes.Equal(private.SPKI, keys[0].SPKI) {
+			private.SPKI = l.keys[l.own].SPKI // the encodings may differ where the keys do not
+		}
 		sum := sha256.Sum256(l.key)
 		private.SHA256 = hex.EncodeToString(sum[:])
 		l.keys[l.own].Private = &private
@@ -121,8 +126,14 @@ func (l *Credential) readKey(c config.Config, certificate *keyfile.File) error {
 }
 
 // onlyPEM is the PEM blocks of some kinds, and nothing that stands between them.
+// It takes the lines as package keyfile does, without white space around them and
+// what cannot be seen, such as the byte order marks of files put together.
 func onlyPEM(text []byte, want func(kind string) bool) []byte {
-	var only []byte
+	var only, lines []byte
+	for line := range bytes.Lines(text) {
+		lines = append(append(lines, bytes.TrimFunc(line, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })...), '\n')
+	}
+	text = lines
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if want(block.Type) {
 			only = append(only, pem.EncodeToMemory(block)...)

@@ -98,7 +98,9 @@ func (f *files) name(name string) {
 		f.dir(name)
 		return
 	}
-	f.add(keyfile.Read(name))
+	for keys, gaps := range keyfile.Batches(name) {
+		f.add(keys, gaps)
+	}
 }
 
 func isDir(name string) bool {

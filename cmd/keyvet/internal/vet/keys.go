@@ -1,6 +1,7 @@
 package vet
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -42,16 +43,44 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 	return t
 }
 
+// read reads one file of the command line. It may be a pipe that nobody
+// writes to, for which an interrupted user does not wait.
+func (c *Check) read(ctx context.Context, name string) ([]device.Key, []device.Gap) {
+	type contents struct {
+		keys []device.Key
+		gaps []device.Gap
+	}
+	read := make(chan contents, 1)
+	go func() {
+		var found contents
+		if slices.Contains(standardInput, name) {
+			found.keys, found.gaps = keyfile.ReadFrom(c.Stdin, name)
+		} else {
+			found.keys, found.gaps = keyfile.ReadNamed(name)
+		}
+		read <- found
+	}()
+	if c.Typed && slices.Contains(standardInput, name) {
+		defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
+	}
+	select {
+	case found := <-read:
+		return found.keys, found.gaps
+	case <-ctx.Done():
+		return nil, []device.Gap{{What: name, Why: "interrupted"}}
+	}
+}
+
 // readFiles adds the keys of the files of the command line. It returns the
 // directories, and the files if there are many, which come later.
-func (c *Check) readFiles(inv *device.Inventory) (later []string) {
+func (c *Check) readFiles(ctx context.Context, inv *device.Inventory) (later []string) {
 	var files [][]device.Key
 	for _, name := range c.Files {
-		if len(c.Files) > maxWhole && name != "-" || isDir(name) {
+		if len(c.Files) > maxWhole && !slices.Contains(standardInput, name) || isDir(name) {
 			later = append(later, name)
 			continue
 		}
-		keys, gaps := c.read(name)
+		keys, gaps := c.read(ctx, name)
 		inv.Gaps = append(inv.Gaps, gaps...)
 		files = append(files, keys)
 	}
@@ -60,16 +89,8 @@ func (c *Check) readFiles(inv *device.Inventory) (later []string) {
 	return later
 }
 
-// read reads one file of the command line.
-func (c *Check) read(name string) ([]device.Key, []device.Gap) {
-	if name != "-" {
-		return keyfile.Read(name)
-	}
-	if c.Typed {
-		defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
-	}
-	return keyfile.ReadFrom(c.Stdin, name)
-}
+// standardInput are the names of what is open already.
+var standardInput = []string{"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
 
 // readDevice adds what the configuration names: the device's own credential,
 // its CA certificates and the claim.
