@@ -12,41 +12,6 @@ import (
 	"time"
 )
 
-// Cut counts findings, keys without a finding, or gaps that were left out of a
-// report.
-type Cut struct {
-	Check  string `json:"check,omitempty"`  // "key" and "gap" for what is no finding; "" for several checks
-	Source string `json:"source,omitempty"` // that of the keys; "" for several
-	Status Status `json:"status"`
-	N      int    `json:"n"`
-
-	first string // what a report of the first version says, in one text
-}
-
-// Cuts is what was left out of a report. The first version wrote a text.
-type Cuts []Cut
-
-// MarshalJSON implements [json.Marshaler].
-func (c Cuts) MarshalJSON() ([]byte, error) {
-	if c.Uncounted() {
-		return json.Marshal(c[0].first)
-	}
-	return json.Marshal([]Cut(c))
-}
-
-// UnmarshalJSON implements [json.Unmarshaler].
-func (c *Cuts) UnmarshalJSON(b []byte) error {
-	if bytes.HasPrefix(b, []byte(`"`)) {
-		*c = Cuts{{}}
-		return json.Unmarshal(b, &(*c)[0].first)
-	}
-	return json.Unmarshal(b, (*[]Cut)(c))
-}
-
-// Uncounted reports whether something was left out without being counted, as
-// the first version did.
-func (c Cuts) Uncounted() bool { return len(c) == 1 && c[0].first != "" }
-
 const (
 	// evidenceReserve is kept free for evidence, which without the boot log is
 	// about 4 KB with an EK certificate and 2 KB more for each of its issuers.
@@ -347,7 +312,7 @@ func (r *Report) without(parts []part) *Report {
 		for _, i := range p.findings {
 			gone[1][i] = true
 			f := r.Findings[i]
-			counts[Cut{Check: f.Check, Source: sources[f.Key], Status: f.Counts()}]++
+			counts[Cut{Check: f.Check, Source: sources[f.Key], Status: f.Status, Accepted: f.Counts() != f.Status}]++
 		}
 		if p.gap >= 0 {
 			gone[2][p.gap] = true
@@ -372,28 +337,4 @@ func left[T any](all []T, gone map[int]bool) []T {
 		}
 	}
 	return kept
-}
-
-// cuts returns these counts as a list of bounded size: if it is larger, by
-// check and status, and if it is still larger, by status.
-func cuts(counts map[Cut]int) Cuts {
-	for _, blur := range []func(*Cut){func(*Cut) {}, func(c *Cut) { c.Source = "" }, func(c *Cut) { c.Check, c.Source = "", "" }} {
-		sum := make(map[Cut]int)
-		for c, n := range counts {
-			blur(&c)
-			sum[c] += n
-		}
-		list := make(Cuts, 0, len(sum))
-		for c, n := range sum {
-			c.N = n
-			list = append(list, c)
-		}
-		slices.SortFunc(list, func(a, b Cut) int {
-			return cmp.Or(cmp.Compare(weight(b.Status), weight(a.Status)), cmp.Compare(b.N, a.N), cmp.Compare(a.Check, b.Check), cmp.Compare(a.Source, b.Source))
-		})
-		if counts = sum; size(list) <= maxCuts {
-			return list
-		}
-	}
-	return nil // there are five statuses
 }

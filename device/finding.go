@@ -69,16 +69,29 @@ type Listing struct {
 	Proof   map[string]any // pid, architecture, variant, factor …, where known
 }
 
+// Weakens is which keys a weakness of TPM firmware puts at risk.
+type Weakens string
+
+const (
+	WeakensAny     Weakens = ""         // not said: any key in the TPM
+	WeakensRSAMade Weakens = "rsa-made" // RSA keys that the TPM made, for ever
+	WeakensECDSA   Weakens = "ecdsa"    // keys that the TPM signs with by ECDSA
+	WeakensECDH    Weakens = "ecdh"     // keys that the TPM decrypts with by ECDH
+	WeakensNone    Weakens = "none"     // it gives no key away
+)
+
 // Advisory is one published weakness of TPM firmware, held against one TPM.
 type Advisory struct {
 	ID       string // stable: "cve-2017-15361-ifx-7"
 	CVE      string
 	Part     string // "IFX TPM 2.0 SLB9670, 7.x"
-	Touches  string // "RSA key generation"
+	Touches  string // for people: "RSA key generation"
+	Weakens  Weakens
 	Affected bool   // the version read is affected now; else the family was, and this version is fixed
 	Range    string // "<= 7.61"
-	Fixed    string // first good version
+	Fixed    string // first good version of this line of firmware; "" if the line never got one
 	Sure     string // P vendor source, C two secondary sources, S one secondary source
 	Source   string // URL
+	Note     string // for people, to be weighed before an update; mostly ""
 	Severity Severity
 }

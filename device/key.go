@@ -48,12 +48,23 @@ type Key struct {
 	SPKI []byte
 
 	// Chain is the certificate the key came in and those that follow it, leaf
-	// first; nil if the key came without one.
+	// first; nil if the key came without one. It is one path of perhaps several.
 	Chain []*x509.Certificate
+
+	// Request says that the key came in a certificate request (RFC 2986).
+	Request bool
+
+	// Beside are all the certificates that the key's was found with, in one file
+	// or in the TPM: any path from it may go over them. nil means those of Chain.
+	Beside []*x509.Certificate
 
 	// CertificateError says why a certificate this key came in could not be
 	// parsed; the key itself was found all the same.
 	CertificateError string
+
+	// Encoding says what of the encoding of the key or its certificate breaks
+	// DER or RFC 5280, though both could be read; "" if nothing does.
+	Encoding string
 
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
@@ -95,10 +106,17 @@ type PrivateFile struct {
 	Wrapped bool
 }
 
-// Place says who owns a file and its directory, and who may write that.
+// Place is where a file lies: who owns it, and who can get there.
 type Place struct {
-	Owner, DirOwner int // numbers of users
-	DirMode         fs.FileMode
+	Owner int   // number of a user
+	Dirs  []Dir // the directories that lead to it, the nearest first, up to the root
+}
+
+// Dir is a directory above a file.
+type Dir struct {
+	Path  string
+	Owner int // number of a user
+	Mode  fs.FileMode
 }
 
 // Proof is whether a private key that only a TPM can use was seen to sign.
@@ -212,6 +230,8 @@ type TPM struct {
 	// certificate in the TPM's NV. It is told, not verified: it holds no key.
 	PlatformCertificate string   `json:"platformCertificate,omitempty"`
 	State               TPMState `json:"state"`
+	// Problem says why a TPM is not TPMOK, in the words of what went wrong.
+	Problem string `json:"-"`
 	// Clearing is who may clear the TPM, which ends every key in it.
 	Clearing TPMClearing `json:"-"`
 }

@@ -279,13 +279,13 @@ func (r *Report) VerdictFrom(least Severity) Status {
 }
 
 // AcceptedAs returns what the operator says of a finding that he accepts.
-func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
+func (r *Report) AcceptedAs(f Finding) (a Acceptance, ok bool) {
 	if !f.Accepted {
 		return a, false
 	}
 	for _, a := range r.Accepted {
 		if a.ReasonCode == f.ReasonCode && a.Key == f.Key {
-			return a, true
+			return Acceptance{Code: a.ReasonCode, Key: a.Key, Why: a.Why, Until: a.Until}, true
 		}
 	}
 	return a, true

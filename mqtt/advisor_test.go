@@ -1022,7 +1022,7 @@ func jobExecution(a *advisor) {
 		if err == nil {
 			_, err = awsiot.ParseOperation(job.Document)
 		}
-		for _, status := range []awsiot.JobStatus{awsiot.JobInProgress, awsiot.JobSucceeded} {
+		for _, status := range []device.JobState{device.JobInProgress, device.JobSucceeded} {
 			if err == nil {
 				err = c.UpdateJob(a.ctx, job, status, map[string]string{"step": "check"})
 			}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/keyvet/keyvet/mqtt/mqtttest"
 )
 
 func TestWindow(t *testing.T) {
@@ -62,12 +64,12 @@ func TestIsNear(t *testing.T) {
 	if noName == nil {
 		t.Fatal("an endpoint of .invalid answers")
 	}
-	refused, err := net.Listen("tcp", "127.0.0.1:0")
+	refused, err := mqtttest.HoldPort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused.Close()
-	_, nobody := net.Dial("tcp", refused.Addr().String())
+	defer refused.Release()
+	_, nobody := net.Dial("tcp", refused.Addr)
 	for what, tt := range map[string]struct {
 		err  error
 		near bool

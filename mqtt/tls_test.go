@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/mqtt/mqtttest"
 )
 
 // authority is a CA of the tests.
@@ -271,12 +272,12 @@ func manyNames() []string {
 
 func TestNoTLS(t *testing.T) {
 	ours := newAuthority(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, err := mqtttest.HoldPort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, closedPort, _ := net.SplitHostPort(closed.Addr().String())
-	closed.Close()
+	defer closed.Release()
+	_, closedPort, _ := net.SplitHostPort(closed.Addr)
 	for what, tt := range map[string]struct {
 		port string
 		want error

@@ -242,10 +242,11 @@ func (t *TPM) nvBuffer() (uint16, error) {
 // the same public key. Any other certificate is a key of its own: the TPM
 // claims it.
 func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Certificate) {
+	pool := device.NewIssuers(issuers)
 	for _, c := range certs {
 		var chain []*x509.Certificate
 		if c.err == nil {
-			chain = append([]*x509.Certificate{c.cert}, issuersOf(c.cert, issuers)...)
+			chain = pool.Chain(c.cert)
 		}
 		matched := false
 		for i := range inv.keys {
@@ -256,7 +257,7 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 			}
 			switch {
 			case c.err == nil && k.Chain == nil:
-				k.Chain, matched = chain, true
+				k.Chain, k.Beside, matched = chain, issuers, true
 			case c.err != nil && k.CertificateError == "":
 				k.CertificateError, matched = c.why(), true
 			}
@@ -270,7 +271,7 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 			if k.Role == device.RoleEK {
 				k.ID = fmt.Sprintf("tpm-ek-nv-%#08x", c.index)
 			}
-			if k.Chain = chain; c.err != nil {
+			if k.Chain, k.Beside = chain, issuers; c.err != nil {
 				k.CertificateError = c.why()
 			}
 			inv.addKey(k)
@@ -282,22 +283,6 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 // names the key with that id.
 func (c *certificate) isOnlyFor(id string) bool {
 	return c.public == nil && slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == c.index && ek.id == id })
-}
-
-// issuersOf is the path from a certificate upwards, as far as it is there.
-func issuersOf(cert *x509.Certificate, all []*x509.Certificate) []*x509.Certificate {
-	var path []*x509.Certificate
-next:
-	for range all { // no path is longer, and a loop ends
-		for _, issuer := range all {
-			if bytes.Equal(cert.RawIssuer, issuer.RawSubject) && !bytes.Equal(cert.Raw, issuer.Raw) {
-				path, cert = append(path, issuer), issuer
-				continue next
-			}
-		}
-		break
-	}
-	return path
 }
 
 // keyBits is the key in a SubjectPublicKeyInfo without its algorithm, which

@@ -31,7 +31,9 @@ func (t *TPM) info12() (device.TPM, error) {
 		return info, nil
 	}
 	if err != nil {
-		return info, fmt.Errorf("tpm: %w", err)
+		err = fmt.Errorf("tpm: %w", err)
+		info.State, info.Problem = StateOf(err), err.Error()
+		return info, err
 	}
 	info.Manufacturer, info.FirmwareVersion, info.State = said.Manufacturer, said.Version, device.TPMOK
 	return info, nil

@@ -89,7 +89,7 @@ func testTPM12States(t *testing.T, by *way) {
 		why    string
 	}{
 		"failure mode":   {everything, answer12(tpm12.FailedTest), device.TPMDegraded, []string{"gap tpm minor=false"}, "in failure mode"},
-		"not started":    {everything, answer12(tpm12.NotStarted), device.TPMDegraded, []string{"gap tpm minor=false"}, "was not started"},
+		"not started":    {everything, answer12(tpm12.NotStarted), device.TPMNotStarted, []string{"gap tpm minor=false"}, "was not started"},
 		"no endorsement": {func(_, o uint32) bool { return o == readPubek }, answer12(tpm12.NoEndorsement), device.TPMOK, []string{"tpm-ek EK RSA-2048 tpm:nv:0x1000f000 1", "gap tpm-ek minor=true"}, "no endorsement key"},
 		"NV for the owner": {func(_, o uint32) bool { return o == nvRead }, answer12(tpm12.AuthConflict), device.TPMOK,
 			[]string{"tpm-ek EK RSA-2048 tpm:pubek 0", "gap tpm:nv:0x1000f000 minor=false", "gap tpm:nv:0x1000f002 minor=true"}, "owner's password"},

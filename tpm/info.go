@@ -14,11 +14,19 @@ import (
 // Info is what the TPM says of itself (TPM2_GetCapability, Part 3, section
 // 30.2; properties in Part 2, section 6.13). A TPM in failure mode is
 // TPMDegraded and nothing more is said of it, since what it says then is not
-// to be trusted.
+// to be trusted. After an error the state is that of [StateOf].
 func (t *TPM) Info() (device.TPM, error) {
 	if t.is12.Load() {
 		return t.info12()
 	}
+	info, err := t.info20()
+	if err != nil {
+		info.State, info.Problem = StateOf(err), err.Error()
+	}
+	return info, err
+}
+
+func (t *TPM) info20() (device.TPM, error) {
 	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
 	// In failure mode TPM2_GetCapability still answers, so another command,
 	// which needs no authorization and changes nothing, has to ask.

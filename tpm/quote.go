@@ -101,8 +101,8 @@ func (t *TPM) addEKCertificate(e *device.Evidence) [][]byte {
 		return added
 	}
 	size := len(first.der)
-	for _, issuer := range issuersOf(first.cert, issuers) {
-		if size += len(issuer.Raw); size > maxCertificates {
+	for _, issuer := range device.NewIssuers(issuers).Above(first.cert) {
+		if size += len(issuer.Raw); size > maxCertificates || len(e.EKIssuers) == evidence.MaxIssuers {
 			break
 		}
 		added = append(added, issuer.Raw)

@@ -3,10 +3,13 @@ package tpm
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/tpm12"
 )
 
 // state is what of the TPM's state keeps keys from being read or used (TPM_PT
@@ -82,6 +85,27 @@ func explainCreation(err error) error {
 		}
 	}
 	return explain(err)
+}
+
+// StateOf returns the state of a TPM that an error came from, of [Open] or of a
+// command. One that says nothing of the kind is that of a TPM which does not
+// answer.
+func StateOf(err error) device.TPMState {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return device.TPMDenied
+	case errors.Is(err, syscall.EBUSY):
+		return device.TPMBusy
+	case errors.Is(err, tpm2.TPMRCFailure):
+		return device.TPMDegraded
+	case errors.Is(err, tpm2.TPMRCInitialize), errors.Is(err, tpm12.NotStarted):
+		return device.TPMNotStarted
+	case errors.Is(err, tpm2.TPMRCLocality):
+		return device.TPMWrongLocality
+	case errors.Is(err, tpm2.TPMRCUpgrade):
+		return device.TPMUpdating
+	}
+	return device.TPMAbsent
 }
 
 // explain says what a refusal means, and what to do next where that helps.

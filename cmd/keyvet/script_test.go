@@ -30,6 +30,7 @@ import (
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
+	"github.com/keyvet/keyvet/mqtt/mqtttest"
 	"github.com/keyvet/keyvet/tpm"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -82,7 +83,7 @@ type desk struct {
 	tpm   *tpmtest.SWTPM
 	proxy *tpmtest.Proxy
 	cloud *localiot.Server
-	addr  string // of the cloud
+	port  *mqtttest.Port // of the cloud
 }
 
 func (d *desk) close() {
@@ -94,6 +95,9 @@ func (d *desk) close() {
 	}
 	if d.cloud != nil {
 		d.cloud.Close()
+	}
+	if d.port != nil {
+		d.port.Release()
 	}
 }
 
@@ -215,7 +219,11 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "start":
 		var err error
-		options := localiot.Options{Dir: ts.MkAbs("cloud"), Addr: d.addr}
+		if d.port == nil {
+			d.port, err = mqtttest.HoldPort()
+			ts.Check(err)
+		}
+		options := localiot.Options{Dir: ts.MkAbs("cloud"), Addr: d.port.Addr}
 		for _, option := range args[1:] {
 			switch option {
 			case "1.2":
@@ -226,8 +234,6 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		d.cloud, err = localiot.Start(options)
 		ts.Check(err)
-		_, port, _ := strings.Cut(d.cloud.Endpoint(), ":")
-		d.addr = "127.0.0.1:" + port
 		ts.Setenv("ENDPOINT", d.cloud.Endpoint())
 		ts.Setenv("CLOUD_CA", d.cloud.CAFile())
 	case "stop":

@@ -33,6 +33,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/durable/durabletest"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -449,7 +450,7 @@ func (w *sweepWorld) wrong() error {
 	if err != nil {
 		return err
 	}
-	if len(journal.Ended) != 1 || journal.Ended[0].Status != rotate.Succeeded {
+	if len(journal.Ended) != 1 || journal.Ended[0].Status != device.JobSucceeded {
 		return fmt.Errorf("ended: %+v", journal.Ended)
 	}
 	if e := w.cloud.Executions(sweepJob); !w.claim && (len(e) != 1 || e[0].Status != localiot.Succeeded) {

@@ -28,8 +28,9 @@ type Cloud interface {
 	// where that is not wanted or too soon.
 	ReportMetrics(ctx context.Context, r *device.Report) error
 	// Next is what the cloud asks of the device next, nil if nothing. What is
-	// malformed has been answered by then, and what is for others left alone.
-	Next(ctx context.Context) (*Work, error)
+	// malformed has been answered by then, and what is for others left alone; work
+	// whose id waits is passed over, and holds nothing back.
+	Next(ctx context.Context, waits func(id string) bool) (*Work, error)
 	// Wanted receives when there may be something new for Next.
 	Wanted() <-chan struct{}
 	// Done is closed when the session is lost.

@@ -65,15 +65,22 @@ func (c *cloud) ReportGate(_ context.Context, s gate.State) error {
 func (c *cloud) ReportMetrics(context.Context, *device.Report) error { return nil }
 
 // Next gives what is asked until it is answered for good.
-func (c *cloud) Next(context.Context) (*agent.Work, error) {
+func (c *cloud) Next(_ context.Context, waits func(string) bool) (*agent.Work, error) {
 	if c.deaf > 0 {
 		c.deaf--
 		return nil, errors.New("throttled")
 	}
-	if len(c.work) == 0 {
-		return nil, nil
+	for _, w := range c.work {
+		if !waits(w.ID) {
+			return w, nil
+		}
 	}
-	return c.work[0], nil
+	return nil, nil
+}
+
+// end takes work off the queue.
+func (c *cloud) end(w *agent.Work) {
+	c.work = slices.DeleteFunc(c.work, func(queued *agent.Work) bool { return queued == w })
 }
 
 func (c *cloud) Wanted() <-chan struct{} { return c.wanted }
@@ -89,10 +96,10 @@ func (c *cloud) ask(w *agent.Work, more ...*agent.Work) {
 // answer keeps what the device says to a piece of work, which is over with the
 // last word.
 func (c *cloud) answer(w *agent.Work) agent.Answer {
-	return func(_ context.Context, o agent.Outcome, details map[string]string) error {
+	return func(_ context.Context, o device.JobState, details map[string]string) error {
 		c.got = append(c.got, fmt.Sprint(w.ID, " ", o, " ", details["step"], details["reasonCode"]))
-		if o != agent.InProgress {
-			c.work = slices.DeleteFunc(c.work, func(queued *agent.Work) bool { return queued == w })
+		if o != device.JobInProgress {
+			c.end(w)
 		}
 		return nil
 	}
@@ -107,7 +114,7 @@ func (c *cloud) check(id string, more ...*agent.Work) {
 
 func (c *cloud) rotate(id string) {
 	c.ask(&agent.Work{ID: id, EndsSession: true, Do: func(ctx context.Context, do agent.Actions) error {
-		return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: id})
+		return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: id}})
 	}})
 }
 

@@ -47,14 +47,16 @@ func TestRefusedReportHoldsNothingBack(t *testing.T) {
 			return refuseFails(r)
 		}
 		d.change(func() { d.status = device.Fail })
-		d.cloud.check("check", &agent.Work{Operation: "challenge", ID: "c", Do: func(context.Context, agent.Actions) error {
+		challenge := &agent.Work{Operation: "challenge", ID: "c"}
+		challenge.Do = func(context.Context, agent.Actions) error {
 			d.cloud.got = append(d.cloud.got, "challenged")
-			d.cloud.work = nil
+			d.cloud.end(challenge)
 			return nil
-		}})
+		}
+		d.cloud.check("check", challenge)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		want := "check IN_PROGRESS check, gate shut, gate shut, gate shut, check FAILED reportKEYVET_REPORT_NOT_ACKNOWLEDGED, challenged"
+		want := "check IN_PROGRESS check, gate shut, challenged, gate shut, gate shut, check FAILED reportKEYVET_REPORT_NOT_ACKNOWLEDGED"
 		if got := strings.Join(d.cloud.got, ", "); !strings.HasPrefix(got, want) {
 			t.Errorf("the cloud got %s\nwant %s", got, want)
 		}
@@ -91,9 +93,9 @@ func TestSessionLostOverReport(t *testing.T) {
 		check := &agent.Work{ID: "check"}
 		var answers []string
 		var current *cloud
-		answer := func(_ context.Context, o agent.Outcome, details map[string]string) error {
+		answer := func(_ context.Context, o device.JobState, details map[string]string) error {
 			answers = append(answers, fmt.Sprint(o, details["reasonCode"]))
-			if o != agent.InProgress {
+			if o != device.JobInProgress {
 				current.work = nil
 			}
 			return nil

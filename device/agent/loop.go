@@ -13,34 +13,27 @@ import (
 // loop is where a running agent stands.
 type loop struct {
 	*Agent
-	cloud        Cloud // nil while offline
-	vetted       gate.Vetted
-	acknowledged bool      // vetted's report, by the cloud
-	tries        int       // at delivering it
-	retry        time.Time // when it is to be tried again
-	local        *Work     // found while waiting
-	undecided    int       // self-checks in a row
-	trouble      bool      // that the gate had with its files
-	lost         lostCheck
-
-	enough context.CancelFunc // ends the period that the last self-check is good for
-	due    time.Time          // its end by the wall clock; zero: none
+	cloud    Cloud // nil while offline
+	newest   delivery
+	schedule timetable
+	local    *Work // found while waiting
+	open     unfinished
 }
 
 // Run vets the device now and then on schedule until ctx ends, stays connected
 // in between and does what the cloud asks for. It returns when ctx ends, with the
 // gate shut since nobody vouches for it any more; or with ErrStuck.
 func (a *Agent) Run(ctx context.Context) error {
-	l := &loop{Agent: a}
+	l := &loop{Agent: a, schedule: timetable{every: a.Every}, open: make(unfinished)}
 	defer l.disconnect()
 	l.vetNow(ctx, a.bootTrigger())
 	for {
-		period := l.period(ctx)
+		period := l.schedule.period(ctx, a.now(), l.newest.vetted.Report.Verdict())
 		for period.Err() == nil && !l.stuck() {
 			l.serve(period)
 			a.alive()
 		}
-		l.enough()
+		l.schedule.enough()
 		if l.stuck() {
 			return l.lastWord(ctx)
 		}
@@ -88,13 +81,13 @@ func (l *loop) lastWord(ctx context.Context) error {
 		}
 		l.cloud = cloud
 	}
-	if l.acknowledged {
-		l.tell(ctx, l.cloud, l.vetted, gate.Outcome{Acknowledged: true, State: gate.Stuck})
+	if l.newest.acknowledged {
+		l.tell(ctx, l.cloud, l.newest.vetted, gate.Outcome{Acknowledged: true, State: gate.Stuck})
 		return err
 	}
-	o := l.admit(ctx, l.cloud, l.vetted)
+	o := l.admit(ctx, l.cloud, l.newest.vetted)
 	l.log(o)
-	l.tell(ctx, l.cloud, l.vetted, o)
+	l.tell(ctx, l.cloud, l.newest.vetted, o)
 	return err
 }
 
@@ -106,60 +99,16 @@ func (l *loop) expire() {
 	}
 }
 
-// undecidedAgain is when the device vets itself again where something could not
-// be checked: a TPM that comes late, a clock that is not set yet; or where the
-// gate had trouble with its files. It doubles.
-const undecidedAgain = 10 * time.Minute
-
-// every is how long the last self-check is good for.
-func (l *loop) every() time.Duration {
-	if l.Every == 0 || l.vetted.Report.Verdict() != device.Undecided && !l.trouble {
-		l.undecided = 0
-		return l.Every
-	}
-	l.undecided++
-	return min(l.Every, undecidedAgain<<min(l.undecided-1, 10))
-}
-
-// period begins what the last self-check is good for: a time that neither a
-// suspend nor a clock that is set back makes longer.
-func (l *loop) period(ctx context.Context) context.Context {
-	every := l.every()
-	if every == 0 {
-		ctx, l.enough = context.WithCancel(ctx)
-		l.due = time.Time{}
-		return ctx
-	}
-	every = jittered(every)
-	ctx, l.enough = context.WithTimeout(ctx, every)
-	l.due = l.now().Add(every)
-	return ctx
-}
-
-// deadline is when, by the wall clock, the device vets itself again: by schedule,
-// or since its certificate has expired. Zero: never.
+// deadline is when, by the wall clock, the device vets itself again.
 func (l *loop) deadline() time.Time {
-	deadline := l.due
-	earlier := func(t time.Time) {
-		if !t.IsZero() && (deadline.IsZero() || t.Before(deadline)) {
-			deadline = t
-		}
-	}
-	earlier(l.Gate.NotAfter())
-	for _, k := range l.vetted.Report.Keys {
-		// One that had expired when it was looked at was reported as such.
-		if k.Role == device.RoleDevice && k.Certificate != nil && k.Certificate.NotAfter.After(l.vetted.Report.Time) {
-			earlier(k.Certificate.NotAfter)
-		}
-	}
-	return deadline
+	return l.schedule.deadline(l.Gate.NotAfter(), l.newest.vetted.Report)
 }
 
 // pulse shows that the loop is alive, and ends the period by the wall clock.
 func (l *loop) pulse() {
 	l.alive()
 	if d := l.deadline(); !d.IsZero() && l.now().After(d) {
-		l.enough()
+		l.schedule.enough()
 	}
 }
 
@@ -171,16 +120,8 @@ func (l *loop) vetNow(ctx context.Context, trigger device.Trigger) {
 
 // take goes on with another report.
 func (l *loop) take(v gate.Vetted, o gate.Outcome) {
-	l.vetted, l.acknowledged, l.tries, l.retry = v, o.Acknowledged, 0, time.Time{}
-	l.heed(o)
-}
-
-// heed has the device vetted again soon where the gate had trouble.
-func (l *loop) heed(o gate.Outcome) {
-	l.trouble = o.Trouble != nil
-	if soon := l.now().Add(undecidedAgain); l.trouble && soon.Before(l.due) {
-		l.due = soon
-	}
+	l.newest = delivery{vetted: v, acknowledged: o.Acknowledged}
+	l.schedule.heed(o, l.now())
 }
 
 func (l *loop) disconnect() {
@@ -201,7 +142,7 @@ func (l *loop) serve(ctx context.Context) {
 			return
 		}
 	}
-	if !l.acknowledged && !time.Now().Before(l.retry) {
+	if l.newest.due() {
 		l.deliverNow(ctx)
 		if lost(l.cloud) {
 			l.disconnect()
@@ -211,14 +152,14 @@ func (l *loop) serve(ctx context.Context) {
 	}
 	var again <-chan time.Time
 	for ctx.Err() == nil {
-		work, err := l.cloud.Next(ctx)
+		work, err := l.cloud.Next(ctx, l.open.waits)
 		again = nil
 		if err != nil {
 			l.Log.Warn("what the cloud asks for could not be read", "error", err)
 			again = time.After(rand.N(redialPause))
 		}
-		if work == nil {
-			work = l.localWork()
+		if work == nil && l.findLocal() {
+			work, l.local = l.local, nil
 		}
 		if work == nil {
 			break
@@ -243,7 +184,7 @@ func (l *loop) connect(ctx context.Context) bool {
 	if m := l.takeMoved(); m != nil {
 		l.take(m.vetted, m.outcome)
 	} else if changed {
-		l.vetNow(ctx, l.vetted.Report.Trigger)
+		l.vetNow(ctx, l.newest.vetted.Report.Trigger)
 	}
 	if err == nil {
 		l.cloud, err = l.Device.Connect(ctx)
@@ -266,7 +207,7 @@ func (l *loop) connect(ctx context.Context) bool {
 func (l *loop) beatDuring(ctx context.Context) (stop func()) {
 	t := time.NewTicker(beat)
 	stopped := make(chan struct{})
-	deadline, enough := l.deadline(), l.enough
+	deadline, enough := l.deadline(), l.schedule.enough
 	go func() {
 		for {
 			select {
@@ -285,37 +226,22 @@ func (l *loop) beatDuring(ctx context.Context) (stop func()) {
 	return func() { t.Stop(); close(stopped) }
 }
 
-// Between two tries to deliver one report. The first comes with the next
-// session, if one was lost over it.
-const (
-	retryFirst = time.Minute
-	retryMost  = 30 * time.Minute
-)
-
-// deliverNow reports whether the cloud has the report now. If not, it says when
-// to try again; what the cloud asks for does not wait until then.
+// deliverNow reports whether the cloud has the report now.
 func (l *loop) deliverNow(ctx context.Context) bool {
-	o := l.deliver(ctx, l.cloud, l.vetted)
-	l.acknowledged = o.Acknowledged
-	l.heed(o)
+	o := l.deliver(ctx, l.cloud, l.newest.vetted)
+	l.newest.tried(o, lost(l.cloud))
+	l.schedule.heed(o, l.now())
 	l.alive()
-	if o.Acknowledged {
-		return true
-	}
-	if l.tries++; l.tries > 1 || !lost(l.cloud) {
-		l.retry = time.Now().Add(jittered(min(retryMost, retryFirst<<min(l.tries-1, 10))))
-	}
-	return false
+	return o.Acknowledged
 }
 
-// localWork is what there is to do without the cloud's asking.
-func (l *loop) localWork() *Work {
-	w := l.local
-	l.local = nil
-	if w == nil {
-		w = l.Device.Local()
+// findLocal reports whether there is something to do without the cloud's asking.
+// What has failed is kept until it may be tried again: [Device.Local] gives it once.
+func (l *loop) findLocal() bool {
+	if l.local == nil {
+		l.local = l.Device.Local()
 	}
-	return w
+	return l.local != nil && !l.open.waits(l.local.ID)
 }
 
 // wait returns when there may be work, it is time to look again, the session is
@@ -324,8 +250,8 @@ func (l *loop) wait(ctx context.Context, again <-chan time.Time) {
 	t := time.NewTicker(beat)
 	defer t.Stop()
 	var retry <-chan time.Time
-	if !l.acknowledged {
-		timer := time.NewTimer(time.Until(l.retry))
+	if at, ok := l.again(); ok {
+		timer := time.NewTimer(time.Until(at))
 		defer timer.Stop()
 		retry = timer.C
 	}
@@ -340,12 +266,21 @@ func (l *loop) wait(ctx context.Context, again <-chan time.Time) {
 			l.disconnect()
 		case <-t.C:
 			l.pulse()
-			if l.local = l.localWork(); l.local == nil {
+			if !l.findLocal() {
 				continue
 			}
 		}
 		return
 	}
+}
+
+// again is when something that failed may be tried again, if anything did.
+func (l *loop) again() (at time.Time, ok bool) {
+	at, ok = l.open.next()
+	if n := &l.newest; !n.acknowledged && (!ok || n.retry.Before(at)) {
+		return n.retry, true
+	}
+	return at, ok
 }
 
 // pause waits and shows that the loop is alive meanwhile.

@@ -4,28 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
 )
 
-// Outcome is how the device stands to what was asked; the names are those of
-// AWS IoT Jobs.
-type Outcome string
-
-const (
-	InProgress Outcome = "IN_PROGRESS"
-	Succeeded  Outcome = "SUCCEEDED"
-	Failed     Outcome = "FAILED"
-	Rejected   Outcome = "REJECTED"
-)
-
 // Answer tells the cloud how the device stands to what was asked. Details are few
 // and short (step, reasonCode, reportId). An error says that the cloud does not
 // want it any more, or could not be told.
-type Answer func(ctx context.Context, o Outcome, details map[string]string) error
+type Answer func(ctx context.Context, state device.JobState, details map[string]string) error
 
 // Work is one thing that is asked of the device.
 type Work struct {
@@ -47,10 +35,9 @@ type Actions interface {
 
 // Rotation is a rotation that is asked for.
 type Rotation struct {
-	Trigger   device.Trigger
-	Job       string // its id; "" if no job asks
-	Execution int64  // of the job
-	Key       string // the algorithm; "" for the configured one
+	Trigger device.Trigger
+	Job     device.Job // the zero value if no job asks
+	Key     string     // the algorithm; "" for the configured one
 }
 
 // carryOut does one piece of work. It reports whether the session is still good
@@ -66,17 +53,12 @@ func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 	if err != nil {
 		l.Log.Warn("not done", "operation", w.Operation, "id", w.ID, "error", err)
 	}
-	if lost(l.cloud) {
+	if lost(l.cloud) { // the next one may be asked for it at once
 		l.disconnect()
 		return false
 	}
-	if l.stuck() {
-		return false
-	}
-	if err != nil {
-		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
-	}
-	return true
+	l.finish(w, err)
+	return !l.stuck()
 }
 
 // carryOutAlone gives the session up first. If the work left the gate shut, the
@@ -87,16 +69,23 @@ func (l *loop) carryOutAlone(ctx context.Context, w *Work) {
 	if err != nil {
 		l.Log.Warn("not done", "operation", w.Operation, "id", w.ID, "error", err)
 	}
+	l.finish(w, err)
 	l.alive()
 	if m := l.takeMoved(); m != nil {
 		l.take(m.vetted, m.outcome)
 	}
-	switch {
-	case l.Gate.State() != gate.Open && l.vetted.Report.Verdict().Opens():
-		l.vetNow(ctx, device.TriggerJob) // the gate first
-	case err != nil:
-		l.pause(ctx, rand.N(redialPause)) // it may well be asked for again at once
+	if l.Gate.State() != gate.Open && l.newest.vetted.Report.Verdict().Opens() {
+		l.vetNow(ctx, device.TriggerJob)
 	}
+}
+
+// finish forgets work that is done, and lets wait what is not.
+func (l *loop) finish(w *Work, err error) {
+	if err == nil {
+		delete(l.open, w.ID)
+		return
+	}
+	l.open.failed(w.ID)
 }
 
 // Rotate implements [Actions].
@@ -109,54 +98,51 @@ var notAcknowledged = device.Reason{
 	Do:    "See that the policy of the device allows the topic of reports, and that the rules behind it work.",
 }
 
-// checkTries is how often the report of a check is sent before the job fails,
-// and those behind it have their turn. The report itself is tried on.
+// checkTries is how often the report of a check is sent before the job fails.
+// The report itself is tried on.
 const checkTries = 3
 
-// lostCheck is the check over whose report sessions were lost, in a row.
-type lostCheck struct {
-	id    string
-	times int
-}
-
-// maxLost is how often. A policy that does not allow the report topic has AWS
-// IoT cut each session.
+// maxLost is how many sessions in a row may be lost over the report of a check.
+// A policy that does not allow the report topic has AWS IoT cut each session.
 const maxLost = 2
 
 // Check implements [Actions]. The job succeeds once the report is acknowledged,
-// whatever the report says.
+// whatever the report says. It is asked for again until then: the loop does what
+// else is asked for between two tries.
 func (l *loop) Check(ctx context.Context, id string, answer Answer) error {
-	if l.lost.id == id && l.lost.times >= maxLost {
-		return answer(ctx, Failed, map[string]string{"step": "report", "reasonCode": string(notAcknowledged.Code)})
+	a := l.open.of(id)
+	if a.lost >= maxLost {
+		return answer(ctx, device.JobFailed, map[string]string{"step": "report", "reasonCode": string(notAcknowledged.Code)})
 	}
-	if err := answer(ctx, InProgress, map[string]string{"step": "check"}); err != nil {
-		return err
-	}
-	l.vetNow(ctx, device.TriggerJob)
-	for try := 1; !l.deliverNow(ctx) && try < checkTries; try++ {
-		if lost(l.cloud) || ctx.Err() != nil || l.stuck() {
-			break
+	if a.reports == 0 {
+		if err := answer(ctx, device.JobInProgress, map[string]string{"step": "check"}); err != nil {
+			return err
 		}
-		l.pause(ctx, rand.N(redialPause))
+		l.vetNow(ctx, device.TriggerJob)
 	}
-	r := l.vetted.Report
+	if !l.newest.acknowledged {
+		a.reports++
+		l.deliverNow(ctx)
+	}
+	r := l.newest.vetted.Report
 	details := map[string]string{"reportId": r.ID, "verdict": r.Verdict().String(), "gate": l.Gate.State().String()}
-	if !l.acknowledged {
+	if !l.newest.acknowledged {
 		if lost(l.cloud) { // the next session is asked for it again
-			if l.lost.id != id {
-				l.lost = lostCheck{id: id}
-			}
-			l.lost.times++
+			a.reports = 0
+			a.lost++
 			return errors.New("the session was lost over the report")
 		}
+		if a.reports < checkTries && ctx.Err() == nil && !l.stuck() {
+			return errors.New("the report is not acknowledged yet")
+		}
 		details["step"], details["reasonCode"] = "report", string(notAcknowledged.Code)
-		return answer(ctx, Failed, details)
+		return answer(ctx, device.JobFailed, details)
 	}
 	details["step"] = "reported"
 	if codes := r.ReasonCodes(); len(codes) > 0 {
 		details["reasonCode"] = join(codes)
 	}
-	if err := answer(ctx, Succeeded, details); err != nil {
+	if err := answer(ctx, device.JobSucceeded, details); err != nil {
 		return fmt.Errorf("checked, but the job is not answered: %w", err)
 	}
 	return nil

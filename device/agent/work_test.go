@@ -3,7 +3,9 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -121,6 +123,135 @@ func TestJobNotAcknowledged(t *testing.T) {
 	})
 }
 
+// doings is what was done, in its order.
+type doings struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+// work makes a piece of work that c asks for until it succeeds.
+func (d *doings) work(c *cloud, id string, ends bool, do func() error) *agent.Work {
+	w := &agent.Work{ID: id, EndsSession: ends}
+	w.Do = func(context.Context, agent.Actions) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.ids = append(d.ids, id)
+		err := do()
+		if err == nil {
+			c.end(w)
+		}
+		return err
+	}
+	return w
+}
+
+func (d *doings) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.ids, ", ")
+}
+
+// After a job, or a rotation, that failed the device hears what else is asked of
+// it; what failed is tried again within a minute.
+func TestListensAfterFailure(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ends the session: %v", ends), func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesk(t, dir, gate.Acknowledged)
+				stop := running(t, d)
+				var did doings
+				var mended atomic.Bool
+				bad := did.work(d.cloud, "bad", ends, func() error {
+					if !mended.Load() {
+						return errors.New("the TPM is busy")
+					}
+					return nil
+				})
+				good := func() error { return nil }
+				d.cloud.ask(bad, did.work(d.cloud, "behind it", false, good))
+				synctest.Wait()
+				if got := did.String(); got != "bad, behind it" {
+					t.Errorf("at once the device did %s", got)
+				}
+				d.cloud.ask(did.work(d.cloud, "later", false, good))
+				synctest.Wait()
+				if got := did.String(); got != "bad, behind it, later" {
+					t.Errorf("then the device did %s", got)
+				}
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				if n := strings.Count(did.String(), "bad") - 1; n < 10 || n > 60 {
+					t.Errorf("tried again %d times in ten minutes", n)
+				}
+				mended.Store(true)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				tries := did.String()
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				if got := did.String(); got != tries {
+					t.Error("it is tried again after it was done")
+				}
+				stop()
+			})
+		})
+	}
+}
+
+// A session that is lost after a job failed is seen at once.
+func TestLostAfterFailure(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		stop := running(t, d)
+		var did doings
+		old := d.cloud
+		old.ask(did.work(old, "bad", false, func() error { return errors.New("the TPM is busy") }))
+		synctest.Wait()
+		next := newCloud()
+		next.ask(did.work(next, "in the next session", false, func() error { return nil }))
+		d.change(func() { d.cloud = next })
+		close(old.done)
+		synctest.Wait()
+		if got := did.String(); got != "bad, in the next session" {
+			t.Errorf("the device did %s", got)
+		}
+		stop()
+	})
+}
+
+// What is done without the cloud's asking, and is given once, is kept until it
+// may be tried again.
+func TestLocalWorkWaits(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		var asked, done atomic.Int64
+		d.device.local = func() *agent.Work {
+			if asked.Add(1) > 2 {
+				return nil
+			}
+			return &agent.Work{ID: "by hand", Do: func(context.Context, agent.Actions) error {
+				if done.Add(1) == 1 {
+					return errors.New("no connection")
+				}
+				return nil
+			}}
+		}
+		stop := running(t, d)
+		if asked.Load() != 2 || done.Load() != 1 {
+			t.Errorf("asked %d times, done %d times", asked.Load(), done.Load())
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := done.Load(); n != 2 {
+			t.Errorf("done %d times", n)
+		}
+		stop()
+	})
+}
+
 // What is to be done without the cloud's asking is seen within a beat.
 func TestLocalWork(t *testing.T) {
 	dir := t.TempDir()
@@ -137,7 +268,7 @@ func TestLocalWork(t *testing.T) {
 		}
 		stop := running(t, d)
 		local <- &agent.Work{ID: "by hand", Do: func(ctx context.Context, do agent.Actions) error {
-			return do.Check(ctx, "by hand", func(context.Context, agent.Outcome, map[string]string) error { return nil })
+			return do.Check(ctx, "by hand", func(context.Context, device.JobState, map[string]string) error { return nil })
 		}}
 		time.Sleep(31 * time.Second)
 		synctest.Wait()
@@ -172,10 +303,10 @@ func TestRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, dir, gate.Acknowledged)
 		d.device.rotate = func(ctx context.Context, r agent.Rotation) error {
-			if r != (agent.Rotation{Trigger: device.TriggerJob, Job: "rotate"}) {
+			if r != (agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "rotate"}}) {
 				t.Errorf("it is to rotate by %+v", r)
 			}
-			err := d.cloud.answer(d.cloud.work[0])(ctx, agent.Succeeded, map[string]string{"step": "prove"})
+			err := d.cloud.answer(d.cloud.work[0])(ctx, device.JobSucceeded, map[string]string{"step": "prove"})
 			d.change(func() { d.cloud = newCloud() })
 			return err
 		}

@@ -73,6 +73,8 @@ type Env struct {
 	Only []string // the ids of the checks to ask; none: all
 
 	Keys []device.Key // those that are asked of; [Run], [OfInventory] and [OfKeys] set it
+
+	memory *memory // see [Env.remembered]; [OfInventory] and [OfKeys] begin with none
 }
 
 func (e *Env) asks(c Check) bool { return len(e.Only) == 0 || slices.Contains(e.Only, c.ID) }
@@ -111,7 +113,7 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 // once the further keys are there.
 func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
-	e.Keys = inv.Keys
+	e.Keys, e.memory = inv.Keys, nil
 	var all []device.Finding
 	for _, c := range All {
 		if c.RunTPM != nil && e.asks(c) {
@@ -125,7 +127,7 @@ func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.F
 // file.
 func OfKeys(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
 	e := *env
-	e.Keys = keys
+	e.Keys, e.memory = keys, nil
 	var all []device.Finding
 	for _, k := range keys {
 		before := len(all)
@@ -180,7 +182,10 @@ func ask(ctx context.Context, c Check, key string, run func() []device.Finding) 
 	}
 	for i := range found {
 		f := &found[i]
-		f.Check, f.Key, f.Citation = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key), cmp.Or(f.Citation, c.Cite)
+		f.Check, f.Key = cmp.Or(f.Check, c.ID), cmp.Or(f.Key, key)
+		if f.Status != device.Undecided { // where nothing is decided, the rule's source does not help
+			f.Citation = cmp.Or(f.Citation, c.Cite)
+		}
 		f.Message = device.OneLine(f.Message, maxMessage)
 	}
 	return found

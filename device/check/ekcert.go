@@ -36,11 +36,13 @@ var ekcert = Check{
 	Cite:    "https://trustedcomputinggroup.org/resource/tcg-ek-credential-profile-for-tpm-family-2-0/",
 	Asks:    "Is the certificate of the endorsement key this key's, and does it lead to a given root?",
 	Applies: func(k device.Key) bool { return k.Role == device.RoleEK },
-	Reasons: slices.Concat([]device.Reason{ekUnparsable, ekMismatch, ekUnknownCA, ekAbsent}, ofPath),
-	Run:     runEKCert,
+	Reasons: slices.Concat([]device.Reason{oddEncoding, ekUnparsable, ekMismatch, ekUnknownCA, ekAbsent}, ofPath),
+	Run: func(ctx context.Context, k device.Key, env *Env) []device.Finding {
+		return append(encoding(k), runEKCert(ctx, k, env)...)
+	},
 }
 
-func runEKCert(_ context.Context, k device.Key, env *Env) []device.Finding {
+func runEKCert(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if len(k.Chain) == 0 {
 		if k.CertificateError != "" {
 			// Certificates of real chips break rules of DER and RFC 5280; their keys are good all the same.
@@ -51,12 +53,17 @@ func runEKCert(_ context.Context, k device.Key, env *Env) []device.Finding {
 	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
 		return give(ekMismatch, "the EK certificate is for another key")
 	}
-	p := trace(k.Chain, env.EKRoots)
+	p := pathOf(ctx, k, env)
+	problems := p.findings()
+	if len(env.EKRoots) == 0 && len(p.nodes) == 1 && !p.forged {
+		problems = nil // nothing is asked of who issued it
+	}
+	if len(env.EKRoots) > 0 && p.anchor == nil && !p.forged {
+		problems = append(problems, give(ekUnknownCA, "the EK certificate does not lead to a given root: it is issued by %s", p.top())...)
+	}
 	switch {
-	case len(env.EKRoots) > 0 && p.problems == nil && p.anchor == nil:
-		return give(ekUnknownCA, "the EK certificate does not lead to a given root: it is issued by %s", p.top())
-	case p.problems != nil && (len(env.EKRoots) > 0 || len(k.Chain) > 1):
-		return p.problems
+	case problems != nil:
+		return problems
 	case p.anchor != nil:
 		return passed("the EK certificate leads to the given root %s", p.anchor.Subject)
 	}

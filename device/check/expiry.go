@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -17,18 +18,18 @@ var (
 	}
 	expired = device.Reason{
 		Code: device.ReasonExpired, Status: device.Fail, Severity: device.Medium,
-		Means: "A certificate has expired.",
+		Means: "A certificate has expired. WARN for certificates in the TPM, which cannot be replaced, and for CA certificates that are in a file for themselves.",
 		Do:    "Renew the certificate: keyvet rotate, or the way it was issued.",
 	}
 	expiring = device.Reason{
 		Code: device.ReasonExpiring, Status: device.Warn, Severity: device.Medium,
 		Means: "A certificate expires soon.",
-		Do:    "Renew the certificate before then; rotate.before does it by itself.",
+		Do:    "Renew the certificate before then; rotate.before renews the device's own.",
 	}
 	notYetValid = device.Reason{
-		Code: "KEYVET_CERTIFICATE_NOT_YET_VALID", Status: device.Fail, Severity: device.Medium,
-		Means: "A certificate is not valid yet.",
-		Do:    "Check the clock of the device; else wait, or have the certificate issued again.",
+		Code: "KEYVET_CERTIFICATE_NOT_YET_VALID", Status: device.Undecided,
+		Means: "A certificate is not valid yet by the clock, which may be behind.",
+		Do:    "Set the clock of the device if it is behind; else wait, or have the certificate issued again.",
 	}
 )
 
@@ -41,33 +42,58 @@ var expiry = Check{
 	Run:     runExpiry,
 }
 
-// runExpiry looks at every certificate of the chain, since peers do. One that
-// is not valid yet fails as one that is past does (RFC 5280, section 6.1.3):
-// peers refuse it; if the reason is a clock that is behind, the next check
-// after the clock is set passes.
-func runExpiry(_ context.Context, k device.Key, env *Env) []device.Finding {
+// runExpiry looks at every certificate of the best path, since peers do.
+func runExpiry(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if device.ClockBehind(env.Now) {
 		return give(clockImplausible, "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
 	}
-	warning := cmp.Or(env.ExpiryWarning, 720*time.Hour)
+	if found := expiryOf(k, pathOf(ctx, k, env).certificates(), env); found != nil {
+		return found
+	}
+	return passed("valid until %s", k.Leaf().NotAfter.UTC().Format(time.RFC3339))
+}
+
+// expiryOf is what is to be said of the validity of certificates on the path of a
+// key. Of one that is not valid yet it is not known whether it is the clock that
+// is wrong: a CA whose clock is ahead by seconds is common.
+func expiryOf(k device.Key, certs []*x509.Certificate, env *Env) []device.Finding {
+	now := env.Now.UTC().Format(time.RFC3339)
 	var found []device.Finding
-	for i, c := range k.Chain {
+	for _, c := range certs {
 		name := "the certificate"
-		if i > 0 {
-			name = "the CA certificate " + c.Subject.String()
+		if c != k.Leaf() {
+			name = "the CA certificate " + subject(c)
 		}
 		from, to := c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339)
 		switch {
 		case env.Now.After(c.NotAfter):
-			found = append(found, give(expired, "%s expired on %s", name, to)...)
+			status, severity := expired.Status, expired.Severity
+			if inTPM(k.Role) || standsForItself(k) {
+				status, severity = device.Warn, device.Low
+			}
+			found = append(found, giveAs(status, severity, expired, "%s expired on %s", name, to)...)
 		case env.Now.Before(c.NotBefore):
-			found = append(found, give(notYetValid, "%s is valid from %s on; the clock says %s", name, from, env.Now.UTC().Format(time.RFC3339))...)
-		case env.Now.Add(warning).After(c.NotAfter):
+			found = append(found, give(notYetValid, "%s is valid from %s on, and the clock says %s: if it is behind, set it", name, from, now)...)
+		case env.Now.Add(warnBefore(c, env)).After(c.NotAfter):
 			found = append(found, give(expiring, "%s expires on %s", name, to)...)
 		}
 	}
-	if found == nil {
-		return passed("valid until %s", k.Chain[0].NotAfter.UTC().Format(time.RFC3339))
-	}
 	return found
+}
+
+// standsForItself reports whether a key is that of a CA certificate in a bundle, or
+// of one that was given: what is under the CA says so if it relies on it.
+func standsForItself(k device.Key) bool {
+	return (k.Role == device.RoleFile || k.Role == device.RoleCA) && k.Private == nil && isCA(k.Leaf())
+}
+
+// warnBefore is how long before its end a certificate is near it: a tenth of its
+// life, if that is less than what is configured.
+func warnBefore(c *x509.Certificate, env *Env) time.Duration {
+	const max = 720 * time.Hour
+	warning := cmp.Or(env.ExpiryWarning, max)
+	if tenth := c.NotAfter.Sub(c.NotBefore) / 10; tenth < warning {
+		return tenth
+	}
+	return warning
 }

@@ -86,16 +86,29 @@ const (
 	sha256WithRSA = 11
 )
 
-// signedWith is c with another algorithm written in; its signature no longer fits.
-func signedWith(tb testing.TB, c *x509.Certificate, arc byte) *x509.Certificate {
+// signedWith is c signed by key with another algorithm; of a hash that is not
+// there, the signature does not fit.
+func signedWith(tb testing.TB, c *x509.Certificate, arc byte, key crypto.Signer) *x509.Certificate {
 	tb.Helper()
-	pkcs1 := []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01}
-	from, to := append(bytes.Clone(pkcs1), sha256WithRSA), append(bytes.Clone(pkcs1), arc)
+	from, to := append(bytes.Clone(arcs), sha256WithRSA), append(bytes.Clone(arcs), arc)
 	if bytes.Count(c.Raw, from) != 2 {
 		tb.Fatal("not signed with SHA-256 and RSA")
 	}
-	return reparse(tb, bytes.ReplaceAll(c.Raw, from, to))
+	der := bytes.ReplaceAll(c.Raw, from, to)
+	if hash := map[byte]crypto.Hash{md5WithRSA: crypto.MD5, sha1WithRSA: crypto.SHA1}[arc]; hash != 0 {
+		h := hash.New()
+		h.Write(reparse(tb, der).RawTBSCertificate)
+		signature, err := key.Sign(rand.Reader, h.Sum(nil), hash)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		copy(der[len(der)-len(signature):], signature)
+	}
+	return reparse(tb, der)
 }
+
+// arcs are those of PKCS #1, in DER.
+var arcs = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01}
 
 // tampered is c with a bit of its signature flipped.
 func tampered(tb testing.TB, c *x509.Certificate) *x509.Certificate {

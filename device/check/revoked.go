@@ -44,19 +44,31 @@ var revoked = Check{
 	Run:     runRevoked,
 }
 
-// runRevoked looks every certificate of the chain up in the CRLs of its
+// runRevoked looks every certificate of the best path up in the CRLs of its
 // issuer. A certificate on which no CRL speaks was not asked about.
-func runRevoked(_ context.Context, k device.Key, env *Env) []device.Finding {
+func runRevoked(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if len(env.CRLs) == 0 {
 		return notApplicable("no CRL is given")
 	}
-	var found []device.Finding
-	asked := false
+	switch found, asked := revocation(k, pathOf(ctx, k, env).certificates(), env); {
+	case found != nil:
+		return found
+	case !asked:
+		return notApplicable("no CRL is given of who issued this certificate")
+	}
+	return passed("not revoked by the CRLs given")
+}
+
+// revocation is what the CRLs say of the certificates on a path of a key, and
+// whether they say anything.
+func revocation(k device.Key, certs []*x509.Certificate, env *Env) (found []device.Finding, asked bool) {
+	if len(env.CRLs) == 0 {
+		return nil, false
+	}
 	given := env.Roots
 	if k.Role == device.RoleEK {
 		given = env.EKRoots
 	}
-	certs := trace(k.Chain, given).certificates
 	for i, c := range certs {
 		if selfSigned(c) {
 			continue // who distrusts a root takes it out of the roots
@@ -66,33 +78,48 @@ func runRevoked(_ context.Context, k device.Key, env *Env) []device.Finding {
 				continue
 			}
 			asked = true
-			found = append(found, lookUp(crl, c, i, slices.Concat(certs, given), env.Now)...)
+			found = append(found, env.remembered().lookUp(crl, c, i, slices.Concat(certs, given), env.Now)...)
 		}
 	}
-	switch {
-	case found != nil:
-		return found
-	case !asked:
-		return notApplicable("no CRL is given of who issued this certificate")
-	}
-	return passed("not revoked by the CRLs given")
+	return found, asked
+}
+
+// selfSigned reports whether c claims to be signed by its own key; one that has
+// its own name as issuer may be signed by an older key of the same CA.
+func selfSigned(c *x509.Certificate) bool {
+	return device.SelfIssued(c) &&
+		(len(c.AuthorityKeyId) == 0 || len(c.SubjectKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, c.SubjectKeyId))
 }
 
 // speaksOf reports whether crl is by the CA that issued c, going by its name and,
 // where both state it, by its key.
 func speaksOf(crl *x509.RevocationList, c *x509.Certificate) bool {
-	return bytes.Equal(crl.RawIssuer, c.RawIssuer) &&
+	return device.NameKey(crl.RawIssuer) == device.NameKey(c.RawIssuer) &&
 		(len(crl.AuthorityKeyId) == 0 || len(c.AuthorityKeyId) == 0 || bytes.Equal(crl.AuthorityKeyId, c.AuthorityKeyId))
+}
+
+// signedCRL reports whether ca is the one that signed crl, and may. A list by a
+// hash that can be forged could be another's, which hides what was revoked.
+func (m *memory) signedCRL(crl *x509.RevocationList, ca *x509.Certificate) bool {
+	key := crlKey{crl, ca}
+	if ok, known := m.crls[key]; known {
+		return ok
+	}
+	n, s := m.node(ca), signatureScheme(crl.Raw)
+	if n.subject != device.NameKey(crl.RawIssuer) || s.weak != "" || extension(ca, oidKeyUsage) != nil && ca.KeyUsage&x509.KeyUsageCRLSign == 0 || ca.Version >= 3 && !isCA(ca) {
+		return false
+	}
+	v, _ := s.verify(n.key, crl.RawTBSRevocationList, crl.Signature)
+	m.crls[key] = v == verified
+	return v == verified
 }
 
 // lookUp is what crl, by one of issuers, says of the certificate c at place i of a chain. A CRL
 // whose time is up still revokes. For what is not in it, it warns instead of
 // being undecided: it is the CA's last word, and devices that are offline
 // for long would else shut themselves off.
-func lookUp(crl *x509.RevocationList, c *x509.Certificate, i int, issuers []*x509.Certificate, now time.Time) []device.Finding {
-	if !slices.ContainsFunc(issuers, func(ca *x509.Certificate) bool {
-		return bytes.Equal(ca.RawSubject, crl.RawIssuer) && crl.CheckSignatureFrom(ca) == nil
-	}) {
+func (m *memory) lookUp(crl *x509.RevocationList, c *x509.Certificate, i int, issuers []*x509.Certificate, now time.Time) []device.Finding {
+	if !slices.ContainsFunc(issuers, func(ca *x509.Certificate) bool { return m.signedCRL(crl, ca) }) {
 		return give(crlUnverified, "the CRL of %s does not verify with a CA certificate at hand", crl.Issuer)
 	}
 	if !understood(crl) {

@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"strings"
+	"unicode"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -26,32 +27,32 @@ var (
 	}
 	ed25519Key = device.Reason{
 		Code: "KEYVET_ED25519_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
-		Means: "AWS IoT does not accept Ed25519 keys.",
-		Do:    "Use ECDSA P-256.",
+		Means: "AWS IoT does not accept Ed25519 keys. WARN for certificates and requests that AWS IoT may never see.",
+		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
 	}
 	p224 = device.Reason{
 		Code: "KEYVET_P224_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
-		Means: "AWS IoT does not accept keys on the curve P-224.",
-		Do:    "Use ECDSA P-256.",
+		Means: "AWS IoT does not accept keys on the curve P-224. WARN for certificates and requests that AWS IoT may never see.",
+		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
 	}
 	secp256k1 = device.Reason{
 		Code: "KEYVET_SECP256K1_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
-		Means: "AWS IoT does not accept keys on the curve secp256k1.",
-		Do:    "Use ECDSA P-256.",
+		Means: "AWS IoT does not accept keys on the curve secp256k1. WARN for certificates and requests that AWS IoT may never see.",
+		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
 	}
 	algorithmRefused = device.Reason{
 		Code: "KEYVET_ALGORITHM_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
-		Means: "AWS IoT does not accept keys of this algorithm.",
-		Do:    "Use ECDSA P-256.",
+		Means: "AWS IoT does not accept keys of this algorithm. WARN for certificates and requests that AWS IoT may never see.",
+		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
 	}
 	algorithmUnknown = device.Reason{
 		Code: "KEYVET_ALGORITHM_UNKNOWN", Status: device.Warn, Severity: device.Low,
-		Means: "keyvet has no tests for keys of this algorithm.",
+		Means: "keyvet has no tests for keys of this algorithm. UNDECIDED for a key in the TPM whose algorithm keyvet cannot even name.",
 		Do:    "Nothing, if the key is meant to be of it; else use ECDSA P-256.",
 	}
 	dsa = device.Reason{
 		Code: "KEYVET_DSA_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
-		Means: "DSA keys are not accepted by TLS 1.3, OpenSSH and AWS IoT.",
+		Means: "DSA keys are not accepted by TLS 1.3, OpenSSH and AWS IoT. WARN for keys that AWS IoT never sees.",
 		Do:    "Replace it by ECDSA P-256.",
 	}
 	keyUnreadable = device.Reason{
@@ -64,7 +65,7 @@ var (
 var size = Check{
 	ID:      "size",
 	Cite:    "https://docs.aws.amazon.com/iot/latest/apireference/API_CreateCertificateFromCsr.html",
-	Asks:    "Is the key long enough, and of an algorithm that AWS IoT accepts?",
+	Asks:    "Is the key long enough, and, if AWS IoT sees it, of an algorithm that AWS IoT accepts?",
 	Applies: func(device.Key) bool { return true },
 	Reasons: []device.Reason{modulusInvalid, rsaTooShort, rsaTooLong, ed25519Key, p224, secp256k1, algorithmRefused, algorithmUnknown, dsa, keyUnreadable},
 	Run:     runSize,
@@ -77,48 +78,88 @@ var awsCurves = map[string]bool{"ECDSA-P256": true, "ECDSA-P384": true, "ECDSA-P
 // refused has the reasons of named algorithms that AWS IoT does not take.
 var refused = map[string]device.Reason{"Ed25519": ed25519Key, "ECDSA-P224": p224, "ECDSA-secp256k1": secp256k1}
 
-// shownToAWS reports whether AWS IoT has to take a key of that role: as the
-// device's, as a CA's, or as whatever a file that was named is for. Keys of a
-// TPM's hierarchies and SSH host keys may be of algorithms that it never sees.
-func shownToAWS(role device.Role) bool {
-	switch role {
-	case device.RoleEK, device.RoleAK, device.RoleSRK, device.RolePersistent, device.RoleSSH:
-		return false
+// forAWS is what it means for a key that AWS IoT does not take its algorithm: it
+// takes the device's key and the claim's, with the CAs above them. Whether it
+// will see another certificate, or one that is being requested, is not known. It
+// sees no keys of SSH, anchors, bare keys in files, and keys that stay in a TPM.
+func forAWS(k device.Key) device.Status {
+	switch k.Role {
+	case device.RoleDevice, device.RoleClaim, device.RoleCA:
+		return device.Fail
+	case device.RoleFile, device.RoleIDevID:
+		if len(k.Chain) > 0 || k.Request || k.CertificateError != "" {
+			return device.Warn
+		}
 	}
-	return true
+	return device.Pass
+}
+
+// inTPM reports whether a key of that role lies in a TPM.
+func inTPM(role device.Role) bool {
+	switch role {
+	case device.RoleEK, device.RoleAK, device.RoleSRK, device.RolePersistent, device.RoleIDevID:
+		return true
+	}
+	return false
 }
 
 func runSize(_ context.Context, k device.Key, _ *Env) []device.Finding {
-	algorithm := k.Algorithm()
+	algorithm, shown := k.Algorithm(), forAWS(k)
 	if n, _, ok := k.RSA(); ok {
 		switch {
 		case n.Sign() <= 0:
 			return give(modulusInvalid, "the modulus is not positive")
+		case n.BitLen() < 2048 && shown == device.Fail:
+			return give(rsaTooShort, "%s is too short: AWS IoT takes RSA keys of 2048 bits or more", algorithm)
 		case n.BitLen() < 2048:
-			return give(rsaTooShort, "%s is too short: AWS IoT takes 2048 bits and more", algorithm)
-		case n.BitLen() > 8192 && shownToAWS(k.Role): // crypto/tls: checkKeySize
+			return give(rsaTooShort, "%s is too short: NIST SP 800-131A and TLS ask for 2048 bits or more", algorithm)
+		case n.BitLen() > 8192 && shown != device.Pass: // crypto/tls: checkKeySize
 			return give(rsaTooLong, "%s is longer than TLS stacks, Go's among them, take (8192 bits)", algorithm)
 		}
 		return passed("%s is long enough", algorithm)
 	}
-	reason, known := refused[algorithm]
 	_, other := k.Public.(*device.OtherKey)
+	_, named := refused[algorithm]
 	switch {
 	case awsCurves[algorithm]:
 		return passed("AWS IoT takes %s", algorithm)
-	case strings.HasPrefix(algorithm, "DSA"):
-		// Whoever it is shown to: OpenSSL, OpenSSH and TLS 1.3 have all given DSA up.
-		return give(dsa, "%s is not accepted any more: use ECDSA P-256", algorithm)
-	case !known && !other:
+	case !named && !other:
 		return give(keyUnreadable, "no key that could be judged was found")
-	case !known:
+	case strings.HasPrefix(algorithm, "DSA"):
+		return runDSA(algorithm, shown)
+	case other && inTPM(k.Role) && !algorithmName(algorithm):
+		return giveAs(device.Undecided, "", algorithmUnknown, "a key of the unknown algorithm %s cannot be judged", algorithm)
+	case shown != device.Pass:
+		return notTaken(algorithm, shown)
+	case !named:
+		return give(algorithmUnknown, "keyvet has no tests for a key of the algorithm %s", algorithm)
+	}
+	return passed("%s is no key that AWS IoT has to take", algorithm)
+}
+
+// notTaken is about an algorithm that AWS IoT does not take.
+func notTaken(algorithm string, status device.Status) []device.Finding {
+	reason, named := refused[algorithm]
+	if !named {
 		reason = algorithmRefused
-		if !shownToAWS(k.Role) {
-			return give(algorithmUnknown, "keyvet has no tests for a key of the algorithm %s", algorithm)
-		}
 	}
-	if !shownToAWS(k.Role) {
-		return passed("%s is not shown to AWS IoT", algorithm)
+	const takes = "use ECDSA P-256, P-384 or P-521, or RSA of 2048 bits or more"
+	if status == device.Fail {
+		return give(reason, "AWS IoT does not take %s: %s", algorithm, takes)
 	}
-	return give(reason, "AWS IoT does not take %s: use ECDSA P-256, P-384 or P-521, or RSA of 2048 bits or more", algorithm)
+	return giveAs(status, device.Low, reason, "AWS IoT would not take %s from a device; for one that is to connect to it, %s", algorithm, takes)
+}
+
+// runDSA warns of DSA wherever it is: OpenSSL, OpenSSH and TLS 1.3 have given it up.
+func runDSA(algorithm string, shown device.Status) []device.Finding {
+	if shown == device.Fail {
+		return give(dsa, "AWS IoT and TLS 1.3 do not take %s: use ECDSA P-256", algorithm)
+	}
+	return giveAs(device.Warn, device.Medium, dsa, "%s is not accepted any more by TLS 1.3 and OpenSSH: use ECDSA P-256", algorithm)
+}
+
+// algorithmName reports whether an algorithm has a name: else it is an OID, or
+// nothing at all, and what kind of key it is nobody can say.
+func algorithmName(algorithm string) bool {
+	return algorithm != "unknown" && strings.ContainsFunc(algorithm, unicode.IsLetter)
 }

@@ -48,9 +48,26 @@ func outer(der []byte) (element, rest []byte, err error) {
 	return der[:end], der[end:], nil
 }
 
-// parseDER tells the structures apart by the tags of their elements: S for a
-// SEQUENCE, I INTEGER, O OCTET STRING, B BIT STRING, D OID, 0 to 3 context tags.
+// parseDER parses DER, and BER if that is what it takes.
 func parseDER(der []byte) (object, error) {
+	o, err := parseStructure(der, der)
+	if err == nil {
+		return o, nil
+	}
+	again, rest, berErr := toDER(der)
+	if berErr != nil || len(rest) > 0 || bytes.Equal(again, der) {
+		return object{}, err
+	}
+	if o, err = parseStructure(again, der); err == nil && o.odd == "" {
+		o.odd = "BER that is not DER"
+	}
+	return o, err
+}
+
+// parseStructure tells the structures apart by the tags of their elements: S for a
+// SEQUENCE, I INTEGER, O OCTET STRING, B BIT STRING, D OID, 0 to 3 context tags.
+// raw is der as it was found.
+func parseStructure(der, raw []byte) (object, error) {
 	der, rest, err := outer(der)
 	if err != nil {
 		return object{}, err
@@ -64,7 +81,7 @@ func parseDER(der []byte) (object, error) {
 	}
 	switch {
 	case tags == "SSB":
-		return parseSigned(der, body)
+		return parseSigned(raw, body)
 	case tags == "SB":
 		return parseSPKI(der)
 	case tags == "II":
@@ -121,7 +138,7 @@ func elements(der []byte) (body cryptobyte.String, tags string, err error) {
 // parseSigned reads a Certificate (RFC 5280, section 4.1) or a
 // CertificationRequest (RFC 2986, section 4). The key is taken out by hand,
 // since crypto/x509 refuses bad keys together with what they came in.
-func parseSigned(der []byte, body cryptobyte.String) (object, error) {
+func parseSigned(raw []byte, body cryptobyte.String) (object, error) {
 	var tbs cryptobyte.String
 	body.ReadASN1(&tbs, tag.SEQUENCE)
 	if !tbs.PeekASN1Tag(tag.INTEGER) && !tbs.PeekASN1Tag(tag.Tag(0).Constructed().ContextSpecific()) {
@@ -133,7 +150,8 @@ func parseSigned(der []byte, body cryptobyte.String) (object, error) {
 		if err != nil {
 			return object{}, fmt.Errorf("certificate request: %w", err)
 		}
-		if _, err := x509.ParseCertificateRequest(der); err != nil {
+		o.request = true
+		if _, err := x509.ParseCertificateRequest(raw); err != nil {
 			o.x509Error = oneLine(err.Error())
 		}
 		return o, nil
@@ -147,9 +165,12 @@ func parseSigned(der []byte, body cryptobyte.String) (object, error) {
 		return object{}, fmt.Errorf("certificate: %w", err)
 	}
 	o.certificate = true
-	if o.x509, err = x509.ParseCertificate(der); err != nil {
-		o.x509, o.x509Error = nil, oneLine(err.Error())
+	cert, odd, err := ParseCertificate(raw)
+	if err != nil {
+		o.x509Error = oneLine(err.Error())
+		return o, nil
 	}
+	o.x509, o.odd = cert, odd
 	return o, nil
 }
 

@@ -21,7 +21,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -66,14 +65,7 @@ func Load(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: path, Data: data, mode: info.Mode()}
-	stat, known := info.Sys().(*syscall.Stat_t)
-	if dir, err := os.Stat(filepath.Dir(path)); err == nil && known {
-		if dirStat, known := dir.Sys().(*syscall.Stat_t); known {
-			f.place = &device.Place{Owner: int(stat.Uid), DirOwner: int(dirStat.Uid), DirMode: dir.Mode()}
-		}
-	}
-	return f, nil
+	return &File{Path: path, Data: data, mode: info.Mode(), place: placeOf(path, info)}, nil
 }
 
 // Keys returns every key in the file; see [Read].
@@ -159,8 +151,10 @@ func withoutPath(err error) error {
 type object struct {
 	public crypto.PublicKey
 	spki   []byte // DER, nil if there is none
+	odd    string // what of the encoding breaks the standards
 
 	certificate bool
+	request     bool              // a certificate request
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
 	x509Error   string
 
@@ -220,15 +214,15 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 			pool = append(pool, o.x509)
 		}
 	}
-	issuers := bySubject(pool)
+	issuers := device.NewIssuers(pool)
 	var keys []device.Key
 	for i, o := range c.objects {
 		if merged[i] {
 			continue
 		}
-		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, CertificateError: o.x509Error}
+		k := device.Key{Role: device.RoleFile, Source: "file:" + c.name, Public: o.public, SPKI: o.spki, Request: o.request, CertificateError: o.x509Error, Encoding: o.odd}
 		if o.x509 != nil {
-			k.Chain = chain(o.x509, issuers)
+			k.Chain, k.Beside = issuers.Chain(o.x509), pool
 		}
 		if o.private {
 			k.Private = &device.PrivateFile{Path: c.name, Mode: mode, SPKI: o.privateSPKI, Wrapped: o.wrapped}

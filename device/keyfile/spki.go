@@ -1,6 +1,7 @@
 package keyfile
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -172,13 +173,16 @@ func parseSPKI(spki []byte) (object, error) {
 	if !body.ReadASN1BitStringAsBytes(&key) || !body.Empty() {
 		return object{}, errors.New("malformed public key")
 	}
-	public, err := publicKey(a, key)
-	return object{public: public, spki: spki}, err
+	public, odd, err := publicKey(a, key)
+	if odd == "" && a.oid.Equal(oidRSA) && !bytes.Equal(a.params, asn1.NullBytes) {
+		odd = "RSA key without the NULL of its algorithm (RFC 3279)"
+	}
+	return object{public: public, spki: spki, odd: odd}, err
 }
 
 // buildSPKI is the object of a public key that came in another form.
 func buildSPKI(a algorithm, key []byte) (object, error) {
-	public, err := publicKey(a, key)
+	public, odd, err := publicKey(a, key)
 	if err != nil {
 		return object{}, err
 	}
@@ -188,23 +192,28 @@ func buildSPKI(a algorithm, key []byte) (object, error) {
 		b.AddASN1BitString(key)
 	})
 	spki, err := b.Bytes()
-	return object{public: public, spki: spki}, err
+	return object{public: public, spki: spki, odd: odd}, err
 }
 
-// publicKey reads the content of the BIT STRING of an SPKI.
-func publicKey(a algorithm, key []byte) (crypto.PublicKey, error) {
+// publicKey reads the content of the BIT STRING of an SPKI; odd says what of its
+// encoding breaks the standards.
+func publicKey(a algorithm, key []byte) (public crypto.PublicKey, odd string, err error) {
 	switch a.name {
 	case "RSA":
 		return rsaPublic(key)
 	case "EC":
-		return ecPublic(a.params, key)
+		if len(key) > 0 && (key[0] == 6 || key[0] == 7) {
+			odd = "EC point in the hybrid form (RFC 5480 has two others)"
+		}
+		public, err = ecPublic(a.params, key)
+		return public, odd, err
 	case "Ed25519":
 		if len(key) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("Ed25519 key of %d bytes, not %d", len(key), ed25519.PublicKeySize)
+			return nil, "", fmt.Errorf("Ed25519 key of %d bytes, not %d", len(key), ed25519.PublicKeySize)
 		}
-		return ed25519.PublicKey(key), nil
+		return ed25519.PublicKey(key), "", nil
 	}
-	return otherPublic(a), nil
+	return otherPublic(a), "", nil
 }
 
 // otherPublic names a key that is not understood, with the size of DSA's and
@@ -223,25 +232,36 @@ func otherPublic(a algorithm) *device.OtherKey {
 	return &device.OtherKey{Algorithm: name}
 }
 
-// rsaPublic reads an RSAPublicKey (RFC 8017, appendix A.1.1).
-func rsaPublic(der []byte) (crypto.PublicKey, error) {
+// rsaPublic reads an RSAPublicKey (RFC 8017, appendix A.1.1). A number without
+// the zero byte of its sign is negative in DER, but meant, and read by OpenSSL,
+// GnuTLS and Mbed TLS, as positive.
+func rsaPublic(der []byte) (public crypto.PublicKey, odd string, err error) {
+	malformed := errors.New("malformed RSA key")
 	s := cryptobyte.String(der)
-	var body cryptobyte.String
-	if !s.ReadASN1(&body, tag.SEQUENCE) || !s.Empty() {
-		return nil, errors.New("malformed RSA key")
+	var body, modulus, exponent cryptobyte.String
+	if !s.ReadASN1(&body, tag.SEQUENCE) || !s.Empty() ||
+		!body.ReadASN1(&modulus, tag.INTEGER) || !body.ReadASN1(&exponent, tag.INTEGER) || !body.Empty() {
+		return nil, "", malformed
 	}
-	n, err := readInteger(&body)
+	if len(modulus) == 0 || len(exponent) == 0 {
+		return nil, "", malformed
+	}
+	switch {
+	case modulus[0] >= 0x80:
+		odd = "RSA modulus without its sign byte: a negative number in DER, read as a positive one"
+	case exponent[0] >= 0x80:
+		odd = "RSA exponent without its sign byte: a negative number in DER, read as a positive one"
+	}
+	n, err := unsignedInteger(modulus)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	e, err := readInteger(&body)
+	e, err := unsignedInteger(exponent)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if !body.Empty() {
-		return nil, errors.New("malformed RSA key")
-	}
-	return newRSA(n, e)
+	public, err = newRSA(n, e)
+	return public, odd, err
 }
 
 // newRSA takes any positive modulus and any exponent.
@@ -284,13 +304,26 @@ func signedInteger(b []byte) (*big.Int, error) {
 	return n, nil
 }
 
+// unsignedInteger reads a big-endian number of bounded size.
+func unsignedInteger(b []byte) (*big.Int, error) {
+	if b = bytes.TrimLeft(b, "\x00"); len(b) > maxRSABits/8 {
+		return nil, fmt.Errorf("number of %d bits in the key, more than %d", 8*len(b), maxRSABits)
+	}
+	return new(big.Int).SetBytes(b), nil
+}
+
 // ecPublic reads a point (SEC 1, section 2.3.4) on the curve of params
 // (RFC 5480, section 2.1.1). The coordinates are kept as they stand, also if
 // they make no point of the curve; infinity is (0, 0).
 func ecPublic(params cryptobyte.String, point []byte) (crypto.PublicKey, error) {
 	var oid asn1.ObjectIdentifier
-	if !readOID(&params, &oid) {
+	switch {
+	case params.Empty() || params.PeekASN1Tag(tag.NULL):
+		return nil, errors.New("EC key whose curve is missing: its algorithm has no parameters")
+	case params.PeekASN1Tag(tag.SEQUENCE):
 		return &device.OtherKey{Algorithm: "ECDSA-explicit-parameters"}, nil
+	case !readOID(&params, &oid):
+		return nil, errors.New("EC key whose curve is malformed")
 	}
 	c := curveOf(oid)
 	if c.std == nil {

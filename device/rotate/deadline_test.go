@@ -83,7 +83,7 @@ func (s hangingSession) MoveGate(ctx context.Context, o rotate.Order, credential
 	return s.Session.MoveGate(ctx, o, credential)
 }
 
-func (s hangingSession) Tell(ctx context.Context, job rotate.Job, status rotate.Status, details map[string]string) error {
+func (s hangingSession) Tell(ctx context.Context, job device.Job, status device.JobState, details map[string]string) error {
 	if err := s.h.hang(ctx, "tell "+string(status)); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func TestDeadlines(t *testing.T) {
 				b := newBench(t)
 				h := hanging{b.engine.Keys, b.engine.Vetter, b.engine.Cloud, call}
 				b.engine.Keys, b.engine.Vetter, b.engine.Cloud = h, h, h
-				b.engine.Pause = nil
+				b.engine.Clock.Pause = nil
 				begun := time.Now()
 				_, err := b.engine.Run(t.Context(), byJob)
 				if took := time.Since(begun); took == 0 || took > time.Hour {

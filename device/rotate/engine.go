@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -56,12 +55,10 @@ func (w *worker) begin(req Request) error {
 		return because(ReasonRequestInvalid, "unknown credential %q", req.From)
 	}
 	w.state.Rotation = &Rotation{
-		Request: req, Step: stepReserve, Started: w.now().UTC(),
+		Request: req, Step: stepReserve, Started: w.Clock.now().UTC(),
 		Old: Credential{ID: req.From}, New: Credential{ID: "r" + strings.ToLower(rand.Text())},
 	}
-	filling := make([]byte, spareBytes)
-	rand.Read(filling) // which no file system makes smaller
-	err = w.Store.Disk.WriteFile(w.sparePath(), filling, 0o600)
+	err = spareOf(w.Store).take()
 	if err == nil {
 		err = w.Journal.Save(w.state)
 	}
@@ -74,14 +71,14 @@ func (w *worker) begin(req Request) error {
 
 // forJob says why a job does not get the rotation that it asks for.
 func (w *worker) forJob(req Request) error {
-	if len(w.JobKeys) > 0 && !slices.Contains(w.JobKeys, req.Key) {
-		return because(ReasonKeyNotAllowed, "a job may ask for %s, not for %s (rotate.keys)", strings.Join(w.JobKeys, ", "), req.Key)
+	if len(w.Jobs.Keys) > 0 && !slices.Contains(w.Jobs.Keys, req.Key) {
+		return because(ReasonKeyNotAllowed, "a job may ask for %s, not for %s (rotate.keys)", strings.Join(w.Jobs.Keys, ", "), req.Key)
 	}
-	now, s := w.now(), w.state
+	now, s := w.Clock.now(), w.state
 	// A time in the future is that of a clock that was set back since, which
 	// must not keep jobs out.
 	if s.ByJob != nil && !now.Before(*s.ByJob) {
-		if next := s.ByJob.Add(w.MinInterval); now.Before(next) {
+		if next := s.ByJob.Add(w.Jobs.MinInterval); now.Before(next) {
 			return because(ReasonTooSoon, "a job rotated at %s, the next may from %s on (rotate.min_interval)", s.ByJob.Format(time.RFC3339), next.Format(time.RFC3339))
 		}
 	}
@@ -117,7 +114,7 @@ func (w *worker) run(ctx context.Context) (Outcome, error) {
 		}
 	}
 	o := w.state.Ended[len(w.state.Ended)-1]
-	if o.Status == Failed {
+	if o.Status == device.JobFailed {
 		return o, &Error{o.Reason, errors.New(o.Message)}
 	}
 	return o, nil
@@ -198,14 +195,14 @@ func (w *worker) undo(ctx context.Context, i int) error {
 
 func (w *worker) failure(err error) Outcome {
 	r := w.state.Rotation
-	o := w.outcome(r.Job, Failed, ofStore.reason(err))
+	o := w.outcome(r.Job, device.JobFailed, ofStore.reason(err))
 	o.Old, o.New, o.Thing = r.Old.CertificateID, r.New.CertificateID, r.Thing
 	return o
 }
 
 func (w *worker) success() Outcome {
 	r := w.state.Rotation
-	o := w.outcome(r.Job, Succeeded, nil)
+	o := w.outcome(r.Job, device.JobSucceeded, nil)
 	o.Old, o.New, o.Thing = r.Old.CertificateID, r.New.CertificateID, r.Thing
 	return o
 }
@@ -222,18 +219,10 @@ func (w *worker) end(o Outcome) error {
 
 func (w *worker) save() error { return ofStore.reason(w.Journal.Save(w.state)) }
 
-// spare is the file that keeps room on the disk for going back.
-const (
-	spare      = "rotation.spare"
-	spareBytes = maxJournalBytes
-)
-
-func (e *Engine) sparePath() string { return filepath.Join(e.Store.Dir, spare) }
-
-// freeSpare makes room for what going back writes. That it cannot is told by
-// what does not find the room.
+// freeSpare makes room for what going back writes. What does not find the room
+// says so itself.
 func (w *worker) freeSpare() {
-	if err := w.Store.Disk.Remove(w.sparePath()); err != nil {
+	if err := spareOf(w.Store).free(); err != nil {
 		w.log().Warn("rotation", "error", err)
 	}
 }
@@ -243,13 +232,6 @@ func (e *Engine) attempts() int {
 		return e.Attempts
 	}
 	return 5
-}
-
-func (e *Engine) now() time.Time {
-	if e.Now != nil {
-		return e.Now()
-	}
-	return time.Now()
 }
 
 func (e *Engine) log() *slog.Logger {

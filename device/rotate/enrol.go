@@ -50,7 +50,7 @@ func (w *worker) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := certificateRequest(w.CommonName, signer)
+	request, err := certificateRequest(w.name().Common, signer)
 	if err != nil {
 		return ofMake.reason(err)
 	}

@@ -76,8 +76,8 @@ type Credential struct {
 
 // Outcome is how a rotation ended.
 type Outcome struct {
-	Job     Job               `json:"job,omitzero"`
-	Status  Status            `json:"status"`
+	Job     device.Job        `json:"job,omitzero"`
+	Status  device.JobState   `json:"status"`
 	Reason  device.ReasonCode `json:"reasonCode,omitempty"`
 	Message string            `json:"message,omitempty"`
 	Old     string            `json:"oldCertificateId,omitempty"`
@@ -156,7 +156,7 @@ func parseState(b []byte) (*State, error) {
 		return nil, fmt.Errorf("%d ended rotations", len(s.Ended))
 	}
 	for _, o := range s.Ended {
-		if o.Status != Succeeded && o.Status != Failed {
+		if o.Status != device.JobSucceeded && o.Status != device.JobFailed {
 			return nil, fmt.Errorf("status %q of an ended rotation", o.Status)
 		}
 	}
@@ -218,9 +218,9 @@ func (s *State) ended(o Outcome) {
 // replayed is the outcome of a job that has ended: of any execution if it
 // succeeded, of this very one if it failed, since AWS IoT counts a new
 // execution when a failed job is to be tried again.
-func (s *State) replayed(job Job) (Outcome, bool) {
+func (s *State) replayed(job device.Job) (Outcome, bool) {
 	for _, o := range s.Ended {
-		if o.Job.ID != "" && o.Job.ID == job.ID && (o.Status == Succeeded || o.Job.Execution == job.Execution) {
+		if o.Job.ID != "" && o.Job.ID == job.ID && (o.Status == device.JobSucceeded || o.Job.Execution == job.Execution) {
 			return o, true
 		}
 	}

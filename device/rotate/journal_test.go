@@ -33,12 +33,12 @@ func TestJournal(t *testing.T) {
 	}
 	at := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
 	s.Rotation = &rotate.Rotation{
-		Request: rotate.Request{Trigger: device.TriggerJob, Job: rotate.Job{ID: "j", Execution: 1 << 40}, Key: "ecdsa-p384"},
+		Request: rotate.Request{Trigger: device.TriggerJob, Job: device.Job{ID: "j", Execution: 1 << 40}, Key: "ecdsa-p384"},
 		Step:    "enrol", Back: true, Started: at, Attempts: 2, Refused: 1, Token: "t", Activating: true, Thing: "g", RetireAt: &at,
 		Old: rotate.Credential{ID: rotate.Claim}, New: rotate.Credential{ID: "r1", CertificateID: "c", Serial: "ff", NotAfter: &at, SPKISHA256: "00"},
 		Reason: rotate.ReasonDiskFull, Message: "full",
 	}
-	s.Ended = []rotate.Outcome{{Job: rotate.Job{ID: "i"}, Status: rotate.Succeeded, Old: "a", New: "b", Time: at}}
+	s.Ended = []rotate.Outcome{{Job: device.Job{ID: "i"}, Status: device.JobSucceeded, Old: "a", New: "b", Time: at}}
 	must(t, f.Save(s))
 	if again, err := f.Load(); err != nil || !reflect.DeepEqual(again, s) {
 		t.Errorf("read %+v\nof %+v: %v", again, s, err)
@@ -88,7 +88,7 @@ func TestJournalUnreadable(t *testing.T) {
 			b.expect(err, rotate.ReasonJournalUnreadable)
 			o, err := b.engine.Run(t.Context(), byJob)
 			b.expect(err, rotate.ReasonJournalUnreadable)
-			if o.Reason != rotate.ReasonJournalUnreadable || b.jobs["job1"] != rotate.Failed || b.details["job1"]["reasonCode"] != rotate.ReasonJournalUnreadable {
+			if o.Reason != rotate.ReasonJournalUnreadable || b.jobs["job1"] != device.JobFailed || b.details["job1"]["reasonCode"] != rotate.ReasonJournalUnreadable {
 				t.Errorf("%+v, job %s %v", o, b.jobs["job1"], b.details["job1"])
 			}
 			if b.disk.String() != before {

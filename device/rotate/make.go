@@ -74,7 +74,7 @@ func (w *worker) unmake(ctx context.Context) error {
 	err := w.destroy(ctx, r.New.ID)
 	if err != nil && ctx.Err() == nil { // it is tried again, but keeps nothing back
 		w.log().Warn("the new key is not removed", "credential", r.New.ID, "error", err)
-		w.leave(ctx, Leaving{ID: r.New.ID, At: w.now().UTC().Add(retryPause(1)), Tries: 1, Why: note(err.Error())})
+		w.leave(ctx, Leaving{ID: r.New.ID, At: w.Clock.now().UTC().Add(retryPause(1)), Tries: 1, Why: note(err.Error())})
 		return nil
 	}
 	return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // maxMoves is how often the report on the new key is tried, each time on a good
@@ -38,7 +40,7 @@ func (w *worker) prove(ctx context.Context) error {
 	if r.Job.ID == "" {
 		return nil
 	}
-	return w.tellEnd(ctx, r.New.ID, Succeeded, w.success().details())
+	return w.tellEnd(ctx, r.New.ID, device.JobSucceeded, w.success().details())
 }
 
 func refusedAtTry(err error) bool {

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // reserve notes the old credential. The new one has its id already.
@@ -46,7 +48,7 @@ func (w *worker) release(ctx context.Context) error {
 		return nil
 	}
 	o := w.failure(&Error{r.Reason, errors.New(r.Message)})
-	err := w.tellEnd(ctx, r.Old.ID, Failed, o.details())
+	err := w.tellEnd(ctx, r.Old.ID, device.JobFailed, o.details())
 	if errors.Is(err, ErrKeyGone) {
 		w.log().Error("nobody is left to tell the job that the rotation failed", "job", r.Job.ID, "error", err)
 		return nil

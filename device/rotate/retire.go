@@ -27,7 +27,7 @@ func retryPause(n int) time.Duration { return min(time.Hour<<min(n-1, 5), 24*tim
 
 // retire lets the old credential leave, once its grace is over.
 func (w *worker) retire(ctx context.Context) error {
-	r, at := w.state.Rotation, w.now().UTC().Add(w.Grace)
+	r, at := w.state.Rotation, w.Clock.now().UTC().Add(w.Grace)
 	if r.RetireAt != nil { // in the journals of earlier versions
 		at = *r.RetireAt
 	}
@@ -59,7 +59,7 @@ func (w *worker) leave(ctx context.Context, l Leaving) {
 // has changed.
 func (w *worker) clear(ctx context.Context) (changed bool) {
 	var left []Leaving
-	now := w.now().UTC()
+	now := w.Clock.now().UTC()
 	for _, l := range w.state.Leaving {
 		pause := w.Grace
 		if l.Tries > 0 {

@@ -70,7 +70,7 @@ type Session interface {
 // Order is what the rotation was asked for by, as far as those around the
 // engine need to know it.
 type Order struct {
-	Job     Job            // the zero value if no job asked for it
+	Job     device.Job     // the zero value if no job asked for it
 	From    string         // the credential that asks for the new one: an id of the store, [Claim] or [Configured]
 	Trigger device.Trigger // what the report on the new key says
 }
@@ -95,25 +95,8 @@ type Certificate struct {
 // Jobs tells the job how it goes. The error wraps ErrJobEnded where the job
 // takes no more news.
 type Jobs interface {
-	Tell(context.Context, Job, Status, map[string]string) error
+	Tell(context.Context, device.Job, device.JobState, map[string]string) error
 }
-
-// Job is one execution of an AWS IoT job; the zero value is none.
-type Job struct {
-	ID        string `json:"id"`
-	Execution int64  `json:"execution,omitempty"`
-}
-
-// Status of a job, in AWS IoT's words.
-type Status string
-
-// The statuses that a rotation tells.
-const (
-	InProgress Status = "IN_PROGRESS"
-	Succeeded  Status = "SUCCEEDED"
-	Failed     Status = "FAILED"
-	Rejected   Status = "REJECTED" // never begun, and never will be
-)
 
 // Gate is the gate before the device's key.
 type Gate interface {
@@ -130,7 +113,7 @@ const (
 // Request asks for a rotation.
 type Request struct {
 	Trigger device.Trigger `json:"trigger,omitempty"`
-	Job     Job            `json:"job,omitzero"`
+	Job     device.Job     `json:"job,omitzero"`
 	Key     string         `json:"key"` // algorithm; "" is ecdsa-p256
 	// From is the credential that asks for the new one: "" for the one in use
 	// in the store; Claim or Configured only as long as there is none.
@@ -146,25 +129,34 @@ type Engine struct {
 	Cloud   Cloud
 	Gate    Gate
 
-	CommonName string        // in the certificate request
-	Subject    string        // the common name that the certificate has to have; "" is any
-	Grace      time.Duration // from success to the removal of the old key
-
-	// Limits on jobs only, not on the operator or the schedule: the algorithms
-	// (none is all), and the least time from one job's success to the next.
-	JobKeys     []string
-	MinInterval time.Duration
+	// Name returns what the device is called, which may be known only later; nil
+	// is no name.
+	Name  func() Name
+	Grace time.Duration // from success to the removal of the old key
+	Jobs  JobLimits
 
 	// EndOld takes away an old credential, or a key, that is not in the store:
 	// Claim, Configured, or identity.First where its key is elsewhere. It may be
 	// asked again. nil: they stay.
 	EndOld func(ctx context.Context, credential string) error
 
-	Attempts int                                  // of a call that fails, but was not refused; 0 is 5
-	Now      func() time.Time                     // nil is time.Now
-	Pause    func(context.Context, time.Duration) // between attempts; nil is a timer
-	Watch    func(step string, back bool)         // told of each step as it begins; may be nil
-	Log      *slog.Logger                         // nil is silence
+	Attempts int                          // of a call that fails, but was not refused; 0 is 5
+	Clock    Clock                        // the zero value is the device's
+	Watch    func(step string, back bool) // called as each step begins; may be nil
+	Log      *slog.Logger                 // nil is silence
+}
+
+// Name is the common name that a certificate is requested for.
+type Name struct {
+	Common string
+	Strict bool // a certificate for another name is refused
+}
+
+// JobLimits bound what jobs may ask for; the operator and the schedule are free
+// of them.
+type JobLimits struct {
+	Keys        []string      // algorithms; none is all
+	MinInterval time.Duration // from one job's success to the next
 }
 
 // Deadlines of single calls. A TPM may take minutes to make an RSA key.
@@ -178,9 +170,10 @@ const (
 )
 
 // Run carries out a rotation and returns once it has failed or succeeded. The
-// old key has its grace then, after which [Engine.Clear] removes it. A job that has ended before
-// is answered as it was then. The error wraps ErrWaits if the rotation is under
-// way still; otherwise it is an [*Error], also where the outcome is Failed.
+// old key has its grace then, after which [Engine.Clear] removes it. A job that
+// has ended before is answered as it was then. The error wraps ErrWaits if the
+// rotation is under way still; otherwise it is an [*Error], also where the
+// outcome is a failure.
 func (e *Engine) Run(ctx context.Context, req Request) (Outcome, error) {
 	s, err := e.load()
 	if err != nil {
@@ -268,9 +261,9 @@ func (e *Engine) load() (*State, error) {
 
 // refuse tells the job of a rotation that did not begin.
 func (e *Engine) refuse(ctx context.Context, req Request, why error) (Outcome, error) {
-	o := e.outcome(req.Job, Failed, why)
+	o := e.outcome(req.Job, device.JobFailed, why)
 	if o.Reason == ReasonRequestInvalid || o.Reason == ReasonKeyNotAllowed {
-		o.Status = Rejected // the next execution would be as well
+		o.Status = device.JobRejected // the next execution would be as well
 	}
 	if err := e.tellAlone(ctx, req, o); err != nil {
 		e.log().Warn("the job was not told that no rotation begins", "job", req.Job.ID, "error", err)
@@ -278,8 +271,8 @@ func (e *Engine) refuse(ctx context.Context, req Request, why error) (Outcome, e
 	return o, why
 }
 
-func (e *Engine) outcome(job Job, status Status, why error) Outcome {
-	o := Outcome{Job: job, Status: status, Time: e.now().UTC()}
+func (e *Engine) outcome(job device.Job, status device.JobState, why error) Outcome {
+	o := Outcome{Job: job, Status: status, Time: e.Clock.now().UTC()}
 	var named *Error
 	if errors.As(why, &named) {
 		o.Reason, o.Message = named.Reason, note(named.Err.Error())

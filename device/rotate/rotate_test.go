@@ -26,11 +26,11 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	w, disk := device0(t, "a")
-	w.jobs["job1"] = rotate.InProgress
+	w.jobs["job1"] = device.JobInProgress
 	return &bench{t, w, disk, boot(w, disk, new(durabletest.Power))}
 }
 
-var byJob = rotate.Request{Trigger: device.TriggerJob, Job: rotate.Job{ID: "job1", Execution: 1}}
+var byJob = rotate.Request{Trigger: device.TriggerJob, Job: device.Job{ID: "job1", Execution: 1}}
 
 // expect wants a rotation to have failed, or been refused, for a reason.
 func (b *bench) expect(err error, want device.ReasonCode) {
@@ -89,7 +89,7 @@ func TestRefusals(t *testing.T) {
 			b.shape = func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }
 		}, rotate.ReasonCertificateUsage},
 		{"certificate for another device", func(b *bench) {
-			b.engine.Subject = thing
+			b.engine.Name = func() rotate.Name { return rotate.Name{Common: thing, Strict: true} }
 			b.shape = func(c *x509.Certificate) { c.Subject.CommonName = "gateway-2" }
 		}, rotate.ReasonCertificateSubject},
 		{"clock behind", func(b *bench) { b.shape = func(c *x509.Certificate) { c.NotBefore = b.now.Add(time.Hour) } }, rotate.ReasonClockWrong},
@@ -108,7 +108,7 @@ func TestRefusals(t *testing.T) {
 			tt.set(b)
 			o, err := b.engine.Run(t.Context(), byJob)
 			b.expect(err, tt.want)
-			if o.Status != rotate.Failed || o.Reason != tt.want || b.jobs["job1"] != rotate.Failed || b.details["job1"]["reasonCode"] != tt.want {
+			if o.Status != device.JobFailed || o.Reason != tt.want || b.jobs["job1"] != device.JobFailed || b.details["job1"]["reasonCode"] != tt.want {
 				t.Errorf("outcome %+v, job %s %v", o, b.jobs["job1"], b.details["job1"])
 			}
 			b.expectOld()
@@ -178,7 +178,7 @@ func TestOdds(t *testing.T) {
 			b := newBench(t)
 			tt.set(b.world)
 			o, err := b.engine.Run(t.Context(), byJob)
-			if err != nil || o.Status != rotate.Succeeded || o.New == "" || o.Old == "" || o.New == o.Old {
+			if err != nil || o.Status != device.JobSucceeded || o.New == "" || o.Old == "" || o.New == o.Old {
 				t.Errorf("%+v, %v", o, err)
 			}
 		})
@@ -192,50 +192,50 @@ func TestReplay(t *testing.T) {
 	if d := b.details["job1"]; d["oldCertificateId"] != first.Old || d["newCertificateId"] != first.New {
 		t.Errorf("the job says %v", d)
 	}
-	b.jobs["job1"] = rotate.InProgress // our answer was lost in the cloud
+	b.jobs["job1"] = device.JobInProgress // our answer was lost in the cloud
 	again, err := b.engine.Run(t.Context(), byJob)
-	if err != nil || again.Status != rotate.Succeeded || again.New != first.New || b.calls["make"] != 1 || b.jobs["job1"] != rotate.Succeeded {
+	if err != nil || again.Status != device.JobSucceeded || again.New != first.New || b.calls["make"] != 1 || b.jobs["job1"] != device.JobSucceeded {
 		t.Errorf("again: %+v, %v, %d keys, job %s", again, err, b.calls["make"], b.jobs["job1"])
 	}
 
 	// A failed job is answered again, but its next execution is another try.
-	b.jobs["job2"] = rotate.InProgress
-	req := rotate.Request{Job: rotate.Job{ID: "job2", Execution: 1}}
+	b.jobs["job2"] = device.JobInProgress
+	req := rotate.Request{Job: device.Job{ID: "job2", Execution: 1}}
 	b.script["create"] = []answer{{rotate.ErrRejected, false}}
 	_, err = b.engine.Run(t.Context(), req)
 	b.expect(err, rotate.ReasonCreateRejected)
 	made := b.calls["make"]
 	delete(b.script, "create")
-	b.jobs["job2"] = rotate.InProgress
+	b.jobs["job2"] = device.JobInProgress
 	o, err := b.engine.Run(t.Context(), req)
-	if err != nil || o.Reason != rotate.ReasonCreateRejected || b.calls["make"] != made || b.jobs["job2"] != rotate.Failed {
+	if err != nil || o.Reason != rotate.ReasonCreateRejected || b.calls["make"] != made || b.jobs["job2"] != device.JobFailed {
 		t.Errorf("the same execution: %+v, %v", o, err)
 	}
-	b.jobs["job2"] = rotate.InProgress
+	b.jobs["job2"] = device.JobInProgress
 	req.Job.Execution = 2
-	if o, err = b.engine.Run(t.Context(), req); err != nil || o.Status != rotate.Succeeded {
+	if o, err = b.engine.Run(t.Context(), req); err != nil || o.Status != device.JobSucceeded {
 		t.Errorf("the next execution: %+v, %v", o, err)
 	}
 }
 
 func TestNewerJob(t *testing.T) {
 	b := newBench(t)
-	b.jobs["job2"] = rotate.InProgress
+	b.jobs["job2"] = device.JobInProgress
 	b.offline = true
 	_, err := b.engine.Run(t.Context(), byJob)
 	if !errors.Is(err, rotate.ErrWaits) {
 		t.Fatal(err)
 	}
-	newer := rotate.Request{Job: rotate.Job{ID: "job2", Execution: 1}}
+	newer := rotate.Request{Job: device.Job{ID: "job2", Execution: 1}}
 	_, err = b.engine.Run(t.Context(), newer)
 	b.expect(err, rotate.ReasonBusy)
 	b.offline = false
-	if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != rotate.Succeeded { // as AWS IoT sends it again
+	if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != device.JobSucceeded { // as AWS IoT sends it again
 		t.Fatalf("%+v, %v", o, err)
 	}
 	// Within the grace the newer one begins, and the old key keeps its own.
 	b.now = b.now.Add(grace / 2)
-	if o, err := b.engine.Run(t.Context(), newer); err != nil || o.Status != rotate.Succeeded {
+	if o, err := b.engine.Run(t.Context(), newer); err != nil || o.Status != device.JobSucceeded {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	b.expectCredentials(3)
@@ -249,23 +249,23 @@ func TestNewerJob(t *testing.T) {
 // a clock that is set back locks nobody out.
 func TestTooSoon(t *testing.T) {
 	b := newBench(t)
-	b.engine.MinInterval = time.Hour
+	b.engine.Jobs.MinInterval = time.Hour
 	n := 0
 	job := func(want device.ReasonCode) {
 		t.Helper()
 		n++
-		req := rotate.Request{Trigger: device.TriggerJob, Job: rotate.Job{ID: fmt.Sprint("job", n), Execution: 1}}
-		b.jobs[req.Job.ID] = rotate.InProgress
+		req := rotate.Request{Trigger: device.TriggerJob, Job: device.Job{ID: fmt.Sprint("job", n), Execution: 1}}
+		b.jobs[req.Job.ID] = device.JobInProgress
 		made := b.calls["make"]
 		_, err := b.engine.Run(t.Context(), req)
 		if want == "" {
-			if err != nil || b.jobs[req.Job.ID] != rotate.Succeeded {
+			if err != nil || b.jobs[req.Job.ID] != device.JobSucceeded {
 				t.Errorf("%s: %v, %s", req.Job.ID, err, b.jobs[req.Job.ID])
 			}
 			return
 		}
 		b.expect(err, want)
-		if d := b.details[req.Job.ID]; b.jobs[req.Job.ID] != rotate.Failed || d["reasonCode"] != want || want == rotate.ReasonTooSoon && b.calls["make"] != made {
+		if d := b.details[req.Job.ID]; b.jobs[req.Job.ID] != device.JobFailed || d["reasonCode"] != want || want == rotate.ReasonTooSoon && b.calls["make"] != made {
 			t.Errorf("%s: %s %v, %d keys", req.Job.ID, b.jobs[req.Job.ID], d, b.calls["make"]-made)
 		}
 	}
@@ -283,13 +283,13 @@ func TestTooSoon(t *testing.T) {
 	job(rotate.ReasonTooSoon)
 	for range 10 { // which fill the outcomes
 		b.script["create"] = []answer{{rotate.ErrRejected, false}, {nil, true}}
-		_, err := b.engine.Run(t.Context(), rotate.Request{Job: rotate.Job{}})
+		_, err := b.engine.Run(t.Context(), rotate.Request{Job: device.Job{}})
 		b.expect(err, rotate.ReasonCreateRejected)
 	}
 	job(rotate.ReasonTooSoon)
 
 	// Old keys in their grace are never too many by jobs.
-	b.engine.MinInterval = 0
+	b.engine.Jobs.MinInterval = 0
 	for len(b.journal().Leaving) < 8 {
 		job("")
 	}
@@ -301,19 +301,19 @@ func TestTooSoon(t *testing.T) {
 
 func TestJobKeys(t *testing.T) {
 	b := newBench(t)
-	b.engine.JobKeys = device.NotWeaker("ecdsa-p256")
+	b.engine.Jobs.Keys = device.NotWeaker("ecdsa-p256")
 	req := byJob
 	req.Key = "rsa-2048"
 	_, err := b.engine.Run(t.Context(), req)
 	b.expect(err, rotate.ReasonKeyNotAllowed)
-	if b.jobs["job1"] != rotate.Rejected || b.details["job1"]["reasonCode"] != rotate.ReasonKeyNotAllowed || b.calls["make"] != 0 {
+	if b.jobs["job1"] != device.JobRejected || b.details["job1"]["reasonCode"] != rotate.ReasonKeyNotAllowed || b.calls["make"] != 0 {
 		t.Errorf("job %s %v, %d keys", b.jobs["job1"], b.details["job1"], b.calls["make"])
 	}
 	b.expectOld()
 	_, err = b.engine.Run(t.Context(), rotate.Request{Key: "rsa-2048"}) // the operator's word
 	b.expect(err, rotate.ReasonMakeFailed)                              // the fake makes P-256 alone
-	b.jobs["job2"] = rotate.InProgress
-	if _, err := b.engine.Run(t.Context(), rotate.Request{Key: "ecdsa-p256", Job: rotate.Job{ID: "job2"}}); err != nil {
+	b.jobs["job2"] = device.JobInProgress
+	if _, err := b.engine.Run(t.Context(), rotate.Request{Key: "ecdsa-p256", Job: device.Job{ID: "job2"}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -397,8 +397,8 @@ func TestNotRemoved(t *testing.T) {
 			if left := b.journal().Leaving; len(left) != 1 || left[0].Tries == 0 || !strings.Contains(left[0].Why, "read-only") {
 				t.Errorf("leaving: %+v", left)
 			}
-			b.jobs["job1"] = rotate.InProgress
-			if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != rotate.Succeeded || b.jobs["job1"] != rotate.Succeeded {
+			b.jobs["job1"] = device.JobInProgress
+			if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != device.JobSucceeded || b.jobs["job1"] != device.JobSucceeded {
 				t.Errorf("the next rotation: %+v, %v, job %s", o, err, b.jobs["job1"])
 			}
 			b.script[tt.call] = []answer{{nil, true}}
@@ -422,8 +422,8 @@ func TestNewKeyNotRemoved(t *testing.T) {
 	if left := b.journal().Leaving; len(left) != 1 || left[0].Tries != 1 {
 		t.Errorf("leaving: %+v", left)
 	}
-	b.jobs["job2"] = rotate.InProgress
-	if o, err := b.engine.Run(t.Context(), rotate.Request{Job: rotate.Job{ID: "job2"}}); err != nil {
+	b.jobs["job2"] = device.JobInProgress
+	if o, err := b.engine.Run(t.Context(), rotate.Request{Job: device.Job{ID: "job2"}}); err != nil {
 		t.Errorf("%+v, %v", o, err)
 	}
 	b.now = b.now.Add(2 * grace)
@@ -456,8 +456,8 @@ func TestJobsWaitForGrace(t *testing.T) {
 	job := func() error {
 		n++
 		b.now = b.now.Add(time.Minute)
-		req := rotate.Request{Trigger: device.TriggerJob, Job: rotate.Job{ID: fmt.Sprint("job", n), Execution: 1}}
-		b.jobs[req.Job.ID] = rotate.InProgress
+		req := rotate.Request{Trigger: device.TriggerJob, Job: device.Job{ID: fmt.Sprint("job", n), Execution: 1}}
+		b.jobs[req.Job.ID] = device.JobInProgress
 		_, err := b.engine.Run(t.Context(), req)
 		return err
 	}
@@ -505,7 +505,7 @@ func TestOldKeyGone(t *testing.T) {
 	b.engine.Cloud = resetTPM{b.engine.Cloud, b.world, map[string]bool{"a": true}}
 	o, err := b.engine.Run(t.Context(), byJob)
 	b.expect(err, rotate.ReasonOldKeyGone)
-	if o.Reason != rotate.ReasonOldKeyGone || b.jobs["job1"] != rotate.InProgress {
+	if o.Reason != rotate.ReasonOldKeyGone || b.jobs["job1"] != device.JobInProgress {
 		t.Errorf("%+v, job %s", o, b.jobs["job1"])
 	}
 }
@@ -545,7 +545,7 @@ func TestNoWayBack(t *testing.T) {
 		if !power.Run(func() { _, _ = e.Run(t.Context(), byJob) }) {
 			t.Fatal("the job was never told")
 		}
-		if b.jobs["job1"] != rotate.Succeeded {
+		if b.jobs["job1"] != device.JobSucceeded {
 			continue
 		}
 		for id, c := range b.certificates {
@@ -609,7 +609,7 @@ func TestInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.expectStep("try", false)
-	if o, err := b.engine.Resume(t.Context()); err != nil || o.Status != rotate.Succeeded {
+	if o, err := b.engine.Resume(t.Context()); err != nil || o.Status != device.JobSucceeded {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
@@ -626,7 +626,7 @@ func TestBadRequests(t *testing.T) {
 		{"claim with a credential", "a", rotate.Request{From: rotate.Claim}, rotate.ReasonRequestInvalid},
 		{"unknown credential without one", rotate.Claim, rotate.Request{From: "b"}, rotate.ReasonRequestInvalid},
 		{"no credential", rotate.Claim, rotate.Request{}, rotate.ReasonNoCredential},
-		{"job id", "a", rotate.Request{Job: rotate.Job{ID: strings.Repeat("x", 1000)}}, rotate.ReasonRequestInvalid},
+		{"job id", "a", rotate.Request{Job: device.Job{ID: strings.Repeat("x", 1000)}}, rotate.ReasonRequestInvalid},
 		{"algorithm the TPM lacks", "a", rotate.Request{Key: "rsa-2048"}, rotate.ReasonMakeFailed}, // the fake makes P-256 alone
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -661,7 +661,7 @@ func TestFullDisk(t *testing.T) {
 		if room < 16<<10 && b.calls["make"] != 0 { // the room for going back comes first
 			t.Errorf("room of %d: a key was made", room)
 		}
-		if o.Reason != rotate.ReasonDiskFull || b.jobs["job1"] != rotate.Failed {
+		if o.Reason != rotate.ReasonDiskFull || b.jobs["job1"] != device.JobFailed {
 			t.Errorf("room of %d: %+v, %v, job %s", room, o, err, b.jobs["job1"])
 		}
 		b.expectOld()
@@ -682,7 +682,7 @@ func TestFillingDisk(t *testing.T) {
 		}
 		_, err := b.engine.Run(t.Context(), byJob)
 		b.expect(err, rotate.ReasonDiskFull)
-		if b.jobs["job1"] != rotate.Failed {
+		if b.jobs["job1"] != device.JobFailed {
 			t.Errorf("%s: job %s", step, b.jobs["job1"])
 		}
 		b.expectOld()
@@ -694,7 +694,7 @@ func TestFillingDisk(t *testing.T) {
 			b.disk.Limit = b.disk.Size()
 		}
 	}
-	if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != rotate.Succeeded {
+	if o, err := b.engine.Run(t.Context(), byJob); err != nil || o.Status != device.JobSucceeded {
 		t.Errorf("prove: %+v, %v", o, err)
 	}
 }
@@ -706,7 +706,7 @@ func TestBrokenDisk(t *testing.T) {
 	b.disk.Limit = 1
 	_, err := b.engine.Run(t.Context(), byJob)
 	b.expect(err, rotate.ReasonDiskFull)
-	if !errors.Is(err, syscall.ENOSPC) || b.jobs["job1"] != rotate.Failed {
+	if !errors.Is(err, syscall.ENOSPC) || b.jobs["job1"] != device.JobFailed {
 		t.Errorf("%v, job %s", err, b.jobs["job1"])
 	}
 	b.expectOld()

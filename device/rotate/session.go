@@ -6,6 +6,8 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"time"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 // session is the open session by a credential, or a new one. The error wraps
@@ -108,17 +110,7 @@ func (w *worker) again(ctx context.Context, count *int) (bool, error) {
 		return false, nil
 	}
 	d := min(maxPause, time.Second<<min(*count, 10)) // a new certificate takes some seconds to be known everywhere
-	d = d/2 + mathrand.N(d/2)
-	if w.Pause != nil {
-		w.Pause(ctx, d)
-		return true, nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
+	w.Clock.pause(ctx, d/2+mathrand.N(d/2))
 	return true, nil
 }
 
@@ -130,7 +122,7 @@ func (w *worker) tellStep(ctx context.Context, session Session) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
-	err := session.Tell(ctx, r.Job, InProgress, map[string]string{"step": r.Step})
+	err := session.Tell(ctx, r.Job, device.JobInProgress, map[string]string{"step": r.Step})
 	if errors.Is(err, ErrJobEnded) {
 		return err
 	}
@@ -141,7 +133,7 @@ func (w *worker) tellStep(ctx context.Context, session Session) error {
 }
 
 // tellEnd tells the job its end, until it is told or has ended otherwise.
-func (w *worker) tellEnd(ctx context.Context, by string, status Status, details map[string]string) error {
+func (w *worker) tellEnd(ctx context.Context, by string, status device.JobState, details map[string]string) error {
 	r := w.state.Rotation
 	err := w.ask(ctx, func(ctx context.Context) (Session, error) { return w.session(ctx, by) }, ofStore, func(ctx context.Context, session Session) error {
 		return session.Tell(ctx, r.Job, status, details)

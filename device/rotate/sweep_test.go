@@ -22,37 +22,37 @@ type scenario struct {
 	first  string // the credential before
 	job    bool
 	set    func(*world)
-	status rotate.Status
+	status device.JobState
 	reason device.ReasonCode
-	job2   rotate.Status // how the job ends, if not as the rotation does
+	job2   device.JobState // how the job ends, if not as the rotation does
 }
 
 var lost = answer{context.DeadlineExceeded, true}      // it was done, but nobody heard
 var noAnswer = answer{context.DeadlineExceeded, false} // it was not done
 
 var scenarios = []scenario{
-	{"job, first credential in place", identity.First, true, nil, rotate.Succeeded, "", ""},
-	{"job, issuer that confirms", "a", true, func(w *world) { w.confirms = true }, rotate.Succeeded, "", ""},
-	{"job, first key at a handle", atHandle, true, nil, rotate.Succeeded, "", ""},
-	{"commit timed out, first key at a handle", atHandle, true, script("confirm", noAnswer), rotate.Failed, rotate.ReasonCommitTimeout, ""},
-	{"operator", "a", false, nil, rotate.Succeeded, "", ""},
-	{"claim", rotate.Claim, false, nil, rotate.Succeeded, "", ""},
-	{"files of the configuration", rotate.Configured, true, nil, rotate.Succeeded, "", ""},
-	{"weak key", "a", true, func(w *world) { w.badKey = device.ReasonDebian }, rotate.Failed, device.ReasonDebian, ""},
-	{"create timed out", "a", true, script("create", noAnswer), rotate.Failed, rotate.ReasonCreateTimeout, ""},
-	{"create lost once", "a", true, script("create", lost, answer{nil, true}), rotate.Succeeded, "", ""},
-	{"activation lost once", "a", true, script("activate", lost, answer{nil, true}), rotate.Succeeded, "", ""},
-	{"deactivated at try", identity.First, true, script("activate", answer{nil, false}), rotate.Failed, rotate.ReasonTryRefused, ""},
-	{"deactivated at try, claim", rotate.Claim, false, script("activate", answer{nil, false}), rotate.Failed, rotate.ReasonTryRefused, ""},
-	{"commit timed out", identity.First, true, script("confirm", noAnswer), rotate.Failed, rotate.ReasonCommitTimeout, ""},
-	{"commit timed out, claim", rotate.Claim, false, script("confirm", noAnswer), rotate.Failed, rotate.ReasonCommitTimeout, ""},
-	{"commit done but not heard", "a", true, func(w *world) { w.confirms = true; script("confirm", lost)(w) }, rotate.Succeeded, "", ""},
-	{"report on the new key is bad", "a", true, script("move", answer{rotate.ErrRejected, false}), rotate.Failed, rotate.ReasonGateRefused, ""},
-	{"report on the new key never acknowledged", "a", true, script("move", noAnswer), rotate.Failed, rotate.ReasonNotAcknowledged, ""},
-	{"report on the new key never heard", "a", true, script("move", lost), rotate.Failed, rotate.ReasonNotAcknowledged, ""},
-	{"success lost once", "a", true, script("tell SUCCEEDED", lost, answer{nil, true}), rotate.Succeeded, "", ""},
-	{"job canceled before the certificate", "a", true, func(w *world) { w.cancelAt = "enrol" }, rotate.Failed, rotate.ReasonJobEnded, canceled},
-	{"job canceled before the switch", "a", true, func(w *world) { w.cancelAt = "commit" }, rotate.Failed, rotate.ReasonJobEnded, canceled},
+	{"job, first credential in place", identity.First, true, nil, device.JobSucceeded, "", ""},
+	{"job, issuer that confirms", "a", true, func(w *world) { w.confirms = true }, device.JobSucceeded, "", ""},
+	{"job, first key at a handle", atHandle, true, nil, device.JobSucceeded, "", ""},
+	{"commit timed out, first key at a handle", atHandle, true, script("confirm", noAnswer), device.JobFailed, rotate.ReasonCommitTimeout, ""},
+	{"operator", "a", false, nil, device.JobSucceeded, "", ""},
+	{"claim", rotate.Claim, false, nil, device.JobSucceeded, "", ""},
+	{"files of the configuration", rotate.Configured, true, nil, device.JobSucceeded, "", ""},
+	{"weak key", "a", true, func(w *world) { w.badKey = device.ReasonDebian }, device.JobFailed, device.ReasonDebian, ""},
+	{"create timed out", "a", true, script("create", noAnswer), device.JobFailed, rotate.ReasonCreateTimeout, ""},
+	{"create lost once", "a", true, script("create", lost, answer{nil, true}), device.JobSucceeded, "", ""},
+	{"activation lost once", "a", true, script("activate", lost, answer{nil, true}), device.JobSucceeded, "", ""},
+	{"deactivated at try", identity.First, true, script("activate", answer{nil, false}), device.JobFailed, rotate.ReasonTryRefused, ""},
+	{"deactivated at try, claim", rotate.Claim, false, script("activate", answer{nil, false}), device.JobFailed, rotate.ReasonTryRefused, ""},
+	{"commit timed out", identity.First, true, script("confirm", noAnswer), device.JobFailed, rotate.ReasonCommitTimeout, ""},
+	{"commit timed out, claim", rotate.Claim, false, script("confirm", noAnswer), device.JobFailed, rotate.ReasonCommitTimeout, ""},
+	{"commit done but not heard", "a", true, func(w *world) { w.confirms = true; script("confirm", lost)(w) }, device.JobSucceeded, "", ""},
+	{"report on the new key is bad", "a", true, script("move", answer{rotate.ErrRejected, false}), device.JobFailed, rotate.ReasonGateRefused, ""},
+	{"report on the new key never acknowledged", "a", true, script("move", noAnswer), device.JobFailed, rotate.ReasonNotAcknowledged, ""},
+	{"report on the new key never heard", "a", true, script("move", lost), device.JobFailed, rotate.ReasonNotAcknowledged, ""},
+	{"success lost once", "a", true, script("tell SUCCEEDED", lost, answer{nil, true}), device.JobSucceeded, "", ""},
+	{"job canceled before the certificate", "a", true, func(w *world) { w.cancelAt = "enrol" }, device.JobFailed, rotate.ReasonJobEnded, canceled},
+	{"job canceled before the switch", "a", true, func(w *world) { w.cancelAt = "commit" }, device.JobFailed, rotate.ReasonJobEnded, canceled},
 }
 
 func script(call string, answers ...answer) func(*world) {
@@ -65,7 +65,7 @@ func (s scenario) start(t *testing.T) (*world, *durabletest.Disk) {
 		s.set(w)
 	}
 	if s.job {
-		w.jobs["job1"] = rotate.InProgress
+		w.jobs["job1"] = device.JobInProgress
 	}
 	return w, disk
 }
@@ -83,7 +83,7 @@ func (s scenario) request() rotate.Request {
 		req.From = s.first
 	}
 	if s.job {
-		req.Trigger, req.Job = device.TriggerJob, rotate.Job{ID: "job1", Execution: 1}
+		req.Trigger, req.Job = device.TriggerJob, device.Job{ID: "job1", Execution: 1}
 	}
 	return req
 }
@@ -101,7 +101,7 @@ func (s scenario) settle(t *testing.T, e *rotate.Engine, w *world, never bool) {
 			w.now = w.now.Add(2 * grace)
 		case !errors.Is(err, rotate.ErrNothing):
 			t.Fatal(err)
-		case s.job && w.jobs["job1"] == rotate.InProgress, never:
+		case s.job && w.jobs["job1"] == device.JobInProgress, never:
 			never = false
 			if _, err := e.Run(t.Context(), s.request()); errors.Is(err, rotate.ErrWaits) {
 				w.now = w.now.Add(2 * grace)
@@ -145,19 +145,19 @@ func (s scenario) ends(t *testing.T, w *world, disk *durabletest.Disk, where str
 			fatal("the job says %v", w.details["job1"])
 		}
 	}
-	if s.status == rotate.Succeeded && w.calls["make"] != 1 && !strings.Contains(where, "cut") {
+	if s.status == device.JobSucceeded && w.calls["make"] != 1 && !strings.Contains(where, "cut") {
 		fatal("%d keys were made", w.calls["make"])
 	}
 	ids, err := store.List()
 	must(t, err)
 	current, err := store.Current()
 	fresh := s.first == rotate.Claim || s.first == rotate.Configured
-	if s.status == rotate.Failed && fresh {
+	if s.status == device.JobFailed && fresh {
 		if !errors.Is(err, identity.ErrNone) || len(ids) != 0 {
 			fatal("credentials %v, in use %q, %v", ids, current, err)
 		}
 	} else {
-		if err != nil || len(ids) != 1 || ids[0] != current || (current == s.firstID()) != (s.status == rotate.Failed) {
+		if err != nil || len(ids) != 1 || ids[0] != current || (current == s.firstID()) != (s.status == device.JobFailed) {
 			fatal("credentials %v, in use %q, %v", ids, current, err)
 		}
 		certificateID, err := usable(w, store, current)
@@ -173,7 +173,7 @@ func (s scenario) ends(t *testing.T, w *world, disk *durabletest.Disk, where str
 		}
 	}
 	ended := map[string]string{rotate.Claim: rotate.Claim, rotate.Configured: rotate.Configured, atHandle: identity.First}[s.first]
-	if s.status == rotate.Succeeded && w.ended != ended || s.status == rotate.Failed && w.ended != "" {
+	if s.status == device.JobSucceeded && w.ended != ended || s.status == device.JobFailed && w.ended != "" {
 		fatal("taken away: %q", w.ended)
 	}
 	all := disk.String()
@@ -241,7 +241,7 @@ func (s scenario) again(t *testing.T, w *world, disk *durabletest.Disk, second i
 			t.Fatal(err)
 		}
 		if err == nil {
-			if _, err := usable(w, store, current); err != nil && s.status == rotate.Succeeded {
+			if _, err := usable(w, store, current); err != nil && s.status == device.JobSucceeded {
 				t.Fatalf("%s: after a cut, the credential in use is not usable: %v", s.name, err)
 			}
 		} else if s.first != rotate.Claim && s.first != rotate.Configured {
@@ -295,7 +295,7 @@ func TestOnDisk(t *testing.T) {
 		ids, err := e.Store.List()
 		current, currentErr := e.Store.Current()
 		must(t, errors.Join(err, currentErr))
-		if w.jobs["job1"] != rotate.Succeeded || len(ids) != 1 || current != ids[0] || current == identity.First {
+		if w.jobs["job1"] != device.JobSucceeded || len(ids) != 1 || current != ids[0] || current == identity.First {
 			t.Errorf("cut at %d: job %s, credentials %v, in use %q", cutAt, w.jobs["job1"], ids, current)
 		}
 		if _, err := usable(w, &identity.Store{Dir: dir}, current); err != nil {

@@ -76,8 +76,16 @@ func (w *worker) fits(key device.Key) error {
 		return because(ReasonCertificateUsage, "the certificate's key may not sign")
 	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
 		return because(ReasonCertificateUsage, "the certificate is not for clients")
-	case w.Subject != "" && leaf.Subject.CommonName != w.Subject:
-		return because(ReasonCertificateSubject, "the certificate is for %q, not for %q", leaf.Subject.CommonName, w.Subject)
+	}
+	if name := w.name(); name.Strict && leaf.Subject.CommonName != name.Common {
+		return because(ReasonCertificateSubject, "the certificate is for %q, not for %q", leaf.Subject.CommonName, name.Common)
 	}
 	return nil
+}
+
+func (w *worker) name() Name {
+	if w.Name == nil {
+		return Name{}
+	}
+	return w.Name()
 }

@@ -33,7 +33,7 @@ import (
 // device: the cloud, the TPM, the clock.
 type world struct {
 	certificates map[string]certificate // by id
-	jobs         map[string]rotate.Status
+	jobs         map[string]device.JobState
 	details      map[string]map[string]string
 	script       map[string][]answer // what calls answer with; the last stays
 	calls        map[string]int
@@ -64,7 +64,7 @@ const thing = "gateway-1"
 
 func newWorld() *world {
 	return &world{
-		certificates: map[string]certificate{}, jobs: map[string]rotate.Status{}, details: map[string]map[string]string{},
+		certificates: map[string]certificate{}, jobs: map[string]device.JobState{}, details: map[string]map[string]string{},
 		script: map[string][]answer{}, calls: map[string]int{}, gone: map[int]bool{}, now: time.Now(),
 	}
 }
@@ -180,7 +180,7 @@ func (w *world) Vet(_ context.Context, key device.Key) []device.Finding {
 	}
 	for _, c := range key.Chain {
 		if w.now.Before(c.NotBefore) {
-			found = append(found, device.Finding{Check: "expiry", Status: device.Fail, ReasonCode: "KEYVET_CERTIFICATE_NOT_YET_VALID", Message: "not yet"})
+			found = append(found, device.Finding{Check: "expiry", Status: device.Undecided, ReasonCode: "KEYVET_CERTIFICATE_NOT_YET_VALID", Message: "not yet"})
 		}
 	}
 	return found
@@ -391,27 +391,27 @@ func (w *world) retireOthers(id string) {
 	}
 }
 
-const canceled rotate.Status = "CANCELED"
+const canceled device.JobState = "CANCELED"
 
-func (s session) Tell(ctx context.Context, job rotate.Job, status rotate.Status, details map[string]string) error {
+func (s session) Tell(ctx context.Context, job device.Job, status device.JobState, details map[string]string) error {
 	return s.on(ctx, "tell "+string(status), func() error {
-		if status == rotate.InProgress && s.cancelAt != "" && details["step"] == s.cancelAt {
+		if status == device.JobInProgress && s.cancelAt != "" && details["step"] == s.cancelAt {
 			s.jobs[job.ID] = canceled
 		}
 		switch s.jobs[job.ID] {
-		case rotate.Succeeded, rotate.Failed, rotate.Rejected, canceled:
+		case device.JobSucceeded, device.JobFailed, device.JobRejected, canceled:
 			return fmt.Errorf("job %s: %w", job.ID, rotate.ErrJobEnded)
 		case "":
 			return fmt.Errorf("no job %s: %w", job.ID, rotate.ErrRejected)
 		}
 		s.jobs[job.ID], s.details[job.ID] = status, details
 		switch status {
-		case rotate.Succeeded:
+		case device.JobSucceeded:
 			if s.certificateID != details["newCertificateId"] {
 				return fmt.Errorf("success is told by another credential than the new one: %w", rotate.ErrRejected)
 			}
 			s.retireOthers(s.certificateID)
-		case rotate.Failed:
+		case device.JobFailed:
 			if c, ok := s.certificates[details["newCertificateId"]]; ok && details["newCertificateId"] != s.certificateID {
 				c.active = false
 				s.certificates[details["newCertificateId"]] = c
@@ -443,11 +443,11 @@ func boot(w *world, disk durable.FS, power *durabletest.Power) *rotate.Engine {
 	return &rotate.Engine{
 		Journal: rotate.File{Path: rotate.JournalPath(stateDir), Disk: d}, Store: store,
 		Keys: keys{w, power}, Vetter: w, Cloud: cloud{w, &identity.Store{Dir: stateDir, Disk: durable.Disk{FS: disk}}, power}, Gate: gate{w, power},
-		CommonName: thing, Grace: grace,
+		Name: func() rotate.Name { return rotate.Name{Common: thing} }, Grace: grace,
 		EndOld: func(_ context.Context, id string) error {
 			return w.call(power, "end", func() error { w.ended = id; return nil })
 		},
-		Now: func() time.Time { return w.now }, Pause: func(_ context.Context, d time.Duration) { w.now = w.now.Add(d) },
+		Clock: rotate.Clock{Now: func() time.Time { return w.now }, Pause: func(_ context.Context, d time.Duration) { w.now = w.now.Add(d) }},
 	}
 }
 

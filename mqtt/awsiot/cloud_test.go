@@ -63,7 +63,7 @@ func TestJobsFromEndToEnd(t *testing.T) {
 	got := ""
 	for _, id := range ids {
 		job, err := c.DescribeJob(t.Context(), id)
-		if err != nil || job == nil || job.Status != awsiot.JobQueued {
+		if err != nil || job == nil || job.Status != device.JobQueued {
 			t.Fatalf("%s: %+v, %v", id, job, err)
 		}
 		op, err := awsiot.ParseOperation(job.Document)
@@ -74,11 +74,11 @@ func TestJobsFromEndToEnd(t *testing.T) {
 			continue
 		case errors.As(err, &bad):
 			got += "reject "
-			err = c.UpdateJob(t.Context(), job, awsiot.JobRejected, map[string]string{"reasonCode": bad.Reason + "\n"})
+			err = c.UpdateJob(t.Context(), job, device.JobRejected, map[string]string{"reasonCode": bad.Reason + "\n"})
 		case err == nil:
 			got += op.Name + op.Key + " "
-			if err = c.UpdateJob(t.Context(), job, awsiot.JobInProgress, map[string]string{"step": "vet"}); err == nil {
-				err = c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, nil)
+			if err = c.UpdateJob(t.Context(), job, device.JobInProgress, map[string]string{"step": "vet"}); err == nil {
+				err = c.UpdateJob(t.Context(), job, device.JobSucceeded, nil)
 			}
 		}
 		if err != nil {
@@ -116,7 +116,7 @@ func TestJobFaults(t *testing.T) {
 		}
 		job, err := c.DescribeJob(t.Context(), id)
 		if err == nil {
-			err = c.UpdateJob(t.Context(), job, awsiot.JobInProgress, nil)
+			err = c.UpdateJob(t.Context(), job, device.JobInProgress, nil)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -127,22 +127,22 @@ func TestJobFaults(t *testing.T) {
 
 	job := begin("mismatch")
 	cloud.SetFaults(localiot.Faults{VersionMismatch: true, Times: 1})
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, details); !errors.Is(err, awsiot.ErrVersionMismatch) {
+	if err := c.UpdateJob(t.Context(), job, device.JobSucceeded, details); !errors.Is(err, awsiot.ErrVersionMismatch) {
 		t.Errorf("mismatch: %v", err)
 	}
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, details); err != nil || execution(t, cloud, "mismatch").Status != "SUCCEEDED" {
+	if err := c.UpdateJob(t.Context(), job, device.JobSucceeded, details); err != nil || execution(t, cloud, "mismatch").Status != "SUCCEEDED" {
 		t.Errorf("once more: %v", err)
 	}
 
 	// The update went through, the reply did not; the next one finds out.
 	job = begin("lost")
 	cloud.SetFaults(localiot.Faults{DropAccepted: true})
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobInProgress, details); err == nil || !strings.Contains(err.Error(), "no reply") {
+	if err := c.UpdateJob(t.Context(), job, device.JobInProgress, details); err == nil || !strings.Contains(err.Error(), "no reply") {
 		t.Errorf("lost: %v", err)
 	}
 	cloud.SetFaults(localiot.Faults{})
 	version := execution(t, cloud, "lost").Version
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobInProgress, details); err != nil || job.Version != version {
+	if err := c.UpdateJob(t.Context(), job, device.JobInProgress, details); err != nil || job.Version != version {
 		t.Errorf("once more: %v, version %d, not %d", err, job.Version, version)
 	}
 
@@ -150,7 +150,7 @@ func TestJobFaults(t *testing.T) {
 	if err := cloud.CancelJob("cancelled", true); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, nil); !errors.Is(err, awsiot.ErrJobEnded) {
+	if err := c.UpdateJob(t.Context(), job, device.JobSucceeded, nil); !errors.Is(err, awsiot.ErrJobEnded) {
 		t.Errorf("cancelled: %v", err)
 	}
 	if _, err := c.DescribeJob(t.Context(), "cancelled"); !errors.Is(err, awsiot.ErrJobEnded) {
@@ -160,13 +160,13 @@ func TestJobFaults(t *testing.T) {
 	if err := cloud.TimeOutJob("timed-out"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, nil); !errors.Is(err, awsiot.ErrJobEnded) {
+	if err := c.UpdateJob(t.Context(), job, device.JobSucceeded, nil); !errors.Is(err, awsiot.ErrJobEnded) {
 		t.Errorf("timed out: %v", err)
 	}
 
 	job = begin("throttled")
 	cloud.SetFaults(localiot.Faults{Throttle: true, Times: 1})
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, nil); err != nil {
+	if err := c.UpdateJob(t.Context(), job, device.JobSucceeded, nil); err != nil {
 		t.Errorf("throttled once: %v", err)
 	}
 	cloud.SetFaults(localiot.Faults{Throttle: true})
@@ -188,7 +188,7 @@ func TestManyJobs(t *testing.T) {
 		}
 		job, err := c.DescribeJob(t.Context(), id)
 		if err == nil {
-			err = c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, nil)
+			err = c.UpdateJob(t.Context(), job, device.JobSucceeded, nil)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -133,7 +133,7 @@ func sessions(t *testing.T) map[string][]use {
 		"PendingJobs":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.PendingJobs(ctx); return err },
 		"DescribeJob":     func(c *awsiot.Client, _ awsiot.Provisioner) error { _, err := c.DescribeJob(ctx, job.ID); return err },
 		"UpdateJob": func(c *awsiot.Client, _ awsiot.Provisioner) error {
-			return c.UpdateJob(ctx, job, awsiot.JobFailed, details)
+			return c.UpdateJob(ctx, job, device.JobFailed, details)
 		},
 		"OnJobs":           func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnJobs(ctx, func() {}) },
 		"OnDesiredCheck":   func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnDesiredCheck(ctx, func(string) {}) },

@@ -12,38 +12,15 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/keyvet/keyvet/device"
 )
-
-// JobStatus is the state of a job on one thing (AWS IoT Developer Guide, "Job
-// execution states").
-type JobStatus string
-
-// The states that a device sees or sets.
-const (
-	JobQueued     JobStatus = "QUEUED"
-	JobInProgress JobStatus = "IN_PROGRESS"
-	JobSucceeded  JobStatus = "SUCCEEDED"
-	JobFailed     JobStatus = "FAILED"
-	JobTimedOut   JobStatus = "TIMED_OUT"
-	JobRejected   JobStatus = "REJECTED"
-	JobRemoved    JobStatus = "REMOVED"
-	JobCanceled   JobStatus = "CANCELED"
-)
-
-// Ended reports whether a job in this state is over for good.
-func (s JobStatus) Ended() bool {
-	switch s {
-	case JobSucceeded, JobFailed, JobTimedOut, JobRejected, JobRemoved, JobCanceled:
-		return true
-	}
-	return false
-}
 
 // Job is one job on this thing.
 type Job struct {
 	ID        string
 	Thing     string
-	Status    JobStatus
+	Status    device.JobState
 	Version   int64             // counts the updates
 	Execution int64             // tells the runs of one job on one thing apart
 	Document  json.RawMessage   // the object, also where AWS IoT sent it in a string; see [ParseOperation]
@@ -128,14 +105,14 @@ func (c *Client) DescribeJob(ctx context.Context, id string) (*Job, error) {
 // provided that nobody else did since job was read. On success, and where the
 // job turns out to be so already since an earlier reply was lost, it sets
 // Status, Version and Details.
-func (c *Client) UpdateJob(ctx context.Context, job *Job, status JobStatus, details map[string]string) error {
+func (c *Client) UpdateJob(ctx context.Context, job *Job, status device.JobState, details map[string]string) error {
 	if err := c.updateJob(ctx, job, status, cleanDetails(details)); err != nil {
 		return fmt.Errorf("awsiot: update job %.80s to %s: %w", job.ID, status, err)
 	}
 	return nil
 }
 
-func (c *Client) updateJob(ctx context.Context, job *Job, status JobStatus, details map[string]string) error {
+func (c *Client) updateJob(ctx context.Context, job *Job, status device.JobState, details map[string]string) error {
 	doc := withDetails(map[string]any{
 		"status": status, "expectedVersion": job.Version, "includeJobExecutionState": true,
 	}, details)
@@ -196,7 +173,7 @@ func (c *Client) parseJob(reply []byte) (*Job, error) {
 		Execution *struct {
 			JobID     string            `json:"jobId"`
 			ThingName string            `json:"thingName"`
-			Status    JobStatus         `json:"status"`
+			Status    device.JobState   `json:"status"`
 			Details   map[string]string `json:"statusDetails"`
 			TimesOut  *int64            `json:"approximateSecondsBeforeTimedOut"`
 			Version   int64             `json:"versionNumber"`
@@ -275,7 +252,7 @@ func seconds(value json.RawMessage) float64 {
 
 // executionState is what an update, or its rejection, says of the job.
 type executionState struct {
-	Status  JobStatus         `json:"status"`
+	Status  device.JobState   `json:"status"`
 	Version int64             `json:"versionNumber"`
 	Details map[string]string `json:"statusDetails"`
 }

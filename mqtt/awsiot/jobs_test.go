@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
@@ -32,10 +33,10 @@ func TestDescribeJob(t *testing.T) {
 		{"j1", reject(`{"code":"ResourceNotFound","message":"none"}`), nil, ""},
 		{"$next", accept(`{"execution":{"jobId":"j1","thingName":"gateway-0042","status":"IN_PROGRESS","statusDetails":{"step":"make"},"queuedAt":1700000000,
 			"approximateSecondsBeforeTimedOut":90,"versionNumber":3,"executionNumber":2,"jobDocument":%s}}`, check),
-			&awsiot.Job{ID: "j1", Thing: thing, Status: awsiot.JobInProgress, Version: 3, Execution: 2, Document: json.RawMessage(check),
+			&awsiot.Job{ID: "j1", Thing: thing, Status: device.JobInProgress, Version: 3, Execution: 2, Document: json.RawMessage(check),
 				Details: map[string]string{"step": "make"}, TimesOut: 90 * time.Second}, ""},
 		{"j1", accept(`{"execution":{"jobId":"j1","status":"QUEUED","versionNumber":0,"queuedAt":1700000000123,"jobDocument":%q}}`, check),
-			&awsiot.Job{ID: "j1", Thing: thing, Status: awsiot.JobQueued, Document: json.RawMessage(check)}, ""},
+			&awsiot.Job{ID: "j1", Thing: thing, Status: device.JobQueued, Document: json.RawMessage(check)}, ""},
 		{"j1", accept(`{"execution":{"jobId":"j1","approximateSecondsBeforeTimedOut":-5}}`), &awsiot.Job{ID: "j1", Thing: thing, TimesOut: time.Second}, ""},
 		{"j1", accept(`{"execution":{"jobId":"j1","approximateSecondsBeforeTimedOut":9223372036854775807}}`),
 			&awsiot.Job{ID: "j1", Thing: thing, TimesOut: 7 * 24 * time.Hour}, ""},
@@ -98,7 +99,7 @@ func equalJobs(a, b *awsiot.Job) bool {
 func TestUpdateCleansDetails(t *testing.T) {
 	s, c := dialScript(t, func(request) answer { return accept(`{"executionState":{"status":"IN_PROGRESS","versionNumber":2}}`) })
 	job := &awsiot.Job{ID: "j1", Version: 1}
-	if err := c.UpdateJob(t.Context(), job, awsiot.JobInProgress, map[string]string{"step": "vet\nting"}); err != nil || job.Version != 2 {
+	if err := c.UpdateJob(t.Context(), job, device.JobInProgress, map[string]string{"step": "vet\nting"}); err != nil || job.Version != 2 {
 		t.Errorf("%+v, %v", job, err)
 	}
 	if r := s.requests()[0]; fmt.Sprint(r.doc["statusDetails"]) != "map[step:vet ting]" {
@@ -140,7 +141,7 @@ func TestUpdateJob(t *testing.T) {
 		reply   answer
 		err     error // to be found in it; nil with text "" is success
 		text    string
-		status  awsiot.JobStatus
+		status  device.JobState
 		version int64
 	}{
 		{"told", accept(`{"executionState":{"status":"SUCCEEDED","versionNumber":5}}`), nil, "", "SUCCEEDED", 5},
@@ -161,8 +162,8 @@ func TestUpdateJob(t *testing.T) {
 		{"malformed", accept(`{"executionState":7}`), nil, "malformed JSON", "IN_PROGRESS", 3},
 	} {
 		reply = tt.reply
-		job := &awsiot.Job{ID: "j1", Status: awsiot.JobInProgress, Version: 3, Execution: 2}
-		err := c.UpdateJob(t.Context(), job, awsiot.JobSucceeded, details)
+		job := &awsiot.Job{ID: "j1", Status: device.JobInProgress, Version: 3, Execution: 2}
+		err := c.UpdateJob(t.Context(), job, device.JobSucceeded, details)
 		good := err == nil
 		if tt.err != nil || tt.text != "" {
 			good = err != nil && strings.Contains(err.Error(), tt.text) && (tt.err == nil || errors.Is(err, tt.err)) &&
@@ -181,7 +182,7 @@ func TestUpdateJob(t *testing.T) {
 			t.Errorf("%s: %s %s", tt.name, r.topic, r.raw)
 		}
 	}
-	if err := c.UpdateJob(t.Context(), &awsiot.Job{ID: "a/b"}, awsiot.JobFailed, nil); err == nil {
+	if err := c.UpdateJob(t.Context(), &awsiot.Job{ID: "a/b"}, device.JobFailed, nil); err == nil {
 		t.Error("a job id that is none was put in a topic")
 	}
 }
@@ -203,7 +204,7 @@ func TestCleanDetails(t *testing.T) {
 		{many, map[string]string{"step": "s", "reasonCode": "r", "reportId": "i", "a00": "x", "a01": "x", "a02": "x", "a03": "x", "a04": "x", "a05": "x", "a06": "x"}},
 	} {
 		job := &awsiot.Job{ID: "j1"}
-		if err := c.UpdateJob(t.Context(), job, awsiot.JobInProgress, tt.in); err != nil {
+		if err := c.UpdateJob(t.Context(), job, device.JobInProgress, tt.in); err != nil {
 			t.Error(err)
 		}
 		all := s.requests()
@@ -249,7 +250,7 @@ func TestThrottled(t *testing.T) {
 	defer cancel()
 	var rejected *awsiot.Rejected
 	// The deadline may also pass while a request is on its way, whose answer nobody knows then.
-	err := c.UpdateJob(ctx, &awsiot.Job{ID: "j1"}, awsiot.JobFailed, nil)
+	err := c.UpdateJob(ctx, &awsiot.Job{ID: "j1"}, device.JobFailed, nil)
 	if told := errors.Is(err, awsiot.ErrThrottled) && errors.As(err, &rejected); !told && !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
@@ -259,13 +260,13 @@ func TestThrottled(t *testing.T) {
 }
 
 func TestEnded(t *testing.T) {
-	var ended []awsiot.JobStatus
-	for _, s := range []awsiot.JobStatus{"", "QUEUED", "IN_PROGRESS", "SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "REMOVED", "CANCELED", "NEW"} {
+	var ended []device.JobState
+	for _, s := range []device.JobState{"", "QUEUED", "IN_PROGRESS", "SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "REMOVED", "CANCELED", "NEW"} {
 		if s.Ended() {
 			ended = append(ended, s)
 		}
 	}
-	if !slices.Equal(ended, []awsiot.JobStatus{"SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "REMOVED", "CANCELED"}) {
+	if !slices.Equal(ended, []device.JobState{"SUCCEEDED", "FAILED", "TIMED_OUT", "REJECTED", "REMOVED", "CANCELED"}) {
 		t.Errorf("ended: %s", ended)
 	}
 }

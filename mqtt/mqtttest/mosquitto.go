@@ -1,11 +1,10 @@
-// Package mqtttest starts the broker mosquitto for tests: one that is neither
-// AWS's nor ours.
+// Package mqtttest starts the broker mosquitto for tests, one that is neither
+// AWS's nor ours, and holds ports for servers that come and go.
 package mqtttest
 
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -27,37 +26,20 @@ func Mosquitto(t *testing.T, server Files, ca string, more ...string) (endpoint 
 			t.Fatalf("install mosquitto (Debian package mosquitto): %v", err)
 		}
 	}
-	for {
-		endpoint, said := start(t, program, append([]string{
-			"cafile " + ca, "certfile " + server.Certificate, "keyfile " + server.Key,
-			"require_certificate true", "use_identity_as_username true",
-			"user root", // or it would become another user who cannot read these files
-		}, more...))
-		if endpoint != "" {
-			return endpoint
-		}
-		if !strings.Contains(said, "Address already in use") { // by who was faster to take the free port
-			t.Fatalf("mosquitto ended: %s", said)
-		}
-	}
-}
-
-// Files are a certificate and its key, in PEM.
-type Files struct{ Certificate, Key string }
-
-// start starts the broker on a port that was free a moment ago. Where it ends
-// instead of taking connections, said is why.
-func start(t *testing.T, program string, config []string) (endpoint, said string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	held, err := HoldPort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	t.Cleanup(held.Release)
+	_, port, _ := net.SplitHostPort(held.Addr)
+	config := append([]string{
+		"listener " + port + " 127.0.0.1",
+		"cafile " + ca, "certfile " + server.Certificate, "keyfile " + server.Key,
+		"require_certificate true", "use_identity_as_username true",
+		"user root", // or it would become another user who cannot read these files
+	}, more...)
 	path := filepath.Join(t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %s 127.0.0.1\n%s\n", port, strings.Join(config, "\n"))
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Join(config, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var output bytes.Buffer
@@ -76,13 +58,13 @@ func start(t *testing.T, program string, config []string) (endpoint, said string
 		<-ended.Done()
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+		if c, err := net.Dial("tcp", held.Addr); err == nil {
 			c.Close()
 			break
 		}
 		select {
 		case <-ended.Done():
-			return "", output.String()
+			t.Fatalf("mosquitto ended: %s", output.String())
 		case <-time.After(pause):
 		}
 	}
@@ -92,5 +74,8 @@ func start(t *testing.T, program string, config []string) (endpoint, said string
 			t.Logf("mosquitto: %s", output.Bytes())
 		}
 	})
-	return "localhost:" + port, ""
+	return "localhost:" + port
 }
+
+// Files are a certificate and its key, in PEM.
+type Files struct{ Certificate, Key string }

@@ -33,18 +33,21 @@ type List []Entry
 
 // Entry is one weakness in one line of firmware.
 type Entry struct {
-	ID           string          `json:"id"`               // stable: "cve-2017-15361-ifx-7"
-	CVE          string          `json:"cve"`              // "CVE-2017-15361"
-	Part         string          `json:"part"`             // for people: "IFX TPM 2.0 SLB9670, 7.x"
-	Touches      string          `json:"touches"`          // "RSA key generation"
-	Manufacturer string          `json:"manufacturer"`     // TPM_PT_MANUFACTURER: "IFX"
-	Family       string          `json:"family,omitempty"` // "1.2" or "2.0"; either if empty
-	Line         []Range         `json:"line"`             // the firmware that this weakness was ever in, and its successors
-	Affected     []Range         `json:"affected"`         // of Line
-	Fixed        string          `json:"fixed"`            // first good version of the line
-	Sure         string          `json:"sure"`             // P vendor source, C two secondary sources, S one secondary source
+	ID           string          `json:"id"`      // stable: "cve-2017-15361-ifx-7"
+	CVE          string          `json:"cve"`     // "CVE-2017-15361"
+	Part         string          `json:"part"`    // for people: "IFX TPM 2.0 SLB9670, 7.x"
+	Touches      string          `json:"touches"` // for people: "RSA key generation"
+	Weakens      device.Weakens  `json:"weakens,omitempty"`
+	Manufacturer string          `json:"manufacturer"`      // TPM_PT_MANUFACTURER: "IFX"
+	Family       string          `json:"family,omitempty"`  // "1.2" or "2.0"; either if empty
+	Line         []Range         `json:"line"`              // the firmware that this weakness was ever in, and its successors
+	Affected     []Range         `json:"affected"`          // of Line
+	Fixed        string          `json:"fixed,omitempty"`   // first good version of the line
+	Unfixed      bool            `json:"unfixed,omitempty"` // the line has no good version, and Fixed is ""
+	Sure         string          `json:"sure"`              // P vendor source, C two secondary sources, S one secondary source
 	Severity     device.Severity `json:"severity"`
-	Source       string          `json:"source"` // URL
+	Source       string          `json:"source"`         // URL
+	Note         string          `json:"note,omitempty"` // for people, to be weighed before the update
 }
 
 // Range is a set of firmware versions. A version is held against a bound by as
@@ -99,7 +102,7 @@ func (l List) match(t device.TPM) []device.Advisory {
 		}
 		matched = append(matched, device.Advisory{
 			ID: e.ID, CVE: e.CVE, Part: e.Part, Touches: e.Touches, Affected: affected, Range: e.ranges(),
-			Fixed: e.Fixed, Sure: e.Sure, Source: e.Source, Severity: e.severity(),
+			Weakens: e.Weakens, Fixed: e.Fixed, Note: e.Note, Sure: e.Sure, Source: e.Source, Severity: e.severity(),
 		})
 	}
 	return matched
@@ -276,7 +279,7 @@ func Load(r io.Reader) (List, error) {
 
 func (e Entry) check() error {
 	for _, m := range []struct{ name, value string }{
-		{"id", e.ID}, {"cve", e.CVE}, {"part", e.Part}, {"touches", e.Touches}, {"manufacturer", e.Manufacturer}, {"fixed", e.Fixed},
+		{"id", e.ID}, {"cve", e.CVE}, {"part", e.Part}, {"touches", e.Touches}, {"manufacturer", e.Manufacturer},
 	} {
 		if m.value == "" {
 			return fmt.Errorf("%s is missing", m.name)
@@ -295,6 +298,11 @@ func (e Entry) check() error {
 	default:
 		return fmt.Errorf("severity %.20q is none of LOW, MEDIUM, HIGH and CRITICAL", e.Severity)
 	}
+	switch e.Weakens {
+	case device.WeakensAny, device.WeakensRSAMade, device.WeakensECDSA, device.WeakensECDH, device.WeakensNone:
+	default:
+		return fmt.Errorf("weakens %.20q is none of rsa-made, ecdsa, ecdh and none", e.Weakens)
+	}
 	if u, err := url.Parse(e.Source); err != nil || u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("source %.60q is not an https URL", e.Source)
 	}
@@ -305,6 +313,15 @@ func (e Entry) check() error {
 		if err := r.check(); err != nil {
 			return err
 		}
+	}
+	if e.Unfixed {
+		if e.Fixed != "" {
+			return errors.New("both fixed and unfixed")
+		}
+		return nil
+	}
+	if e.Fixed == "" {
+		return errors.New("fixed is missing; unfixed says that there is no such version")
 	}
 	fixed, err := parseVersion(e.Fixed)
 	if err != nil {

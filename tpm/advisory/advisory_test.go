@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -36,10 +35,10 @@ func TestMatch(t *testing.T) {
 		{"IFX", "1.2", "6.40", "cve-2017-15361-ifx-6", ""},
 		{"IFX", "1.2", "6.42", "cve-2017-15361-ifx-6", ""},
 		{"IFX", "1.2", "6.43", "", "cve-2017-15361-ifx-6"},
-		{"IFX", "2.0", "7.40.2098.0", "cve-2017-15361-ifx-7", ""},
-		{"IFX", "2.0", "7.61.2785.0", "cve-2017-15361-ifx-7", ""},
-		{"IFX", "2.0", "7.62.3126.0", "", "cve-2017-15361-ifx-7"},
-		{"IFX", "2.0", "7.85.4555.0", "", "cve-2017-15361-ifx-7"},
+		{"IFX", "2.0", "7.40.2098.0", "cve-2017-15361-ifx-7 cve-2025-2884-ifx-7.6", ""},
+		{"IFX", "2.0", "7.61.2785.0", "cve-2017-15361-ifx-7 cve-2025-2884-ifx-7.6", ""},
+		{"IFX", "2.0", "7.62.3126.0", "cve-2025-2884-ifx-7.6", "cve-2017-15361-ifx-7"},
+		{"IFX", "2.0", "7.85.4555.0", "cve-2025-2884-ifx-7.8", "cve-2017-15361-ifx-7"},
 		{"IFX", "2.0", "8.0.0.0", "", ""},
 		{"IFX", "1.2", "133.32", "cve-2017-15361-ifx-133", ""},
 		{"IFX", "1.2", "133.33", "", "cve-2017-15361-ifx-133"},
@@ -74,27 +73,34 @@ func TestMatch(t *testing.T) {
 		{"STM", "2.0", "74.9", "cve-2019-16863-stm-74.9", ""},
 		{"STM", "2.0", "74.65", "", "cve-2019-16863-stm-74.9"},
 		// CVE-2019-11090 and CVE-2018-3659
-		{"INTC", "2.0", "11.8.50.3426", "cve-2019-11090-intc-11.8 cve-2018-3659-intc", ""},
-		{"INTC", "2.0", "11.8.64.9999", "cve-2019-11090-intc-11.8 cve-2018-3659-intc", ""},
-		{"INTC", "2.0", "11.8.65.0", "cve-2018-3659-intc", "cve-2019-11090-intc-11.8"},
-		{"INTC", "2.0", "11.11.64.0", "cve-2019-11090-intc-11.11 cve-2018-3659-intc", ""},
-		{"INTC", "2.0", "11.11.65.0", "cve-2018-3659-intc", "cve-2019-11090-intc-11.11"},
-		{"INTC", "2.0", "11.22.64.0", "cve-2019-11090-intc-11.22 cve-2018-3659-intc", ""},
-		{"INTC", "2.0", "11.22.65.0", "cve-2018-3659-intc", "cve-2019-11090-intc-11.22"},
-		{"INTC", "2.0", "12.0.4.0", "cve-2019-11090-intc-12.0 cve-2018-3659-intc", ""},
-		{"INTC", "2.0", "12.0.5.0", "cve-2019-11090-intc-12.0", "cve-2018-3659-intc"},
-		{"INTC", "2.0", "12.0.34.9", "cve-2019-11090-intc-12.0", "cve-2018-3659-intc"},
-		{"INTC", "2.0", "12.0.35.0", "", "cve-2019-11090-intc-12.0 cve-2018-3659-intc"},
-		{"INTC", "2.0", "13.0.1200.0", "cve-2019-11090-intc-13.0", "cve-2018-3659-intc"},
-		{"INTC", "2.0", "13.0.1201.0", "", "cve-2019-11090-intc-13.0 cve-2018-3659-intc"},
-		{"INTC", "2.0", "14.0.9.0", "cve-2019-11090-intc-14.0", "cve-2018-3659-intc"},
-		{"INTC", "2.0", "14.0.10.0", "", "cve-2019-11090-intc-14.0 cve-2018-3659-intc"},
-		{"INTC", "2.0", "600.18.27.0", "", "cve-2018-3659-intc"},
-		{"INTC", "2.0", "4.0.0.1139", "", ""}, // TXE, which has other numbers
+		{"INTC", "2.0", "11.8.50.3426", "cve-2019-11090-intc-11.8 cve-2018-3659-intc-11", ""},
+		{"INTC", "2.0", "11.8.64.9999", "cve-2019-11090-intc-11.8 cve-2018-3659-intc-11", ""},
+		{"INTC", "2.0", "11.8.65.0", "cve-2018-3659-intc-11", "cve-2019-11090-intc-11.8"},
+		{"INTC", "2.0", "11.11.64.0", "cve-2019-11090-intc-11.11 cve-2018-3659-intc-11", ""},
+		{"INTC", "2.0", "11.11.65.0", "cve-2018-3659-intc-11", "cve-2019-11090-intc-11.11"},
+		{"INTC", "2.0", "11.22.64.0", "cve-2019-11090-intc-11.22 cve-2018-3659-intc-11", ""},
+		{"INTC", "2.0", "11.22.65.0", "cve-2018-3659-intc-11", "cve-2019-11090-intc-11.22"},
+		{"INTC", "2.0", "12.0.4.0", "cve-2019-11090-intc-12.0 cve-2018-3659-intc-12", ""},
+		{"INTC", "2.0", "12.0.5.0", "cve-2019-11090-intc-12.0", "cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "12.0.34.9", "cve-2019-11090-intc-12.0", "cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "12.0.35.0", "", "cve-2019-11090-intc-12.0 cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "13.0.1200.0", "cve-2019-11090-intc-13.0", "cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "13.0.1201.0", "", "cve-2019-11090-intc-13.0 cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "14.0.9.0", "cve-2019-11090-intc-14.0", "cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "14.0.10.0", "", "cve-2019-11090-intc-14.0 cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "600.18.27.0", "", "cve-2018-3659-intc-12"},
+		{"INTC", "2.0", "11.8.97.4050", "cve-2018-3659-intc-11", "cve-2019-11090-intc-11.8"}, // the last of its line
+		{"INTC", "2.0", "11.6.0.1155", "cve-2018-3659-intc-11", ""},
+		{"INTC", "2.0", "3.1.50.3328", "cve-2019-11090-intc-txe-3.1 cve-2018-3659-intc-txe", ""}, // TXE, which has other numbers
+		{"INTC", "2.0", "3.1.65.0", "cve-2018-3659-intc-txe", "cve-2019-11090-intc-txe-3.1"},
+		{"INTC", "2.0", "4.0.10.1288", "cve-2019-11090-intc-txe-4.0", ""},
+		{"INTC", "2.0", "4.0.15.0", "", "cve-2019-11090-intc-txe-4.0"},
+		{"INTC", "2.0", "10.0.0.0", "", ""},
 		// Nuvoton
 		{"NTC", "2.0", "7.2.0.1", "cve-2020-25082-ntc-7.2 cve-2025-2884-ntc-7 cve-2026-6923-ntc-7", ""},
 		{"NTC", "2.0", "7.2.0.2", "cve-2020-25082-ntc-7.2 cve-2025-2884-ntc-7 cve-2026-6923-ntc-7", ""},
 		{"NTC", "2.0", "7.2.1.0", "cve-2020-25082-ntc-7.2 cve-2025-2884-ntc-7 cve-2026-6923-ntc-7", ""},
+		{"NTC", "2.0", "7.2.1.1", "cve-2020-25082-ntc-7.2 cve-2025-2884-ntc-7 cve-2026-6923-ntc-7", ""},
 		{"NTC", "2.0", "7.2.2.0", "cve-2025-2884-ntc-7 cve-2026-6923-ntc-7", "cve-2020-25082-ntc-7.2"},
 		{"NTC", "2.0", "7.2.3.9", "cve-2025-2884-ntc-7 cve-2026-6923-ntc-7", "cve-2020-25082-ntc-7.2"},
 		{"NTC", "2.0", "7.2.4.0", "cve-2025-2884-ntc-7", "cve-2020-25082-ntc-7.2 cve-2026-6923-ntc-7"},
@@ -107,10 +113,18 @@ func TestMatch(t *testing.T) {
 		{"NTC", "2.0", "1.3.2.9", "", ""}, // neither listed nor fixed
 		{"NTC", "2.0", "1.3.2.20", "", "cve-2023-1017-ntc-1.3"},
 		// CVE-2025-2884
-		{"IFX", "2.0", "15.20.0.0", "", ""},
+		{"IFX", "2.0", "15.20.15686.0", "cve-2025-2884-ifx-15", ""},
 		{"IFX", "2.0", "15.21.16430.0", "cve-2025-2884-ifx-15", ""},
-		{"IFX", "2.0", "15.22.0.0", "", ""},
+		{"IFX", "2.0", "15.22.16832.0", "cve-2025-2884-ifx-15", ""},
 		{"IFX", "2.0", "15.23.17664.0", "", "cve-2025-2884-ifx-15"},
+		{"IFX", "2.0", "7.63.3353.0", "cve-2025-2884-ifx-7.6", "cve-2017-15361-ifx-7"},
+		{"IFX", "2.0", "7.66.19374.1", "cve-2025-2884-ifx-7.6", "cve-2017-15361-ifx-7"},
+		{"IFX", "2.0", "7.66.19374.2", "", "cve-2017-15361-ifx-7 cve-2025-2884-ifx-7.6"},
+		{"IFX", "2.0", "7.70.0.0", "", "cve-2017-15361-ifx-7"}, // of neither line
+		{"IFX", "2.0", "7.83.3358.0", "cve-2025-2884-ifx-7.8", "cve-2017-15361-ifx-7"},
+		{"IFX", "2.0", "7.86.19393.1", "cve-2025-2884-ifx-7.8", "cve-2017-15361-ifx-7"},
+		{"IFX", "2.0", "7.86.19393.2", "", "cve-2017-15361-ifx-7 cve-2025-2884-ifx-7.8"},
+		{"IFX", "2.0", "16.13.17664.0", "", ""}, // no source has a range
 		// Unknown makers and versions.
 		{"AMD", "2.0", "3.55.0.5", "", ""},
 		{"IBM", "2.0", "8217.4131.22.13878", "", ""},
@@ -145,11 +159,11 @@ func TestMatch(t *testing.T) {
 
 func TestMatchFillsIn(t *testing.T) {
 	got := Match(device.TPM{Manufacturer: "IFX", Family: "2.0", FirmwareVersion: "7.61.2785.0", State: device.TPMOK})
-	want := []device.Advisory{{
-		ID: "cve-2017-15361-ifx-7", CVE: "CVE-2017-15361", Part: "IFX TPM 2.0 SLB9670, 7.x", Touches: "RSA key generation", Affected: true,
-		Range: "<= 7.61", Fixed: "7.62", Sure: "C", Source: "https://nvd.nist.gov/vuln/detail/CVE-2017-15361", Severity: device.Critical,
-	}}
-	if !slices.Equal(got, want) {
+	want := device.Advisory{
+		ID: "cve-2017-15361-ifx-7", CVE: "CVE-2017-15361", Part: "IFX TPM 2.0 SLB9670, 7.x", Touches: "RSA key generation", Weakens: device.WeakensRSAMade,
+		Affected: true, Range: "<= 7.61", Fixed: "7.62", Sure: "C", Source: "https://nvd.nist.gov/vuln/detail/CVE-2017-15361", Severity: device.Critical,
+	}
+	if len(got) != 2 || got[0] != want {
 		t.Errorf("%+v", got)
 	}
 	got = Match(device.TPM{Manufacturer: "IFX", Family: "1.2", FirmwareVersion: "149.1", State: device.TPMOK})
@@ -163,13 +177,16 @@ func TestBuiltin(t *testing.T) {
 	byCVE := make(map[string]int)
 	for _, e := range builtin() {
 		byCVE[e.CVE]++
+		if e.Weakens == device.WeakensAny {
+			t.Errorf("%s does not say which keys it weakens", e.ID)
+		}
 		if !strings.HasPrefix(e.ID, strings.ToLower(e.CVE)+"-"+strings.ToLower(e.Manufacturer)) {
 			t.Errorf("%s is not named after CVE and manufacturer", e.ID)
 		}
 	}
 	want := map[string]int{
-		"CVE-2017-15361": 7, "CVE-2019-16863": 9, "CVE-2019-11090": 6, "CVE-2018-3659": 1, "CVE-2020-25082": 1,
-		"CVE-2021-32015": 1, "CVE-2023-1017": 1, "CVE-2025-2884": 2, "CVE-2026-6923": 1,
+		"CVE-2017-15361": 7, "CVE-2019-16863": 9, "CVE-2019-11090": 8, "CVE-2018-3659": 3, "CVE-2020-25082": 1,
+		"CVE-2021-32015": 1, "CVE-2023-1017": 1, "CVE-2025-2884": 4, "CVE-2026-6923": 1,
 	}
 	for cve, n := range want {
 		if byCVE[cve] != n {
@@ -210,6 +227,8 @@ func TestLoad(t *testing.T) {
 		{`"HIGH"`, `"BAD"`, "severity"},
 		{`"https:`, `"http:`, "not an https URL"},
 		{`"fixed": "1.5"`, `"fixed": ""`, "fixed is missing"},
+		{`"fixed": "1.5"`, `"fixed": "1.5", "unfixed": true`, "both fixed and unfixed"},
+		{`"sure": "P"`, `"sure": "P", "weakens": "all"`, "none of rsa-made"},
 		{`"fixed": "1.5"`, `"fixed": "1.4"`, "among the affected"},
 		{`"fixed": "1.5"`, `"fixed": "2.0"`, "not of the line"},
 		{`"fixed": "1.5"`, `"fixed": "1.05"`, "not a version"},
@@ -244,6 +263,18 @@ func TestLoad(t *testing.T) {
 	broken := errors.New("broken")
 	if _, err := Load(iotest.ErrReader(broken)); !errors.Is(err, broken) {
 		t.Errorf("a file that cannot be read: %v", err)
+	}
+}
+
+// TestSeverities holds the severities that the sources give.
+func TestSeverities(t *testing.T) {
+	for _, e := range builtin() {
+		if e.CVE == "CVE-2020-25082" && e.Severity != device.Low { // CVSS 3.8: physical access, high privileges
+			t.Errorf("%s is %s", e.ID, e.Severity)
+		}
+		if e.Unfixed && e.CVE != "CVE-2018-3659" {
+			t.Errorf("%s has no fix", e.ID)
+		}
 	}
 }
 

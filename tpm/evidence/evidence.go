@@ -28,9 +28,10 @@ import (
 const (
 	// MaxNonce bounds the nonce of a verifier, in bytes.
 	MaxNonce = 64
+	// MaxIssuers bounds the certificates of the EK's issuers.
+	MaxIssuers = 8
 	// maxField bounds each member of the evidence, in characters of base64.
-	maxField   = 16 << 10
-	maxIssuers = 8
+	maxField = 16 << 10
 )
 
 // QualifyingData is what the TPM is given to sign along with a quote or a
@@ -103,8 +104,8 @@ func decode(e *device.Evidence) (*decoded, error) {
 	optional("nonce", e.Nonce, &d.nonce)
 	optional("pcrValues", e.PCRValues, &d.pcrValues)
 	optional("bootLog", e.BootLog, &d.bootLog)
-	if len(e.EKIssuers) > maxIssuers {
-		return nil, fmt.Errorf("ekIssuers are %d, more than %d", len(e.EKIssuers), maxIssuers)
+	if len(e.EKIssuers) > MaxIssuers {
+		return nil, fmt.Errorf("ekIssuers are %d, more than %d", len(e.EKIssuers), MaxIssuers)
 	}
 	if e.EKCertificate != "" {
 		d.certificates = make([][]byte, 1+len(e.EKIssuers))

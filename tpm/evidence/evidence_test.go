@@ -434,7 +434,7 @@ func TestVerifyForged(t *testing.T) {
 		{"a level too high", func(f *forgery) { f.report.Evidence.Level = device.EvidenceCertified }, none, LevelSchema, device.Fail, `makes it "self-asserted"`},
 		{"a level too low", func(f *forgery) { f.show(ek); f.report.Evidence.Level = device.EvidenceSelfAsserted }, none, LevelSchema, device.Fail, `makes it "ek-certificate"`},
 		{"issuers alone", func(f *forgery) { f.report.Evidence.EKIssuers = []string{"AAAA"} }, none, LevelSchema, device.Fail, "without ekCertificate"},
-		{"too many issuers", func(f *forgery) { f.show(ek); f.report.Evidence.EKIssuers = make([]string, maxIssuers+1) }, none, LevelSchema, device.Fail, "more than 8"},
+		{"too many issuers", func(f *forgery) { f.show(ek); f.report.Evidence.EKIssuers = make([]string, MaxIssuers+1) }, none, LevelSchema, device.Fail, "more than 8"},
 		{"an empty issuer", func(f *forgery) { f.show(ek); f.report.Evidence.EKIssuers = []string{""} }, none, LevelSchema, device.Fail, "ekIssuers is missing"},
 		{"too large", func(f *forgery) { f.report.Evidence.PCRValues = strings.Repeat("A", maxField+4) }, none, LevelSchema, device.Fail, "too large"},
 		{"a long nonce", func(f *forgery) { f.report.Evidence.Nonce = b64(make([]byte, MaxNonce+1)) }, none, LevelSchema, device.Fail, "nonce of 65 bytes"},

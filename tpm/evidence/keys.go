@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyvet/keyvet/device"
@@ -22,12 +23,14 @@ func (v *verification) consistency() (device.Status, string) {
 		return device.Undecided, "not looked at: it rests on " + LevelSchema
 	}
 	r := v.report
+	var own []device.Finding // as the verifier accepts them
+	own, v.accepted = device.Accept(r.Findings, r.Keys, v.policy.Accept, v.policy.Now)
 	var counted []device.Status // with what the device calls accepted
 	accepted, contradiction := 0, ""
 	worst := make(map[string]device.Status) // of the findings on a key
-	for _, f := range r.Findings {
-		counted, v.computed = append(counted, f.Counts()), append(v.computed, f.Status)
-		if f.Counts() != f.Status {
+	for i, f := range r.Findings {
+		counted, v.computed = append(counted, f.Counts()), append(v.computed, own[i].Counts())
+		if f.Accepted && f.Counts() != own[i].Counts() {
 			accepted++
 		}
 		if before, ok := worst[f.Key]; ok {
@@ -38,8 +41,13 @@ func (v *verification) consistency() (device.Status, string) {
 	}
 	both := func(s device.Status) { counted, v.computed = append(counted, s), append(v.computed, s) }
 	for _, k := range r.Keys {
-		both(k.Status)
-		if s, ok := worst[k.ID]; ok && s != device.NotApplicable && worse(s, k.Status) && contradiction == "" {
+		s, ok := worst[k.ID]
+		if ok && !worse(k.Status, s) { // the findings say why, and count above
+			counted = append(counted, k.Status)
+		} else {
+			both(k.Status)
+		}
+		if ok && s != device.NotApplicable && worse(s, k.Status) && contradiction == "" {
 			contradiction = fmt.Sprintf("it says %s of %s, but %s in a finding on it", k.Status, k.ID, s)
 		}
 	}
@@ -49,11 +57,15 @@ func (v *verification) consistency() (device.Status, string) {
 		}
 	}
 	for _, c := range r.Cut {
-		if !r.Cut.Uncounted() {
-			both(c.Status)
+		if !r.Cut.Uncounted() { // what was cut, nobody can accept
+			counted, v.computed = append(counted, c.Counts()), append(v.computed, c.Status)
 		}
 	}
 	computed := device.Worst(counted...)
+	v.stated = r.Verdict()
+	if !worse(v.stated, computed) { // what the report holds says why
+		v.stated = device.Worst(v.computed...)
+	}
 	if worse(computed, r.Verdict()) {
 		contradiction = fmt.Sprintf("its verdict is %s, but what it holds makes it %s", r.Verdict(), computed)
 	}
@@ -78,20 +90,25 @@ func (v *verification) keys() (device.Status, string) {
 		return device.Undecided, "not tested: the verifier has no checks"
 	}
 	inv, problems := v.inventory()
-	found := append(problems, v.policy.Check(inv)...)
+	found, accepted := device.Accept(append(problems, v.policy.Check(inv)...), v.keyReports(inv), v.policy.Accept, v.policy.Now)
+	for _, a := range accepted {
+		if !slices.Contains(v.accepted, a) {
+			v.accepted = append(v.accepted, a)
+		}
+	}
 	statuses := []device.Status{device.NotApplicable}
 	byKey := make(map[string]device.Status)
 	var said []string
 	for _, f := range found {
-		statuses = append(statuses, f.Status)
+		statuses = append(statuses, f.Counts())
 		if f.Status == device.Pass || f.Status == device.NotApplicable {
 			continue
 		}
 		v.findings = append(v.findings, f)
-		if before, ok := byKey[f.Key]; !ok || worse(f.Status, before) {
-			byKey[f.Key] = f.Status
+		if before, ok := byKey[f.Key]; !ok || worse(f.Counts(), before) {
+			byKey[f.Key] = f.Counts()
 		}
-		if f.Status == device.Fail && len(said) < 3 {
+		if f.Counts() == device.Fail && len(said) < 3 {
 			said = append(said, fmt.Sprintf("%s on %s: %s", f.Check, f.Key, f.Message))
 		}
 	}
@@ -105,6 +122,17 @@ func (v *verification) keys() (device.Status, string) {
 		what += ": " + strings.Join(said, "; ")
 	}
 	return device.Worst(statuses...), what
+}
+
+// keyReports returns the keys of the report and those that its evidence shows besides.
+func (v *verification) keyReports(inv device.Inventory) []device.KeyReport {
+	all := slices.Clone(v.report.Keys)
+	for _, k := range inv.Keys {
+		if !slices.ContainsFunc(all, func(r device.KeyReport) bool { return r.ID == k.ID }) {
+			all = append(all, device.KeyReport{ID: k.ID, Role: k.Role, SPKISHA256: k.SPKISHA256()})
+		}
+	}
+	return all
 }
 
 // What the verifier can find besides the findings of its checks.
@@ -148,6 +176,11 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 		}
 		k := found[0]
 		k.ID, k.Role, k.Source, k.Private = id, role, source, nil
+		if role == device.RoleDevice && v.certified != nil {
+			if sum, err := spkiSHA256(v.certified); err == nil && sum == k.SPKISHA256() {
+				k.TPM = &device.TPMObject{Attributes: v.attributes}
+			}
+		}
 		inv.Keys = append(inv.Keys, k)
 	}
 	shown := v.inEvidence()

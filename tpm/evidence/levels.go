@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -155,7 +156,7 @@ func (v *verification) deviceKey() (device.Status, string) {
 	if err != nil {
 		return device.Fail, err.Error()
 	}
-	v.certified = key
+	v.certified, v.attributes = key, binary.BigEndian.Uint32(k.public[4:]) // after type and nameAlg; certifiedKey has read it
 	if nameAlg == tpm2.TPMAlgSHA1 {
 		return device.Fail, "the certified key is named by SHA-1: another key can be made to have its name"
 	}

@@ -262,6 +262,12 @@ func TestContradictions(t *testing.T) {
 	if l := held(t, r, LevelConsistency); l.Status != device.Pass || !strings.Contains(l.Reason, "accepted count in full") || r.Verdict != device.Fail || r.Report.Computed != device.Fail {
 		t.Errorf("an accepted finding: %v %+v", r.Verdict, l)
 	}
+	r = Verify(forge(t, func(f *forgery) {
+		f.report.Cut = device.Cuts{{Check: "size", Status: device.Fail, N: 3, Accepted: true}}
+	}), Policy{Now: now, Check: passes, Accept: []device.Acceptance{{Code: "X", Key: "tpm-ak", Why: "why"}}})
+	if l := held(t, r, LevelConsistency); l.Status == device.Fail || r.Report.Computed != device.Fail {
+		t.Errorf("accepted findings that were cut: %+v %+v", l, r.Report)
+	}
 	r = Verify(forge(t, func(f *forgery) { f.report.Cut = device.Cuts{{Check: "size", Status: device.Fail, N: 3}} }), Policy{Now: now, Check: passes})
 	if l := held(t, r, LevelConsistency); l.Status != device.Fail || !strings.Contains(l.Reason, "its verdict is PASS, but what it holds makes it FAIL") {
 		t.Errorf("failing findings were cut: %+v", l)
@@ -408,5 +414,50 @@ func TestFirstVersion(t *testing.T) {
 	cut = bytes.Replace(cut, []byte(`,"verdict":"PASS"`), []byte(`,"verdict":"PASS","cut":"findings that passed, spki"`), 1)
 	if l := held(t, Verify(cut, Policy{Now: now, Check: passes}), LevelSchema); l.Status != device.Pass {
 		t.Errorf("a report that it cut: %+v", l)
+	}
+}
+
+// TestVerifierAccepts has findings count as warnings only if the verifier accepts
+// them, whatever the device does.
+func TestVerifierAccepts(t *testing.T) {
+	accept := []device.Acceptance{{Code: "KEYVET_X", Key: "tpm-ak", Why: "ticket 4711", Until: "2100-01-01"}}
+	finding := device.Finding{Check: "size", Key: "tpm-ak", Status: device.Fail, Severity: device.High, ReasonCode: "KEYVET_X", Message: "bad"}
+	report := func(accepted bool) []byte {
+		return forge(t, func(f *forgery) {
+			own := finding
+			own.Accepted = accepted
+			f.report.Findings = append(f.report.Findings, own)
+			f.report.Keys[0].Status = own.Counts()
+		})
+	}
+	found := func(device.Inventory) []device.Finding { return []device.Finding{finding} }
+	for name, tt := range map[string]struct {
+		report   []byte
+		check    func(device.Inventory) []device.Finding
+		accept   []device.Acceptance
+		computed device.Status
+		opens    bool
+	}{
+		"nobody accepts it": {report(false), found, nil, device.Fail, false},
+		"the device does":   {report(true), found, nil, device.Fail, false},
+		"the verifier does": {report(false), found, accept, device.Warn, true},
+		"both do":           {report(true), found, accept, device.Warn, true},
+		"both, and a check finds more": {report(true), func(inv device.Inventory) []device.Finding {
+			f := finding
+			f.ReasonCode = "KEYVET_Y"
+			return []device.Finding{f}
+		}, accept, device.Warn, false},
+		"another key":                     {report(true), found, []device.Acceptance{{Code: "KEYVET_X", Key: "tpm", Why: "why"}}, device.Fail, false},
+		"another code":                    {report(true), found, []device.Acceptance{{Code: "KEYVET_Y", Key: "tpm-ak", Why: "why"}}, device.Fail, false},
+		"the verifier's is over":          {report(true), found, []device.Acceptance{{Code: "KEYVET_X", Key: "tpm-ak", Why: "why", Until: "2020-01-01"}}, device.Fail, false},
+		"a verdict that nothing explains": {bytes.Replace(report(true), []byte(`"verdict":"WARN"`), []byte(`"verdict":"FAIL"`), 1), found, accept, device.Warn, false},
+	} {
+		r := Verify(tt.report, Policy{Now: now, Check: tt.check, Accept: tt.accept})
+		if r.Report == nil || r.Report.Computed != tt.computed || (r.Verdict != device.Fail) != tt.opens {
+			t.Errorf("%s: %v, computed %+v, %+v", name, r.Verdict, r.Report, r.Levels)
+		}
+		if name == "both do" && (len(r.Report.Accepted) != 1 || r.Report.Accepted[0].Why != "ticket 4711" || !r.Findings[0].Accepted) {
+			t.Errorf("%s: it does not say so: %+v %+v", name, r.Report, r.Findings)
+		}
 	}
 }

@@ -37,6 +37,9 @@ type Policy struct {
 	// firmware, and returns what it found, passes included. Where it is nil no
 	// key is tested, and the verdict is undecided.
 	Check func(device.Inventory) []device.Finding
+	// Accept are the findings that the verifier accepts, of the report and of its
+	// own. What a device accepts for itself counts in full.
+	Accept []device.Acceptance
 }
 
 // Result is what of a report and its evidence holds.
@@ -61,8 +64,9 @@ type Summary struct {
 	Time        time.Time           `json:"time"`
 	ThingName   string              `json:"thingName,omitempty"`
 	Verdict     device.Status       `json:"verdict"`  // as it states
-	Computed    device.Status       `json:"computed"` // what its findings, keys and gaps add up to; a finding that it calls accepted counts in full
+	Computed    device.Status       `json:"computed"` // what its findings, keys and gaps add up to; a finding that it calls accepted counts in full, unless the verifier accepts it too
 	ReasonCodes []device.ReasonCode `json:"reasonCodes"`
+	Accepted    []device.Accepted   `json:"accepted,omitempty"` // what of its findings the verifier accepts
 }
 
 // Level is one thing that evidence can show: Pass if it holds, Fail if it does
@@ -132,14 +136,17 @@ type verification struct {
 	digest   [sha256.Size]byte
 
 	*decoded
-	ak        *ecdsa.PublicKey
-	attest    *tpm2.TPMSAttest
-	quoteInfo *tpm2.TPMSQuoteInfo
-	statement Statement
-	certified crypto.PublicKey // the device's key; nil if none is certified
-	signed    bool             // the signature holds, so that statement is the key's
-	computed  []device.Status  // of what the report holds
-	findings  []device.Finding
+	ak         *ecdsa.PublicKey
+	attest     *tpm2.TPMSAttest
+	quoteInfo  *tpm2.TPMSQuoteInfo
+	statement  Statement
+	certified  crypto.PublicKey // the device's key; nil if none is certified
+	attributes uint32           // of that key, TPMA_OBJECT
+	signed     bool             // the signature holds, so that statement is the key's
+	computed   []device.Status  // of what the report holds
+	stated     device.Status    // its verdict, or what that comes to by what the verifier accepts
+	accepted   []device.Accepted
+	findings   []device.Finding
 }
 
 // Verify verifies an encoded report and its evidence, byte for byte as it came
@@ -177,9 +184,9 @@ func Verify(report []byte, p Policy) *Result {
 		computed := device.Worst(v.computed...)
 		r.Report = &Summary{
 			ID: v.report.ID, Time: v.report.Time, ThingName: v.report.ThingName,
-			Verdict: v.report.Verdict(), Computed: computed, ReasonCodes: v.report.ReasonCodes(),
+			Verdict: v.report.Verdict(), Computed: computed, ReasonCodes: v.report.ReasonCodes(), Accepted: v.accepted,
 		}
-		all = append(all, v.report.Verdict(), computed)
+		all = append(all, v.stated, computed)
 	}
 	r.Verdict = device.Worst(all...)
 	if v.signed {

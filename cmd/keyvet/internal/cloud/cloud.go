@@ -34,7 +34,7 @@ type Cloud struct {
 	pace      awsiot.Pace
 	aside     map[string]time.Time // ids of jobs that are not to be looked at again before
 	listening listening            // to challenges
-	desired   time.Time            // when the last check that the shadow desired began
+	desired   begun
 }
 
 // Answerer has the TPM answer a challenge.

@@ -107,15 +107,15 @@ func TestSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"check-1", "token"} {
-		work, err := s.Next(t.Context())
+		work, err := s.Next(t.Context(), nothing)
 		for work == nil && err == nil { // what the shadow desires comes by itself
 			<-s.Wanted()
-			work, err = s.Next(t.Context())
+			work, err = s.Next(t.Context(), nothing)
 		}
 		if err != nil || work.ID != want {
 			t.Fatalf("%+v, %v, want %s", work, err, want)
 		}
-		if err := work.Do(t.Context(), &done{end: agent.Succeeded}); err != nil {
+		if err := work.Do(t.Context(), &done{end: device.JobSucceeded}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -136,10 +136,10 @@ func TestSession(t *testing.T) {
 func TestDesiredCheckFails(t *testing.T) {
 	s := &Session{cloud: &Cloud{}, alarm: newAlarm()}
 	s.desire("1")
-	if err := s.nextCheck().Do(t.Context(), &done{end: agent.Failed}); err != nil {
+	if err := s.nextCheck(nothing).Do(t.Context(), &done{end: device.JobFailed}); err != nil {
 		t.Error(err)
 	}
-	if work := s.nextCheck(); work != nil {
+	if work := s.nextCheck(nothing); work != nil {
 		t.Errorf("it is carried out again in the same session: %+v", work)
 	}
 	for i := range 2 * maxTokens {
@@ -274,7 +274,7 @@ func TestChallengeIsAnswered(t *testing.T) {
 	c := deviceOn(t, server)
 	c.Answerer = answers{}
 	s := connected(t, c)
-	if work, err := s.Next(t.Context()); work != nil || err != nil {
+	if work, err := s.Next(t.Context(), nothing); work != nil || err != nil {
 		t.Fatalf("%+v, %v", work, err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -317,7 +317,7 @@ func TestChallengeIsAnswered(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatal("the challenge does not wake the loop")
 	}
-	work, err := s.Next(ctx)
+	work, err := s.Next(ctx, nothing)
 	if err != nil || work == nil || work.ID != "c-1" {
 		t.Fatalf("%+v, %v", work, err)
 	}

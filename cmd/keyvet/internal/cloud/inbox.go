@@ -7,20 +7,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
 // Next returns the next thing that the cloud asks for: a challenge first, since
 // somebody waits for its answer, then jobs, then a check that the shadow desires.
-func (s *Session) Next(ctx context.Context) (*agent.Work, error) {
+func (s *Session) Next(ctx context.Context, waits func(id string) bool) (*agent.Work, error) {
 	listenErr := s.listen(ctx)
 	if work := s.nextChallenge(); work != nil {
 		return work, listenErr
 	}
-	work, err := s.jobs.next(ctx)
+	work, err := s.jobs.next(ctx, waits)
 	if work == nil {
-		work = s.nextCheck()
+		work = s.nextCheck(waits)
 	}
 	return work, errors.Join(listenErr, err)
 }
@@ -109,26 +110,33 @@ func (s *Session) desire(token string) {
 	s.alarm.ring()
 }
 
+// begun is the last check that the shadow desired.
+type begun struct {
+	token string // "" once it has ended
+	at    time.Time
+}
+
 // nextCheck is a check for the newest token, once shadow.min_interval has passed
-// since the last one began.
-func (s *Session) nextCheck() *agent.Work {
+// since the last one began. One that has begun and failed does not wait for that.
+func (s *Session) nextCheck(waits func(id string) bool) *agent.Work {
 	token, ok := s.checks.newest()
-	if !ok {
+	if !ok || waits(token) {
 		return nil
 	}
-	c := s.cloud
-	least := c.Config.Shadow.MinInterval.Duration
-	if next := c.desired.Add(least); !c.desired.IsZero() && time.Now().Before(next) {
+	last := &s.cloud.desired
+	least := s.cloud.Config.Shadow.MinInterval.Duration
+	if next := last.at.Add(least); last.token != token && !last.at.IsZero() && time.Now().Before(next) {
 		s.alarm.set(next)
 		return nil
 	}
-	answer := func(ctx context.Context, o agent.Outcome, _ map[string]string) error {
-		if o == agent.InProgress {
-			c.desired = time.Now() // in a process, whose clock nobody sets back
+	answer := func(ctx context.Context, state device.JobState, _ map[string]string) error {
+		if state == device.JobInProgress {
+			*last = begun{token, time.Now()} // in a process, whose clock nobody sets back
 			return nil
 		}
+		last.token = ""
 		s.checks.done(token)
-		if o != agent.Succeeded {
+		if state != device.JobSucceeded {
 			return nil // it stays desired, and the next session asks for it again
 		}
 		return s.AcknowledgeCheck(ctx, token)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 )
 
@@ -16,7 +17,7 @@ import (
 type begins struct{ agent.Actions }
 
 func (begins) Check(ctx context.Context, _ string, answer agent.Answer) error {
-	return answer(ctx, agent.InProgress, nil)
+	return answer(ctx, device.JobInProgress, nil)
 }
 
 // Forty checks that the shadow desires are two: one at once, and one for the
@@ -29,7 +30,7 @@ func TestDesiredChecksAreSpaced(t *testing.T) {
 		checks := 0
 		next := func() string {
 			t.Helper()
-			work := s.nextCheck()
+			work := s.nextCheck(nothing)
 			if work == nil {
 				return ""
 			}
@@ -80,6 +81,35 @@ func TestDesiredChecksAreSpaced(t *testing.T) {
 				t.Errorf("without an interval it checks for %q, not %q", got, token)
 			}
 			s.checks.done(token)
+		}
+	})
+}
+
+// A desired check whose report is not acknowledged is tried again by the loop's
+// clock, not by the least interval; after its end that counts again.
+func TestDesiredCheckIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Cloud{Config: *config.Default(), Log: slog.New(slog.DiscardHandler)}
+		s := &Session{cloud: c, alarm: newAlarm()}
+		s.desire("a")
+		for range 3 {
+			if work := s.nextCheck(func(id string) bool { return id == "a" }); work != nil {
+				t.Error("it does not wait")
+			}
+			work := s.nextCheck(nothing)
+			if work == nil {
+				t.Fatal("it is not tried again")
+			}
+			if err := work.Do(t.Context(), begins{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.nextCheck(nothing).Do(t.Context(), &done{end: device.JobFailed}); err != nil {
+			t.Fatal(err)
+		}
+		s.desire("a")
+		if work := s.nextCheck(nothing); work != nil {
+			t.Error("it begins again before the interval is over")
 		}
 	})
 }

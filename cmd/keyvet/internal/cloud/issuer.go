@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
-	"github.com/keyvet/keyvet/device/agent"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/rotate"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
@@ -92,7 +92,7 @@ func (e *enrolment) Confirm(ctx context.Context, o rotate.Order, c rotate.Certif
 }
 
 // Tell implements [rotate.Jobs].
-func (e *enrolment) Tell(ctx context.Context, job rotate.Job, status rotate.Status, details map[string]string) error {
+func (e *enrolment) Tell(ctx context.Context, job device.Job, status device.JobState, details map[string]string) error {
 	if e.thing == nil {
 		return nil // a claim has no jobs
 	}
@@ -100,12 +100,12 @@ func (e *enrolment) Tell(ctx context.Context, job rotate.Job, status rotate.Stat
 	switch {
 	case err != nil:
 		return refusal(err)
-	case described == nil, described.Execution != job.Execution, described.Status.Ended() && described.Status != awsiot.JobStatus(status):
+	case described == nil, described.Execution != job.Execution, described.Status.Ended() && described.Status != status:
 		return fmt.Errorf("%w: %s", rotate.ErrJobEnded, job.ID)
 	case described.Status.Ended():
 		return nil // told before
 	}
-	return refusal(answerJob(ctx, e.thing, described, agent.Outcome(status), details))
+	return refusal(answerJob(ctx, e.thing, described, status, details))
 }
 
 // refusal sorts the errors of AWS IoT for the engine.

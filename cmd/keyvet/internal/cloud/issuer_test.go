@@ -118,7 +118,7 @@ func enrolmentOn(t *testing.T, f *fakeAWS, byClaim bool, issuer string) *enrolme
 }
 
 func TestIssuer(t *testing.T) {
-	order := rotate.Order{Job: rotate.Job{ID: "j"}, From: rotate.Configured}
+	order := rotate.Order{Job: device.Job{ID: "j"}, From: rotate.Configured}
 	rejected := &awsiot.Rejected{Code: "x"}
 	for _, tt := range []struct {
 		name    string
@@ -198,7 +198,7 @@ func TestActivate(t *testing.T) {
 }
 
 func TestTell(t *testing.T) {
-	job := func(status awsiot.JobStatus, execution int64) *awsiot.Job {
+	job := func(status device.JobState, execution int64) *awsiot.Job {
 		return &awsiot.Job{ID: "j", Status: status, Execution: execution}
 	}
 	for _, tt := range []struct {
@@ -208,21 +208,21 @@ func TestTell(t *testing.T) {
 		want error
 		told string
 	}{
-		{"in progress", job(awsiot.JobInProgress, 1), nil, nil, "[j SUCCEEDED ]"},
-		{"told before", job(awsiot.JobSucceeded, 1), nil, nil, "[]"},
-		{"canceled", job(awsiot.JobCanceled, 1), nil, rotate.ErrJobEnded, "[]"},
-		{"another execution", job(awsiot.JobInProgress, 2), nil, rotate.ErrJobEnded, "[]"},
+		{"in progress", job(device.JobInProgress, 1), nil, nil, "[j SUCCEEDED ]"},
+		{"told before", job(device.JobSucceeded, 1), nil, nil, "[]"},
+		{"canceled", job(device.JobCanceled, 1), nil, rotate.ErrJobEnded, "[]"},
+		{"another execution", job(device.JobInProgress, 2), nil, rotate.ErrJobEnded, "[]"},
 		{"removed", nil, nil, rotate.ErrJobEnded, "[]"},
 		{"throttled", nil, awsiot.ErrThrottled, rotate.ErrThrottled, "[]"},
 	} {
 		f := &fakeAWS{fakeJobs: new(fakeJobs), job: tt.job, err: tt.err}
-		err := enrolmentOn(t, f, false, config.IssuerFleet).Tell(t.Context(), rotate.Job{ID: "j", Execution: 1}, rotate.Succeeded, nil)
+		err := enrolmentOn(t, f, false, config.IssuerFleet).Tell(t.Context(), device.Job{ID: "j", Execution: 1}, device.JobSucceeded, nil)
 		if !errors.Is(err, tt.want) || tt.want == nil && err != nil || fmt.Sprint(f.updated) != tt.told {
 			t.Errorf("%s: %v, told %v", tt.name, err, f.updated)
 		}
 	}
-	f := &fakeAWS{fakeJobs: new(fakeJobs), job: job(awsiot.JobInProgress, 1)}
-	if err := enrolmentOn(t, f, true, config.IssuerFleet).Tell(t.Context(), rotate.Job{ID: "j"}, rotate.Succeeded, nil); err != nil || f.updated != nil {
+	f := &fakeAWS{fakeJobs: new(fakeJobs), job: job(device.JobInProgress, 1)}
+	if err := enrolmentOn(t, f, true, config.IssuerFleet).Tell(t.Context(), device.Job{ID: "j"}, device.JobSucceeded, nil); err != nil || f.updated != nil {
 		t.Errorf("a claim has no jobs: %v, told %v", err, f.updated)
 	}
 }

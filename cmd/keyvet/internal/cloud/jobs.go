@@ -39,7 +39,7 @@ type queue struct {
 type jobClient interface {
 	PendingJobs(context.Context) ([]string, error)
 	DescribeJob(ctx context.Context, id string) (*awsiot.Job, error)
-	UpdateJob(ctx context.Context, job *awsiot.Job, status awsiot.JobStatus, details map[string]string) error
+	UpdateJob(ctx context.Context, job *awsiot.Job, status device.JobState, details map[string]string) error
 }
 
 // asidePause is how long a job stays aside that could not be read or answered.
@@ -69,8 +69,9 @@ func passes(ctx context.Context, err error) bool {
 
 // next is the first pending job that is keyvet's. Those of others are left
 // alone; what is keyvet's and malformed is rejected. One that cannot be read, or
-// not be answered, must not keep back those behind it.
-func (q *queue) next(ctx context.Context) (*agent.Work, error) {
+// not be answered, must not keep back those behind it, nor must one that waits
+// for its next try.
+func (q *queue) next(ctx context.Context, waits func(id string) bool) (*agent.Work, error) {
 	ids, err := q.client.PendingJobs(ctx)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func (q *queue) next(ctx context.Context) (*agent.Work, error) {
 			q.alarm.set(at)
 			continue
 		}
-		if q.foreign[id] {
+		if q.foreign[id] || waits(id) {
 			continue
 		}
 		job, err := q.client.DescribeJob(ctx, id)
@@ -128,7 +129,7 @@ func (q *queue) read(ctx context.Context, job *awsiot.Job) (*agent.Work, error) 
 	}
 	q.cloud.Log.Warn("job rejected", "job", job.ID, "reason", malformed.Reason)
 	details := map[string]string{"reasonCode": string(badDocument.Code), "reason": malformed.Reason}
-	err = answerJob(ctx, q.client, job, agent.Rejected, details)
+	err = answerJob(ctx, q.client, job, device.JobRejected, details)
 	switch {
 	case err == nil, errors.Is(err, awsiot.ErrJobEnded):
 	case passes(ctx, err):
@@ -145,8 +146,8 @@ func (q *queue) work(job *awsiot.Job) (*agent.Work, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := func(ctx context.Context, o agent.Outcome, details map[string]string) error {
-		err := answerJob(ctx, q.client, job, o, details)
+	answer := func(ctx context.Context, state device.JobState, details map[string]string) error {
+		err := answerJob(ctx, q.client, job, state, details)
 		if err != nil && !passes(ctx, err) && !errors.Is(err, awsiot.ErrJobEnded) {
 			q.putAside(job.ID, err)
 		}
@@ -159,21 +160,21 @@ func (q *queue) work(job *awsiot.Job) (*agent.Work, error) {
 	case operation.Name == awsiot.OperationRotate && q.cloud.Config.ReadyToRotate() == nil:
 		w.EndsSession = true
 		w.Do = func(ctx context.Context, do agent.Actions) error {
-			return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: job.ID, Execution: job.Execution, Key: operation.Key})
+			return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: job.ID, Execution: job.Execution}, Key: operation.Key})
 		}
 	default:
 		w.Do = func(ctx context.Context, _ agent.Actions) error {
-			return answer(ctx, agent.Rejected, map[string]string{"reasonCode": string(notSupported.Code)})
+			return answer(ctx, device.JobRejected, map[string]string{"reasonCode": string(notSupported.Code)})
 		}
 	}
 	return w, nil
 }
 
 // answerJob updates the job, once more if somebody else just did.
-func answerJob(ctx context.Context, c jobClient, job *awsiot.Job, o agent.Outcome, details map[string]string) error {
-	err := c.UpdateJob(ctx, job, awsiot.JobStatus(o), details)
+func answerJob(ctx context.Context, c jobClient, job *awsiot.Job, state device.JobState, details map[string]string) error {
+	err := c.UpdateJob(ctx, job, state, details)
 	if errors.Is(err, awsiot.ErrVersionMismatch) && !job.Status.Ended() {
-		err = c.UpdateJob(ctx, job, awsiot.JobStatus(o), details)
+		err = c.UpdateJob(ctx, job, state, details)
 	}
 	return err
 }

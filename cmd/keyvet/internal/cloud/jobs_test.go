@@ -34,10 +34,13 @@ type fakeJobs struct {
 	update    []error          // of each update in turn; then none
 	described []string
 	updated   []string
-	status    awsiot.JobStatus // that a mismatch shows
+	status    device.JobState // that a mismatch shows
 }
 
 func (f *fakeJobs) PendingJobs(context.Context) ([]string, error) { return f.ids, f.pending }
+
+// nothing waits for its next try.
+func nothing(string) bool { return false }
 
 func (f *fakeJobs) DescribeJob(_ context.Context, id string) (*awsiot.Job, error) {
 	f.described = append(f.described, id)
@@ -48,10 +51,10 @@ func (f *fakeJobs) DescribeJob(_ context.Context, id string) (*awsiot.Job, error
 	if !ok {
 		return nil, nil
 	}
-	return &awsiot.Job{ID: id, Status: awsiot.JobQueued, Execution: 3, Document: json.RawMessage(document)}, nil
+	return &awsiot.Job{ID: id, Status: device.JobQueued, Execution: 3, Document: json.RawMessage(document)}, nil
 }
 
-func (f *fakeJobs) UpdateJob(_ context.Context, job *awsiot.Job, status awsiot.JobStatus, details map[string]string) error {
+func (f *fakeJobs) UpdateJob(_ context.Context, job *awsiot.Job, status device.JobState, details map[string]string) error {
 	f.updated = append(f.updated, fmt.Sprint(job.ID, " ", status, " ", details["reasonCode"]))
 	if f.status != "" {
 		job.Status = f.status
@@ -74,8 +77,8 @@ func queueOf(f *fakeJobs) *queue {
 type done struct {
 	check  string
 	rotate agent.Rotation
-	end    agent.Outcome // that a check is answered with
-	err    error         // that its answer gave
+	end    device.JobState // that a check is answered with
+	err    error           // that its answer gave
 }
 
 func (d *done) Check(ctx context.Context, id string, answer agent.Answer) error {
@@ -114,7 +117,7 @@ func TestNextJob(t *testing.T) {
 	} {
 		f := &fakeJobs{ids: []string{"a", "b"}, documents: tt.documents, describe: tt.describe, update: tt.update}
 		q := queueOf(f)
-		work, err := q.next(t.Context())
+		work, err := q.next(t.Context(), nothing)
 		got := ""
 		if work != nil {
 			got = work.Operation + " " + work.ID
@@ -126,8 +129,17 @@ func TestNextJob(t *testing.T) {
 			t.Errorf("%s: put aside %v", tt.name, q.cloud.aside)
 		}
 	}
-	if _, err := queueOf(&fakeJobs{pending: odd}).next(t.Context()); !errors.Is(err, odd) {
+	if _, err := queueOf(&fakeJobs{pending: odd}).next(t.Context(), nothing); !errors.Is(err, odd) {
 		t.Errorf("no list of jobs: %v", err)
+	}
+}
+
+// A job that waits for its next try holds nothing back.
+func TestWaitingJob(t *testing.T) {
+	q := queueOf(&fakeJobs{ids: []string{"a", "b"}, documents: map[string]string{"a": checkDocument, "b": checkDocument}})
+	work, err := q.next(t.Context(), func(id string) bool { return id == "a" })
+	if err != nil || work == nil || work.ID != "b" {
+		t.Errorf("%+v, %v", work, err)
 	}
 }
 
@@ -137,7 +149,7 @@ func TestForeignJobs(t *testing.T) {
 	q := queueOf(f)
 	look := func(want int) {
 		t.Helper()
-		if work, err := q.next(t.Context()); work != nil || err != nil || len(f.described) != want {
+		if work, err := q.next(t.Context(), nothing); work != nil || err != nil || len(f.described) != want {
 			t.Errorf("%+v, %v; asked about %q", work, err, f.described)
 		}
 	}
@@ -156,11 +168,11 @@ func TestPutAside(t *testing.T) {
 		f := &fakeJobs{ids: []string{"a"}, documents: map[string]string{"a": checkDocument}, describe: map[string]error{"a": errors.New("odd")}}
 		q := queueOf(f)
 		q.cloud.PutAside("", time.Hour) // of work that is no job
-		if work, err := q.next(t.Context()); work != nil || err != nil || len(q.cloud.aside) != 1 {
+		if work, err := q.next(t.Context(), nothing); work != nil || err != nil || len(q.cloud.aside) != 1 {
 			t.Errorf("%v, %v, aside %v", work, err, q.cloud.aside)
 		}
 		f.describe = nil
-		if work, _ := q.next(t.Context()); work != nil {
+		if work, _ := q.next(t.Context(), nothing); work != nil {
 			t.Error("it was looked at again at once")
 		}
 		began := time.Now()
@@ -169,12 +181,12 @@ func TestPutAside(t *testing.T) {
 			t.Errorf("the loop wakes after %s", d)
 		}
 		time.Sleep(time.Millisecond)
-		if work, _ := q.next(t.Context()); work == nil {
+		if work, _ := q.next(t.Context(), nothing); work == nil {
 			t.Error("it stays aside")
 		}
 		q.cloud.PutAside("a", time.Hour)
 		f.ids = nil
-		if _, err := q.next(t.Context()); err != nil || len(q.cloud.aside) != 0 {
+		if _, err := q.next(t.Context(), nothing); err != nil || len(q.cloud.aside) != 0 {
 			t.Errorf("%v, aside %v", err, q.cloud.aside)
 		}
 	})
@@ -183,17 +195,17 @@ func TestPutAside(t *testing.T) {
 func TestJobWork(t *testing.T) {
 	f := &fakeJobs{ids: []string{"a"}, documents: map[string]string{"a": rotateDocument}}
 	q := queueOf(f)
-	work, err := q.next(t.Context())
+	work, err := q.next(t.Context(), nothing)
 	if err != nil || !work.EndsSession {
 		t.Fatalf("%+v, %v", work, err)
 	}
 	var d done
-	if err := work.Do(t.Context(), &d); err != nil || d.rotate != (agent.Rotation{Trigger: device.TriggerJob, Job: "a", Execution: 3, Key: "ecdsa-p384"}) {
+	if err := work.Do(t.Context(), &d); err != nil || d.rotate != (agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "a", Execution: 3}, Key: "ecdsa-p384"}) {
 		t.Errorf("%+v, %v", d, err)
 	}
 
 	q.cloud.Config.Rotate.Template = "" // it has no way to a certificate
-	work, err = q.next(t.Context())
+	work, err = q.next(t.Context(), nothing)
 	if err != nil || work.EndsSession {
 		t.Fatalf("%+v, %v", work, err)
 	}
@@ -217,17 +229,17 @@ func TestJobWork(t *testing.T) {
 	} {
 		f := &fakeJobs{ids: []string{"a"}, documents: map[string]string{"a": checkDocument}, update: tt.update}
 		q := queueOf(f)
-		work, err := q.next(t.Context())
+		work, err := q.next(t.Context(), nothing)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := done{end: agent.Succeeded}
+		d := done{end: device.JobSucceeded}
 		if err := work.Do(t.Context(), &d); !errors.Is(err, tt.want) || d.check != "a" || len(f.updated) != tt.times || len(q.cloud.aside) != tt.aside {
 			t.Errorf("%s: %v, %q, aside %v", tt.name, err, f.updated, q.cloud.aside)
 		}
 	}
-	ended := &fakeJobs{update: []error{awsiot.ErrVersionMismatch}, status: awsiot.JobCanceled}
-	if err := answerJob(t.Context(), ended, new(awsiot.Job), agent.Succeeded, nil); !errors.Is(err, awsiot.ErrVersionMismatch) || len(ended.updated) != 1 {
+	ended := &fakeJobs{update: []error{awsiot.ErrVersionMismatch}, status: device.JobCanceled}
+	if err := answerJob(t.Context(), ended, new(awsiot.Job), device.JobSucceeded, nil); !errors.Is(err, awsiot.ErrVersionMismatch) || len(ended.updated) != 1 {
 		t.Errorf("a job that somebody else ended: %v, %q", err, ended.updated)
 	}
 }

@@ -38,7 +38,7 @@ func (r *rotator) Local() *agent.Work {
 			}
 			r.resumed = now
 			return r.work("resumption", func(ctx context.Context, _ agent.Actions) error {
-				_, err := r.named().Resume(ctx)
+				_, err := r.engine.Resume(ctx)
 				r.credentials.Reload()
 				return err
 			})

@@ -65,9 +65,9 @@ func rotatorOn(t *testing.T, life time.Duration) *rotator {
 	g, err := gate.New(c.RunDir, durable.Disk{})
 	must(t, err)
 	log := slog.New(slog.DiscardHandler)
-	r := &rotator{config: c, credentials: credentials, gate: g, jobs: new(aside), log: log, engine: newEngine(c, credentials.Files, finds(device.Pass), log)}
+	r := &rotator{config: c, credentials: credentials, gate: g, jobs: new(aside), log: log, engine: newEngine(c, credentials, finds(device.Pass), log)}
 	r.engine.Cloud, r.engine.Gate, r.engine.Attempts = noCloud{rotate.ErrRejected}, r, 1
-	r.engine.Pause = func(context.Context, time.Duration) {}
+	r.engine.Clock.Pause = func(context.Context, time.Duration) {}
 	return r
 }
 
@@ -196,7 +196,7 @@ func TestProvisioningPauses(t *testing.T) {
 func TestRotateAsked(t *testing.T) {
 	r := rotatorOn(t, time.Hour)
 	var failed *rotate.Error
-	err := r.Rotate(t.Context(), agent.Rotation{Trigger: device.TriggerJob, Job: "j", Key: "rsa-2048"})
+	err := r.Rotate(t.Context(), agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "j"}, Key: "rsa-2048"})
 	if !errors.As(err, &failed) || failed.Reason != rotate.ReasonKeyNotAllowed {
 		t.Errorf("a weaker key by a job: %v", err)
 	}
@@ -217,9 +217,9 @@ func TestRotateAsked(t *testing.T) {
 	r.engine.Vetter = finds(device.Pass)
 	r.engine.Cloud = noCloud{errors.New("no route")}
 	ctx, cancel := context.WithCancel(t.Context())
-	r.engine.Pause = func(context.Context, time.Duration) { cancel() }
+	r.engine.Clock.Pause = func(context.Context, time.Duration) { cancel() }
 	r.engine.Attempts = 5
-	if err := r.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: "k"}); !errors.Is(err, rotate.ErrWaits) || len(*r.jobs.(*aside)) != 1 {
+	if err := r.Rotate(ctx, agent.Rotation{Trigger: device.TriggerJob, Job: device.Job{ID: "k"}}); !errors.Is(err, rotate.ErrWaits) || len(*r.jobs.(*aside)) != 1 {
 		t.Errorf("%v, put aside %v", err, *r.jobs.(*aside))
 	}
 	if changed, err := r.Prepare(ctx); changed || err != nil {
@@ -229,9 +229,12 @@ func TestRotateAsked(t *testing.T) {
 	if changed, err := r.Prepare(t.Context()); changed || err != nil {
 		t.Errorf("a journal that cannot be read stops no report: %t, %v", changed, err)
 	}
+	if name := r.engine.Name(); name != (rotate.Name{Common: "gw"}) {
+		t.Errorf("%+v", name)
+	}
 	r.config.Thing.Name = "cert:CN"
-	if e := r.named(); e.Subject != "gw" || e.CommonName != "gw" {
-		t.Errorf("%q, %q", e.Subject, e.CommonName)
+	if name := nameOf(r.config, r.credentials); name != (rotate.Name{Common: "gw", Strict: true}) {
+		t.Errorf("%+v", name)
 	}
 }
 
@@ -247,7 +250,7 @@ func TestEndOld(t *testing.T) {
 		stays  bool
 	}{{rotate.Configured, true, true}, {rotate.Claim, false, true}, {rotate.Claim, true, false}} {
 		c.Provision.DeleteClaim = tt.remove
-		if err := newEngine(c, nil, nil, nil).EndOld(t.Context(), tt.id); err != nil {
+		if err := newEngine(c, new(credential.Store), nil, nil).EndOld(t.Context(), tt.id); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Stat(c.Provision.ClaimKey); (err == nil) != tt.stays {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/rotate"
 )
@@ -53,7 +54,7 @@ func (a *Asked) Follow(ctx context.Context, watch func(step string, back bool)) 
 			return err
 		}
 		if o := endedSince(before, now); o != nil {
-			if o.Status != rotate.Succeeded {
+			if o.Status != device.JobSucceeded {
 				return &rotate.Error{Reason: o.Reason, Err: errors.New(o.Message)}
 			}
 			return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/rotate"
 )
 
@@ -19,7 +20,7 @@ func TestFollow(t *testing.T) {
 	under := func(step string, back bool) *rotate.State {
 		return &rotate.State{Rotation: &rotate.Rotation{Step: step, Back: back, Old: rotate.Credential{ID: rotate.Configured}, New: rotate.Credential{ID: "r2"}}}
 	}
-	ended := func(status rotate.Status) *rotate.State {
+	ended := func(status device.JobState) *rotate.State {
 		return &rotate.State{Ended: []rotate.Outcome{{Status: status, Reason: rotate.ReasonCreateRejected, Message: "no", Time: time.Now()}}}
 	}
 	for _, tt := range []struct {
@@ -35,7 +36,7 @@ func TestFollow(t *testing.T) {
 			time.Sleep(time.Second)
 			save(under("try", false))
 			time.Sleep(time.Second)
-			save(ended(rotate.Succeeded))
+			save(ended(device.JobSucceeded))
 		}, "", "make, try", true},
 		{"undone", func(save func(*rotate.State), take func()) {
 			take()
@@ -43,7 +44,7 @@ func TestFollow(t *testing.T) {
 			time.Sleep(time.Second)
 			save(under("make", true))
 			time.Sleep(time.Second)
-			save(ended(rotate.Failed))
+			save(ended(device.JobFailed))
 		}, "no", "enrol, undo make", true},
 		{"not taken", func(func(*rotate.State), func()) {}, "does not take the request", "", true},
 		{"taken, and nothing begun", func(_ func(*rotate.State), take func()) { take() }, "began no rotation", "", true},
@@ -55,7 +56,7 @@ func TestFollow(t *testing.T) {
 				c := *config.Default()
 				c.StateDir = dir
 				save := func(s *rotate.State) { must(t, journalOf(c).Save(s)) }
-				save(&rotate.State{Ended: []rotate.Outcome{{Status: rotate.Failed, Time: time.Now().Add(-time.Hour)}}})
+				save(&rotate.State{Ended: []rotate.Outcome{{Status: device.JobFailed, Time: time.Now().Add(-time.Hour)}}})
 				a, err := Ask(c)
 				must(t, err)
 				if _, err := os.Stat(c.RequestPath()); err != nil {

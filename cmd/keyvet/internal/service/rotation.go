@@ -41,10 +41,11 @@ type jobs interface {
 
 // engine returns the engine of this device's rotations. Its cloud is the
 // caller's to set.
-func newEngine(c config.Config, store *identity.Store, vetter rotate.Vetter, log *slog.Logger) *rotate.Engine {
+func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vetter, log *slog.Logger) *rotate.Engine {
 	return &rotate.Engine{
-		Journal: journalOf(c), Store: store, Keys: keys{c}, Vetter: vetter,
-		Grace: c.Rotate.Grace.Duration, JobKeys: c.JobKeys(), MinInterval: c.Rotate.MinInterval.Duration, Log: log,
+		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c}, Vetter: vetter,
+		Name:  func() rotate.Name { return nameOf(c, credentials) },
+		Grace: c.Rotate.Grace.Duration, Jobs: rotate.JobLimits{Keys: c.JobKeys(), MinInterval: c.Rotate.MinInterval.Duration}, Log: log,
 		EndOld: func(_ context.Context, id string) error {
 			if id != rotate.Claim || !c.Provision.DeleteClaim {
 				return nil // the operator's
@@ -54,18 +55,15 @@ func newEngine(c config.Config, store *identity.Store, vetter rotate.Vetter, log
 	}
 }
 
-func journalOf(c config.Config) rotate.File {
-	return rotate.File{Path: rotate.JournalPath(c.StateDir)}
+// nameOf is the thing's name, which a self-check finds out. A thing that is named
+// by its certificate would be another one by a certificate for another name.
+func nameOf(c config.Config, credentials *credential.Store) rotate.Name {
+	thing, _ := credentials.Thing()
+	return rotate.Name{Common: thing, Strict: thing != "" && c.Thing.Name == "cert:CN"}
 }
 
-// named gives the engine the thing's name, which a self-check has found out.
-func (r *rotator) named() *rotate.Engine {
-	thing, _ := r.credentials.Thing()
-	r.engine.CommonName, r.engine.Subject = thing, ""
-	if r.config.Thing.Name == "cert:CN" {
-		r.engine.Subject = thing // or the device would be another thing
-	}
-	return r.engine
+func journalOf(c config.Config) rotate.File {
+	return rotate.File{Path: rotate.JournalPath(c.StateDir)}
 }
 
 // Prepare resumes a rotation that was interrupted, and provisions a device that
@@ -78,7 +76,7 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 		own, _ := r.credentials.Current()
 		changed = !own.Same(&before) || state == gate.Open && r.gate.State() != gate.Open
 	}()
-	_, err = r.named().Resume(ctx)
+	_, err = r.engine.Resume(ctx)
 	switch {
 	case errors.Is(err, rotate.ErrNothing):
 	case errors.Is(err, rotate.ErrWaits):
@@ -100,7 +98,7 @@ func (r *rotator) provision(ctx context.Context) error {
 	if again := r.provisioning.again; time.Now().Before(again) {
 		return agent.NotReady{Err: fmt.Errorf("provisioning by claim failed and is tried again at %s: %w", again.Format(time.RFC3339), r.provisioning.err)}
 	}
-	_, err := r.named().Run(ctx, rotate.Request{Trigger: device.TriggerFirstBoot, Key: r.config.Rotate.Key, From: rotate.Claim})
+	_, err := r.engine.Run(ctx, rotate.Request{Trigger: device.TriggerFirstBoot, Key: r.config.Rotate.Key, From: rotate.Claim})
 	if ended := new(rotate.Error); errors.As(err, &ended) { // each time it takes a key and perhaps a certificate
 		r.provisioning.failed(time.Now(), err)
 	}
@@ -129,17 +127,17 @@ func (t *trouble) failed(now time.Time, err error) {
 // Rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
 func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
-	request := rotate.Request{Trigger: asked.Trigger, Job: rotate.Job{ID: asked.Job, Execution: asked.Execution}, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
+	request := rotate.Request{Trigger: asked.Trigger, Job: asked.Job, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
 	switch current, err := r.credentials.Files.Current(); {
 	case errors.Is(err, identity.ErrNone):
 		request.From = rotate.Configured
 	case err == nil && current == identity.First && r.config.Identity.Certificate != "":
 		request.From = rotate.Configured
-		return r.named().Refuse(ctx, request, fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", r.config.StateDir))
+		return r.engine.Refuse(ctx, request, fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", r.config.StateDir))
 	}
-	_, err := r.named().Run(ctx, request)
+	_, err := r.engine.Run(ctx, request)
 	if s, loadErr := r.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {
-		r.jobs.PutAside(asked.Job, resumeEvery) // the rotation under way is resumed by itself
+		r.jobs.PutAside(asked.Job.ID, resumeEvery) // the rotation under way is resumed by itself
 	}
 	r.credentials.Reload()
 	return err

@@ -97,7 +97,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 		Config: c, Credentials: s.credentials, Answerer: vetter, Gate: g, Mover: s.agent, Log: o.Log,
 		Attempts: 1, Persistent: !o.Once,
 	}
-	engine := newEngine(c, s.credentials.Files, vet.Key{Check: check}, o.Log)
+	engine := newEngine(c, s.credentials, vet.Key{Check: check}, o.Log)
 	if o.Once {
 		aws.Attempts, engine.Attempts = onceAttempts, onceAttempts-1
 	}

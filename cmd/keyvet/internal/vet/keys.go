@@ -28,7 +28,7 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 		if errors.Is(err, tpm.ErrAbsent) && address == config.Default().TPM.Address {
 			why += ` (a device without a TPM says tpm.address = "" in its configuration; to test files, name them)`
 		}
-		inv.TPM = &device.TPM{State: device.TPMAbsent}
+		inv.TPM = &device.TPM{State: tpm.StateOf(err), Problem: why}
 		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: why})
 		return nil
 	}
