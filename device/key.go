@@ -51,9 +51,6 @@ type Key struct {
 	// first; nil if the key came without one. It is one path of perhaps several.
 	Chain []*x509.Certificate
 
-	// Request says that the key came in a certificate request (RFC 2986).
-	Request bool
-
 	// Beside are all the certificates that the key's was found with, in one file
 	// or in the TPM: any path from it may go over them. nil means those of Chain.
 	Beside []*x509.Certificate
@@ -65,6 +62,10 @@ type Key struct {
 	// Encoding says what of the encoding of the key or its certificate breaks
 	// DER or RFC 5280, though both could be read; "" if nothing does.
 	Encoding string
+
+	// Request is what came of checking a certificate request's signature, which
+	// is by the key itself; nil if the key came in none.
+	Request *Answer
 
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile
@@ -104,6 +105,20 @@ type PrivateFile struct {
 	Proof *Proof
 	// Wrapped says that the file holds the key under a key of a TPM's.
 	Wrapped bool
+
+	// Numbers is whether the numbers of the private key fit each other and the
+	// public key that the file states.
+	Numbers Answer
+	// Partner is whether the private key is that of a certificate, request or
+	// public key that stands beside it; NotApplicable if there is none.
+	Partner Answer
+}
+
+// Answer is what came of a question that only the reader of a file could ask,
+// since what it is about goes no further. The zero value has not been asked.
+type Answer struct {
+	Status Status
+	Why    string // for people; never a private number
 }
 
 // Place is where a file lies: who owns it, and who can get there.

@@ -80,7 +80,7 @@ func (s screen) table(r *device.Report) error {
 	}
 	w.Flush()
 	for _, f := range r.Findings {
-		if f.Status == device.NotApplicable || f.Status == device.Pass && !r.Verbose {
+		if !r.Verbose && (f.Status == device.Pass || f.Status == device.NotApplicable) {
 			continue
 		}
 		fmt.Fprintf(&b, "\n%s  %s: %s", paint(f.Status, color), f.Check, cli.Printable(f.Key))
@@ -91,7 +91,7 @@ func (s screen) table(r *device.Report) error {
 			fmt.Fprintf(&b, "  %s", f.ReasonCode)
 		}
 		fmt.Fprintf(&b, "\n  %s\n", cli.Printable(f.Message))
-		if f.Citation != "" && f.Status != device.Pass {
+		if f.Citation != "" && f.Status != device.Pass && f.Status != device.NotApplicable {
 			fmt.Fprintf(&b, "  %s\n", f.Citation)
 		}
 	}

@@ -101,7 +101,7 @@ func (m *memory) below(ctx context.Context, ca *node, k device.Key, env *Env) []
 // finding is on it, too.
 func (m *memory) saysItself(ca *node, f device.Finding, env *Env) bool {
 	for _, k := range env.Keys {
-		if !sameKey(k.SPKI, ca.RawSubjectPublicKeyInfo) {
+		if !device.SameKey(k.SPKI, ca.RawSubjectPublicKeyInfo) {
 			continue
 		}
 		i := slices.IndexFunc(OfNumbers, func(c Check) bool { return c.ID == f.Check })

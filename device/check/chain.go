@@ -1,10 +1,7 @@
 package check
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"slices"
 
 	"github.com/keyvet/keyvet/device"
@@ -20,11 +17,6 @@ var (
 	certificateMismatch = device.Reason{
 		Code: "KEYVET_KEY_CERTIFICATE_MISMATCH", Status: device.Fail, Severity: device.High,
 		Means: "The certificate is for another key.",
-		Do:    "Put the certificate and the key that belong together in place.",
-	}
-	privateMismatch = device.Reason{
-		Code: "KEYVET_PRIVATE_KEY_MISMATCH", Status: device.Fail, Severity: device.High,
-		Means: "The private key does not belong to the certificate.",
 		Do:    "Put the certificate and the key that belong together in place.",
 	}
 	unknownCA = device.Reason{
@@ -92,7 +84,7 @@ var chain = Check{
 		return k.Role != device.RoleEK && (len(k.Chain) > 0 || k.CertificateError != "" || k.Encoding != "")
 	},
 	Reasons: slices.Concat([]device.Reason{
-		oddEncoding, certificateUnparsable, certificateMismatch, privateMismatch, keyUnreadable, unknownCA,
+		oddEncoding, certificateUnparsable, certificateMismatch, unknownCA,
 	}, ofPath, ofIssuer),
 	Run: runChain,
 }
@@ -105,15 +97,8 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if len(k.Chain) == 0 {
 		return found
 	}
-	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
+	if !device.SameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
 		found = append(found, give(certificateMismatch, "the certificate is for another key")...)
-	}
-	switch {
-	case k.Private == nil:
-	case len(k.Private.SPKI) == 0:
-		found = append(found, give(keyUnreadable, "whether the private key in %s belongs to the certificate could not be told", k.Private.Path)...)
-	case !sameKey(k.Private.SPKI, k.SPKI):
-		found = append(found, give(privateMismatch, "the private key in %s does not belong to the certificate", k.Private.Path)...)
 	}
 
 	p := pathOf(ctx, k, env)
@@ -165,22 +150,3 @@ func underUnknownCA(role device.Role, p *path) []device.Finding {
 
 // forgeable are the reasons of hashes that collisions can be made of.
 var forgeable = map[string]device.Reason{"SHA1": signedSHA1, "MD5": signedMD5, "MD2": signedMD2}
-
-// sameKey compares the public keys in two SubjectPublicKeyInfos, leaving out
-// the algorithm identifiers: that of an RSA key may be rsaEncryption, with or
-// without parameters, or, in EK certificates, id-RSAES-OAEP.
-func sameKey(a, b []byte) bool {
-	ka, kb := subjectPublicKey(a), subjectPublicKey(b)
-	return len(ka) > 0 && bytes.Equal(ka, kb)
-}
-
-func subjectPublicKey(spki []byte) []byte {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		PublicKey asn1.BitString
-	}
-	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
-		return nil
-	}
-	return info.PublicKey.Bytes
-}

@@ -53,7 +53,7 @@ type Check struct {
 var OfNumbers = []Check{roca, debian, size, exponent, factors, point}
 
 // All is every check, in the order of a report.
-var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, revoked, shared, permissions, proof, ekcert})
+var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, belongs, revoked, shared, permissions, proof, ekcert})
 
 // Env is what the checks know besides the key.
 type Env struct {
@@ -74,7 +74,7 @@ type Env struct {
 
 	Keys []device.Key // those that are asked of; [Run], [OfInventory] and [OfKeys] set it
 
-	memory *memory // see [Env.remembered]; [OfInventory] and [OfKeys] begin with none
+	memory *memory // see [Env.remembered]; a run begins with none
 }
 
 func (e *Env) asks(c Check) bool { return len(e.Only) == 0 || slices.Contains(e.Only, c.ID) }

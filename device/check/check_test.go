@@ -259,7 +259,6 @@ func samples(t *testing.T) []sample {
 		{"new key of the same CA", certified(device.RoleDevice, issue(t, "device", rollover).cert, rollover.cert), Env{}, device.Pass, ""},
 		{"root by SHA-1", certified(device.RoleDevice, rsaLeaf, signedWith(t, rsaRoot.cert, sha1WithRSA, rsaSigner)), Env{}, device.Pass, ""},
 		{"name allowed", certified(device.RoleDevice, inside.cert, narrow.cert, root.cert), Env{}, device.Pass, ""},
-		{"private key fits", with(whole, func(k *device.Key) { k.Private = &device.PrivateFile{SPKI: k.SPKI} }), Env{}, device.Pass, ""},
 
 		{"unknown CA", certified(device.RoleDevice, leaf.cert, issuing.cert), Env{Roots: other}, device.Fail, "KEYVET_CHAIN_UNKNOWN_CA"},
 		{"unknown CA of a file", certified(device.RoleFile, leaf.cert, issuing.cert), Env{Roots: other}, device.Warn, "KEYVET_CHAIN_UNKNOWN_CA"},
@@ -279,8 +278,6 @@ func samples(t *testing.T) []sample {
 		{"MD2", certified(device.RoleDevice, signedWith(t, rsaLeaf, md2WithRSA, rsaSigner)), Env{}, device.Fail, "KEYVET_SIGNATURE_MD2"},
 		{"unknown algorithm", certified(device.RoleDevice, signedWith(t, rsaLeaf, 99, rsaSigner), rsaRoot.cert), Env{}, device.Undecided, "KEYVET_SIGNATURE_UNKNOWN"},
 		{"other key", with(whole, func(k *device.Key) { k.SPKI = root.cert.RawSubjectPublicKeyInfo }), Env{}, device.Fail, "KEYVET_KEY_CERTIFICATE_MISMATCH"},
-		{"other private key", with(whole, func(k *device.Key) { k.Private = &device.PrivateFile{SPKI: root.cert.RawSubjectPublicKeyInfo} }), Env{}, device.Fail, "KEYVET_PRIVATE_KEY_MISMATCH"},
-		{"private key not read", with(whole, func(k *device.Key) { k.Private = &device.PrivateFile{} }), Env{}, device.Undecided, "KEYVET_KEY_UNREADABLE"},
 		{"odd encoding", with(certified(device.RoleFile, leaf.cert, issuing.cert), func(k *device.Key) { k.Encoding = "negative serial number" }), Env{}, device.Warn, "KEYVET_CERTIFICATE_ENCODING"},
 		{"odd encoding without a certificate", device.Key{Public: p256, Encoding: "hybrid"}, Env{}, device.Warn, "KEYVET_CERTIFICATE_ENCODING"},
 		{"unparsable", device.Key{Public: p256, CertificateError: "x509: negative serial number"}, Env{}, device.Undecided, "KEYVET_CERTIFICATE_UNPARSABLE"},
@@ -401,7 +398,7 @@ func samples(t *testing.T) []sample {
 	} {
 		all = append(all, sample{check: "lockout", name: f.name, tpm: f.tpm, env: Env{Keys: f.keys}, want: f.want, code: f.code})
 	}
-	return all
+	return append(all, belongsSamples(t)...)
 }
 
 // asOAEP is c with id-RSAES-OAEP in place of rsaEncryption for its key, as in
@@ -507,7 +504,7 @@ func declares(c Check, code device.ReasonCode) bool {
 }
 
 func TestCatalogue(t *testing.T) {
-	contract := []string{"roca", "debian", "firmware", "lockout", "size", "exponent", "factors", "point", "expiry", "chain", "revoked", "shared", "permissions", "proof", "ekcert"}
+	contract := []string{"roca", "debian", "firmware", "lockout", "size", "exponent", "factors", "point", "expiry", "chain", "belongs", "revoked", "shared", "permissions", "proof", "ekcert"}
 	var ids []string
 	for _, c := range All {
 		ids = append(ids, c.ID)
@@ -560,8 +557,9 @@ func TestApplies(t *testing.T) {
 		{bare(device.RoleFile, nil), "size"},
 		{certified(device.RoleClaim, leaf), "debian size point expiry chain revoked"},
 		{certified(device.RoleEK, leaf), "debian size point expiry revoked ekcert"},
-		{onStdin, "size"},
-		{inTPM, "size"},
+		{onStdin, "size belongs"},
+		{inTPM, "size belongs"},
+		{device.Key{Role: device.RoleFile, Public: ed, Request: new(device.Answer)}, "size belongs"},
 		{unparsable, "size chain"},
 	} {
 		var got []string
@@ -691,21 +689,6 @@ func TestProof(t *testing.T) {
 		if strings.Contains(f.Message, "filter") == exact {
 			t.Errorf("exact %v: %s", exact, f.Message)
 		}
-	}
-}
-
-func TestSameKey(t *testing.T) {
-	a, b := issue(t, "a", nil).cert, issue(t, "b", nil).cert
-	if !sameKey(a.RawSubjectPublicKeyInfo, bytes.Clone(a.RawSubjectPublicKeyInfo)) {
-		t.Error("a key is not the same as itself")
-	}
-	for _, other := range [][]byte{nil, {}, b.RawSubjectPublicKeyInfo, a.RawSubjectPublicKeyInfo[1:], append(bytes.Clone(a.RawSubjectPublicKeyInfo), 0)} {
-		if sameKey(a.RawSubjectPublicKeyInfo, other) || sameKey(other, a.RawSubjectPublicKeyInfo) {
-			t.Errorf("%x is the same key", other)
-		}
-	}
-	if sameKey(nil, nil) {
-		t.Error("nothing is the same key as nothing")
 	}
 }
 

@@ -50,7 +50,7 @@ func runEKCert(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		}
 		return missingEKCert(env)
 	}
-	if !sameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
+	if !device.SameKey(k.SPKI, k.Leaf().RawSubjectPublicKeyInfo) {
 		return give(ekMismatch, "the EK certificate is for another key")
 	}
 	p := pathOf(ctx, k, env)

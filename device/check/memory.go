@@ -87,14 +87,8 @@ func (m *memory) node(c *x509.Certificate) *node {
 	return n
 }
 
-// keyHash is the SHA-256 of the public key in a SubjectPublicKeyInfo, or of all
-// of it if there is none.
-func keyHash(spki []byte) caKey {
-	if key := subjectPublicKey(spki); key != nil {
-		spki = key
-	}
-	return sha256.Sum256(spki)
-}
+// keyHash is the SHA-256 of what all SubjectPublicKeyInfos of one key share.
+func keyHash(spki []byte) caKey { return sha256.Sum256([]byte(device.KeyIdentity(spki))) }
 
 // is reports whether two certificates are of one CA: of one name and key.
 func (n *node) is(o *node) bool { return n == o || n.subject == o.subject && n.bits == o.bits }

@@ -87,7 +87,7 @@ func forAWS(k device.Key) device.Status {
 	case device.RoleDevice, device.RoleClaim, device.RoleCA:
 		return device.Fail
 	case device.RoleFile, device.RoleIDevID:
-		if len(k.Chain) > 0 || k.Request || k.CertificateError != "" {
+		if len(k.Chain) > 0 || k.Request != nil || k.CertificateError != "" {
 			return device.Warn
 		}
 	}

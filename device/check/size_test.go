@@ -29,7 +29,7 @@ func sizeSamples(t *testing.T) (all []sample) {
 		return k
 	}
 	requested := func(pub crypto.PublicKey) device.Key {
-		return with(bare(device.RoleFile, pub), func(k *device.Key) { k.Request = true })
+		return with(bare(device.RoleFile, pub), func(k *device.Key) { k.Request = &device.Answer{Status: device.Pass} })
 	}
 	mldsa, brainpool := &device.OtherKey{Algorithm: "ML-DSA-65"}, &device.OtherKey{Algorithm: "ECDSA-brainpoolP256r1"}
 	ok := []device.Key{rsaKey(good2048, 65537), bare(device.RoleDevice, p256), bare(device.RoleSSH, ed),
@@ -87,7 +87,7 @@ func sizeSamples(t *testing.T) (all []sample) {
 		{bare(device.RoleEK, nil), device.Undecided, "KEYVET_KEY_UNREADABLE"},
 		{bare(device.RoleDevice, &ecdsa.PublicKey{}), device.Undecided, "KEYVET_KEY_UNREADABLE"},
 	} {
-		name := fmt.Sprintf("%s %s, certificate %t, request %t", bad.key.Role, bad.key.Algorithm(), len(bad.key.Chain) > 0, bad.key.Request)
+		name := fmt.Sprintf("%s %s, certificate %t, request %t", bad.key.Role, bad.key.Algorithm(), len(bad.key.Chain) > 0, bad.key.Request != nil)
 		all = append(all, sample{check: "size", name: name, key: bad.key, want: bad.want, code: bad.code})
 	}
 	return all

@@ -2,9 +2,6 @@ package keyfile
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -12,8 +9,6 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
-
-	"github.com/keyvet/keyvet/device"
 )
 
 const encrypted = "encrypted private key: it is not decrypted here; give its certificate or public key"
@@ -144,17 +139,8 @@ func parseSigned(raw []byte, body cryptobyte.String) (object, error) {
 	if !tbs.PeekASN1Tag(tag.INTEGER) && !tbs.PeekASN1Tag(tag.Tag(0).Constructed().ContextSpecific()) {
 		return object{}, errors.New("DER that is no certificate, request or key")
 	}
-	request := tbs
-	if spki, ok := requestKey(request); ok {
-		o, err := parseSPKI(spki)
-		if err != nil {
-			return object{}, fmt.Errorf("certificate request: %w", err)
-		}
-		o.request = true
-		if _, err := x509.ParseCertificateRequest(raw); err != nil {
-			o.x509Error = oneLine(err.Error())
-		}
-		return o, nil
+	if spki, ok := requestKey(tbs); ok {
+		return parseRequest(raw, spki)
 	}
 	spki, ok := certificateKey(tbs)
 	if !ok {
@@ -174,13 +160,6 @@ func parseSigned(raw []byte, body cryptobyte.String) (object, error) {
 	return o, nil
 }
 
-// requestKey returns the SPKI of a CertificationRequestInfo: version, subject, SPKI.
-func requestKey(s cryptobyte.String) (spki []byte, ok bool) {
-	var element cryptobyte.String
-	ok = s.SkipASN1(tag.INTEGER) && s.SkipASN1(tag.SEQUENCE) && s.ReadASN1Element(&element, tag.SEQUENCE) && isSPKI(element)
-	return element, ok
-}
-
 // certificateKey returns the SPKI of a TBSCertificate.
 func certificateKey(s cryptobyte.String) (spki []byte, ok bool) {
 	var element cryptobyte.String
@@ -197,176 +176,6 @@ func certificateKey(s cryptobyte.String) (spki []byte, ok bool) {
 func isSPKI(der []byte) bool {
 	_, tags, err := elements(der)
 	return err == nil && tags == "SB"
-}
-
-// parsePKCS1Private takes modulus and exponent out of an RSAPrivateKey
-// (RFC 8017, appendix A.1.2). The rest may be damaged.
-func parsePKCS1Private(body cryptobyte.String) (object, error) {
-	var n, e cryptobyte.String
-	if !body.SkipASN1(tag.INTEGER) || !body.ReadASN1Element(&n, tag.INTEGER) || !body.ReadASN1Element(&e, tag.INTEGER) {
-		return object{}, errors.New("malformed RSA private key")
-	}
-	a, err := rsaAlgorithm()
-	if err != nil {
-		return object{}, err
-	}
-	return rsaPrivate(a, n, e)
-}
-
-func rsaPrivate(a algorithm, n, e []byte) (object, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddBytes(n)
-		b.AddBytes(e)
-	})
-	key, err := b.Bytes()
-	if err != nil {
-		return object{}, err
-	}
-	o, err := buildSPKI(a, key)
-	o.private, o.privateSPKI = true, o.spki
-	return o, err
-}
-
-func parseDSAPrivate(body cryptobyte.String) (object, error) {
-	body.SkipASN1(tag.INTEGER)
-	p, err := readInteger(&body)
-	if err != nil {
-		return object{}, err
-	}
-	return object{public: &device.OtherKey{Algorithm: fmt.Sprintf("DSA-%d", p.BitLen())}, private: true}, nil
-}
-
-// parsePKCS8 reads a PrivateKeyInfo (RFC 5208) or OneAsymmetricKey (RFC 5958).
-func parsePKCS8(body cryptobyte.String) (object, error) {
-	malformed := errors.New("malformed PKCS#8 private key")
-	if !body.SkipASN1(tag.INTEGER) {
-		return object{}, malformed
-	}
-	a, err := readAlgorithm(&body)
-	if err != nil {
-		return object{}, err
-	}
-	var key cryptobyte.String
-	if !body.ReadASN1(&key, tag.OCTET_STRING) {
-		return object{}, malformed
-	}
-	switch a.name {
-	case "RSA":
-		inner, tags, err := elements(key)
-		var n, e cryptobyte.String
-		if err != nil || !strings.HasPrefix(tags, "III") || !inner.SkipASN1(tag.INTEGER) ||
-			!inner.ReadASN1Element(&n, tag.INTEGER) || !inner.ReadASN1Element(&e, tag.INTEGER) {
-			return object{}, malformed
-		}
-		return rsaPrivate(a, n, e)
-	case "EC":
-		inner, tags, err := elements(key)
-		if err != nil || !strings.HasPrefix(tags, "IO") {
-			return object{}, malformed
-		}
-		return parseSEC1(inner, &a)
-	case "Ed25519":
-		var seed []byte
-		if !key.ReadASN1Bytes(&seed, tag.OCTET_STRING) || len(seed) != ed25519.SeedSize {
-			return object{}, malformed
-		}
-		o, err := buildSPKI(a, ed25519.NewKeyFromSeed(seed)[ed25519.SeedSize:])
-		o.private, o.privateSPKI = true, o.spki
-		return o, err
-	}
-	return object{public: otherPublic(a), private: true}, nil
-}
-
-// parseSEC1 reads an ECPrivateKey (RFC 5915, section 3); outerAlgorithm names the
-// curve where it is within PKCS#8. The public key is the one that the file
-// states, if it does; the private key may make another.
-func parseSEC1(body cryptobyte.String, outerAlgorithm *algorithm) (object, error) {
-	malformed := errors.New("malformed EC private key")
-	var scalar, params, public cryptobyte.String
-	var hasParams, hasPublic bool
-	if !body.SkipASN1(tag.INTEGER) || !body.ReadASN1(&scalar, tag.OCTET_STRING) ||
-		!body.ReadOptionalASN1(&params, &hasParams, tag.Tag(0).Constructed().ContextSpecific()) ||
-		!body.ReadOptionalASN1(&public, &hasPublic, tag.Tag(1).Constructed().ContextSpecific()) {
-		return object{}, malformed
-	}
-	var a algorithm
-	switch {
-	case outerAlgorithm != nil:
-		a = *outerAlgorithm
-	case !hasParams:
-		return object{}, errors.New("EC private key without a curve")
-	default:
-		var oid asn1.ObjectIdentifier
-		if !readOID(&params, &oid) {
-			return object{public: &device.OtherKey{Algorithm: "ECDSA-explicit-parameters"}, private: true}, nil
-		}
-		var err error
-		if a, err = ecAlgorithm(oid); err != nil {
-			return object{}, err
-		}
-	}
-	made := pointOf(a, scalar)
-	point := made
-	if hasPublic && !public.ReadASN1BitStringAsBytes(&point) {
-		return object{}, malformed
-	}
-	if point == nil {
-		if k, err := ecPublic(a.params, nil); err == nil { // of another curve, named but not understood
-			return object{public: k, private: true}, nil
-		}
-		return object{}, errors.New("damaged EC private key: out of range, and no public key beside it")
-	}
-	o, err := buildSPKI(a, point)
-	if err != nil {
-		return object{}, err
-	}
-	o.private = true
-	if made == nil {
-		if _, other := o.public.(*device.OtherKey); other {
-			o.privateSPKI = o.spki // not known to be another
-		}
-		return o, nil
-	}
-	own, err := buildSPKI(a, made)
-	if err != nil {
-		return object{}, err
-	}
-	o.privateSPKI = own.spki
-	if own.fits(o) {
-		o.privateSPKI = o.spki
-	}
-	return o, nil
-}
-
-// pointOf is the uncompressed point that a private scalar makes; nil if it is
-// out of range or the curve is not one of crypto/elliptic.
-func pointOf(a algorithm, scalar []byte) []byte {
-	params := a.params
-	var oid asn1.ObjectIdentifier
-	if !readOID(&params, &oid) {
-		return nil
-	}
-	c := curveOf(oid)
-	if c.std == nil {
-		return nil
-	}
-	size := (c.std.Params().BitSize + 7) / 8
-	scalar = bytes.TrimLeft(scalar, "\x00")
-	if len(scalar) > size {
-		return nil
-	}
-	fixed := make([]byte, size)
-	copy(fixed[size-len(scalar):], scalar)
-	private, err := ecdsa.ParseRawPrivateKey(c.std, fixed)
-	if err != nil {
-		return nil
-	}
-	point, err := private.PublicKey.Bytes()
-	if err != nil {
-		return nil
-	}
-	return point
 }
 
 // parseTyped reads what begins with an OID: PKCS#7 is told by name, the keys of

@@ -122,15 +122,11 @@ func parseSSH(blob cryptobyte.String, want string) (object, error) {
 	case strings.HasPrefix(kind, "ecdsa-sha2-"):
 		o, err = sshEC(&blob, strings.TrimPrefix(kind, "ecdsa-sha2-"))
 	case kind == "ssh-dss":
-		var p cryptobyte.String
-		if !readString(&blob, &p) {
-			return object{}, damaged
+		k, dsaErr := sshDSA(&blob)
+		if dsaErr != nil {
+			return object{}, dsaErr
 		}
-		n, intErr := signedInteger(p)
-		if intErr != nil {
-			return object{}, intErr
-		}
-		return object{public: &device.OtherKey{Algorithm: fmt.Sprintf("DSA-%d", n.BitLen())}}, nil
+		return k.object()
 	default:
 		if !isSSHType(string(name)) {
 			return object{}, damaged
@@ -180,6 +176,21 @@ func rsaObject(n, e *big.Int) (object, error) {
 	return buildSPKI(a, key)
 }
 
+// sshDSA reads p, q, g and y.
+func sshDSA(blob *cryptobyte.String) (k dsaNumbers, err error) {
+	for _, n := range []**big.Int{&k.p, &k.q, &k.g, &k.y} {
+		var b cryptobyte.String
+		ok := readString(blob, &b)
+		if ok {
+			*n, ok = unsigned(b)
+		}
+		if !ok {
+			return k, errors.New("truncated or damaged OpenSSH DSA key")
+		}
+	}
+	return k, nil
+}
+
 func sshEC(blob *cryptobyte.String, want string) (object, error) {
 	var name, point cryptobyte.String
 	if !readString(blob, &name) || !readString(blob, &point) || string(name) != want {
@@ -194,34 +205,4 @@ func sshEC(blob *cryptobyte.String, want string) (object, error) {
 		return object{}, err
 	}
 	return buildSPKI(a, point)
-}
-
-// addOpenSSH reads the public keys of an OpenSSH private key; they are in clear
-// also where the private ones are encrypted.
-func (c *contents) addOpenSSH(where string, data []byte) {
-	s := cryptobyte.String(data[len(opensshMagic):])
-	var cipher, kdf, options cryptobyte.String
-	var count uint32
-	if !readString(&s, &cipher) || !readString(&s, &kdf) || !readString(&s, &options) || !s.ReadUint32(&count) || count == 0 {
-		c.gap(where, "truncated or damaged OpenSSH private key")
-		return
-	}
-	for range count {
-		var blob cryptobyte.String
-		if c.full() {
-			c.gap(where, tooMany)
-			return
-		}
-		if !readString(&s, &blob) {
-			c.gap(where, "truncated or damaged OpenSSH private key")
-			return
-		}
-		o, err := parseSSH(blob, "")
-		o.private, o.privateSPKI = true, o.spki
-		c.add(where, o, err)
-	}
-	var private cryptobyte.String
-	if !readString(&s, &private) || len(private) == 0 {
-		c.gap(where, "truncated OpenSSH private key: the private part is cut short")
-	}
 }

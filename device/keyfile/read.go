@@ -13,7 +13,6 @@
 package keyfile
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"errors"
@@ -37,10 +36,9 @@ const (
 // files of at most 1 MiB are opened. A key is called path, or path#1, path#2 …
 // where there are several.
 //
-// A private key whose certificate is in the same file is told in that
-// certificate's Private; if the only private key of a file fits none of its
-// certificates, the first certificate's Private names it all the same, with
-// the SPKI of the private key, and the private key is a key of its own too.
+// A private key whose certificate is in the same file is in that certificate's
+// Private; any other is a key of its own, whose Partner says whether it is that
+// of a request or public key of the file.
 func Read(path string) ([]device.Key, []device.Gap) {
 	f, err := Load(path)
 	if err != nil {
@@ -154,21 +152,16 @@ type object struct {
 	odd    string // what of the encoding breaks the standards
 
 	certificate bool
-	request     bool              // a certificate request
 	x509        *x509.Certificate // nil if there is none, or it could not be parsed
 	x509Error   string
+	request     *device.Answer // of a certificate request
 
 	private     bool
-	privateSPKI []byte // of the public key that the private key makes; nil if it makes none
-	wrapped     bool   // the private key is under a key of a TPM's
-}
-
-// fits reports whether o and p have the same public key, however encoded.
-func (o object) fits(p object) bool {
-	if k, ok := o.public.(interface{ Equal(crypto.PublicKey) bool }); ok {
-		return k.Equal(p.public)
-	}
-	return o.spki != nil && bytes.Equal(o.spki, p.spki)
+	privateSPKI []byte                      // of the public key that the private key makes; nil if it makes none
+	wrapped     bool                        // the private key is under a key of a TPM's
+	numbers     device.Answer               // see [device.PrivateFile]
+	test        func(*effort) device.Answer // what else there is to ask of the numbers; nil for nothing
+	partner     device.Answer               // see [device.PrivateFile]
 }
 
 // contents collects what is found in one file.
@@ -176,6 +169,7 @@ type contents struct {
 	name    string
 	objects []object
 	gaps    []device.Gap
+	effort  effort // that is left
 }
 
 // gap notes what could not be read; where is "" for the whole file.
@@ -195,11 +189,14 @@ func (c *contents) add(where string, o object, err error) {
 		c.gap(where, err.Error())
 		return
 	}
+	if o.test != nil {
+		o.numbers, o.test = o.test(&c.effort), nil
+	}
 	c.objects = append(c.objects, o)
 }
 
 func parse(data []byte, name string, mode fs.FileMode) ([]device.Key, []device.Gap) {
-	c := &contents{name: name}
+	c := &contents{name: name, effort: maxEffort}
 	c.read(data)
 	return c.keys(mode), c.gaps
 }
@@ -207,7 +204,7 @@ func parse(data []byte, name string, mode fs.FileMode) ([]device.Key, []device.G
 // keys makes keys of the objects: certificates with their chains, private keys
 // with their certificates.
 func (c *contents) keys(mode fs.FileMode) []device.Key {
-	merged := c.mergePrivate()
+	merged := c.pair()
 	var pool []*x509.Certificate
 	for _, o := range c.objects {
 		if o.x509 != nil {
@@ -225,7 +222,7 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 			k.Chain, k.Beside = issuers.Chain(o.x509), pool
 		}
 		if o.private {
-			k.Private = &device.PrivateFile{Path: c.name, Mode: mode, SPKI: o.privateSPKI, Wrapped: o.wrapped}
+			k.Private = &device.PrivateFile{Path: c.name, Mode: mode, SPKI: o.privateSPKI, Wrapped: o.wrapped, Numbers: o.numbers, Partner: o.partner}
 		}
 		keys = append(keys, k)
 	}
@@ -236,46 +233,6 @@ func (c *contents) keys(mode fs.FileMode) []device.Key {
 		}
 	}
 	return keys
-}
-
-// mergePrivate gives each private key to its certificate and returns which
-// objects are thereby told.
-func (c *contents) mergePrivate() (merged map[int]bool) {
-	merged = make(map[int]bool)
-	first, private := -1, []int(nil)
-	for i, o := range c.objects {
-		switch {
-		case o.certificate && first < 0:
-			first = i
-		case o.private:
-			private = append(private, i)
-		}
-	}
-	if first < 0 {
-		return merged
-	}
-	for _, i := range private {
-		key := c.objects[i]
-		for j := range c.objects {
-			cert := &c.objects[j]
-			if !cert.certificate || cert.private || !cert.fits(key) {
-				continue
-			}
-			cert.private, cert.privateSPKI, cert.wrapped = true, key.privateSPKI, key.wrapped
-			if bytes.Equal(key.privateSPKI, key.spki) {
-				cert.privateSPKI = cert.spki // the encodings may differ where the keys do not
-			}
-			merged[i] = true
-			break
-		}
-	}
-	if len(private) == 1 && len(merged) == 0 {
-		key := c.objects[private[0]]
-		if key.spki != nil { // else it is not known what public key it has
-			c.objects[first].private, c.objects[first].privateSPKI, c.objects[first].wrapped = true, key.privateSPKI, key.wrapped
-		}
-	}
-	return merged
 }
 
 // oneLine makes text of outside bytes fit for a message.

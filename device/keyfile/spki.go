@@ -25,6 +25,7 @@ const maxRSABits = 16384
 var (
 	oidRSA     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1} // RFC 8017
 	oidEC      = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // RFC 5480
+	oidDSA     = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1}     // RFC 3279
 	oidEd25519 = asn1.ObjectIdentifier{1, 3, 101, 112}             // RFC 8410
 )
 

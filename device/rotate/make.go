@@ -60,7 +60,10 @@ func (w *worker) newKey(ctx context.Context) (device.Key, crypto.Signer, error) 
 	}
 	key = device.Key{
 		ID: "new-device-key", Role: device.RoleDevice, Source: "file:" + w.Store.KeyPath(r.New.ID), Public: signer.Public(), SPKI: spki,
-		Private: &device.PrivateFile{Path: w.Store.KeyPath(r.New.ID), Mode: 0o600, SPKI: spki},
+		Private: &device.PrivateFile{Path: w.Store.KeyPath(r.New.ID), Mode: 0o600, SPKI: spki,
+			Numbers: device.Answer{Status: device.Pass, Why: "it was opened, and is the key of this device"},
+			Partner: device.Answer{Status: device.NotApplicable, Why: "it has no certificate yet"},
+		},
 	}
 	if r.New.SPKISHA256 != "" && key.SPKISHA256() != r.New.SPKISHA256 {
 		return key, nil, because(ReasonKeyGone, "another key is in its place")

@@ -45,6 +45,7 @@ func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.G
 // readFiles adds the keys of the files of the command line. It returns the
 // directories, and the files if there are many, which come later.
 func (c *Check) readFiles(inv *device.Inventory) (later []string) {
+	var files [][]device.Key
 	for _, name := range c.Files {
 		if len(c.Files) > maxWhole && name != "-" || isDir(name) {
 			later = append(later, name)
@@ -52,7 +53,9 @@ func (c *Check) readFiles(inv *device.Inventory) (later []string) {
 		}
 		keys, gaps := c.read(name)
 		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
+		files = append(files, keys)
 	}
+	keyfile.Pair(files...)
 	return later
 }
 

@@ -1,0 +1,63 @@
+package keyfile
+
+import (
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	tag "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+// parseRequest reads a CertificationRequest (RFC 2986, section 4) whose key is
+// spki, and checks its signature by the DER: crypto/x509 refuses keys and requests
+// that are to be judged.
+func parseRequest(der, spki []byte) (object, error) {
+	o, err := parseSPKI(spki)
+	if err != nil {
+		return object{}, fmt.Errorf("certificate request: %w", err)
+	}
+	answer := requestSignature(der, o)
+	if answer.Status == device.Pass {
+		if odd := oddRequest(der); odd != "" {
+			answer.Status, answer.Why = device.Warn, answer.Why+", but "+odd
+		}
+	}
+	o.request = &answer
+	return o, nil
+}
+
+func requestSignature(der []byte, key object) device.Answer {
+	s := cryptobyte.String(der)
+	var body, info cryptobyte.String
+	var signature []byte
+	if !s.ReadASN1(&body, tag.SEQUENCE) || !body.ReadASN1Element(&info, tag.SEQUENCE) {
+		return notTested("the request is damaged")
+	}
+	a, err := readAlgorithm(&body)
+	if err != nil || !body.ReadASN1BitStringAsBytes(&signature) {
+		return notTested("the signature of the request is damaged")
+	}
+	return verify(a, key, info, signature)
+}
+
+// oddRequest is what a CA may refuse in a request that is rightly signed.
+func oddRequest(der []byte) string {
+	s := cryptobyte.String(der)
+	var body, info cryptobyte.String
+	var version int64
+	if !s.ReadASN1(&body, tag.SEQUENCE) || !body.ReadASN1(&info, tag.SEQUENCE) || !info.ReadASN1Integer(&version) {
+		return "its version is no number"
+	}
+	if version != 0 {
+		return fmt.Sprintf("its version is %d, and must be 0", version)
+	}
+	return ""
+}
+
+// requestKey returns the SPKI of a CertificationRequestInfo: version, subject, SPKI.
+func requestKey(s cryptobyte.String) (spki []byte, ok bool) {
+	var element cryptobyte.String
+	ok = s.SkipASN1(tag.INTEGER) && s.SkipASN1(tag.SEQUENCE) && s.ReadASN1Element(&element, tag.SEQUENCE) && isSPKI(element)
+	return element, ok
+}
