@@ -87,7 +87,6 @@ func (s screen) once(ctx context.Context, d *service.Service, runDir string) int
 	if err := s.table(r); err != nil {
 		s.Fail(fmt.Errorf("write the result: %w", err))
 	}
-	s.gaps(r)
 	s.outcome(o)
 	switch {
 	case o.State == gate.Open:
