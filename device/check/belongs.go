@@ -34,29 +34,34 @@ var (
 		Means: "The signature of the certificate request is damaged, or of an algorithm that keyvet cannot check.",
 		Do:    "Make the request again with ECDSA or RSA and SHA-256.",
 	}
-	requestOdd = device.Reason{
-		Code: "KEYVET_REQUEST_ENCODING", Status: device.Warn, Severity: device.Low,
-		Means: "The certificate request is signed rightly, but not written as RFC 2986 says. Some CAs refuse it.",
-		Do:    "Make the request again with another tool.",
-	}
 )
 
 var belongs = Check{
 	ID:      "belongs",
 	Cite:    "https://doi.org/10.6028/NIST.SP.800-89", // sections 5 and 6
 	Asks:    "Does what stands in one file belong together, and do the numbers of a private key fit each other?",
-	Applies: func(k device.Key) bool { return k.Private != nil || k.Request != nil },
-	Reasons: []device.Reason{privateMismatch, privateInconsistent, privateUntested, keyUnreadable, requestUnsigned, requestUntested, requestOdd},
-	Run:     runBelongs,
+	Applies: func(k device.Key) bool { return k.Private != nil || k.Request != nil || hasIssuer(k) },
+	Reasons: []device.Reason{
+		privateMismatch, privateInconsistent, privateUntested, keyUnreadable, requestUnsigned, requestUntested, issuerMismatch, issuerMissing,
+	},
+	Run: runBelongs,
 }
 
-func runBelongs(_ context.Context, k device.Key, _ *Env) []device.Finding {
+func runBelongs(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	var found []device.Finding
 	if k.Request != nil {
 		found = ofRequest(*k.Request)
 	}
 	if k.Private != nil {
 		found = append(found, ofPrivate(k)...)
+	}
+	if hasIssuer(k) {
+		p := pathOf(ctx, k, env)
+		issuer := misissued(k, p)
+		if issuer == nil && found == nil {
+			return passed("nothing that the certificate was found with contradicts it")
+		}
+		found = append(found, issuer...)
 	}
 	return found
 }
@@ -65,8 +70,6 @@ func ofRequest(a device.Answer) []device.Finding {
 	switch a.Status {
 	case device.Pass:
 		return passed("the certificate request is sound: %s", a.Why)
-	case device.Warn:
-		return give(requestOdd, "the certificate request: %s", a.Why)
 	case device.Fail:
 		return give(requestUnsigned, "the certificate request: %s", a.Why)
 	}

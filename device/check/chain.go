@@ -85,7 +85,7 @@ var chain = Check{
 	},
 	Reasons: slices.Concat([]device.Reason{
 		oddEncoding, certificateUnparsable, certificateMismatch, unknownCA,
-	}, ofPath, ofIssuer),
+	}, ofPath),
 	Run: runChain,
 }
 
@@ -103,8 +103,7 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 
 	p := pathOf(ctx, k, env)
 	found = append(found, p.findings()...)
-	found = append(found, misissued(k, p)...)
-	if len(env.Roots) > 0 && p.anchor == nil && p.problems == nil {
+	if len(env.Roots) > 0 && p.anchor == nil && !p.forged {
 		found = append(found, underUnknownCA(k.Role, p)...)
 	}
 	found = append(found, issuerKeys(ctx, k, p, env)...)
@@ -127,10 +126,12 @@ func runChain(ctx context.Context, k device.Key, env *Env) []device.Finding {
 // missed, it is not known to be bad.
 func (p *path) findings() []device.Finding {
 	if p.open && p.weight[0] > 0 {
-		return give(pathsTooMany, "%d ways up were tried, of more, and the best leads to %s", maxPaths, p.top())
+		return give(pathsTooMany, tooMany, p.top())
 	}
 	return p.problems
 }
+
+const tooMany = "the CA certificates make too many ways up for all to be tried; the best of those tried leads to %s"
 
 // underUnknownCA is about a path that leads to none of the CAs given for the
 // device's own chain. Certificates in further files may be under other CAs on
@@ -141,6 +142,9 @@ func underUnknownCA(role device.Role, p *path) []device.Finding {
 	const message = "it leads to %s, which is none of the given CAs"
 	switch role {
 	case device.RoleDevice:
+		if p.partial {
+			return give(pathsTooMany, tooMany, p.top())
+		}
 		return give(unknownCA, message, p.top())
 	case device.RoleFile:
 		return giveAs(device.Warn, device.Medium, unknownCA, message, p.top())

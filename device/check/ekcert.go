@@ -54,8 +54,8 @@ func runEKCert(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		return give(ekMismatch, "the EK certificate is for another key")
 	}
 	p := pathOf(ctx, k, env)
-	problems := p.findings()
-	if len(env.EKRoots) == 0 && len(p.nodes) == 1 && !p.forged {
+	problems := slices.Clip(p.findings())
+	if len(env.EKRoots) == 0 && len(p.nodes) == 1 && len(p.others) == 0 {
 		problems = nil // nothing is asked of who issued it
 	}
 	if len(env.EKRoots) > 0 && p.anchor == nil && !p.forged {

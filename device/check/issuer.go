@@ -20,7 +20,9 @@ var (
 	}
 )
 
-var ofIssuer = []device.Reason{issuerMismatch, issuerMissing}
+// hasIssuer reports whether a key has a certificate that the check belongs asks
+// of. That of an EK is the question of ekcert.
+func hasIssuer(k device.Key) bool { return len(k.Chain) > 0 && k.Role != device.RoleEK }
 
 // misissued asks of a certificate whether the certificates that were found with it
 // are those of its issuers: they were put there to belong together. CA
@@ -28,22 +30,18 @@ var ofIssuer = []device.Reason{issuerMismatch, issuerMissing}
 // identifier of its issuer says itself that a namesake is another CA.
 func misissued(k device.Key, p *path) []device.Finding {
 	last := p.nodes[len(p.nodes)-1]
-	if p.anchor != nil || p.root || p.cut || p.forged || k.Role == device.RoleEK {
+	if p.anchor != nil || p.root || p.cut || p.forged {
 		return nil
 	}
 	leaf := p.nodes[0]
 	ca := isCA(leaf.Certificate)
-	var found []device.Finding
 	switch namesake := slices.IndexFunc(p.others, func(o *node) bool { return isCA(o.Certificate) && (!ca || keyIDs(last, o) >= 0) }); {
 	case namesake >= 0:
-		found = give(issuerMismatch, "%s is issued by %s, and the CA certificate of that name which is there did not sign it", called(k, last), last.Issuer)
+		return give(issuerMismatch, "%s is issued by %s, and the CA certificate of that name which is there did not sign it", called(k, last), last.Issuer)
 	case len(p.nodes) > 1 || ca || p.cas == 0 || inTPM(k.Role):
 	case len(p.others) > 0:
 	default:
-		found = give(issuerMissing, "no certificate in the file issued it: its issuer %s is not in the file", leaf.Issuer)
+		return give(issuerMissing, "no certificate in the file issued it: its issuer %s is not in the file", leaf.Issuer)
 	}
-	for i := range found {
-		found[i].Check = "belongs"
-	}
-	return found
+	return nil
 }

@@ -29,6 +29,7 @@ type path struct {
 	cut      bool             // it goes on, beyond what is looked at
 	forged   bool             // the signature of its last certificate does not verify
 	open     bool             // not all paths were tried
+	partial  bool             // and it is not known where all of them lead
 }
 
 // certificates are those of the path, leaf first.
@@ -54,7 +55,9 @@ type search struct {
 	far   map[*node]int  // steps from there
 	steps int
 	tried int
-	best  *path
+
+	partial bool // not all of it was explored
+	best    *path
 }
 
 // pathOf returns the best path of a key that has a certificate, over everything
@@ -78,6 +81,8 @@ func pathOf(ctx context.Context, k device.Key, env *Env) *path {
 			s.judge([]*node{leaf})
 		}
 	}
+	s.best.partial = s.partial || s.spent > maxSpent
+	s.best.open = s.best.open || s.best.partial
 	s.best.cas = s.pool.cas
 	if isCA(leaf.Certificate) {
 		s.best.cas--
@@ -122,6 +127,7 @@ func (s *search) explore(leaf *node) {
 			}
 			for _, issuer := range above.issuers {
 				if s.steps++; s.steps > maxSteps {
+					s.partial = true
 					cut = append(cut, n)
 					break
 				}

@@ -116,7 +116,7 @@ func (s *search) unsigned(p *path) []device.Finding {
 		}
 	}
 	if len(p.others) == 0 && last.selfIssued() && keyIDs(last, last) >= 0 && s.link(last, last).verdict == forged {
-		return give(signatureInvalid, message, called(s.k, last), "itself")
+		return give(signatureInvalid, "%s has its own name as issuer, and neither its own key nor another certificate that is there signed it", called(s.k, last))
 	}
 	return nil
 }

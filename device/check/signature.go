@@ -168,6 +168,8 @@ func pssHash(params []byte) (hash crypto.Hash, weak string) {
 	return hash, weak
 }
 
+const unreadableAlgorithm = "an unreadable algorithm"
+
 // signatureScheme returns by what a certificate or revocation list is signed, of
 // its whole DER. One that says two things of it is signed by no scheme.
 func signatureScheme(der []byte) scheme {
@@ -178,15 +180,34 @@ func signatureScheme(der []byte) scheme {
 	}
 	var a pkix.AlgorithmIdentifier
 	if _, err := asn1.Unmarshal(der, &outer); err != nil {
-		return scheme{oid: "an unreadable algorithm"}
+		return scheme{oid: unreadableAlgorithm}
 	}
 	if _, err := asn1.Unmarshal(outer.Algorithm.FullBytes, &a); err != nil {
-		return scheme{oid: "an unreadable algorithm"}
+		return scheme{oid: unreadableAlgorithm}
 	}
 	if !bytes.Contains(outer.Body.Bytes, outer.Algorithm.FullBytes) {
 		return scheme{oid: "two different algorithms"}
 	}
 	return schemeOf(a)
+}
+
+// schemesOfX509 are the OIDs of the signature algorithms that crypto/x509 names.
+var schemesOfX509 = map[x509.SignatureAlgorithm]string{
+	x509.MD5WithRSA: pkcs1 + "4", x509.SHA1WithRSA: pkcs1 + "5",
+	x509.SHA256WithRSA: pkcs1 + "11", x509.SHA384WithRSA: pkcs1 + "12", x509.SHA512WithRSA: pkcs1 + "13",
+	x509.ECDSAWithSHA1: "1.2.840.10045.4.1", x509.ECDSAWithSHA256: "1.2.840.10045.4.3.2", x509.ECDSAWithSHA384: "1.2.840.10045.4.3.3", x509.ECDSAWithSHA512: "1.2.840.10045.4.3.4",
+	x509.PureEd25519: "1.3.101.112",
+}
+
+// schemeOfCertificate returns by what a certificate is signed, by its DER or, if
+// it is one in BER, by what was read of it.
+func schemeOfCertificate(c *x509.Certificate) scheme {
+	s := signatureScheme(c.Raw)
+	if oid, known := schemesOfX509[c.SignatureAlgorithm]; known && s.oid == unreadableAlgorithm {
+		s = schemes[oid]
+		s.oid = oid
+	}
+	return s
 }
 
 // verdict is what came of checking a signature.
@@ -259,7 +280,7 @@ func verifyPKCS1(n, e *big.Int, s scheme, digest, signature []byte) (verdict, st
 	if len(signature) != size || m.Cmp(n) >= 0 {
 		return forged, ""
 	}
-	info := slices.Concat(digestInfo[s.hash], digest)
+	info := slices.Concat(pkcs1Info[s.hash], digest)
 	if size < len(info)+11 {
 		return forged, ""
 	}
@@ -270,19 +291,19 @@ func verifyPKCS1(n, e *big.Int, s scheme, digest, signature []byte) (verdict, st
 	return verified, ""
 }
 
-// digestInfo is what stands before the digest (RFC 8017, section 9.2, note 1).
-var digestInfo = map[crypto.Hash][]byte{
+// pkcs1Info is what stands before the digest (RFC 8017, section 9.2, note 1).
+var pkcs1Info = map[crypto.Hash][]byte{
 	crypto.MD5:        {0x30, 0x20, 0x30, 0x0c, 0x06, 0x08, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05, 0x05, 0x00, 0x04, 0x10},
 	crypto.SHA1:       {0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14},
-	crypto.SHA224:     sha2Info(4, 28),
-	crypto.SHA256:     sha2Info(1, 32),
-	crypto.SHA384:     sha2Info(2, 48),
-	crypto.SHA512:     sha2Info(3, 64),
-	crypto.SHA512_224: sha2Info(5, 28),
-	crypto.SHA512_256: sha2Info(6, 32),
+	crypto.SHA224:     pkcs1SHA2(4, 28),
+	crypto.SHA256:     pkcs1SHA2(1, 32),
+	crypto.SHA384:     pkcs1SHA2(2, 48),
+	crypto.SHA512:     pkcs1SHA2(3, 64),
+	crypto.SHA512_224: pkcs1SHA2(5, 28),
+	crypto.SHA512_256: pkcs1SHA2(6, 32),
 }
 
-func sha2Info(arc, size byte) []byte {
+func pkcs1SHA2(arc, size byte) []byte {
 	return []byte{0x30, size + 17, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, arc, 0x05, 0x00, 0x04, size}
 }
 

@@ -22,7 +22,7 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if v.certificates == nil {
 		return v.unshown(), "there is no EK certificate: no maker vouches for the TPM"
 	}
-	cert, unreadable := ekcert.Parse(v.certificates[0])
+	cert, _, unreadable := ekcert.Parse(v.certificates[0])
 	if unreadable != nil {
 		return v.unshown(), fmt.Sprintf("the EK certificate cannot be read: %v", unreadable)
 	}
@@ -76,7 +76,7 @@ func (v *verification) pathOptions() x509.VerifyOptions {
 		options.Roots.AddCert(root)
 	}
 	for _, der := range v.certificates[1:] {
-		if issuer, err := ekcert.Parse(der); err == nil { // one that cannot be read leads nowhere
+		if issuer, _, err := ekcert.Parse(der); err == nil { // one that cannot be read leads nowhere
 			options.Intermediates.AddCert(issuer)
 		}
 	}
