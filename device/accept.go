@@ -19,19 +19,7 @@ type Acceptance struct {
 // ended reports whether the last day is over. A clock that is behind cannot judge
 // it; the certificates are then undecided, and no gate opens.
 func (a Acceptance) ended(now time.Time) bool {
-	if a.Until == "" || ClockBehind(now) {
-		return false
-	}
-	last, err := time.Parse(time.DateOnly, a.Until)
-	return err != nil || !now.Before(last.AddDate(0, 0, 1))
-}
-
-// String is what a finding says of it: "accepted until 2027-06-30: ticket 4711".
-func (a Acceptance) String() string {
-	if a.Until == "" {
-		return "accepted: " + a.Why
-	}
-	return "accepted until " + a.Until + ": " + a.Why
+	return !ClockBehind(now) && !now.Before(Accepted{Until: a.Until}.End())
 }
 
 // Accept returns the findings on these keys with those marked that one of the
@@ -64,19 +52,35 @@ func Accept(findings []Finding, keys []KeyReport, accept []Acceptance, now time.
 		ofDevice := k.Role == RoleDevice || slices.Contains(device, k.SPKISHA256)
 		switch {
 		case a.ended(now):
-			f.Message += fmt.Sprintf("; no longer %s", a)
+			f.Message += fmt.Sprintf("; no longer %s", a.accepts(*f))
 		case never(*f, ofDevice) != "":
 			f.Message += "; " + never(*f, ofDevice)
 		default:
 			f.Accepted = true
-			f.Message += "; " + a.String()
-			entry := Accepted{ReasonCode: f.ReasonCode, Key: f.Key, Why: a.Why, Until: a.Until}
+			entry := a.accepts(*f)
+			f.Message += "; " + entry.String()
 			if !slices.Contains(list, entry) {
 				list = append(list, entry)
 			}
 		}
 	}
 	return findings, list
+}
+
+// Accept marks the findings of the report that the operator accepts, by the time
+// of the report. A key counts as its findings do.
+func (r *Report) Accept(accept []Acceptance) {
+	r.Findings, r.Accepted = Accept(r.Findings, r.Keys, accept, r.Time)
+	statuses, accepted := make(map[string][]Status), make(map[string]bool)
+	for _, f := range r.Findings {
+		statuses[f.Key] = append(statuses[f.Key], f.Counts())
+		accepted[f.Key] = accepted[f.Key] || f.Accepted
+	}
+	for i, k := range r.Keys {
+		if accepted[k.ID] {
+			r.Keys[i].Status = Worst(statuses[k.ID]...)
+		}
+	}
 }
 
 // acceptanceOf returns the acceptance for a finding; one that has ended only if
@@ -92,6 +96,10 @@ func acceptanceOf(f Finding, k KeyReport, accept []Acceptance, now time.Time) (f
 		found = &accept[i]
 	}
 	return found
+}
+
+func (a Acceptance) accepts(f Finding) Accepted {
+	return Accepted{ReasonCode: f.ReasonCode, Key: f.Key, Why: a.Why, Until: a.Until}
 }
 
 // names reports whether the acceptance is for findings on that key.

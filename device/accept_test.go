@@ -87,13 +87,14 @@ func TestAcceptedVerdict(t *testing.T) {
 	for _, k := range inv.Keys {
 		accept = append(accept, Acceptance{Code: "X", Key: k.ID, Why: "why"})
 	}
-	reports := make([]KeyReport, n)
-	for i, k := range inv.Keys {
-		reports[i] = KeyReport{ID: k.ID, Role: k.Role}
-	}
-	findings, list := Accept(findings, reports, accept, time.Now())
 	r := NewReport(inv, findings)
-	r.Accepted = list
+	if r.Verdict() != Fail {
+		t.Fatalf("nothing is accepted, and the verdict is %v", r.Verdict())
+	}
+	r.Accept(accept)
+	if len(r.Accepted) != n {
+		t.Errorf("%d are listed", len(r.Accepted))
+	}
 	if r.Verdict() != Warn || slices.ContainsFunc(r.Keys, func(k KeyReport) bool { return k.Status != Warn }) {
 		t.Errorf("the verdict is %v", r.Verdict())
 	}
@@ -106,5 +107,23 @@ func TestAcceptedVerdict(t *testing.T) {
 	}
 	if (Cut{Status: Fail}).Counts() != Fail {
 		t.Error("what was cut counts as accepted")
+	}
+}
+
+// TestAcceptOne has one of two findings on a key accepted.
+func TestAcceptOne(t *testing.T) {
+	inv := Inventory{Keys: []Key{{ID: "a"}, {ID: "b"}}, ReadAt: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}
+	both := []Finding{
+		{Check: "size", Key: "a", Status: Fail, ReasonCode: "X"}, {Check: "expiry", Key: "a", Status: Fail, ReasonCode: "Y"}, {Check: "roca", Key: "a", Status: Pass},
+		{Check: "size", Key: "b", Status: Fail, ReasonCode: "X"}, {Check: "roca", Key: "b", Status: Pass},
+	}
+	r := NewReport(inv, both)
+	r.Accept([]Acceptance{{Code: "X", Key: "a", Why: "w"}, {Code: "X", Key: "b", Why: "w"}})
+	if r.Keys[0].Status != Fail || r.Keys[1].Status != Warn || r.Verdict() != Fail {
+		t.Errorf("%+v %v", r.Keys, r.Verdict())
+	}
+	r.Accept([]Acceptance{{Code: "X", Key: "a", Why: "w"}, {Code: "Y", Key: "a", Why: "w"}, {Code: "X", Key: "b", Why: "w"}})
+	if r.Keys[0].Status != Warn || r.Verdict() != Warn {
+		t.Errorf("%+v %v", r.Keys, r.Verdict())
 	}
 }

@@ -111,6 +111,27 @@ type Accepted struct {
 	Until      string     `json:"until,omitempty"` // a date, "2027-06-30"
 }
 
+// String is what people read of it: "accepted until 2027-06-30: ticket 4711".
+func (a Accepted) String() string {
+	if a.Until == "" {
+		return "accepted: " + a.Why
+	}
+	return "accepted until " + a.Until + ": " + a.Why
+}
+
+// End is when it is no longer accepted: the end of the last day in UTC, or a time
+// that never comes.
+func (a Accepted) End() time.Time {
+	if a.Until == "" {
+		return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	last, err := time.Parse(time.DateOnly, a.Until)
+	if err != nil {
+		return time.Time{}
+	}
+	return last.AddDate(0, 0, 1)
+}
+
 // AnchorSummary counts the keys of one source of trust anchors.
 type AnchorSummary struct {
 	Source string `json:"source"` // "apt", "uefi:db"
@@ -281,13 +302,13 @@ func (r *Report) VerdictFrom(least Severity) Status {
 }
 
 // AcceptedAs returns what the operator says of a finding that he accepts.
-func (r *Report) AcceptedAs(f Finding) (a Acceptance, ok bool) {
+func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
 	if !f.Accepted {
 		return a, false
 	}
 	for _, a := range r.Accepted {
 		if a.ReasonCode == f.ReasonCode && a.Key == f.Key {
-			return Acceptance{Code: a.ReasonCode, Key: a.Key, Why: a.Why, Until: a.Until}, true
+			return a, true
 		}
 	}
 	return a, true

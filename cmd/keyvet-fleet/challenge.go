@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
@@ -142,6 +143,7 @@ func readKept(name string) (k kept, err error) {
 // file of a challenge that was answered rightly is removed: it counts once.
 func answerCommand(f *flag.FlagSet) cli.Action {
 	t := trustFlags(f)
+	t.acceptFlag(f)
 	name := f.String("kept", "", "the `FILE` that \"challenge\" wrote")
 	asJSON := f.Bool("json", false, "one JSON document on standard output")
 	return action(func(s cli.IO, args []string) (device.Status, error) {
@@ -165,7 +167,7 @@ func answerCommand(f *flag.FlagSet) cli.Action {
 			return 0, err
 		}
 		policy.Nonce = k.Nonce
-		write := func(w io.Writer, all []verified) error { return writeText(w, all[0].Result) }
+		write := textOf(terminal.Of(s.Out))
 		if *asJSON {
 			write = func(w io.Writer, all []verified) error { return indented(w, all[0].Result) }
 		}

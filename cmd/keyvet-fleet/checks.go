@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/blocklist"
+	"github.com/keyvet/keyvet/cmd/internal/accept"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/check"
 	"github.com/keyvet/keyvet/device/durable"
@@ -22,9 +23,10 @@ import (
 
 // trust is what the commands of this program hold reports against.
 type trust struct {
-	ekRoots, blocklist, advisories *string
-	env                            check.Env
-	roots                          []*x509.Certificate
+	ekRoots, blocklist, advisories, accept *string // accept is nil for a command without the flag
+	env                                    check.Env
+	roots                                  []*x509.Certificate
+	accepted                               []device.Acceptance
 }
 
 func trustFlags(f *flag.FlagSet) *trust {
@@ -33,6 +35,11 @@ func trustFlags(f *flag.FlagSet) *trust {
 		blocklist:  f.String("blocklist", "", "look the keys up in the list `F`, too"),
 		advisories: f.String("advisories", "", "hold the firmware against the advisories in `F`, too"),
 	}
+}
+
+// acceptFlag has load read what the operator accepts.
+func (t *trust) acceptFlag(f *flag.FlagSet) {
+	t.accept = f.String("accept", "", "count the findings that `F` names as warnings (keyvet.toml(5), \"Accepting a finding\"); what a device accepts for itself counts in full")
 }
 
 // load reads what the flags name.
@@ -75,6 +82,11 @@ func (t *trust) load(f *flag.FlagSet) (err error) {
 		further = append(further, list)
 	}
 	t.env.Advisories = further
+	if given["accept"] {
+		if t.accepted, err = accept.Load(*t.accept); err != nil {
+			return errUsage{fmt.Errorf("-accept: %w", err)}
+		}
+	}
 	return nil
 }
 
@@ -113,5 +125,5 @@ func (t *trust) vet(ek crypto.PublicKey) error {
 }
 
 func (t *trust) policy() evidence.Policy {
-	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check}
+	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check, Accept: t.accepted}
 }

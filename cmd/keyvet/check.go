@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyvet/keyvet/cmd/internal/accept"
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/internal/format"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -41,6 +42,7 @@ key, but cannot be read, is named and leaves the verdict open.`,
 		failOn := f.String("fail-on", "", "a finding below this `SEVERITY` (low, medium, high, critical) does not fail the exit status")
 		form := f.String("format", "", "`FORM` of the output: "+strings.Join(formNames(), ", "))
 		asJSON := f.Bool("json", false, "the same as -format json")
+		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
 		verbose := f.Bool("v", false, "show what passed, too")
 		return func(ctx context.Context, s cli.IO, files []string) int {
 			o, err := readOutput(*form, *asJSON, *failOn)
@@ -56,6 +58,13 @@ key, but cannot be read, is named and leaves the verdict open.`,
 				s.Fail(err)
 				return cli.Usage
 			}
+			var further []device.Acceptance
+			if given(f, "accept") {
+				if further, err = accept.Load(*accepted); err != nil {
+					s.Fail(err)
+					return cli.Usage
+				}
+			}
 			if *address != "" {
 				if err := tpm.CheckAddress(*address); err != nil {
 					return s.Misused(fmt.Sprintf("check: -tpm %q: %v", *address, err))
@@ -66,7 +75,7 @@ key, but cannot be read, is named and leaves the verdict open.`,
 			}
 			c := &vet.Check{
 				Config: *cfg, Agent: maker(), Progress: screen{s}.progress, Blocklist: *list,
-				Files: files, Stdin: s.In, Typed: isTerminal(s.In), Only: asked, Verbose: *verbose || o.form == "junit",
+				Files: files, Accept: further, Stdin: s.In, Typed: isTerminal(s.In), Only: asked, Verbose: *verbose || o.form == "junit",
 			}
 			r := c.Report(ctx, device.TriggerManual)
 			return screen{s}.report(r, o)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type statusReport struct {
 	Acknowledged bool                `json:"acknowledged"`
 	Findings     []device.ReasonCode `json:"findings"`
 	Problems     []problem           `json:"problems"`              // what did not pass, the failing ones first
+	Accepted     []device.Accepted   `json:"accepted,omitempty"`    // findings that the operator accepts
 	Gaps         []device.Gap        `json:"gaps"`                  // those that are not minor: what could not be checked
 	Gate         string              `json:"gate"`                  // open, shut, stuck
 	Vouched      bool                `json:"vouched"`               // a keyvet lives that holds the gate
@@ -161,7 +163,7 @@ func readStatus(cfg *config.Config) (*statusReport, error) {
 		st.Verdict, st.ReportID, st.Time = r.Verdict().String(), r.ID, &r.Time
 		st.Acknowledged, st.Reason, st.Undelivered, st.Trouble = state.Acknowledged, state.Reason, state.Undelivered, state.Trouble
 		st.Problems = problemsOf(r)
-		st.Findings, st.Gaps = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...)
+		st.Findings, st.Gaps, st.Accepted = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...), r.Accepted
 	}
 	st.readGate(cfg.RunDir, state)
 	certificate, _ := cfg.CredentialFiles()
@@ -262,12 +264,11 @@ func (s screen) statusTable(st *statusReport) error {
 		name = ""
 	}
 	for _, p := range st.Problems {
-		word, code := p.Status.String(), p.ReasonCode
-		status := p.Status
-		if p.Accepted {
-			status, code = device.Warn, code+", accepted"
+		status, code := p.Status, p.ReasonCode
+		if i := slices.IndexFunc(st.Accepted, func(a device.Accepted) bool { return a.ReasonCode == p.ReasonCode && a.Key == p.Key }); p.Accepted && i >= 0 {
+			status, code = device.Warn, code+", "+st.Accepted[i].String()
 		}
-		why(status, word, p.Key, p.Check, code)
+		why(status, p.Status.String(), p.Key, p.Check, code)
 	}
 	for _, g := range st.Gaps {
 		why(device.Undecided, "GAP", g.What+": "+g.Why)

@@ -91,11 +91,11 @@ func (l *loop) lastWord(ctx context.Context) error {
 	return err
 }
 
-// expire shuts a gate whose certificate has expired.
+// expire shuts a gate that is past its deadline.
 func (l *loop) expire() {
 	expired, err := l.Gate.Expire()
 	if expired {
-		l.Log.Warn("the certificate has expired: the gate is shut", "error", err)
+		l.Log.Warn("the certificate, or what is accepted, has expired: the gate is shut", "error", err)
 	}
 }
 

@@ -112,7 +112,9 @@ func runSize(_ context.Context, k device.Key, _ *Env) []device.Finding {
 		case n.BitLen() < 2048 && shown == device.Fail:
 			return give(rsaTooShort, "%s is too short: AWS IoT takes RSA keys of 2048 bits or more", algorithm)
 		case n.BitLen() < 2048:
-			return give(rsaTooShort, "%s is too short: NIST SP 800-131A and TLS ask for 2048 bits or more", algorithm)
+			f := give(rsaTooShort, "%s is too short: NIST SP 800-131A and TLS ask for 2048 bits or more", algorithm)
+			f[0].Citation = "https://doi.org/10.6028/NIST.SP.800-131Ar2"
+			return f
 		case n.BitLen() > 8192 && shown != device.Pass: // crypto/tls: checkKeySize
 			return give(rsaTooLong, "%s is longer than TLS stacks, Go's among them, take (8192 bits)", algorithm)
 		}

@@ -229,8 +229,8 @@ func (g *Gate) keyRefusal(v Vetted) string {
 	if !k.Status.Opens() {
 		return "the device key is " + k.Status.String()
 	}
-	if g.now().After(k.Certificate.NotAfter) {
-		return "the certificate has expired since the report was made"
+	if g.now().After(deadline(v.Report, k)) {
+		return "the certificate, or what the operator accepts, has expired since the report was made"
 	}
 	return ""
 }
@@ -278,14 +278,33 @@ func (g *Gate) ready() error {
 	return g.Ready()
 }
 
-// notAfter is when the certificate of the report's device key expires.
+// notAfter is when a gate shuts that is open on the report.
 func notAfter(r *device.Report) time.Time {
 	for _, k := range r.Keys {
 		if k.Role == device.RoleDevice && k.Certificate != nil {
-			return k.Certificate.NotAfter
+			return deadline(r, k)
 		}
 	}
 	return time.Time{}
+}
+
+// deadline is when a device key's certificate expires, or when something that the
+// gate opens on is no longer accepted, such as that the certificate has expired.
+func deadline(r *device.Report, k device.KeyReport) time.Time {
+	end := k.Certificate.NotAfter
+	for _, a := range r.Accepted {
+		if a.Key == k.ID && a.ReasonCode == device.ReasonExpired {
+			end = a.End()
+		}
+	}
+	for _, f := range r.Findings {
+		for _, a := range r.Accepted {
+			if f.Counts() != f.Status && a.ReasonCode == f.ReasonCode && a.Key == f.Key && a.End().Before(end) {
+				end = a.End()
+			}
+		}
+	}
+	return end
 }
 
 // Shut shuts the gate: the mark goes, and what other programs had. After an
@@ -322,8 +341,8 @@ func (g *Gate) State() State {
 	return Shut
 }
 
-// NotAfter is when the certificate expires before which the gate is open: its
-// deadline. Zero: it is not open.
+// NotAfter is when the certificate expires before which the gate is open, or what
+// it opened on is no longer accepted: its deadline. Zero: it is not open.
 func (g *Gate) NotAfter() time.Time { return g.notAfter }
 
 // Expire shuts a gate whose deadline has passed, by the wall clock, and reports

@@ -721,3 +721,49 @@ func TestLook(t *testing.T) {
 		t.Errorf("%s", b)
 	}
 }
+
+// TestAccepted opens the gate on findings that the operator accepts, and on an
+// expired certificate for as long as he does.
+func TestAccepted(t *testing.T) {
+	fails := func(v gate.Vetted, code device.ReasonCode) gate.Vetted {
+		v.Report.Findings = append(v.Report.Findings, device.Finding{Check: "expiry", Key: "device", Status: device.Fail, ReasonCode: code})
+		v.Report.Keys[0].Status = device.Fail
+		return v
+	}
+	k := newKeyPair(t)
+	far := k.renewed(t, 1000*time.Hour)
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	tomorrow, end := today.AddDate(0, 0, 1).Format(time.DateOnly), today.AddDate(0, 0, 2)
+	for name, tt := range map[string]struct {
+		k      keyPair
+		code   device.ReasonCode
+		accept device.Acceptance
+		want   gate.State
+		until  time.Time
+	}{
+		"not accepted":      {k, "KEYVET_X", device.Acceptance{}, gate.Shut, time.Time{}},
+		"accepted":          {k, "KEYVET_X", device.Acceptance{Code: "KEYVET_X", Key: "device", Why: "w"}, gate.Open, k.leaf.NotAfter},
+		"accepted for now":  {far, "KEYVET_X", device.Acceptance{Code: "KEYVET_X", Key: "device", Why: "w", Until: tomorrow}, gate.Open, end},
+		"another accepted":  {k, "KEYVET_X", device.Acceptance{Code: "KEYVET_Y", Key: "device", Why: "w"}, gate.Shut, time.Time{}},
+		"no longer":         {k, "KEYVET_X", device.Acceptance{Code: "KEYVET_X", Key: "device", Why: "w", Until: "2020-01-01"}, gate.Shut, time.Time{}},
+		"expired":           {k.renewed(t, -time.Hour), device.ReasonExpired, device.Acceptance{}, gate.Shut, time.Time{}},
+		"expired, accepted": {k.renewed(t, -time.Hour), device.ReasonExpired, device.Acceptance{Code: device.ReasonExpired, Key: "device", Why: "w", Until: tomorrow}, gate.Open, end},
+		"expired, for good": {k.renewed(t, -time.Hour), device.ReasonExpired, device.Acceptance{Code: device.ReasonExpired, Key: "device", Why: "w"}, gate.Open, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)},
+	} {
+		g, _ := newGate(t, gate.Acknowledged)
+		v := fails(tt.k.vetted(device.Pass), tt.code)
+		v.Report.Accept([]device.Acceptance{tt.accept})
+		if o := g.Admit(t.Context(), new(cloud), v); o.State != tt.want {
+			t.Errorf("%s: %+v", name, o)
+		}
+		if !g.NotAfter().Equal(tt.until) {
+			t.Errorf("%s: open until %v, want %v", name, g.NotAfter(), tt.until)
+		}
+		if tt.want == gate.Open && !tt.until.IsZero() {
+			g.Now = func() time.Time { return tt.until.Add(time.Second) }
+			if expired, err := g.Expire(); !expired || err != nil {
+				t.Errorf("%s: open after its end: %v, %v", name, expired, err)
+			}
+		}
+	}
+}

@@ -24,7 +24,7 @@ func (w *worker) passes(ctx context.Context, key device.Key) error {
 	findings := w.Vetter.Vet(ctx, key)
 	statuses := make([]device.Status, len(findings))
 	for i, f := range findings {
-		statuses[i] = f.Status
+		statuses[i] = f.Counts()
 	}
 	worst := device.Worst(statuses...)
 	if worst.Opens() {
@@ -32,7 +32,7 @@ func (w *worker) passes(ctx context.Context, key device.Key) error {
 	}
 	for _, f := range findings {
 		switch {
-		case f.Status != worst:
+		case f.Counts() != worst:
 		case f.ReasonCode == "KEYVET_CLOCK_IMPLAUSIBLE", f.ReasonCode == "KEYVET_CERTIFICATE_NOT_YET_VALID":
 			return because(ReasonClockWrong, "%s: %s", f.Check, f.Message)
 		case f.ReasonCode != "":

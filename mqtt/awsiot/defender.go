@@ -16,13 +16,13 @@ const metricsEvery = 5 * time.Minute
 
 // ErrTooSoon: Device Defender takes metrics once in five minutes. They have
 // not been sent.
-var ErrTooSoon = errors.New("awsiot: report metrics: too soon after the ones before")
+var ErrTooSoon = errors.New("report metrics: too soon after the ones before")
 
 // Metrics are the custom metrics of a device, which the account has to define
 // by the names in docs/aws/metrics.json.
 type Metrics struct {
-	Failures  int // findings that failed
-	Warnings  int
+	Failures  int // findings that failed, but for those that the operator accepts
+	Warnings  int // and findings that he accepts
 	Undecided int // findings and gaps that leave the verdict open
 	GateOpen  bool
 	Findings  []device.ReasonCode // the distinct reason codes
@@ -32,7 +32,7 @@ type Metrics struct {
 func MetricsOf(r *device.Report, gateOpen bool) Metrics {
 	m := Metrics{GateOpen: gateOpen, Findings: r.ReasonCodes()}
 	for _, f := range r.Findings {
-		switch f.Status {
+		switch f.Counts() {
 		case device.Fail:
 			m.Failures++
 		case device.Warn:
@@ -102,7 +102,7 @@ func (c *Client) ReportMetrics(ctx context.Context, m Metrics) error {
 		return ErrTooSoon
 	}
 	if err != nil {
-		return fmt.Errorf("awsiot: report metrics: %w", err)
+		return fmt.Errorf("report metrics: %w", err)
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ const (
 	resourceClient = "CLIENT_ID"
 	resourceKey    = "KEYVET_KEY"
 	resourceTPM    = "KEYVET_TPM"
+	resourceGap    = "KEYVET_GAP" // something that could not be checked
 )
 
 // audit is an audit check of AWS's, and what it finds.
@@ -78,7 +79,8 @@ func auditOf(resource string, f device.Finding) (name string, severity device.Se
 }
 
 // Findings are what did not pass in a report, the failing ones first, each in
-// the shape of an AWS audit finding.
+// the shape of an AWS audit finding. One that the operator accepts is among the
+// warnings. A gap that is not minor stands before them.
 func Findings(r *device.Report) []Finding {
 	keys := make(map[string]device.KeyReport, len(r.Keys))
 	for _, k := range r.Keys {
@@ -87,10 +89,28 @@ func Findings(r *device.Report) []Finding {
 	found := []Finding{}
 	for _, status := range []device.Status{device.Fail, device.Undecided, device.Warn} {
 		for _, f := range r.Findings {
-			if f.Status == status {
+			if f.Counts() == status {
 				found = append(found, newFinding(r, f, keys[f.Key]))
 			}
 		}
+		if status == device.Undecided {
+			found = append(found, gapFindings(r)...)
+		}
+	}
+	return found
+}
+
+func gapFindings(r *device.Report) (found []Finding) {
+	for _, g := range r.Gaps {
+		if g.Minor {
+			continue
+		}
+		f := device.Finding{Check: "could_not_look", Key: g.What, Status: device.Undecided, ReasonCode: device.CouldNotLook.Code, Message: g.What + ": " + g.Why}
+		finding := newFinding(r, f, device.KeyReport{})
+		finding.NonCompliantResource.Type = resourceGap
+		finding.NonCompliantResource.Identifier = map[string]string{"what": g.What}
+		delete(finding.NonCompliantResource.Additional, "keyId")
+		found = append(found, finding)
 	}
 	return found
 }
@@ -100,6 +120,9 @@ func newFinding(r *device.Report, f device.Finding, key device.KeyReport) Findin
 	resource := Resource{
 		Type: resourceKey, Identifier: map[string]string{"keyId": f.Key},
 		Additional: map[string]string{"thingName": r.ThingName, "keyId": f.Key, "status": f.Status.String(), "reportId": r.ID},
+	}
+	if f.Accepted {
+		resource.Additional["accepted"] = "true"
 	}
 	for name, value := range map[string]string{
 		"role": string(key.Role), "algorithm": key.Algorithm, "source": key.Source, "spkiSha256": key.SPKISHA256, "citation": f.Citation,
@@ -156,7 +179,7 @@ func (c *Client) PublishFindings(ctx context.Context, r *device.Report) error {
 		err = c.session.Publish(ctx, c.own("findings"), payload)
 	}
 	if err != nil {
-		return fmt.Errorf("awsiot: publish findings: %w", err)
+		return fmt.Errorf("publish findings: %w", err)
 	}
 	return nil
 }

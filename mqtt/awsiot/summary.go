@@ -3,6 +3,7 @@ package awsiot
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ type Summary struct {
 	GapCount        int                 `json:"gapCount"` // also those that Gaps has no room for
 	FirmwareVersion string              `json:"firmwareVersion,omitempty"`
 	Findings        []device.ReasonCode `json:"findings"`
+	Accepted        []string            `json:"accepted"`                // findings that the operator accepts, a line each
 	CertificateID   string              `json:"certificateId,omitempty"` // AWS IoT's: lower-case hex SHA-256 of the DER
 	NotAfter        string              `json:"notAfter,omitempty"`      // RFC 3339
 	Check           string              `json:"check,omitempty"`         // the desired check that was carried out last
@@ -68,6 +70,17 @@ func gapsOf(r *device.Report) (some []Gap, count int) {
 	return some, count
 }
 
+// maxAccepted bounds the accepted findings; the report has them all.
+const maxAccepted = 8
+
+func acceptedOf(r *device.Report) []string {
+	lines := []string{}
+	for _, a := range r.Accepted[:min(len(r.Accepted), maxAccepted)] {
+		lines = append(lines, bounded(fmt.Sprintf("%s on %s, %s", a.ReasonCode, a.Key, a), maxGapBytes))
+	}
+	return lines
+}
+
 func bounded(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -78,7 +91,7 @@ func bounded(text string, most int) string {
 func (c *Client) summary(r *device.Report) Summary {
 	s := Summary{
 		Verdict: r.Verdict().String(), ReportID: r.ID, Time: r.Time.UTC().Format(time.RFC3339),
-		Gate: c.gateWord(), Findings: r.ReasonCodes(),
+		Gate: c.gateWord(), Findings: r.ReasonCodes(), Accepted: acceptedOf(r),
 	}
 	s.Gaps, s.GapCount = gapsOf(r)
 	if r.TPM != nil {
@@ -100,7 +113,7 @@ func (c *Client) summary(r *device.Report) Summary {
 // check stays.
 func (s Summary) reported() (map[string]any, error) {
 	state := map[string]any{
-		"verdict": s.Verdict, "reportId": s.ReportID, "time": s.Time, "gate": s.Gate, "gaps": s.Gaps, "gapCount": s.GapCount, "findings": s.Findings,
+		"verdict": s.Verdict, "reportId": s.ReportID, "time": s.Time, "gate": s.Gate, "gaps": s.Gaps, "gapCount": s.GapCount, "findings": s.Findings, "accepted": s.Accepted,
 		"firmwareVersion": orNull(s.FirmwareVersion), "certificateId": orNull(s.CertificateID), "notAfter": orNull(s.NotAfter),
 	}
 	if s.Check != "" {
@@ -114,8 +127,8 @@ func (s Summary) reported() (map[string]any, error) {
 		if len(b) <= maxReported {
 			return state, nil
 		}
-		if n == 0 && len(s.Gaps) > 0 { // their number stays
-			s.Gaps, state["gaps"] = nil, []Gap{}
+		if n == 0 && len(s.Gaps)+len(s.Accepted) > 0 { // the number of gaps stays
+			s.Gaps, s.Accepted, state["gaps"], state["accepted"] = nil, nil, []Gap{}, []string{}
 			n++
 			continue
 		}

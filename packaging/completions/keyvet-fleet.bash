@@ -2,6 +2,9 @@
 _keyvet_fleet() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words= flags= files=
 	case $prev in
+	-accept)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	-advisories)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
@@ -23,9 +26,9 @@ _keyvet_fleet() {
 		return
 	fi
 	case $command in
-	"verify") flags="-advisories -ak-name -blocklist -csv -ek-roots -json -max-age -nonce -require" files=yes ;;
+	"verify") flags="-accept -advisories -ak-name -blocklist -csv -ek-roots -json -max-age -nonce -require" files=yes ;;
 	"challenge") flags="-advisories -blocklist -ek-roots -keep" files=yes ;;
-	"answer") flags="-advisories -blocklist -ek-roots -json -kept" files=yes ;;
+	"answer") flags="-accept -advisories -blocklist -ek-roots -json -kept" files=yes ;;
 	"version") flags="-json -v" ;;
 	help) words="verify challenge answer version help" ;;
 	esac

@@ -6,6 +6,7 @@ complete -c keyvet-fleet -n __fish_use_subcommand -a answer -d 'verify a report 
 complete -c keyvet-fleet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
 complete -c keyvet-fleet -n __fish_use_subcommand -a help
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -F
+complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -o accept -r -F -d 'count the findings that F names as warnings (keyvet.toml(5),'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -o advisories -r -F -d 'hold the firmware against the advisories in F, too'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -o ak-name -x -d 'the attestation key must be the one of this name in HEX,'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -o blocklist -r -F -d 'look the keys up in the list F, too'
@@ -21,6 +22,7 @@ complete -c keyvet-fleet -n '__fish_seen_subcommand_from challenge' -o blocklist
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from challenge' -o ek-roots -r -F -d 'the EK certificate must lead to a certificate in DIR, of its'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from challenge' -o keep -r -F -d 'keep the secret in FILE, which must not be there yet'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -F
+complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o accept -r -F -d 'count the findings that F names as warnings (keyvet.toml(5),'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o advisories -r -F -d 'hold the firmware against the advisories in F, too'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o blocklist -r -F -d 'look the keys up in the list F, too'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o ek-roots -r -F -d 'the EK certificate must lead to a certificate in DIR, of its'

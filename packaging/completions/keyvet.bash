@@ -2,11 +2,20 @@
 _keyvet() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words= flags= files=
 	case $prev in
+	-accept)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	-blocklist)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
 	-config)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
+	-fail-on)
+		mapfile -t COMPREPLY < <(compgen -W "low medium high critical" -- "$cur")
+		return ;;
+	-format)
+		mapfile -t COMPREPLY < <(compgen -W "table line json sarif junit" -- "$cur")
 		return ;;
 	-tpm)
 		mapfile -t COMPREPLY < <(compgen -W "/dev/tpmrm0 unix: tcp: spi: i2c:" -- "$cur")
@@ -17,7 +26,7 @@ _keyvet() {
 		return
 	fi
 	case $command in
-	"check") flags="-blocklist -config -json -tpm -v" files=yes ;;
+	"check") flags="-accept -blocklist -config -fail-on -format -json -only -tpm -v" files=yes ;;
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;

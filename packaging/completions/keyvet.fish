@@ -7,9 +7,13 @@ complete -c keyvet -n __fish_use_subcommand -a rotate -d 'a new key and certific
 complete -c keyvet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
 complete -c keyvet -n __fish_use_subcommand -a help
 complete -c keyvet -n '__fish_seen_subcommand_from check' -F
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o accept -r -F -d 'count the findings that F names as warnings, besides those'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o blocklist -r -F -d 'look keys up in the list F instead of the built-in one'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml), if it is'
-complete -c keyvet -n '__fish_seen_subcommand_from check' -o json -d 'one JSON document on standard output'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o fail-on -x -a 'low medium high critical' -d 'a finding below this SEVERITY (low, medium, high, critical)'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o format -x -a 'table line json sarif junit' -d 'FORM of the output: table, line, json, sarif, junit'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o json -d 'the same as -format json'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o only -x -d 'ask only these checks: ID,...'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o tpm -x -a '/dev/tpmrm0 unix: tcp: spi: i2c:' -d 'ADDR of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o v -d 'show what passed, too'
 complete -c keyvet -n '__fish_seen_subcommand_from run' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml); it must'

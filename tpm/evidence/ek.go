@@ -108,9 +108,9 @@ func mayIssueEKs(chain []*x509.Certificate) bool {
 // listsCertificate reports whether the report lists a key with that
 // certificate, or may have before it was cut, which left nothing of EKs out
 // since the first version.
-func (v *verification) listsCertificate(cert *x509.Certificate) bool {
+func (d *document) listsCertificate(cert *x509.Certificate) bool {
 	sum := sha256.Sum256(cert.Raw)
-	return v.report.Cut.Uncounted() || slices.ContainsFunc(v.report.Keys, func(k device.KeyReport) bool {
+	return d.report.Cut.Uncounted() || slices.ContainsFunc(d.report.Keys, func(k device.KeyReport) bool {
 		return k.Role == device.RoleEK && k.Certificate != nil && k.Certificate.SHA256 == hex.EncodeToString(sum[:])
 	})
 }

@@ -90,11 +90,7 @@ func (v *verification) keys() (device.Status, string) {
 	}
 	inv, problems := v.inventory()
 	found, accepted := device.Accept(append(problems, v.policy.Check(inv)...), v.keyReports(inv), v.policy.Accept, v.policy.Now)
-	for _, a := range accepted {
-		if !slices.Contains(v.accepted, a) {
-			v.accepted = append(v.accepted, a)
-		}
-	}
+	v.accepted = append(slices.DeleteFunc(v.accepted, func(a device.Accepted) bool { return slices.Contains(accepted, a) }), accepted...)
 	statuses := []device.Status{device.NotApplicable}
 	byKey := make(map[string]device.Status)
 	var said []string

@@ -450,6 +450,7 @@ func TestVerifierAccepts(t *testing.T) {
 		"another key":                     {report(true), found, []device.Acceptance{{Code: "KEYVET_X", Key: "tpm", Why: "why"}}, device.Fail, false},
 		"another code":                    {report(true), found, []device.Acceptance{{Code: "KEYVET_Y", Key: "tpm-ak", Why: "why"}}, device.Fail, false},
 		"the verifier's is over":          {report(true), found, []device.Acceptance{{Code: "KEYVET_X", Key: "tpm-ak", Why: "why", Until: "2020-01-01"}}, device.Fail, false},
+		"a key that nothing explains":     {forge(t, func(f *forgery) { f.report.Keys[0].Status = device.Fail }), passes, accept, device.Fail, false},
 		"a verdict that nothing explains": {bytes.Replace(report(true), []byte(`"verdict":"WARN"`), []byte(`"verdict":"FAIL"`), 1), found, accept, device.Warn, false},
 	} {
 		r := Verify(tt.report, Policy{Now: now, Check: tt.check, Accept: tt.accept})

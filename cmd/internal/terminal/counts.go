@@ -63,13 +63,17 @@ func (p *page) verdict(r *device.Report) {
 	if gaps > 0 {
 		parts = append(parts, count(gaps, "thing")+" could not be looked at")
 	}
-	v := r.Verdict()
+	p.end(r.Verdict(), strings.Join(parts, "; "))
+}
+
+// end is the last line.
+func (p *page) end(v device.Status, counts string) {
 	word := v.String() + ":"
 	at := len(word) + 1
 	if p.Marks {
 		at += 2
 	}
-	p.WriteString(p.status(v, word) + " " + p.wrap(strings.Join(parts, "; "), at, indent) + "\n")
+	p.WriteString(p.status(v, word) + " " + p.wrap(counts, at, indent) + "\n")
 }
 
 func form(n int, one, many string) string {

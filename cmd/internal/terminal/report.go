@@ -270,7 +270,7 @@ func (p *page) findings(all []device.Finding, id string) {
 			continue
 		}
 		text := f.Message
-		if reason, ok := reasonOf(f.Check, f.ReasonCode); ok && !p.said[reason.Do] {
+		if reason, ok := reasonOf(f.Check, f.ReasonCode); ok && !f.Accepted && !p.said[reason.Do] {
 			p.said[reason.Do] = true
 			text = strings.TrimSuffix(text, ".") + ". " + reason.Do
 		}

@@ -70,3 +70,37 @@ func columns(rows []Row) []int {
 	}
 	return wide
 }
+
+// Item is something that has a status and, in words, why.
+type Item struct {
+	Status    device.Status
+	Name, Why string
+}
+
+// Items shows items, the status first.
+func (s Style) Items(all []Item) string {
+	p, wide := newPage(s, false), 0
+	word := func(v device.Status) string {
+		if v == device.NotApplicable {
+			return "n/a"
+		}
+		return v.String()
+	}
+	for _, i := range all {
+		wide, p.word = max(wide, utf8.RuneCountInString(i.Name)), max(p.word, len(word(i.Status)))
+	}
+	for _, i := range all {
+		p.line(i.Status, word(i.Status), pad(cli.Printable(i.Name), wide), i.Why)
+	}
+	return p.String()
+}
+
+// Verdict shows a verdict and counts.
+func (s Style) Verdict(v device.Status, counts string) string {
+	p := newPage(s, false)
+	p.end(v, counts)
+	return p.String()
+}
+
+// Text shows a line of text.
+func (s Style) Text(text string) string { return s.wrap(text, 0, indent) + "\n" }

@@ -36,7 +36,7 @@ func full() *device.Report {
 			{ID: "tree/b.pem", Role: device.RoleFile, Algorithm: "RSA-2048", Source: "file:tree/b.pem", Status: device.Warn},
 		},
 		Findings: []device.Finding{
-			{Check: "lockout", Key: device.TPMKeyID, Status: device.Warn, Severity: device.Low, ReasonCode: "TEST_LOCKOUT", Message: "anybody can clear the TPM", Accepted: true},
+			{Check: "lockout", Key: device.TPMKeyID, Status: device.Warn, Severity: device.Low, ReasonCode: "TEST_LOCKOUT", Message: "anybody can clear the TPM; accepted until 2027-06-30: ticket 4711", Accepted: true},
 			{Check: "roca", Key: "tpm-0x81000100", Status: device.Fail, Severity: device.Critical, ReasonCode: "TEST_ROCA", Citation: roca, Message: "ROCA (CVE-2017-15361): the private key can be computed from the public one"},
 			{Check: "size", Key: "device", Status: device.Pass, Message: "ECDSA-P256 is taken"},
 			{Check: "expiry", Key: "ca-82377dbbf489a492", Status: device.Warn, Severity: device.Medium, ReasonCode: "TEST_EXPIRING", Message: "the certificate expires on 2027-11-26"},

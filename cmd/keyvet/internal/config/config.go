@@ -117,6 +117,9 @@ type Check struct {
 	EKRoots string `toml:"ek_roots"`
 	// Revocation lists, in PEM or DER.
 	CRLs []string `toml:"crls"`
+	// Findings that you accept, each a table `[[check.accept]]`: they count as warnings. See
+	// "Accepting a finding".
+	Accept []device.Acceptance `toml:"accept"`
 }
 
 // MQTT is the table [mqtt].

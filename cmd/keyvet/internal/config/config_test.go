@@ -34,6 +34,11 @@ blocklists = []
 advisories = []
 ek_roots = ""
 crls = []
+[[check.accept]]
+code = "KEYVET_FIRMWARE_CVE-2019-16863"
+key = "tpm"
+why = "ECDSA key is in software; ticket 4711"
+until = "2027-06-30"
 [mqtt]
 endpoints = ["xxxx-ats.iot.eu-west-1.amazonaws.com:8883"]
 ca_file = ""
@@ -108,6 +113,7 @@ var wrong = []struct{ key, value, want string }{
 	{"identity.key", "'tpm:81000100'", "persistent handle"},
 	{"identity.key", "'tpm:0x80000001'", "persistent handle"},
 	{"identity.key", "'tpm:0x181000100'", "persistent handle"},
+	{"check.accept", "[{ code = 'KEYVET_RSA_TO_SHORT', key = 'a', why = 'b' }]", `table 1: unknown code "KEYVET_RSA_TO_SHORT", did you mean "KEYVET_RSA_TOO_SHORT"?`},
 	{"mqtt.endpoints", "['host']", `HOST:PORT, such as xxxx-ats.iot.eu-west-1.amazonaws.com:8883, not "host"`},
 	{"mqtt.endpoints", "['host:1', 'host:99999']", `not "host:99999"`},
 	{"mqtt.pins", "['abc']", `"amazon" and of base64 SHA-256, not "abc"`},
@@ -137,6 +143,12 @@ func TestRules(t *testing.T) {
 	}
 	if got := Default().decode("tpm.address = ''\nidentity.key = 'tpm:0x81000100'"); len(got) != 1 || !strings.Contains(got[0].Error(), "identity.key: must be a file, because tpm.address is empty") {
 		t.Errorf("a key in the TPM of a device without one: %v", got)
+	}
+	got := Default().decode("log.level = 'loud'\n[[check.accept]]\nkey = 'a'\n[[check.accept]]\ncode = 'KEYVET_RSA_TOO_SHORT'\nkey = 'b'\nwhy = 'c'\nuntil = 'soon'")
+	for i, want := range []string{"check.accept: table 1: code is missing", "check.accept: table 1: why is missing", "check.accept: table 2: until must be a date", "log.level: "} {
+		if len(got) != 4 || !strings.HasPrefix(got[i].Error(), want) {
+			t.Errorf("the mistakes of two tables: %v, want %s", got, want)
+		}
 	}
 	known := make(map[string]bool)
 	for _, k := range keys() {

@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/keyvet/keyvet/cmd/internal/accept"
+	"github.com/keyvet/keyvet/device"
 )
 
 // key is a key of the configuration, or one of its tables.
@@ -59,6 +62,14 @@ func (k key) set(c *Config, tables map[string]any) error {
 			err = u.UnmarshalText([]byte(text))
 		}
 		return err
+	}
+	if list, ok := field.Addr().Interface().(*[]device.Acceptance); ok {
+		found, wrong := accept.Read(value)
+		*list = found
+		if wrong != nil {
+			return Errors(wrong)
+		}
+		return nil
 	}
 	switch field.Kind() {
 	case reflect.String:

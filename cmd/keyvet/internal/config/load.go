@@ -75,7 +75,11 @@ func (c *Config) decode(text string) Errors {
 		if rule := rules[k.name]; err == nil && rule != nil {
 			err = rule(c)
 		}
-		if err != nil {
+		var several Errors
+		if err != nil && !errors.As(err, &several) {
+			several = Errors{err}
+		}
+		for _, err := range several {
 			wrong = append(wrong, fmt.Errorf("%s: %w", k.name, err))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,12 +29,13 @@ type Check struct {
 	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
 
 	// What only a command line says.
-	Blocklist string    // instead of the built-in lists and those of the configuration
-	Files     []string  // only these, and those in these directories
-	Stdin     io.Reader // the file "-"
-	Typed     bool      // Stdin is a keyboard
-	Only      []string  // the ids of the checks to ask; none: all
-	Verbose   bool      // keep all that passed
+	Blocklist string              // instead of the built-in lists and those of the configuration
+	Files     []string            // only these, and those in these directories
+	Accept    []device.Acceptance // besides those of the configuration
+	Stdin     io.Reader           // the file "-"
+	Typed     bool                // Stdin is a keyboard
+	Only      []string            // the ids of the checks to ask; none: all
+	Verbose   bool                // keep all that passed
 }
 
 // Report vets and returns the report, which no TPM has signed.
@@ -100,6 +102,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 		}
 	}
 	r.AddAcross(check.Across(ctx, f.numbers, env))
+	r.Accept(c.accept())
 	done()
 	r.Trigger, r.Agent = trigger, c.Agent
 	if len(lists) > 0 {
@@ -112,6 +115,9 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 // Checks are the ids of all checks.
 func Checks() []string { return check.IDs() }
 
+// accept is what the operator accepts.
+func (c *Check) accept() []device.Acceptance { return slices.Concat(c.Config.Check.Accept, c.Accept) }
+
 func (c *Check) progress(what string) (done func()) {
 	if c.Progress == nil {
 		return func() {}
@@ -122,13 +128,17 @@ func (c *Check) progress(what string) (done func()) {
 // Key puts every check to one key.
 type Key struct{ Check }
 
-// Vet implements [rotate.Vetter].
+// Vet implements [rotate.Vetter]. What is accepted of the device's key is accepted
+// of the one that is to take its place.
 func (k Key) Vet(ctx context.Context, key device.Key) []device.Finding {
+	key.ID = "device"
 	env := &check.Env{Now: time.Now(), ExpiryWarning: k.Config.Check.ExpiryWarning.Duration}
 	inv := device.Inventory{ReadAt: env.Now, Keys: []device.Key{key}}
 	lists, _ := k.loadEnv(env) // what is missing, a check that needs it says
 	defer lists.Close()
-	return check.Run(ctx, inv, env)
+	r := device.NewReport(inv, check.Run(ctx, inv, env))
+	r.Accept(k.accept())
+	return r.Findings
 }
 
 // Vetter vets the device over and over, and knows which report its TPM signed

@@ -339,7 +339,7 @@ func TestKey(t *testing.T) {
 	must(t, err)
 	k := Key{Check{Config: *config.Default()}}
 	for _, f := range k.Vet(t.Context(), device.Key{ID: "new", Role: device.RoleDevice, Public: key.Public(), SPKI: spki}) {
-		if f.Status == device.Fail || f.Key != "new" && f.Key != device.TPMKeyID {
+		if f.Status == device.Fail || f.Key != "device" && f.Key != device.TPMKeyID {
 			t.Errorf("%+v", f)
 		}
 	}
