@@ -189,7 +189,7 @@ var codeName = regexp.MustCompile(`^KEYVET_[A-Z0-9_-]+$`)
 // notReasons are names that look like reason codes.
 var notReasons = []string{
 	"KEYVET_LAB", "KEYVET_BOOT_ID", // environment
-	"KEYVET_KEY", "KEYVET_TPM", // types of resources in findings of the account
+	"KEYVET_KEY", "KEYVET_TPM", "KEYVET_GAP", // types of resources in findings of the account
 }
 
 // reasons reads the device.Reason literals of each package, by its path.

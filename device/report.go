@@ -106,6 +106,8 @@ type Searched struct {
 	Keyed int // of them with a key, or with one that could not be read
 	Large int // of them too large to be searched to their end
 	Links int // symbolic links, which were not followed
+
+	First, Last int // its keys are Keys[First:Last] of the report
 }
 
 // Report is the outcome of one self-check.

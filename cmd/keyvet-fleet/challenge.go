@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
@@ -166,7 +167,7 @@ func answerCommand(f *flag.FlagSet) cli.Action {
 			return 0, err
 		}
 		policy.Nonce = k.Nonce
-		write := func(w io.Writer, all []verified) error { return writeText(w, all[0].Result) }
+		write := textOf(terminal.Of(s.Out))
 		if *asJSON {
 			write = func(w io.Writer, all []verified) error { return indented(w, all[0].Result) }
 		}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
@@ -74,7 +75,7 @@ func verifyCommand(f *flag.FlagSet) cli.Action {
 		case several:
 			return show(s.Out, all, writeTable)
 		}
-		return show(s.Out, all, func(w io.Writer, all []verified) error { return writeText(w, all[0].Result) })
+		return show(s.Out, all, textOf(terminal.Of(s.Out)))
 	})
 }
 
@@ -249,30 +250,46 @@ func writeTable(w io.Writer, all []verified) error {
 	return err
 }
 
-// writeText shows a result to a person; the last line is the verdict.
-func writeText(w io.Writer, r *evidence.Result) error {
-	var b bytes.Buffer
+// textOf writes one result to a person, for what shows it in that style; the last
+// line is the verdict.
+func textOf(style terminal.Style) func(io.Writer, []verified) error {
+	return func(w io.Writer, all []verified) error { return writeText(w, style, all[0].Result) }
+}
+
+func writeText(w io.Writer, style terminal.Style, r *evidence.Result) error {
+	var b strings.Builder
+	items, counts := []terminal.Item{}, make(map[device.Status]int)
 	for _, l := range r.Levels {
-		fmt.Fprintf(&b, "%-16s %-15s %s\n", l.Name, l.Status, cli.Printable(l.Reason))
+		items = append(items, terminal.Item{Status: l.Status, Name: l.Name, Why: l.Reason})
+		counts[l.Status]++
 	}
-	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "\n%s  %s: %s  %s  %s\n  %s\n", f.Counts(), cli.Printable(f.Check), cli.Printable(f.Key), f.Severity, f.ReasonCode, cli.Printable(f.Message))
+	b.WriteString(style.Items(items))
+	if len(r.Findings) > 0 {
+		b.WriteString("\n" + style.Findings(r.Findings))
 	}
 	if s := r.Report; s != nil {
-		fmt.Fprintf(&b, "\nreport %s", cli.Printable(s.ID))
+		name := "report " + s.ID
 		if s.ThingName != "" {
-			fmt.Fprintf(&b, " of %s", cli.Printable(s.ThingName))
+			name += " of " + s.ThingName
 		}
-		fmt.Fprintf(&b, ": %s", s.Verdict)
-		for _, code := range s.ReasonCodes {
-			fmt.Fprintf(&b, " %s", cli.Printable(code))
-		}
-		fmt.Fprintf(&b, "\nevidence: %s\n", r.Evidence)
+		b.WriteString("\n" + style.Text(name+": "+s.Verdict.String()+" "+strings.Join(s.ReasonCodes, " ")) + style.Text("evidence: "+r.Evidence.String()))
 	}
 	if s := r.Statement; s != nil {
-		fmt.Fprintf(&b, "attestation key: %x\n", []byte(s.AKName))
+		b.WriteString(style.Text(fmt.Sprintf("attestation key: %x", []byte(s.AKName))))
 	}
-	fmt.Fprintf(&b, "\n%s\n", r.Verdict)
-	_, err := w.Write(b.Bytes())
+	var parts []string
+	for _, c := range []struct {
+		status device.Status
+		words  string
+	}{{device.Fail, "failed"}, {device.Undecided, "undecided"}, {device.Warn, "not shown in full"}, {device.Pass, "passed"}} {
+		if n := counts[c.status]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, c.words))
+		}
+	}
+	if n := len(r.Findings); n > 0 {
+		parts = append(parts, terminal.Count(n, "finding", "findings"))
+	}
+	b.WriteString("\n" + style.Verdict(r.Verdict, "of "+terminal.Count(len(r.Levels), "level", "levels")+" "+strings.Join(parts, ", ")))
+	_, err := io.WriteString(w, b.String())
 	return err
 }

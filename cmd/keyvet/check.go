@@ -159,7 +159,6 @@ func oneOf(word string, names []string) string {
 
 // report shows a report, and returns the exit status that it asks for.
 func (s screen) report(r *device.Report, o output) int {
-	s.gaps(r)
 	if err := forms[o.form](s, r); err != nil {
 		s.Fail(fmt.Errorf("write the result: %w", err))
 		return cli.Undecided

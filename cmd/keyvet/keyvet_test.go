@@ -218,7 +218,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"check", "--json", "--", good}, 0, `"verdict": "PASS"`},
 		{[]string{"check", "--", "-json"}, 3, "-json"},
 		{[]string{"check", good}, 0, "PASS"},
-		{[]string{"check", "-v", good}, 0, "PASS  point"},
+		{[]string{"check", "-v", good}, 0, "pass  point"},
 		{[]string{"check", "-config", filepath.Join(dir, "none.toml"), good}, 2, "none.toml"},
 		{[]string{"check", "-tpm", "unix:" + filepath.Join(dir, "none"), good}, 3, "TPM"},
 		{[]string{"check", "-tpm", "nonsense", good}, 2, "not an address"},

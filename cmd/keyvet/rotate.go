@@ -57,7 +57,9 @@ func (s screen) rotate(ctx context.Context, configPath string, words []string) i
 	defer device.Close()
 	r := device.Rotate(ctx)
 	if r.Report != nil {
-		s.gaps(r.Report)
+		for _, g := range notMinor(r.Report.Gaps) {
+			s.say(g.What + ": " + g.Why)
+		}
 		s.outcome(r.Outcome)
 	}
 	status := s.sayRotated(cfg, r.Err)

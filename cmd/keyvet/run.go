@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -87,7 +90,6 @@ func (s screen) once(ctx context.Context, d *service.Service, runDir string) int
 	if err := s.table(r); err != nil {
 		s.Fail(fmt.Errorf("write the result: %w", err))
 	}
-	s.gaps(r)
 	s.outcome(o)
 	switch {
 	case o.State == gate.Open:
@@ -125,6 +127,30 @@ func (s screen) options(cfg config.Config, by string) service.Options {
 	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		level = slog.LevelInfo // validate has let the four words through
 	}
-	log := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: level}))
-	return service.Options{Config: cfg, By: by, Agent: maker(), Log: log, Progress: s.progress}
+	handler := slog.HandlerOptions{Level: level}
+	out := s.Err
+	if os.Getenv("JOURNAL_STREAM") != "" { // systemd.exec(5): standard error goes to the journal, which has the time
+		out = journal{out}
+		handler.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return service.Options{Config: cfg, By: by, Agent: maker(), Log: slog.New(slog.NewTextHandler(out, &handler)), Progress: s.progress}
+}
+
+// journal puts the priority before a line of the log (sd-daemon(3)).
+type journal struct{ io.Writer }
+
+func (j journal) Write(line []byte) (int, error) {
+	priority := "<6>"
+	for level, p := range map[string]string{"DEBUG": "<7>", "WARN": "<4>", "ERROR": "<3>"} {
+		if bytes.HasPrefix(line, []byte("level="+level+" ")) {
+			priority = p
+		}
+	}
+	n, err := j.Writer.Write(append([]byte(priority), line...))
+	return max(0, n-len(priority)), err
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"path/filepath"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -27,6 +29,7 @@ type statusReport struct {
 	Time         *time.Time          `json:"time,omitempty"`
 	Acknowledged bool                `json:"acknowledged"`
 	Findings     []device.ReasonCode `json:"findings"`
+	Problems     []problem           `json:"problems"`              // what did not pass, the failing ones first
 	Accepted     []device.Accepted   `json:"accepted,omitempty"`    // findings that the operator accepts
 	Gaps         []device.Gap        `json:"gaps"`                  // those that are not minor: what could not be checked
 	Gate         string              `json:"gate"`                  // open, shut, stuck
@@ -40,6 +43,29 @@ type statusReport struct {
 	Rotation     *rotationStatus     `json:"rotation,omitempty"`     // under way
 	Leaving      []rotate.Leaving    `json:"leaving,omitempty"`      // old credentials that are to be removed
 	LastRotation *rotate.Outcome     `json:"lastRotation,omitempty"` // how the last one ended
+}
+
+// problem is a finding that did not pass.
+type problem struct {
+	Status     device.Status     `json:"status"` // what the check found, even if that is accepted
+	Key        string            `json:"keyId"`
+	Check      string            `json:"check"`
+	ReasonCode device.ReasonCode `json:"reasonCode"`
+	Message    string            `json:"message"`
+	Accepted   bool              `json:"accepted,omitempty"`
+}
+
+// problemsOf lists the findings of a report that did not pass, the worst first.
+func problemsOf(r *device.Report) []problem {
+	all := []problem{}
+	for _, status := range []device.Status{device.Fail, device.Undecided, device.Warn} {
+		for _, f := range r.Findings {
+			if f.Counts() == status {
+				all = append(all, problem{f.Status, f.Key, f.Check, f.ReasonCode, f.Message, f.Accepted})
+			}
+		}
+	}
+	return all
 }
 
 // rotationStatus is a rotation under way.
@@ -125,7 +151,7 @@ func (s screen) status(cfg *config.Config, asJSON bool) int {
 }
 
 func readStatus(cfg *config.Config) (*statusReport, error) {
-	st := &statusReport{Findings: []device.ReasonCode{}, Gaps: []device.Gap{}}
+	st := &statusReport{Findings: []device.ReasonCode{}, Problems: []problem{}, Gaps: []device.Gap{}}
 	state, err := agent.LoadState(cfg.StateDir)
 	switch {
 	case errors.Is(err, agent.ErrNoState):
@@ -136,6 +162,7 @@ func readStatus(cfg *config.Config) (*statusReport, error) {
 		r := state.Report
 		st.Verdict, st.ReportID, st.Time = r.Verdict().String(), r.ID, &r.Time
 		st.Acknowledged, st.Reason, st.Undelivered, st.Trouble = state.Acknowledged, state.Reason, state.Undelivered, state.Trouble
+		st.Problems = problemsOf(r)
 		st.Findings, st.Gaps, st.Accepted = r.ReasonCodes(), append(st.Gaps, notMinor(r.Gaps)...), r.Accepted
 	}
 	st.readGate(cfg.RunDir, state)
@@ -186,6 +213,8 @@ func (st *statusReport) readGate(dir string, kept *agent.State) {
 // gateLine is the gate for a person.
 func (st *statusReport) gateLine() string {
 	switch {
+	case st.Gate == gate.Shut.String():
+		return strings.TrimSuffix("shut: "+st.whyShut(), ": ")
 	case st.Gate != gate.Open.String() || st.Vouched:
 		return st.Gate
 	case st.OpenedBy == byOnce:
@@ -194,45 +223,75 @@ func (st *statusReport) gateLine() string {
 	return "open, but nobody vouches for it: no keyvet runs"
 }
 
+// whyShut is why the report opens nothing, as far as that is known.
+func (st *statusReport) whyShut() string {
+	switch {
+	case st.Reason != "" && st.Reason != "the verdict is "+st.Verdict:
+		return st.Reason
+	case st.Verdict == device.Fail.String():
+		failing := make(map[string]bool)
+		for _, p := range st.Problems {
+			if p.Status == device.Fail && !p.Accepted {
+				failing[p.Key] = true
+			}
+		}
+		return terminal.Count(len(failing), "key fails", "keys fail")
+	case st.Verdict == device.Undecided.String():
+		n := len(st.Gaps)
+		for _, p := range st.Problems {
+			if p.Status == device.Undecided && !p.Accepted {
+				n++
+			}
+		}
+		return terminal.Count(n, "thing", "things") + " could not be looked at"
+	case st.Verdict != "" && !st.Acknowledged:
+		return "AWS IoT has not acknowledged the report"
+	}
+	return ""
+}
+
 func (s screen) statusTable(st *statusReport) error {
-	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	var rows []terminal.Row
+	add := func(name string, values ...string) { rows = append(rows, terminal.Row{Name: name, Values: values}) }
 	verdict := "none yet"
 	if st.Verdict != "" {
-		verdict = fmt.Sprintf("%s  (%s, report %s)", st.Verdict, st.Time.Format(time.RFC3339), cli.Printable(st.ReportID))
+		verdict = fmt.Sprintf("%s  (%s, report %s)", st.Verdict, st.Time.Format(time.RFC3339), st.ReportID)
 	}
-	fmt.Fprintf(w, "verdict\t%s\n", verdict)
-	for _, code := range st.Findings {
-		fmt.Fprintf(w, "\t%s\n", cli.Printable(code))
+	add("verdict", verdict)
+	name := "why"
+	why := func(status device.Status, word string, values ...string) {
+		rows = append(rows, terminal.Row{Name: name, Status: status, Word: word, Values: values})
+		name = ""
 	}
-	acknowledged := "no"
-	if st.Acknowledged {
-		acknowledged = "yes"
-	}
-	for _, a := range st.Accepted {
-		fmt.Fprintf(w, "\t%s on %s is %s\n", cli.Printable(a.ReasonCode), cli.Printable(a.Key), cli.Printable(a.String()))
+	for _, p := range st.Problems {
+		status, code := p.Status, p.ReasonCode
+		if i := slices.IndexFunc(st.Accepted, func(a device.Accepted) bool { return a.ReasonCode == p.ReasonCode && a.Key == p.Key }); p.Accepted && i >= 0 {
+			status, code = device.Warn, code+", "+st.Accepted[i].String()
+		}
+		why(status, p.Status.String(), p.Key, p.Check, code)
 	}
 	for _, g := range st.Gaps {
-		fmt.Fprintf(w, "not checked\t%s: %s\n", cli.Printable(g.What), cli.Printable(g.Why))
+		why(device.Undecided, "GAP", g.What+": "+g.Why)
 	}
-	fmt.Fprintf(w, "acknowledged\t%s\n", acknowledged)
-	fmt.Fprintf(w, "gate\t%s\n", cli.Printable(st.gateLine()))
-	for _, line := range [][2]string{{"reason", st.Reason}, {"undelivered", st.Undelivered}, {"trouble", st.Trouble}} {
+	add("acknowledged", map[bool]string{true: "yes", false: "no"}[st.Acknowledged])
+	add("gate", st.gateLine())
+	for _, line := range [][2]string{{"undelivered", st.Undelivered}, {"trouble", st.Trouble}} {
 		if line[1] != "" {
-			fmt.Fprintf(w, "%s\t%s\n", line[0], cli.Printable(line[1]))
+			add(line[0], line[1])
 		}
 	}
 	credential := "none"
 	if c := st.Credential; c != nil {
-		credential = fmt.Sprintf("%s %s, until %s, %s", c.Algorithm, cli.Printable(c.Subject), c.NotAfter.Format(time.DateOnly), cli.Printable(c.Source))
+		credential = fmt.Sprintf("%s %s, until %s, %s", c.Algorithm, c.Subject, c.NotAfter.Format(time.DateOnly), c.Source)
 	}
-	fmt.Fprintf(w, "credential\t%s\n", credential)
-	fmt.Fprintf(w, "spool\t%d reports, %d bytes\n", st.Spool.Reports, st.Spool.Bytes)
+	add("credential", credential)
+	add("spool", fmt.Sprintf("%d reports, %d bytes", st.Spool.Reports, st.Spool.Bytes))
 	switch r := st.Rotation; {
 	case r == nil:
 	case r.Back:
-		fmt.Fprintf(w, "rotation\tis being undone, at %s: %s %s\n", r.Step, r.Reason, cli.Printable(r.Message))
+		add("rotation", fmt.Sprintf("is being undone, at %s: %s %s", r.Step, r.Reason, r.Message))
 	default:
-		fmt.Fprintf(w, "rotation\tunder way since %s, at %s\n", r.Started.Format(time.RFC3339), r.Step)
+		add("rotation", fmt.Sprintf("under way since %s, at %s", r.Started.Format(time.RFC3339), r.Step))
 	}
 	for _, l := range st.Leaving {
 		what, at := "old key", l.At.Format(time.RFC3339)
@@ -240,13 +299,14 @@ func (s screen) statusTable(st *statusReport) error {
 			what = "claim"
 		}
 		if l.Tries == 0 {
-			fmt.Fprintf(w, "rotation\tdone; the %s is removed at %s\n", what, at)
+			add("rotation", fmt.Sprintf("done; the %s is removed at %s", what, at))
 		} else {
-			fmt.Fprintf(w, "%s\tcould not be removed: %s; it is tried again at %s\n", what, cli.Printable(l.Why), at)
+			add(what, fmt.Sprintf("could not be removed: %s; it is tried again at %s", l.Why, at))
 		}
 	}
 	if o := st.LastRotation; o != nil {
-		fmt.Fprintf(w, "last rotation\t%s\n", cli.Printable(strings.Join(strings.Fields(fmt.Sprint(o.Status, " ", o.Time.Format(time.RFC3339), " ", o.Reason, " ", o.Message)), " ")))
+		add("last rotation", strings.Join(strings.Fields(fmt.Sprint(o.Status, " ", o.Time.Format(time.RFC3339), " ", o.Reason, " ", o.Message)), " "))
 	}
-	return w.Flush()
+	_, err := io.WriteString(s.Out, terminal.Of(s.Out).Rows(rows))
+	return err
 }

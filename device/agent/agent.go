@@ -138,15 +138,44 @@ func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential str
 	v := a.Device.Vet(ctx, trigger, credential)
 	r := v.Report
 	a.Log.Info("vetted", "verdict", r.Verdict(), "report", r.ID, "trigger", trigger, "keys", len(r.Keys), "gaps", len(r.Gaps))
-	for _, g := range r.Gaps {
-		if !g.Minor {
-			a.Log.Warn("could not be checked", "what", g.What, "why", g.Why)
-		}
-	}
+	a.logProblems(r)
 	if err := a.Spool.Put(r.ID, fault(r), r.Encode()); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
 	return v
+}
+
+// maxProblems bounds the lines of the log for what did not pass.
+const maxProblems = 100
+
+// logProblems gives each finding that did not pass, and each gap that matters, a
+// line of the log, the failing ones first.
+func (a *Agent) logProblems(r *device.Report) {
+	lines := 0
+	log := func(level slog.Level, message string, attrs ...any) {
+		if lines++; lines <= maxProblems {
+			a.Log.Log(context.Background(), level, message, attrs...)
+		}
+	}
+	for _, status := range []device.Status{device.Fail, device.Undecided, device.Warn} {
+		level := slog.LevelWarn
+		if status == device.Fail {
+			level = slog.LevelError
+		}
+		for _, f := range r.Findings {
+			if f.Counts() == status {
+				log(level, "finding", "status", f.Status, "key", f.Key, "check", f.Check, "reason", f.ReasonCode, "why", f.Message)
+			}
+		}
+	}
+	for _, g := range r.Gaps {
+		if !g.Minor {
+			log(slog.LevelWarn, "could not be checked", "what", g.What, "why", g.Why)
+		}
+	}
+	if lines > maxProblems {
+		a.Log.Warn("there are more findings than the log shows: keyvet status has all of them", "more", lines-maxProblems)
+	}
 }
 
 // fault is what r fails for, in the words of its reason codes; "" if it does not fail.

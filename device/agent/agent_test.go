@@ -156,7 +156,8 @@ type desk struct {
 	mu          sync.Mutex // for TestRun, which changes the world under a running agent
 	status      device.Status
 	gaps        []device.Gap
-	cloud       *cloud // nil: offline
+	found       []device.Finding // besides the one on the device's key
+	cloud       *cloud           // nil: offline
 	triggers    []device.Trigger
 	ids         []string
 	slept       time.Duration // what timers have not seen
@@ -202,7 +203,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 			if time.Now().Add(d.slept).After(leaf.NotAfter) {
 				status = device.Fail
 			}
-			r := device.NewReport(inv, []device.Finding{{Check: "roca", Key: "device", Status: status}})
+			r := device.NewReport(inv, append(d.found, device.Finding{Check: "roca", Key: "device", Status: status}))
 			r.Trigger = trigger
 			d.triggers, d.ids = append(d.triggers, trigger), append(d.ids, r.ID)
 			return gate.Vetted{Report: r, Credential: d.credential}

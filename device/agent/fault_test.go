@@ -344,3 +344,33 @@ func TestLog(t *testing.T) {
 		t.Errorf("the log names what is minor:\n%s", log.String())
 	}
 }
+
+// The log has a line for each finding that did not pass, up to a bound.
+func TestLogOfFindings(t *testing.T) {
+	d := newDesk(t, t.TempDir(), gate.Acknowledged)
+	var log bytes.Buffer
+	d.Log = slog.New(slog.NewTextHandler(&log, nil))
+	d.found = []device.Finding{
+		{Check: "size", Key: "a", Status: device.Warn, ReasonCode: "W", Message: "a warning"},
+		{Check: "debian", Key: "device", Status: device.Fail, ReasonCode: "F", Message: "it is weak"},
+		{Check: "roca", Key: "device", Status: device.Pass, Message: "no structure"},
+		{Check: "firmware", Key: "tpm", Status: device.Fail, ReasonCode: "A", Message: "an old one", Accepted: true},
+	}
+	for range 200 {
+		d.found = append(d.found, d.found[0])
+	}
+	d.Once(t.Context())
+	var lines []string
+	for line := range strings.Lines(log.String()) {
+		if strings.Contains(line, "msg=finding") {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) != 100 || !strings.Contains(lines[0], `level=ERROR msg=finding status=FAIL key=device check=debian reason=F why="it is weak"`) ||
+		!strings.Contains(lines[1], "level=WARN msg=finding status=WARN key=a ") || !strings.Contains(lines[2], "level=WARN msg=finding status=FAIL key=tpm ") {
+		t.Errorf("%d lines: %s", len(lines), log.String())
+	}
+	if !strings.Contains(log.String(), "more=103") || strings.Contains(log.String(), "no structure") {
+		t.Errorf("%s", log.String())
+	}
+}

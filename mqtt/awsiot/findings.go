@@ -40,6 +40,7 @@ const (
 	resourceClient = "CLIENT_ID"
 	resourceKey    = "KEYVET_KEY"
 	resourceTPM    = "KEYVET_TPM"
+	resourceGap    = "KEYVET_GAP" // something that could not be checked
 )
 
 // audit is an audit check of AWS's, and what it finds.
@@ -79,7 +80,7 @@ func auditOf(resource string, f device.Finding) (name string, severity device.Se
 
 // Findings are what did not pass in a report, the failing ones first, each in
 // the shape of an AWS audit finding. One that the operator accepts is among the
-// warnings.
+// warnings. A gap that is not minor stands before them.
 func Findings(r *device.Report) []Finding {
 	keys := make(map[string]device.KeyReport, len(r.Keys))
 	for _, k := range r.Keys {
@@ -92,6 +93,24 @@ func Findings(r *device.Report) []Finding {
 				found = append(found, newFinding(r, f, keys[f.Key]))
 			}
 		}
+		if status == device.Undecided {
+			found = append(found, gapFindings(r)...)
+		}
+	}
+	return found
+}
+
+func gapFindings(r *device.Report) (found []Finding) {
+	for _, g := range r.Gaps {
+		if g.Minor {
+			continue
+		}
+		f := device.Finding{Check: "could_not_look", Key: g.What, Status: device.Undecided, ReasonCode: device.CouldNotLook.Code, Message: g.What + ": " + g.Why}
+		finding := newFinding(r, f, device.KeyReport{})
+		finding.NonCompliantResource.Type = resourceGap
+		finding.NonCompliantResource.Identifier = map[string]string{"what": g.What}
+		delete(finding.NonCompliantResource.Additional, "keyId")
+		found = append(found, finding)
 	}
 	return found
 }

@@ -64,6 +64,26 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// What could not be checked is a finding, too.
+func TestFindingsOfGaps(t *testing.T) {
+	r := &device.Report{
+		ID: "r1", ThingName: thing, Findings: []device.Finding{{Check: "a", Status: device.Warn}, {Check: "c", Status: device.Fail}},
+		Gaps: []device.Gap{{What: "/etc/ssl/none.pem", Why: "no such file or directory"}, {What: "a curve", Why: "not there", Minor: true}},
+	}
+	found := awsiot.Findings(r)
+	if len(found) != 3 || found[1].CheckName != "KEYVET_COULD_NOT_LOOK_CHECK" {
+		t.Fatalf("%+v", found)
+	}
+	f := found[1]
+	if f.ReasonForNonComplianceCode != "KEYVET_COULD_NOT_LOOK" || f.ReasonForNonCompliance != "/etc/ssl/none.pem: no such file or directory" || f.Severity != device.Medium ||
+		f.NonCompliantResource.Type != "KEYVET_GAP" || f.NonCompliantResource.Identifier["what"] != "/etc/ssl/none.pem" || f.NonCompliantResource.Additional["status"] != "UNDECIDED" {
+		t.Errorf("%+v", f)
+	}
+	if again := awsiot.Findings(r)[1]; again.ID != f.ID {
+		t.Errorf("id %q, then %q", f.ID, again.ID)
+	}
+}
+
 // The members are those of AuditFinding in the AWS IoT API reference.
 func TestFindingShape(t *testing.T) {
 	r := &device.Report{Findings: []device.Finding{

@@ -16,8 +16,7 @@ import (
 // item is a finding and the key that it is on, which is empty for one on the TPM.
 type item struct {
 	device.Finding
-	key      device.KeyReport
-	accepted string // until when and why; "" if it is not accepted
+	key device.KeyReport
 }
 
 // items are the findings of a report that apply, in the order of its keys.
@@ -31,19 +30,10 @@ func items(r *device.Report) []item {
 		if f.Status == device.NotApplicable || f.Status == device.Pass && !r.Verbose {
 			continue
 		}
-		all = append(all, item{f, keys[f.Key], acceptance(r, f)})
+		all = append(all, item{f, keys[f.Key]})
 	}
 	slices.SortStableFunc(all, func(a, b item) int { return order[a.Key] - order[b.Key] })
 	return all
-}
-
-// acceptance says until when and why a finding is accepted.
-func acceptance(r *device.Report, f device.Finding) string {
-	a, ok := r.AcceptedAs(f)
-	if !ok {
-		return ""
-	}
-	return a.String()
 }
 
 // place is where an item is: a file and a line of it, or "" and what else there

@@ -129,7 +129,7 @@ func SARIF(w io.Writer, r *device.Report) error {
 			rules[id] = at
 			run.Tool.Driver.Rules = append(run.Tool.Driver.Rules, rule(id, i.Finding))
 		}
-		run.Results = append(run.Results, result(i, id, at))
+		run.Results = append(run.Results, result(r, i, id, at))
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -140,10 +140,12 @@ func SARIF(w io.Writer, r *device.Report) error {
 	})
 }
 
+var reasonOf = check.ReasonOf // tests have reasons of their own
+
 // rule is what there is to know of a reason code; of what passed, of the check.
 func rule(id string, f device.Finding) sarifRule {
 	r := sarifRule{ID: id, Short: sarifText{"Check " + f.Check + "."}, HelpURI: findings, Properties: map[string]any{"tags": []string{"security", f.Check}}}
-	if reason, ok := check.ReasonOf(f.Check, id); ok {
+	if reason, ok := reasonOf(f.Check, id); ok {
 		r.Short.Text, r.Help = reason.Means, &sarifText{reason.Do}
 	}
 	if f.Citation != "" {
@@ -156,7 +158,7 @@ func rule(id string, f device.Finding) sarifRule {
 	return r
 }
 
-func result(i item, id string, rule int) sarifResult {
+func result(r *device.Report, i item, id string, rule int) sarifResult {
 	kind, level := "fail", "error"
 	switch i.Status {
 	case device.Warn:
@@ -193,8 +195,8 @@ func result(i item, id string, rule int) sarifResult {
 			res.Properties[name] = value
 		}
 	}
-	if i.accepted != "" {
-		res.Suppressions = []sarifSuppression{{Kind: "external", Status: "accepted", Justification: i.accepted}}
+	if a, ok := r.AcceptedAs(i.Finding); ok {
+		res.Suppressions = []sarifSuppression{{Kind: "external", Status: "accepted", Justification: a.String()}}
 	}
 	return res
 }

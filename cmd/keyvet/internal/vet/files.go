@@ -112,7 +112,7 @@ func isDir(name string) bool {
 // links: where one leads to a file below, that has its own turn. Directories of
 // the kernel's, such as /proc, are left out.
 func (f *files) dir(name string) {
-	found := device.Searched{Dir: name}
+	found := device.Searched{Dir: name, First: len(f.report.Keys)}
 	root := name
 	if real, err := filepath.EvalSymlinks(name); err == nil { // the directory itself may be a link
 		root = real
@@ -146,6 +146,7 @@ func (f *files) dir(name string) {
 	if err != nil {
 		f.add(nil, []device.Gap{{What: name, Why: "not searched to its end: " + err.Error()}})
 	}
+	found.Last = len(f.report.Keys)
 	f.report.Searched = append(f.report.Searched, found)
 }
 

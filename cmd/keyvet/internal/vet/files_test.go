@@ -40,7 +40,7 @@ func TestDirectory(t *testing.T) {
 
 	for _, name := range []string{dir, dir + "/", named} {
 		r := (&Check{Config: noTPM(), Files: []string{name}}).Report(t.Context(), device.TriggerManual)
-		want := device.Searched{Dir: name, Files: 5, Keyed: 2, Large: 1, Links: 4}
+		want := device.Searched{Dir: name, Files: 5, Keyed: 2, Large: 1, Links: 4, Last: 1}
 		if len(r.Searched) != 1 || r.Searched[0] != want {
 			t.Errorf("%s: searched %+v, want %+v", name, r.Searched, want)
 		}

@@ -1,0 +1,101 @@
+// Package terminal shows reports to people: the status first, then what it is the
+// status of, lines that fit the terminal, and counts last.
+package terminal
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/device"
+)
+
+// Style is what a text is fitted to.
+type Style struct {
+	Width int  // columns; 0: lines are not broken
+	Color bool // of a status
+	Marks bool // ✓ and ✗ beside a status
+}
+
+// Of returns the style of a file, or whatever else is written to. A terminal has
+// its own width. What is no terminal has that of COLUMNS, and lines that are not
+// broken without it, which are good for grep.
+func Of(w any) Style {
+	columns, _ := strconv.Atoi(os.Getenv("COLUMNS"))
+	s := Style{Width: max(columns, 0)}
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return s
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		s.Width = width
+	}
+	if s.Width == 0 {
+		s.Width = 80
+	}
+	dumb := os.Getenv("TERM") == "dumb"
+	s.Color = os.Getenv("NO_COLOR") == "" && !dumb
+	s.Marks = isUTF8() && !dumb
+	return s
+}
+
+// isUTF8 reports whether the locale has UTF-8 for its characters (locale(7)).
+func isUTF8() bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if value := os.Getenv(name); value != "" {
+			return strings.Contains(strings.ReplaceAll(strings.ToUpper(value), "-", ""), "UTF8")
+		}
+	}
+	return false
+}
+
+var (
+	colors = map[device.Status]int{device.Pass: 32, device.Warn: 33, device.Fail: 31, device.Undecided: 35}
+	marks  = map[device.Status]string{device.Pass: "✓", device.Warn: "!", device.Fail: "✗", device.Undecided: "?"}
+)
+
+// status is a word for a status, in its colour, with its mark.
+func (s Style) status(v device.Status, word string) string {
+	if s.Marks {
+		word = cmp.Or(marks[v], " ") + " " + word
+	}
+	if s.Color && colors[v] != 0 {
+		word = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colors[v], word)
+	}
+	return word
+}
+
+// wrap returns text, which is made printable, in lines. The first begins in the
+// column at, each further one is indented to that of rest. A word that is longer
+// than a line is not broken, so that it can be copied.
+func (s Style) wrap(text string, at, rest int) string {
+	words := strings.Fields(cli.Printable(text))
+	var b strings.Builder
+	column := at
+	for i, w := range words {
+		n := utf8.RuneCountInString(w)
+		switch {
+		case i == 0 && (column <= rest || s.Width == 0 || column+n <= s.Width):
+		case i > 0 && (s.Width == 0 || column+1+n <= s.Width):
+			b.WriteByte(' ')
+			column++
+		default:
+			b.WriteString("\n" + strings.Repeat(" ", rest))
+			column = rest
+		}
+		b.WriteString(w)
+		column += n
+	}
+	return b.String()
+}
+
+// pad fills text up with spaces.
+func pad(text string, width int) string {
+	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
+}

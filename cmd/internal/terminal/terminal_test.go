@@ -1,0 +1,166 @@
+package terminal
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func certificate(subject string) *device.Certificate {
+	return &device.Certificate{Subject: subject, NotAfter: time.Date(2027, 11, 26, 0, 0, 0, 0, time.UTC)}
+}
+
+// a report with one of each thing that can be shown.
+func full() *device.Report {
+	const roca = "https://crocs.fi.muni.cz/public/papers/rsa_ccs17"
+	return &device.Report{
+		TPM: &device.TPM{State: device.TPMOK, Manufacturer: "IBM", VendorString: "SW TPM", FirmwareVersion: "8217.4131.22.13878"},
+		Keys: []device.KeyReport{
+			{ID: "tpm-ek-rsa2048", Role: device.RoleEK, Algorithm: "RSA-2048", Source: "tpm:0x81010001", Status: device.Pass},
+			{ID: "tpm-0x81000100", Role: device.RolePersistent, Algorithm: "RSA-2048", Source: "tpm:0x81000100", Status: device.Fail},
+			{ID: "device", Role: device.RoleDevice, Algorithm: "ECDSA-P256", Source: "file:/var/lib/keyvet/identity/certificate.pem", Status: device.Pass, Certificate: certificate("CN=gw")},
+			{ID: "ca-82377dbbf489a492", Role: device.RoleCA, Algorithm: "ECDSA-P256", Source: "config:identity.ca", Status: device.Warn, Certificate: certificate("CN=fleet CA")},
+			{ID: "/etc/bundle.pem#1", Role: device.RoleFile, Algorithm: "RSA-2050", Source: "file:/etc/bundle.pem", Line: 3, Status: device.Fail, Certificate: certificate("CN=weak")},
+			{ID: "/etc/bundle.pem#2", Role: device.RoleFile, Algorithm: "ECDSA-explicit-parameters", Source: "file:/etc/bundle.pem", Line: 30, Status: device.Undecided},
+			{ID: "-", Role: device.RoleSSH, Algorithm: "Ed25519", Source: "file:-", Status: device.Pass},
+			{ID: "tree/a.pem", Role: device.RoleFile, Algorithm: "RSA-2048", Source: "file:tree/a.pem", Status: device.Pass},
+			{ID: "tree/b.pem", Role: device.RoleFile, Algorithm: "RSA-2048", Source: "file:tree/b.pem", Status: device.Warn},
+		},
+		Findings: []device.Finding{
+			{Check: "lockout", Key: device.TPMKeyID, Status: device.Warn, Severity: device.Low, ReasonCode: "TEST_LOCKOUT", Message: "anybody can clear the TPM; accepted until 2027-06-30: ticket 4711", Accepted: true},
+			{Check: "roca", Key: "tpm-0x81000100", Status: device.Fail, Severity: device.Critical, ReasonCode: "TEST_ROCA", Citation: roca, Message: "ROCA (CVE-2017-15361): the private key can be computed from the public one"},
+			{Check: "size", Key: "device", Status: device.Pass, Message: "ECDSA-P256 is taken"},
+			{Check: "expiry", Key: "ca-82377dbbf489a492", Status: device.Warn, Severity: device.Medium, ReasonCode: "TEST_EXPIRING", Message: "the certificate expires on 2027-11-26"},
+			{Check: "roca", Key: "/etc/bundle.pem#1", Status: device.Fail, Severity: device.Critical, ReasonCode: "TEST_ROCA", Citation: roca, Message: "ROCA (CVE-2017-15361): the private key can be computed from the public one"},
+			{Check: "expiry", Key: "/etc/bundle.pem#1", Status: device.Fail, Severity: device.Medium, ReasonCode: "TEST_EXPIRED", Message: "expired on 2018-10-16"},
+			{Check: "size", Key: "/etc/bundle.pem#2", Status: device.Undecided, ReasonCode: "TEST_CURVE", Message: "a curve that is not known\x1b[2J"},
+			{Check: "permissions", Key: "tree/b.pem", Status: device.Warn, Severity: device.Low, ReasonCode: "TEST_GROUP", Message: "its group can read it"},
+			{Check: "claim", Key: "claim", Status: device.Warn, Severity: device.Medium, ReasonCode: "TEST_CLAIM", Message: "the claim cannot be removed"},
+		},
+		Gaps: []device.Gap{
+			{What: "/etc/ssl/none.pem", Why: "no such file or directory"},
+			{What: "tpm-ek-p384", Why: "this TPM does not have the curve", Minor: true},
+		},
+		NotLookedUp: map[string]int{"RSA-3072": 1200, "ECDSA-P521": 1},
+		Searched:    []device.Searched{{Dir: "tree", Files: 1203, Keyed: 2, Large: 1, Links: 14, First: 7, Last: 9}},
+	}
+}
+
+func reports() map[string]*device.Report {
+	verbose, one := full(), full()
+	verbose.Verbose = true
+	one.TPM, one.Gaps, one.Searched, one.NotLookedUp, one.Findings, one.Keys = nil, nil, nil, nil, nil, one.Keys[:1]
+	nothing := &device.Report{Searched: []device.Searched{{Dir: "tree", Files: 1}}}
+	firmware := &device.Report{
+		TPM:      &device.TPM{State: device.TPMDenied},
+		Findings: []device.Finding{{Check: "firmware", Key: device.TPMKeyID, Status: device.Fail, Severity: device.High, ReasonCode: "TEST_FIRMWARE", Message: "update it"}},
+	}
+	return map[string]*device.Report{"full": full(), "verbose": verbose, "one": one, "nothing": nothing, "firmware": firmware}
+}
+
+var styles = map[string]Style{
+	"pipe": {}, "80": {Width: 80}, "80-utf8": {Width: 80, Marks: true}, "40": {Width: 40}, "40-utf8": {Width: 40, Marks: true}, "80-color": {Width: 80, Color: true, Marks: true},
+}
+
+func TestReport(t *testing.T) {
+	old := reasonOf
+	t.Cleanup(func() { reasonOf = old })
+	reasonOf = func(_ string, code device.ReasonCode) (device.Reason, bool) {
+		return device.Reason{Do: "Do what " + code + " asks for."}, code != "TEST_CLAIM"
+	}
+	for report, r := range reports() {
+		for style, s := range styles {
+			if style == "80-color" && report != "full" {
+				continue
+			}
+			name := report + "." + style
+			t.Run(name, func(t *testing.T) {
+				got := s.Report(r)
+				golden(t, name+".txt", []byte(got))
+				fits(t, s, got)
+			})
+		}
+	}
+}
+
+// fits holds a text to its width; only a word that is longer than a line is let off.
+func fits(t *testing.T, s Style, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if s.Width > 0 && !s.Color && utf8.RuneCountInString(line) > s.Width && len(strings.Fields(line)) > 1 {
+			t.Errorf("a line of %d columns: %q", utf8.RuneCountInString(line), line)
+		}
+		if line != strings.TrimRight(line, " ") || !s.Color && strings.Contains(line, "\x1b") {
+			t.Errorf("%q", line)
+		}
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(file); err != nil || !bytes.Equal(want, got) {
+		t.Errorf("%s (%v) is not what is written; -update writes it:\n%s", file, err, got)
+	}
+}
+
+// What is no terminal has neither colours nor marks, and the width of COLUMNS.
+func TestOf(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	t.Setenv("LC_ALL", "C.UTF-8")
+	t.Setenv("COLUMNS", "")
+	for _, w := range []any{file, new(bytes.Buffer), nil} {
+		if s := Of(w); s != (Style{}) {
+			t.Errorf("%T: %+v", w, s)
+		}
+	}
+	t.Setenv("COLUMNS", "40")
+	if s := Of(file); s != (Style{Width: 40}) {
+		t.Errorf("%+v", s)
+	}
+	t.Setenv("COLUMNS", "-3")
+	if s := Of(file); s != (Style{}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestIsUTF8(t *testing.T) {
+	for _, tt := range []struct {
+		all, ctype, lang string
+		want             bool
+	}{
+		{"", "", "", false},
+		{"", "", "de_DE.UTF-8", true},
+		{"", "", "en_US.utf8", true},
+		{"C", "", "de_DE.UTF-8", false},
+		{"", "POSIX", "de_DE.UTF-8", false},
+		{"C.UTF-8", "C", "C", true},
+		{"", "", "de_DE.ISO-8859-1", false},
+	} {
+		t.Setenv("LC_ALL", tt.all)
+		t.Setenv("LC_CTYPE", tt.ctype)
+		t.Setenv("LANG", tt.lang)
+		if got := isUTF8(); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
