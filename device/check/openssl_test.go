@@ -510,6 +510,8 @@ func TestPaths(t *testing.T) {
 // fullList covers every key, and lists none.
 type fullList struct{}
 
+func (fullList) Compromised(device.Key) ([]device.Compromised, bool, error) { return nil, true, nil }
+
 func (fullList) Lookup(context.Context, crypto.PublicKey) (device.Listing, error) {
 	return device.Listing{Name: "all", Set: "all", Covered: true}, nil
 }

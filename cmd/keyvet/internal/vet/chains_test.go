@@ -22,6 +22,8 @@ const chainCases = "../../testdata/cases/keys"
 // good is a blocklist that covers all keys.
 type good struct{}
 
+func (good) Compromised(device.Key) ([]device.Compromised, bool, error) { return nil, true, nil }
+
 func (good) Lookup(context.Context, crypto.PublicKey) (device.Listing, error) {
 	return device.Listing{Covered: true, Name: "all", Set: "all"}, nil
 }
