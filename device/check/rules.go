@@ -84,8 +84,8 @@ func (s *search) problems(p *path) []device.Finding {
 			below++
 		}
 	}
-	say(s.nameProblems(p))
-	say(s.usageProblems(p))
+	say(nameProblems(s.k, p))
+	say(usageProblems(s.k, p))
 	unsigned := s.unsigned(p)
 	p.forged = unsigned != nil
 	return append(found, unsigned...)
@@ -152,9 +152,9 @@ func usages(n *node) []string {
 // certificate is for, as TLS clients and servers do. What does not say that it is
 // for TLS, and is not known to be the device's, is not asked, nor is what is good
 // for another of its usages.
-func (s *search) usageProblems(p *path) []device.Finding {
+func usageProblems(k device.Key, p *path) []device.Finding {
 	leaf := p.nodes[0]
-	said, isDevice := usages(leaf), shownAsUsage[s.k.Role]
+	said, isDevice := usages(leaf), shownAsUsage[k.Role]
 	if isCA(leaf.Certificate) {
 		return nil
 	}
@@ -182,7 +182,7 @@ func (s *search) usageProblems(p *path) []device.Finding {
 		if ca == nil {
 			return nil
 		}
-		found = give(chainConstraint, "%s is not for certificates of TLS %s, by its extended key usage", called(s.k, ca), ofTLSUsages[i])
+		found = give(chainConstraint, "%s is not for certificates of TLS %s, by its extended key usage", called(k, ca), ofTLSUsages[i])
 	}
 	if !isDevice && slices.ContainsFunc(said, func(u string) bool { return refusing([]string{u}) == nil }) {
 		return nil
