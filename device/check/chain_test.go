@@ -43,6 +43,27 @@ func chainSamples(t *testing.T, add func(check, name string, key device.Key, env
 	add("belongs", "unrelated certificate of no CA", certified(device.RoleFile, issue(t, "dev", issuing).cert, issue(t, "dev 2", issuing).cert), Env{}, device.Pass, "")
 	add("belongs", "unrelated CAs of a CA", certified(device.RoleFile, issuing.cert, issue(t, "Other", nil, asCA).cert), Env{}, device.Pass, "")
 
+	// What a file's certificate is for.
+	mail := issue(t, "Mail", root, asCA, extUsage(x509.ExtKeyUsageEmailProtection))
+	servers := issue(t, "Servers", root, asCA, extUsage(x509.ExtKeyUsageServerAuth))
+	for _, tt := range []struct {
+		name string
+		ca   *authority
+		leaf []x509.ExtKeyUsage
+		want device.Status
+	}{
+		{"client under servers", servers, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, device.Fail},
+		{"client and server under servers", servers, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}, device.Pass},
+		{"client and mail under mail", mail, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageEmailProtection}, device.Pass},
+		{"client under mail", mail, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, device.Fail},
+		{"unsaid under mail", mail, nil, device.Pass},
+		{"any under mail", mail, []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, device.Pass},
+		{"code signing under servers", servers, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}, device.Pass},
+	} {
+		code := map[device.Status]device.ReasonCode{device.Fail: "KEYVET_CHAIN_CONSTRAINT"}[tt.want]
+		add("chain", "of a file: "+tt.name, certified(device.RoleFile, issue(t, "dev", tt.ca, extUsage(tt.leaf...)).cert, tt.ca.cert, root.cert), Env{Blocklist: fullList{}}, tt.want, code)
+	}
+
 	// So many ways up that not all are tried: each breaks a rule of the root.
 	top := issue(t, "Top", nil, asCA, withExtension(oidNameConstraints, true, subtrees(0, base(nameDNS, false, []byte("example.com")))))
 	var mesh []*x509.Certificate
@@ -341,6 +362,39 @@ func statuses(found []device.Finding) []device.Status {
 		all[i] = f.Status
 	}
 	return all
+}
+
+func BenchmarkMesh(b *testing.B) {
+	const n = 24
+	root := issue(b, "Top", nil, asCA)
+	var cas []*authority
+	var certs []*x509.Certificate
+	for i := range n {
+		cas = append(cas, issue(b, fmt.Sprint("Mesh ", i), root, asCA))
+	}
+	for i, ca := range cas {
+		for j, by := range cas {
+			if i != j {
+				certs = append(certs, issue(b, fmt.Sprint("Mesh ", i), by, asCA, onKey(ca.key), valid(now.Add(-2*time.Hour), now.Add(-time.Hour))).cert)
+			}
+		}
+	}
+	var keys []device.Key
+	for i, c := range certs {
+		k := certified(device.RoleDevice, c)
+		k.ID, k.Beside = fmt.Sprint("file#", i), certs
+		keys = append(keys, k)
+	}
+	for _, given := range [][]*x509.Certificate{nil, {root.cert}, {cas[0].cert}} {
+		b.Run(fmt.Sprint(len(certs), " cross-signed, expired, given ", len(given)), func(b *testing.B) {
+			for b.Loop() {
+				env := &Env{Now: now, Blocklist: fullList{}, Keys: keys, Roots: given}
+				for _, k := range keys {
+					runChain(b.Context(), k, env)
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkChain(b *testing.B) {

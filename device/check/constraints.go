@@ -145,7 +145,7 @@ const maxComparisons = 100_000
 
 // nameProblems holds the names of a path's certificates against the constraints
 // of the CAs above them, but for CAs that are their own issuers.
-func (s *search) nameProblems(p *path) []device.Finding {
+func nameProblems(k device.Key, p *path) []device.Finding {
 	var found []device.Finding
 	budget := maxComparisons
 	for i, ca := range p.nodes {
@@ -154,7 +154,7 @@ func (s *search) nameProblems(p *path) []device.Finding {
 		}
 		for _, c := range ca.constraints {
 			if c.malformed {
-				found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are malformed, or of a kind that RFC 5280 does not have", called(s.k, ca))...)
+				found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are malformed, or of a kind that RFC 5280 does not have", called(k, ca))...)
 				continue
 			}
 			for j, n := range p.nodes[:i] {
@@ -162,23 +162,23 @@ func (s *search) nameProblems(p *path) []device.Finding {
 					continue
 				}
 				if budget -= len(n.names) * (len(c.permitted) + len(c.excluded)); budget < 0 {
-					return append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are too many to be compared with all names", called(s.k, ca))...)
+					return append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are too many to be compared with all names", called(k, ca))...)
 				}
-				found = append(found, s.names(ca, c, n)...)
+				found = append(found, namesWithin(k, ca, c, n)...)
 			}
 		}
 	}
 	return found
 }
 
-// names holds the names of n against constraints of ca.
-func (s *search) names(ca *node, c *nameConstraints, n *node) (found []device.Finding) {
+// namesWithin holds the names of n against constraints of ca.
+func namesWithin(k device.Key, ca *node, c *nameConstraints, n *node) (found []device.Finding) {
 	for _, name := range n.names {
 		switch ok, judged := c.allow(name); {
 		case !judged:
-			found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) on the %s of %s cannot be judged", called(s.k, ca), name, called(s.k, n))...)
+			found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) on the %s of %s cannot be judged", called(k, ca), name, called(k, n))...)
 		case !ok:
-			found = append(found, give(chainConstraint, "%s does not allow the %s of %s, by its name constraints", called(s.k, ca), name, called(s.k, n))...)
+			found = append(found, give(chainConstraint, "%s does not allow the %s of %s, by its name constraints", called(k, ca), name, called(k, n))...)
 		}
 	}
 	return found

@@ -53,6 +53,7 @@ type search struct {
 	pool  *pool
 	ends  map[*node]bool // where a path may end
 	far   map[*node]int  // steps from there
+	near  map[*node][]*node
 	steps int
 	tried int
 
@@ -69,7 +70,7 @@ func pathOf(ctx context.Context, k device.Key, env *Env) *path {
 	if p := m.paths[key]; p != nil {
 		return p
 	}
-	s := &search{memory: m, ctx: ctx, k: k, env: env, pool: m.poolOf(k, env)}
+	s := &search{memory: m, ctx: ctx, k: k, env: env, pool: m.poolOf(k, env), near: make(map[*node][]*node)}
 	leaf := m.node(k.Leaf())
 	if given := s.givenAs(leaf); given != nil {
 		s.judge([]*node{leaf})
@@ -175,12 +176,9 @@ func (s *search) walk(nodes []*node) {
 		s.judge(nodes)
 		return
 	}
-	issuers := slices.Clone(s.above(s.pool, last).issuers)
-	slices.SortStableFunc(issuers, func(a, b *node) int { return s.far[a] - s.far[b] })
-	for _, issuer := range issuers {
-		far, reached := s.far[issuer]
+	for _, issuer := range s.nearest(last) {
 		switch {
-		case !reached || len(nodes)+1+far > maxPath || slices.ContainsFunc(nodes, issuer.is):
+		case len(nodes)+1+s.far[issuer] > maxPath || slices.ContainsFunc(nodes, issuer.is):
 			continue
 		case s.best != nil && s.best.sound():
 			return
@@ -193,6 +191,22 @@ func (s *search) walk(nodes []*node) {
 		s.steps++
 		s.walk(append(nodes[:len(nodes):len(nodes)], issuer))
 	}
+}
+
+// nearest returns the issuers of n over which an end can be reached, the nearest
+// to one first.
+func (s *search) nearest(n *node) []*node {
+	issuers, known := s.near[n]
+	if !known {
+		for _, issuer := range s.above(s.pool, n).issuers {
+			if _, reached := s.far[issuer]; reached {
+				issuers = append(issuers, issuer)
+			}
+		}
+		slices.SortStableFunc(issuers, func(a, b *node) int { return s.far[a] - s.far[b] })
+		s.near[n] = issuers
+	}
+	return issuers
 }
 
 // judge keeps the path over those nodes if it is better than the best so far.

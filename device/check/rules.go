@@ -84,8 +84,8 @@ func (s *search) problems(p *path) []device.Finding {
 			below++
 		}
 	}
-	say(s.nameProblems(p))
-	say(s.usageProblems(p))
+	say(nameProblems(s.k, p))
+	say(usageProblems(s.k, p))
 	unsigned := s.unsigned(p)
 	p.forged = unsigned != nil
 	return append(found, unsigned...)
@@ -149,30 +149,43 @@ func usages(n *node) []string {
 }
 
 // usageProblems asks whether all CAs of a path are for one usage of TLS that its
-// certificate is for, as TLS clients and servers do. What is not for TLS is not
-// asked, nor is what does not say so and is not known to be the device's.
-func (s *search) usageProblems(p *path) []device.Finding {
-	allows := func(n *node, usage []string) bool {
-		all := usages(n)
-		return all == nil || slices.Contains(all, anyUsage) || slices.ContainsFunc(usage, func(u string) bool { return slices.Contains(all, u) })
-	}
+// certificate is for, as TLS clients and servers do. What does not say that it is
+// for TLS, and is not known to be the device's, is not asked, nor is what is good
+// for another of its usages.
+func usageProblems(k device.Key, p *path) []device.Finding {
 	leaf := p.nodes[0]
-	if usages(leaf) == nil && !shownAsUsage[s.k.Role] || isCA(leaf.Certificate) {
+	said, isDevice := usages(leaf), shownAsUsage[k.Role]
+	if isCA(leaf.Certificate) {
 		return nil
+	}
+	// refusing is the first certificate of the path that is not for a usage.
+	refusing := func(usage []string) *node {
+		i := slices.IndexFunc(p.nodes, func(n *node) bool {
+			all := usages(n)
+			return all != nil && !slices.Contains(all, anyUsage) && !slices.ContainsFunc(usage, func(u string) bool { return slices.Contains(all, u) })
+		})
+		if i < 0 {
+			return nil
+		}
+		return p.nodes[i]
 	}
 	var found []device.Finding
 	for i, usage := range tlsUsages {
-		if i > 0 && shownAsUsage[s.k.Role] {
-			break // a device is a client
+		asked := slices.ContainsFunc(usage, func(u string) bool { return slices.Contains(said, u) })
+		if isDevice { // a device is a client
+			asked = i == 0 && (asked || said == nil || slices.Contains(said, anyUsage))
 		}
-		if !allows(leaf, usage) {
+		if !asked {
 			continue
 		}
-		ca := slices.IndexFunc(p.nodes, func(n *node) bool { return !allows(n, usage) })
-		if ca < 0 {
+		ca := refusing(usage)
+		if ca == nil {
 			return nil
 		}
-		found = give(chainConstraint, "%s is not for certificates of TLS %s, by its extended key usage", called(s.k, p.nodes[ca]), ofTLSUsages[i])
+		found = give(chainConstraint, "%s is not for certificates of TLS %s, by its extended key usage", called(k, ca), ofTLSUsages[i])
+	}
+	if !isDevice && slices.ContainsFunc(said, func(u string) bool { return refusing([]string{u}) == nil }) {
+		return nil
 	}
 	return found
 }
