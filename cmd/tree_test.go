@@ -29,8 +29,8 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/vet":        {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "device", "device/check", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "blocklist"},
 	"cmd/keyvet/internal/config":     {"cmd/internal/accept", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/internal/cli":               nil,
-	"cmd/internal/accept":            {"device", "device/check", "device/durable", "blocklist"},
 	"cmd/internal/format":            {"cmd/internal/cli", "device", "device/check"},
+	"cmd/internal/accept":            {"device", "device/check", "device/durable", "blocklist"},
 	"cmd/internal/cli/clitest":       {"cmd/internal/cli"},
 	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":                 {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
@@ -44,9 +44,9 @@ var tree = map[string][]string{
 	"device/identity":                {"device/durable"},
 	"device/keyfile":                 {"device"},
 	"device/rotate":                  {"device", "device/durable", "device/identity"},
-	"tpm":                            {"device", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
+	"tpm":                            {"device", "device/keyfile", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
 	"tpm/advisory":                   {"device"},
-	"tpm/ekcert":                     nil,
+	"tpm/ekcert":                     {"device/keyfile"},
 	"tpm/evidence":                   {"device", "device/keyfile", "tpm/advisory", "tpm/ekcert"},
 	"tpm/link":                       {"tpm/tis"},
 	"tpm/tis":                        nil,
@@ -66,7 +66,7 @@ var tree = map[string][]string{
 var testsToo = []string{"cmd/internal/cli/clitest", "tpm/tpmtest", "mqtt/mqtttest", "mqtt/awsiot/localiot", "device/durable", "device/durable/durabletest", "blocklist", "device"}
 
 // testsOf a package may also import these, such as who uses the package.
-var testsOf = map[string][]string{"cmd/keyvet": {"mqtt"}, "mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis", "device/keyfile"}, "tpm/evidence": {"device/check", "mqtt/awsiot"}}
+var testsOf = map[string][]string{"cmd/keyvet": {"mqtt"}, "mqtt": {"mqtt/awsiot"}, "tpm": {"tpm/tis"}, "tpm/evidence": {"device/check", "mqtt/awsiot"}}
 
 func TestTree(t *testing.T) {
 	files := 0

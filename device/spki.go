@@ -9,34 +9,55 @@ import (
 // SameKey reports whether two SubjectPublicKeyInfos (RFC 5280, section 4.1)
 // hold the same public key, in whatever form.
 func SameKey(a, b []byte) bool {
-	return len(a) > 0 && (bytes.Equal(a, b) || KeyIdentity(a) == KeyIdentity(b))
+	if bytes.Equal(a, b) || KeyIdentity(a) != KeyIdentity(b) {
+		return len(a) > 0 && bytes.Equal(a, b)
+	}
+	ka, _ := splitSPKI(a)
+	kb, _ := splitSPKI(b)
+	if families[ka.algorithm] != familyEC {
+		return true
+	}
+	// Points off their curve may have x in common, and whether y is odd.
+	named := len(ka.params) > 0 && ka.params[0] == asn1.TagOID && len(kb.params) > 0 && kb.params[0] == asn1.TagOID
+	return (!named || bytes.Equal(ka.params, kb.params)) && (len(ka.key) != len(kb.key) || bytes.Equal(ka.key[1:], kb.key[1:]))
 }
 
 // KeyIdentity is the same for all SubjectPublicKeyInfos that hold one public
 // key: the numbers of an RSA key may be padded and its use named, a point of a
-// curve may be in any form of SEC 1, section 2.3.3. It is "" for an empty one.
+// curve may be in any form of SEC 1, section 2.3.3. Others have it only if a
+// point is not on its curve. It is "" for an empty one.
 func KeyIdentity(spki []byte) string {
+	k, ok := splitSPKI(spki)
+	if !ok {
+		return string(spki)
+	}
+	switch families[k.algorithm] {
+	case familyRSA:
+		if n, e, ok := rsaNumbers(k.key); ok {
+			return familyRSA + string(n) + " " + string(e)
+		}
+	case familyEC: // the curve may be named, or described by its numbers
+		if x, odd, ok := coordinate(k.key); ok {
+			return familyEC + string(odd) + string(x)
+		}
+	default:
+		return k.algorithm + " " + string(k.key)
+	}
+	return string(spki)
+}
+
+type publicKey struct {
+	algorithm   string // OID
+	params, key []byte
+}
+
+func splitSPKI(spki []byte) (k publicKey, ok bool) {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString
 	}
-	if rest, err := asn1.Unmarshal(spki, &info); err != nil || len(rest) > 0 {
-		return string(spki)
-	}
-	algorithm, key := info.Algorithm.Algorithm.String(), info.Key.Bytes
-	switch families[algorithm] {
-	case familyRSA:
-		if n, e, ok := rsaNumbers(key); ok {
-			return familyRSA + string(n) + " " + string(e)
-		}
-	case familyEC: // the curve may be named, or described by its numbers
-		if x, odd, ok := coordinate(key); ok {
-			return familyEC + string(odd) + string(x)
-		}
-	default:
-		return algorithm + " " + string(key)
-	}
-	return string(spki)
+	rest, err := asn1.Unmarshal(spki, &info)
+	return publicKey{info.Algorithm.Algorithm.String(), info.Algorithm.Parameters.FullBytes, info.Key.Bytes}, err == nil && len(rest) == 0
 }
 
 const (

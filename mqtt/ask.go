@@ -3,7 +3,6 @@ package mqtt
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -26,7 +25,7 @@ type question struct {
 func (s *Session) Ask(ctx context.Context, topic string, payload []byte, replies []string, is func(Message) bool) (Message, error) {
 	reply, err := s.ask(ctx, topic, payload, replies, is)
 	if err != nil {
-		return Message{}, fmt.Errorf("mqtt: request %s: %w", topic, err)
+		return Message{}, fmt.Errorf("%w (request %s)", err, topic)
 	}
 	return reply, nil
 }
@@ -38,12 +37,8 @@ func (s *Session) ask(ctx context.Context, topic string, payload []byte, replies
 		}
 	}
 	q := &question{is: is, reply: make(chan Message, 1)}
-	s.mu.Lock()
-	for _, on := range replies {
-		s.asked[on] = append(s.asked[on], q)
-	}
-	s.mu.Unlock()
-	defer s.forget(replies, q)
+	s.inbox.await(replies, q)
+	defer s.inbox.forget(replies, q)
 	if err := s.publish(ctx, topic, payload); err != nil {
 		return Message{}, err
 	}
@@ -58,28 +53,5 @@ func (s *Session) ask(ctx context.Context, topic string, payload []byte, replies
 		return Message{}, fmt.Errorf("no reply within %v: %w", s.timeout, context.DeadlineExceeded)
 	case <-ctx.Done():
 		return Message{}, context.Cause(ctx)
-	}
-}
-
-func (s *Session) forget(replies []string, q *question) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, on := range replies {
-		s.asked[on] = slices.DeleteFunc(s.asked[on], func(other *question) bool { return other == q })
-		if len(s.asked[on]) == 0 {
-			delete(s.asked, on)
-		}
-	}
-}
-
-// answer gives a message to the questions that it is the reply to; mu is held.
-func (s *Session) answer(m Message) {
-	for _, q := range s.asked[m.Topic] {
-		if q.is(m) {
-			select {
-			case q.reply <- m:
-			default: // answered before
-			}
-		}
 	}
 }

@@ -139,7 +139,7 @@ func TestMosquittoKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	again()
-	if !s.kept.has("a") {
+	if !s.inbox.kept.has("a") {
 		t.Error("the session is gone")
 	}
 	subscribe()
@@ -156,7 +156,7 @@ func TestMosquittoKeeps(t *testing.T) {
 	}
 	other.Close()
 	again()
-	if s.kept.has("a") {
+	if s.inbox.kept.has("a") {
 		t.Error("the broker has forgotten the session, and we have not")
 	}
 	subscribe()

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -18,7 +17,7 @@ func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Co
 	defer cancel()
 	tcp, err := d.network(reaching, "tcp", endpoint)
 	if err != nil {
-		return nil, fmt.Errorf("%w: check network and endpoint: %w", ErrUnreachable, err)
+		return nil, failure{ErrUnreachable, "", err, "check network and endpoint"}
 	}
 	secured := tls.Client(tcp, tlsConfig(cfg, endpoint))
 	shaking, cancel := context.WithTimeout(ctx, cfg.Timeout)
@@ -89,19 +88,24 @@ func handshakeError(err error, now time.Time) error {
 	case errors.Is(err, ErrServerUntrusted): // the pins
 		return err
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore) && device.ClockBehind(now):
-		return fmt.Errorf("%w: it says %s: set it: %w", ErrClock, now.UTC().Format(time.RFC3339), err)
+		return failure{ErrClock, "", err, "set it: it says " + now.UTC().Format(time.RFC3339)}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Errorf("%w: check the clock and the server's certificate: %w", ErrServerUntrusted, err)
+		return failure{ErrServerUntrusted, "", err, "check the clock and the server's certificate"}
 	case errors.As(err, &name):
-		return fmt.Errorf("%w: its certificate is for another name: check the endpoint: %w", ErrServerUntrusted, err)
+		return failure{ErrServerUntrusted, "", err, "check the endpoint"}
 	case errors.As(err, &unverified):
-		return fmt.Errorf("%w: check the CA file: %w", ErrServerUntrusted, err)
+		return failure{ErrServerUntrusted, "", err, "check the CA file"}
 	case isAlert(err):
-		return fmt.Errorf("%w: TLS alert, most often over the client certificate: %w", ErrRefused, err)
+		return refusedByAlert(err)
 	case errors.As(err, &foreign):
-		return fmt.Errorf("%w: it does not speak TLS: check the port: %w", ErrUnreachable, err)
+		return failure{ErrUnreachable, "it does not speak TLS", err, "check the port"}
 	}
-	return fmt.Errorf("%w: TLS handshake: %w", ErrUnreachable, err)
+	return failure{ErrUnreachable, "TLS handshake", err, "check network and endpoint"}
+}
+
+// refusedByAlert is the refusal that a TLS alert is.
+func refusedByAlert(err error) error {
+	return failure{ErrRefused, "TLS alert", err, "check that the client certificate is registered and active"}
 }
 
 // isAlert reports whether err is a TLS alert from the other side, which

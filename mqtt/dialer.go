@@ -31,7 +31,7 @@ type Dialer struct {
 // NewDialer checks the configuration and connects to nothing.
 func NewDialer(cfg Config) (*Dialer, error) {
 	if err := cfg.complete(); err != nil {
-		return nil, fmt.Errorf("mqtt: configuration: %w", err)
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	return &Dialer{cfg: cfg, network: new(net.Dialer).DialContext, kept: make(map[string]*filters), certificate: cfg.Certificate}, nil
 }
@@ -92,7 +92,7 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 				d.cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
 			}
 			if err := sleep(ctx, wait); err != nil {
-				return nil, append(failed, fmt.Errorf("mqtt: connect: %w", err))
+				return nil, append(failed, fmt.Errorf("no connection: %w", err))
 			}
 		}
 		failed = slices.DeleteFunc(failed, func(err error) bool { return !errors.Is(err, ErrServerUntrusted) })
@@ -105,7 +105,7 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 				d.last = s
 				return s, nil
 			}
-			failed = append(failed, fmt.Errorf("mqtt: connect to %s: %w", endpoint, err))
+			failed = append(failed, fmt.Errorf("%s: %w", endpoint, err))
 			near = near && isNear(err)
 			if !errors.Is(err, ErrServerUntrusted) {
 				again = append(again, endpoint)

@@ -211,7 +211,7 @@ func TestDialError(t *testing.T) {
 			}
 			return nil, fmt.Errorf("%w: check the policy", ErrRefused)
 		})
-		want := "mqtt: connect to a:8883: server is not trusted: check the CA file; mqtt: connect to b:443: refused by the server: check the policy"
+		want := "a:8883: server is not trusted: check the CA file; b:443: refused by the server: check the policy"
 		if err == nil || err.Error() != want || !errors.Is(err, ErrServerUntrusted) || !errors.Is(err, ErrRefused) {
 			t.Errorf("got %v", err)
 		}
@@ -254,7 +254,7 @@ func TestConfig(t *testing.T) {
 	} {
 		bad := good
 		spoil(&bad)
-		if _, err := Dial(t.Context(), bad, nil); err == nil || !strings.HasPrefix(err.Error(), "mqtt: configuration: ") {
+		if _, err := Dial(t.Context(), bad, nil); err == nil || !strings.HasPrefix(err.Error(), "configuration: ") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

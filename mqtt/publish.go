@@ -3,6 +3,7 @@ package mqtt
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
@@ -13,7 +14,7 @@ import (
 // [Session.Ask].
 func (s *Session) Publish(ctx context.Context, topic string, payload []byte) error {
 	if err := s.publish(ctx, topic, payload); err != nil {
-		return fmt.Errorf("mqtt: publish to %s: %w", topic, err)
+		return fmt.Errorf("%w (publication to %s)", err, topic)
 	}
 	return nil
 }
@@ -35,18 +36,9 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 // it. Without one it sends the same packet again, twice: a broker may leave
 // out what is over a quota.
 func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, id *uint16) (packets.ControlPacket, error) {
-	reply := make(chan packets.ControlPacket, 1)
-	s.mu.Lock()
-	for s.lastID++; s.lastID == 0 || s.replies[s.lastID] != nil; s.lastID++ {
-	}
-	*id = s.lastID
-	s.replies[*id] = reply
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.replies, *id)
-		s.mu.Unlock()
-	}()
+	var reply <-chan packets.ControlPacket
+	*id, reply = s.sent.add()
+	defer s.sent.forget(*id)
 	for range 3 {
 		if s.write(p) != nil {
 			return nil, s.lost()
@@ -81,4 +73,43 @@ func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// sent are the packets of ours that the broker has yet to reply to, by their
+// ids. The zero value is ready.
+type sent struct {
+	mu      sync.Mutex
+	last    uint16
+	replies map[uint16]chan packets.ControlPacket // each has room for one
+}
+
+// add takes a free id.
+func (s *sent) add() (id uint16, reply <-chan packets.ControlPacket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.replies == nil {
+		s.replies = make(map[uint16]chan packets.ControlPacket)
+	}
+	for s.last++; s.last == 0 || s.replies[s.last] != nil; s.last++ {
+	}
+	c := make(chan packets.ControlPacket, 1)
+	s.replies[s.last] = c
+	return s.last, c
+}
+
+// answer hands a reply over; one that nobody waits for is dropped.
+func (s *sent) answer(p packets.ControlPacket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := p.Details().MessageID
+	if reply := s.replies[id]; reply != nil {
+		delete(s.replies, id)
+		reply <- p
+	}
+}
+
+func (s *sent) forget(id uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.replies, id)
 }

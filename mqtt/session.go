@@ -21,26 +21,15 @@ type Session struct {
 	conn    net.Conn
 	timeout time.Duration // of each step
 	log     *slog.Logger
+	life
 
-	subscribing chan struct{} // one SUBSCRIBE at a time; holds one token
-	writing     sync.Mutex    // one packet at a time
-	pong        chan struct{} // holds one token once a PINGRESP came
-	inbound     chan struct{} // holds a token for each message that is being handled
-	skipped     string        // topic of the last message that was too large; the reader's own
+	writing sync.Mutex    // one packet at a time
+	pong    chan struct{} // holds one token once a PINGRESP came
+	handled chan struct{} // holds a token for each message that is being handled
+	skipped string        // topic of the last message that was too large; the reader's own
 
-	kept  *filters  // what the broker keeps for a persistent session, else nil
-	began time.Time // once it was up
-
-	mu       sync.Mutex
-	err      error // why the connection ended
-	ended    time.Time
-	leaving  bool // its owner ends it
-	done     chan struct{}
-	lastID   uint16
-	replies  map[uint16]chan packets.ControlPacket // by packet id
-	handlers map[string][]Handler                  // by filter; a nil list is a filter of Ask
-	attached chan struct{}                         // closed when another filter has its handlers
-	asked    map[string][]*question                // by topic of the reply
+	sent  sent
+	inbox inbox
 }
 
 // maxInbound bounds the messages that are handled at once. A broker may begin a
@@ -60,12 +49,10 @@ func (d *Dialer) connect(ctx context.Context, cfg *Config, endpoint string, prob
 // establish makes a session of an open connection, which it closes if it fails.
 func (d *Dialer) establish(ctx context.Context, cfg *Config, endpoint string, c net.Conn, probe func(context.Context, *Session) error) (*Session, error) {
 	s := &Session{
-		conn: c, timeout: cfg.Timeout, log: cfg.Log,
-		subscribing: make(chan struct{}, 1), pong: make(chan struct{}, 1), inbound: make(chan struct{}, maxInbound),
-		done: make(chan struct{}), replies: make(map[uint16]chan packets.ControlPacket),
-		handlers: make(map[string][]Handler), attached: make(chan struct{}), asked: make(map[string][]*question),
+		conn: c, timeout: cfg.Timeout, log: cfg.Log, life: life{done: make(chan struct{})},
+		pong: make(chan struct{}, 1), handled: make(chan struct{}, maxInbound), inbox: newInbox(),
 	}
-	err := s.start(ctx, cfg, func(present bool) { s.kept = d.keptAt(endpoint, present) })
+	err := s.start(ctx, cfg, func(present bool) { s.inbox.kept = d.keptAt(endpoint, present) })
 	if err == nil && probe != nil {
 		err = s.probe(ctx, probe)
 	}
@@ -105,14 +92,14 @@ func (s *Session) start(ctx context.Context, cfg *Config, resume func(present bo
 	connack, ok := answer.(*packets.ConnackPacket)
 	switch {
 	case !ok:
-		return fmt.Errorf("%w: the answer to CONNECT is no CONNACK: is it an MQTT broker?", ErrUnreachable)
+		return failure{ErrUnreachable, "the answer to CONNECT is no CONNACK", nil, "is it an MQTT broker?"}
 	case connack.ReturnCode == packets.ErrRefusedServerUnavailable:
-		return fmt.Errorf("%w: CONNACK 3, server unavailable", ErrUnreachable)
+		return failure{ErrUnreachable, "CONNACK 3, server unavailable", nil, ""}
 	case connack.ReturnCode != packets.Accepted:
 		return fmt.Errorf("%w: CONNACK %d, %s", ErrRefused, connack.ReturnCode, cfg.refusal(connack.ReturnCode))
 	}
 	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return failure{ErrUnreachable, "", err, ""}
 	}
 	resume(connack.SessionPresent)
 	go s.read()
@@ -131,11 +118,11 @@ func (s *Session) readWithin(d time.Duration) (packets.ControlPacket, error) {
 func (s *Session) connectError(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w: no CONNACK within %v", ErrUnreachable, s.timeout)
+		return failure{ErrUnreachable, fmt.Sprintf("no CONNACK within %v", s.timeout), nil, "check network and endpoint"}
 	case isAlert(err):
-		return fmt.Errorf("%w: TLS alert, most often over the client certificate: %w", ErrRefused, err)
+		return refusedByAlert(err)
 	}
-	return fmt.Errorf("%w: closed before the CONNACK: check that the client certificate is registered, active and has a policy: %w", ErrRefused, err)
+	return failure{ErrRefused, "closed before the CONNACK", err, "check that the client certificate is registered, active and has a policy"}
 }
 
 // refusal is the meaning of a return code (MQTT 3.1.1, section 3.2.2.3).
@@ -164,9 +151,9 @@ func (s *Session) probe(ctx context.Context, probe func(context.Context, *Sessio
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, ErrLost):
-		return fmt.Errorf("%w: closed on the first request: check the policy of the client certificate: %w", ErrRefused, err)
+		return failure{ErrRefused, "closed on the first request", err, "check the policy of the client certificate"}
 	}
-	return fmt.Errorf("%w: connected, but the first request failed: %w", ErrUnreachable, err)
+	return failure{ErrUnreachable, "connected, but the first request failed", err, ""}
 }
 
 // read takes every packet until the connection ends.
@@ -186,13 +173,7 @@ func (s *Session) read() {
 func (s *Session) receive(p packets.ControlPacket) error {
 	switch p := p.(type) {
 	case *packets.PubackPacket, *packets.SubackPacket:
-		s.mu.Lock()
-		reply := s.replies[p.Details().MessageID]
-		delete(s.replies, p.Details().MessageID)
-		s.mu.Unlock()
-		if reply != nil {
-			reply <- p // has room for one
-		}
+		s.sent.answer(p)
 	case *packets.PublishPacket:
 		return s.handle(p, func() { s.deliver(p.TopicName, p.Payload) })
 	case *oversized:
@@ -218,12 +199,12 @@ func (s *Session) receive(p packets.ControlPacket) error {
 // acknowledges it.
 func (s *Session) handle(p *packets.PublishPacket, handlers func()) error {
 	select {
-	case s.inbound <- struct{}{}:
+	case s.handled <- struct{}{}:
 	default:
 		return fmt.Errorf("more than %d messages at once", maxInbound)
 	}
 	go func() {
-		defer func() { <-s.inbound }()
+		defer func() { <-s.handled }()
 		handlers()
 		if p.Qos == 1 {
 			ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
@@ -284,39 +265,9 @@ func (s *Session) write(p packets.ControlPacket) error {
 
 // end closes the connection and ends every wait on it.
 func (s *Session) end(err error) {
-	s.mu.Lock()
-	first := s.err == nil
-	if first {
-		s.err, s.ended = err, time.Now()
-		close(s.done)
-	}
-	s.mu.Unlock()
-	if first {
+	if s.life.end(err) {
 		s.conn.Close()
 	}
-}
-
-func (s *Session) lost() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return fmt.Errorf("%w: %w", ErrLost, s.err)
-}
-
-// lasted is how long the connection has been there.
-func (s *Session) lasted() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		return time.Since(s.began)
-	}
-	return s.ended.Sub(s.began)
-}
-
-// left reports whether the owner ended the session, by [Session.Close].
-func (s *Session) left() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.leaving
 }
 
 // Done is closed when the connection has ended, by whatever side.
@@ -324,11 +275,7 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 
 // Close ends the session. What is on its way may be lost.
 func (s *Session) Close() error {
-	s.mu.Lock()
-	ended := s.err != nil
-	s.leaving = s.leaving || !ended // the server may hang up first, once it has our DISCONNECT
-	s.mu.Unlock()
-	if ended {
+	if !s.leave() {
 		return nil
 	}
 	polite := time.AfterFunc(250*time.Millisecond, func() { s.end(net.ErrClosed) })

@@ -367,8 +367,8 @@ func TestAsk(t *testing.T) {
 				if err == nil && reply.Topic+" "+string(reply.Payload) != tt.want || err != nil && !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("got %.100q, %v, want %.100q", reply, err, tt.want)
 				}
-				if len(s.asked) != 0 {
-					t.Errorf("still waiting: %v", s.asked)
+				if len(s.inbox.asked) != 0 {
+					t.Errorf("still waiting: %v", s.inbox.asked)
 				}
 			})
 		})
@@ -431,7 +431,7 @@ func TestLoss(t *testing.T) {
 // An answer that came right before the end of the connection counts.
 func TestAnswerBeforeLoss(t *testing.T) {
 	for range 64 { // select takes either
-		s := &Session{done: make(chan struct{}), timeout: time.Minute, err: net.ErrClosed}
+		s := &Session{timeout: time.Minute, life: life{done: make(chan struct{}), err: net.ErrClosed}}
 		close(s.done)
 		reply := make(chan packets.ControlPacket, 1)
 		if p, err := s.reply(t.Context(), reply); p != nil || !errors.Is(err, ErrLost) {

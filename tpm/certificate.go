@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 )
 
@@ -54,6 +55,7 @@ type certificate struct {
 	der    []byte
 	cert   *x509.Certificate // nil if unparsable
 	err    error             // why it is
+	odd    string            // what of its encoding breaks the standards
 	public crypto.PublicKey  // nil if there is none, or it cannot be told
 	spki   []byte            // of the key, as it is in the certificate
 }
@@ -61,14 +63,11 @@ type certificate struct {
 // parse fills in all but index and der. Of an unparsable certificate, its key
 // is taken even so.
 func (c *certificate) parse() {
-	if c.cert, c.err = ekcert.Parse(c.der); c.err != nil {
-		c.public, c.spki, _ = ekcert.PublicKey(c.der)
+	if c.cert, c.odd, c.err = ekcert.Parse(c.der); c.err != nil {
+		c.public, c.spki, _ = keyfile.CertificateKey(c.der)
 		return
 	}
 	c.public, c.spki = c.cert.PublicKey, c.cert.RawSubjectPublicKeyInfo
-	if c.public == nil {
-		c.public = &device.OtherKey{Algorithm: c.cert.PublicKeyAlgorithm.String()}
-	}
 }
 
 func (c *certificate) source() string { return fmt.Sprintf("tpm:nv:%#08x", c.index) }
@@ -257,7 +256,7 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 			}
 			switch {
 			case c.err == nil && k.Chain == nil:
-				k.Chain, k.Beside, matched = chain, issuers, true
+				k.Chain, k.Beside, k.Encoding, matched = chain, issuers, c.odd, true
 			case c.err != nil && k.CertificateError == "":
 				k.CertificateError, matched = c.why(), true
 			}
@@ -271,7 +270,7 @@ func (inv *inventory) addCertificates(certs []*certificate, issuers []*x509.Cert
 			if k.Role == device.RoleEK {
 				k.ID = fmt.Sprintf("tpm-ek-nv-%#08x", c.index)
 			}
-			if k.Chain, k.Beside = chain, issuers; c.err != nil {
+			if k.Chain, k.Beside, k.Encoding = chain, issuers, c.odd; c.err != nil {
 				k.CertificateError = c.why()
 			}
 			inv.addKey(k)

@@ -89,7 +89,7 @@ func newChallenge(report []byte, r *evidence.Result, t *trust) (awsiot.Challenge
 	if err != nil || len(der) == 0 {
 		return awsiot.Challenge{}, kept{}, errors.New("challenge: the evidence has no EK certificate: no key to challenge")
 	}
-	cert, err := ekcert.Parse(der)
+	cert, _, err := ekcert.Parse(der)
 	if err != nil {
 		return awsiot.Challenge{}, kept{}, fmt.Errorf("challenge: EK certificate: %w", err)
 	}

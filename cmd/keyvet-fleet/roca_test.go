@@ -51,11 +51,11 @@ func TestROCAEK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, spki, err := ekcert.PublicKey(der)
+	cert, _, err := ekcert.Parse(der)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256(spki)
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	policy.Activated = evidence.Activated{AKName: r.Statement.AKName, EKSPKISHA256: hex.EncodeToString(sum[:])}
 	r = evidence.Verify(report, policy)
 	want := map[string]device.Status{

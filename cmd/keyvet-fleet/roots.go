@@ -64,7 +64,7 @@ func parseRoots(b []byte) ([]*x509.Certificate, error) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("a %s is no certificate", block.Type)
 		}
-		cert, err := ekcert.Parse(block.Bytes)
+		cert, _, err := ekcert.Parse(block.Bytes)
 		if err != nil {
 			return nil, err
 		}

@@ -34,11 +34,6 @@ var (
 		Means: "The signature of the certificate request is damaged, or of an algorithm that keyvet cannot check.",
 		Do:    "Make the request again with ECDSA or RSA and SHA-256.",
 	}
-	requestOdd = device.Reason{
-		Code: "KEYVET_REQUEST_ENCODING", Status: device.Warn, Severity: device.Low,
-		Means: "The certificate request is signed rightly, but not written as RFC 2986 says. Some CAs refuse it.",
-		Do:    "Make the request again with another tool.",
-	}
 )
 
 var belongs = Check{
@@ -47,7 +42,7 @@ var belongs = Check{
 	Asks:    "Does what stands in one file belong together, and do the numbers of a private key fit each other?",
 	Applies: func(k device.Key) bool { return k.Private != nil || k.Request != nil || hasIssuer(k) },
 	Reasons: []device.Reason{
-		privateMismatch, privateInconsistent, privateUntested, keyUnreadable, requestUnsigned, requestUntested, requestOdd, issuerMismatch, issuerMissing,
+		privateMismatch, privateInconsistent, privateUntested, keyUnreadable, requestUnsigned, requestUntested, issuerMismatch, issuerMissing,
 	},
 	Run: runBelongs,
 }
@@ -75,8 +70,6 @@ func ofRequest(a device.Answer) []device.Finding {
 	switch a.Status {
 	case device.Pass:
 		return passed("the certificate request is sound: %s", a.Why)
-	case device.Warn:
-		return give(requestOdd, "the certificate request: %s", a.Why)
 	case device.Fail:
 		return give(requestUnsigned, "the certificate request: %s", a.Why)
 	}

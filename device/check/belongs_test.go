@@ -58,7 +58,6 @@ func belongsSamples(t *testing.T) []sample {
 		{"what stands beside it was not looked at", alone(func(p *device.PrivateFile) { p.Partner = device.Answer{} }), device.Undecided, untested},
 
 		{"request", request(device.Answer{Status: device.Pass, Why: "signed"}), device.Pass, ""},
-		{"odd request", request(device.Answer{Status: device.Warn, Why: "its version is 99"}), device.Warn, "KEYVET_REQUEST_ENCODING"},
 		{"request of another key", request(device.Answer{Status: device.Fail, Why: "not signed"}), device.Fail, "KEYVET_REQUEST_SIGNATURE_INVALID"},
 		{"request by an unknown algorithm", request(device.Answer{Why: "1.2.3.4"}), device.Undecided, "KEYVET_REQUEST_SIGNATURE_UNKNOWN"},
 		{"request that nobody looked at", request(device.Answer{}), device.Undecided, "KEYVET_REQUEST_SIGNATURE_UNKNOWN"},

@@ -30,9 +30,10 @@ const (
 	nameURI       = 6
 	nameIP        = 7
 	lastName      = 8
+	unreadable    = 9 // no tag of its own: names that are malformed, of whatever kind
 )
 
-var nameKinds = [lastName + 1]string{"otherName", "e-mail address", "DNS name", "X.400 address", "directory name", "EDI party name", "URI", "IP address", "registered ID"}
+var nameKinds = [unreadable + 1]string{"otherName", "e-mail address", "DNS name", "X.400 address", "directory name", "EDI party name", "URI", "IP address", "registered ID", "malformed names"}
 
 // String is the name as people read it.
 func (n generalName) String() string {
@@ -78,7 +79,13 @@ var attributeEmail = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
 
 // namesOf are the names in a certificate that constraints are put on.
 func namesOf(c *x509.Certificate) []generalName {
-	names, _ := generalNames(extension(c, oidSubjectAltName)) // malformed: unknownExtensions says so where it counts
+	var names []generalName
+	if der := extension(c, oidSubjectAltName); der != nil {
+		var err error
+		if names, err = generalNames(der); err != nil {
+			names = []generalName{{tag: unreadable}}
+		}
+	}
 	if rdns, err := device.RDNKeys(c.RawSubject); err == nil && len(rdns) > 0 {
 		names = append(names, generalName{tag: nameDirectory, rdns: rdns})
 	}
@@ -97,11 +104,18 @@ type nameConstraints struct {
 	malformed           bool
 }
 
-func constraintsOf(c *x509.Certificate) *nameConstraints {
-	der := extension(c, oidNameConstraints)
-	if der == nil {
-		return nil
+// constraintsOf returns the constraints of a CA, all of which must be kept: there
+// is one set of them, but for a certificate that breaks the rules.
+func constraintsOf(c *x509.Certificate) (all []*nameConstraints) {
+	for _, e := range c.Extensions {
+		if e.Id.Equal(oidNameConstraints) {
+			all = append(all, newNameConstraints(e.Value))
+		}
 	}
+	return all
+}
+
+func newNameConstraints(der []byte) *nameConstraints {
 	type subtree struct {
 		Base asn1.RawValue
 		Min  int `asn1:"optional,tag:0,default:0"`
@@ -135,28 +149,36 @@ func (s *search) nameProblems(p *path) []device.Finding {
 	var found []device.Finding
 	budget := maxComparisons
 	for i, ca := range p.nodes {
-		if i == 0 || ca.constraints == nil {
+		if i == 0 {
 			continue
 		}
-		if ca.constraints.malformed {
-			found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are malformed, or of a kind that RFC 5280 does not have", called(s.k, ca))...)
-			continue
-		}
-		for j, n := range p.nodes[:i] {
-			if j > 0 && n.selfIssued() {
+		for _, c := range ca.constraints {
+			if c.malformed {
+				found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are malformed, or of a kind that RFC 5280 does not have", called(s.k, ca))...)
 				continue
 			}
-			if budget -= len(n.names) * (len(ca.constraints.permitted) + len(ca.constraints.excluded)); budget < 0 {
-				return append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are too many to be compared with all names", called(s.k, ca))...)
-			}
-			for _, name := range n.names {
-				switch ok, judged := ca.constraints.allow(name); {
-				case !judged:
-					found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) on the %s of %s cannot be judged", called(s.k, ca), name, called(s.k, n))...)
-				case !ok:
-					found = append(found, give(chainConstraint, "%s does not allow the %s of %s, by its name constraints", called(s.k, ca), name, called(s.k, n))...)
+			for j, n := range p.nodes[:i] {
+				if j > 0 && n.selfIssued() {
+					continue
 				}
+				if budget -= len(n.names) * (len(c.permitted) + len(c.excluded)); budget < 0 {
+					return append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) are too many to be compared with all names", called(s.k, ca))...)
+				}
+				found = append(found, s.names(ca, c, n)...)
 			}
+		}
+	}
+	return found
+}
+
+// names holds the names of n against constraints of ca.
+func (s *search) names(ca *node, c *nameConstraints, n *node) (found []device.Finding) {
+	for _, name := range n.names {
+		switch ok, judged := c.allow(name); {
+		case !judged:
+			found = append(found, give(extensionUnknown, "the name constraints of %s (2.5.29.30) on the %s of %s cannot be judged", called(s.k, ca), name, called(s.k, n))...)
+		case !ok:
+			found = append(found, give(chainConstraint, "%s does not allow the %s of %s, by its name constraints", called(s.k, ca), name, called(s.k, n))...)
 		}
 	}
 	return found
@@ -165,7 +187,7 @@ func (s *search) nameProblems(p *path) []device.Finding {
 // allow reports whether the constraints allow a name, and whether that could be
 // judged.
 func (c *nameConstraints) allow(n generalName) (ok, judged bool) {
-	ok, judged = true, true
+	ok, judged = true, n.tag != unreadable
 	bounded := false
 	for _, base := range c.permitted {
 		if base.tag != n.tag {
@@ -213,7 +235,8 @@ func (n generalName) within(base generalName) (fits, known bool) {
 		}
 		return withinHost(strings.ToLower(u.Hostname()), tree), true
 	case nameIP:
-		if half := len(base.value) / 2; len(base.value)%2 == 0 && (half == 4 || half == 16) {
+		half := len(base.value) / 2
+		if _, ok := netip.AddrFromSlice(n.value); ok && len(base.value)%2 == 0 && (half == 4 || half == 16) {
 			return len(n.value) == half && bytes.Equal(masked(n.value, base.value[half:]), masked(base.value[:half], base.value[half:])), true
 		}
 	}

@@ -70,7 +70,7 @@ type node struct {
 	scheme          scheme
 	critical        string // critical extensions that are not understood
 	names           []generalName
-	constraints     *nameConstraints // nil: none
+	constraints     []*nameConstraints
 }
 
 func (m *memory) node(c *x509.Certificate) *node {
@@ -78,7 +78,7 @@ func (m *memory) node(c *x509.Certificate) *node {
 	if n == nil {
 		n = &node{
 			Certificate: c, subject: device.NameKey(c.RawSubject), issuer: device.NameKey(c.RawIssuer),
-			key: publicKey(c), scheme: signatureScheme(c.Raw), bits: keyHash(c.RawSubjectPublicKeyInfo),
+			key: publicKey(c), scheme: schemeOfCertificate(c), bits: keyHash(c.RawSubjectPublicKeyInfo),
 		}
 		n.critical = unknownExtensions(c)
 		n.names, n.constraints = namesOf(c), constraintsOf(c)

@@ -168,6 +168,8 @@ func pssHash(params []byte) (hash crypto.Hash, weak string) {
 	return hash, weak
 }
 
+const unreadableAlgorithm = "an unreadable algorithm"
+
 // signatureScheme returns by what a certificate or revocation list is signed, of
 // its whole DER. One that says two things of it is signed by no scheme.
 func signatureScheme(der []byte) scheme {
@@ -178,15 +180,34 @@ func signatureScheme(der []byte) scheme {
 	}
 	var a pkix.AlgorithmIdentifier
 	if _, err := asn1.Unmarshal(der, &outer); err != nil {
-		return scheme{oid: "an unreadable algorithm"}
+		return scheme{oid: unreadableAlgorithm}
 	}
 	if _, err := asn1.Unmarshal(outer.Algorithm.FullBytes, &a); err != nil {
-		return scheme{oid: "an unreadable algorithm"}
+		return scheme{oid: unreadableAlgorithm}
 	}
 	if !bytes.Contains(outer.Body.Bytes, outer.Algorithm.FullBytes) {
 		return scheme{oid: "two different algorithms"}
 	}
 	return schemeOf(a)
+}
+
+// schemesOfX509 are the OIDs of the signature algorithms that crypto/x509 names.
+var schemesOfX509 = map[x509.SignatureAlgorithm]string{
+	x509.MD5WithRSA: pkcs1 + "4", x509.SHA1WithRSA: pkcs1 + "5",
+	x509.SHA256WithRSA: pkcs1 + "11", x509.SHA384WithRSA: pkcs1 + "12", x509.SHA512WithRSA: pkcs1 + "13",
+	x509.ECDSAWithSHA1: "1.2.840.10045.4.1", x509.ECDSAWithSHA256: "1.2.840.10045.4.3.2", x509.ECDSAWithSHA384: "1.2.840.10045.4.3.3", x509.ECDSAWithSHA512: "1.2.840.10045.4.3.4",
+	x509.PureEd25519: "1.3.101.112",
+}
+
+// schemeOfCertificate returns by what a certificate is signed, by its DER or, if
+// it is one in BER, by what was read of it.
+func schemeOfCertificate(c *x509.Certificate) scheme {
+	s := signatureScheme(c.Raw)
+	if oid, known := schemesOfX509[c.SignatureAlgorithm]; known && s.oid == unreadableAlgorithm {
+		s = schemes[oid]
+		s.oid = oid
+	}
+	return s
 }
 
 // verdict is what came of checking a signature.

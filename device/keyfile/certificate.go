@@ -60,6 +60,23 @@ func ParseCertificate(der []byte) (cert *x509.Certificate, odd string, err error
 	return cert, r.odd(), nil
 }
 
+// CertificateKey returns the key in a certificate that [ParseCertificate] refuses,
+// and its SubjectPublicKeyInfo, found by its place in the certificate alone (RFC
+// 5280, section 4.1). The key is nil where no more than its place is understood.
+func CertificateKey(der []byte) (key crypto.PublicKey, spki []byte, err error) {
+	s := cryptobyte.String(der)
+	var outer, tbs cryptobyte.String
+	ok := s.ReadASN1(&outer, tag.SEQUENCE) && outer.ReadASN1(&tbs, tag.SEQUENCE)
+	if spki, found := certificateKey(tbs); ok && found {
+		o, err := parseSPKI(spki)
+		if err != nil {
+			return nil, spki, nil
+		}
+		return o.public, spki, nil
+	}
+	return nil, nil, errors.New("no public key where a certificate has it")
+}
+
 // setKey gives cert a key in the types of [device.Key.Public], and the name that
 // crypto/x509 has for its algorithm.
 func setKey(cert *x509.Certificate, key crypto.PublicKey) {
@@ -83,8 +100,9 @@ func setKey(cert *x509.Certificate, key crypto.PublicKey) {
 
 // reader reads one certificate that crypto/x509 refuses.
 type reader struct {
-	raw   []byte // the certificate as it is, which is what was signed
-	notes []string
+	raw     []byte // the certificate as it is, which is what was signed
+	notes   []string
+	reduced bool // of two extensions, only what both allow is left
 }
 
 func (r *reader) note(format string, args ...any) {

@@ -263,7 +263,9 @@ func TestOddCertificates(t *testing.T) {
 				extension(t, idEKU, -1, sequence(marshal(t, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 1}))),
 				extension(t, idEKU, -1, sequence(marshal(t, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}))),
 			}
-		}, "only what both allow", func(c *x509.Certificate) bool { return len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) > 0 }},
+		}, "only what both allow", func(c *x509.Certificate) bool {
+			return len(c.ExtKeyUsage) == 0 && len(c.UnknownExtKeyUsage) > 0 && len(c.Extensions) == 1 && bytes.Equal(c.Extensions[0].Value, []byte{0x30, 0})
+		}},
 		{"two key identifiers", func(p *parts) {
 			p.extensions = [][]byte{extension(t, idAKI, -1, sequence([]byte{0x80, 1, 9})), extension(t, idAKI, -1, sequence([]byte{0x80, 1, 8}))}
 		}, "none counts", func(c *x509.Certificate) bool { return c.AuthorityKeyId == nil }},
@@ -276,14 +278,16 @@ func TestOddCertificates(t *testing.T) {
 			only := func(b byte) []byte { return sequence(element(0xa0, sequence([]byte{0x82, 1, b}))) }
 			p.extensions = [][]byte{extension(t, idNC, -1, only('a')), extension(t, idNC, -1, only('b'))}
 		}, "both of which", func(c *x509.Certificate) bool {
-			return len(c.UnhandledCriticalExtensions) == 1 && c.UnhandledCriticalExtensions[0].Equal(idNC)
+			return len(c.UnhandledCriticalExtensions) == 1 && c.UnhandledCriticalExtensions[0].Equal(idNC) && len(c.Extensions) == 2
 		}},
 		{"name constraint that is none", func(p *parts) {
 			p.extensions = [][]byte{extension(t, idNC, -1, sequence(element(0xa0, sequence([]byte{0x87, 3, 1, 2, 3}))))}
 		}, "constraint", func(c *x509.Certificate) bool { return len(c.UnhandledCriticalExtensions) == 1 }},
 		{"two of another extension, critical", func(p *parts) {
 			p.extensions = [][]byte{extension(t, idElse, -1, []byte{5, 0}), extension(t, idElse, 0xff, []byte{4, 0})}
-		}, "the first counts", func(c *x509.Certificate) bool { return len(c.Extensions) == 2 }},
+		}, "the first counts", func(c *x509.Certificate) bool {
+			return len(c.Extensions) == 1 && c.Extensions[0].Critical && bytes.Equal(c.Extensions[0].Value, []byte{5, 0})
+		}},
 		{"explicit default values", func(p *parts) {
 			p.extensions = [][]byte{extension(t, idBC, 0, sequence([]byte{1, 1, 0})), extension(t, idAIA, 0xff, sequence())}
 		}, "critical", func(c *x509.Certificate) bool { return c.BasicConstraintsValid && !c.IsCA && c.MaxPathLen == -1 }},
@@ -413,6 +417,33 @@ func TestSpecialKeys(t *testing.T) {
 		}
 		if err := cert.CheckSignatureFrom(ca.cert); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCertificateKey takes the key out of certificates that cannot be read, or
+// end after their key.
+func TestCertificateKey(t *testing.T) {
+	ca := newAuthority(t)
+	for name, change := range map[string]func(*parts){
+		"good":         func(*parts) {},
+		"version 1":    func(p *parts) { p.version = nil },
+		"no time":      func(p *parts) { p.validity = sequence(element(0x17, []byte("soon"))) },
+		"no extension": func(p *parts) { p.extensions = [][]byte{{5, 0}} },
+	} {
+		key, public, err := keyfile.CertificateKey(ca.issue(t, change))
+		if err != nil || !ca.key.PublicKey.Equal(key) || !bytes.Equal(public, ca.cert.RawSubjectPublicKeyInfo) {
+			t.Errorf("%s: %v, %x, %v", name, key, public, err)
+		}
+	}
+	bare := spki(t, sequence(marshal(t, oidEC)), nil)
+	if key, public, err := keyfile.CertificateKey(ca.issue(t, func(p *parts) { p.spki = bare })); key != nil || !bytes.Equal(public, bare) || err != nil {
+		t.Errorf("no curve: %v, %x, %v", key, public, err)
+	}
+	der := ca.issue(t, func(*parts) {})
+	for n := range der {
+		if _, _, err := keyfile.CertificateKey(der[:n]); err == nil {
+			t.Fatalf("cut to %d bytes: a key", n)
 		}
 	}
 }

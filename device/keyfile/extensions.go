@@ -89,55 +89,59 @@ func (r *reader) understand(algorithm []byte, all []pkix.Extension) (*x509.Certi
 	if _, err := carrier(algorithm, nil); err != nil {
 		return nil, errors.New("malformed signature algorithm")
 	}
-	var plain, altNames []pkix.Extension
-	var twice [][]pkix.Extension
+	var kept, readable, names []pkix.Extension
 	var unhandled []asn1.ObjectIdentifier
-	all = slices.Clone(all)
 	for _, group := range groups(all) {
-		e := group[0]
-		switch {
-		case e.Id.Equal(oidSubjectAltName):
-			altNames = group
-		case len(group) > 1 && (entitles(e.Id) || limits(e.Id)):
-			twice = append(twice, group)
-		case len(group) > 1 && (e.Id.Equal(oidSubjectKeyID) || e.Id.Equal(oidAuthorityKeyID)):
-			r.note("of two different extensions %s, none counts", e.Id)
-		case len(group) > 1 && (e.Id.Equal(oidPolicies) || e.Id.Equal(oidPolicyMappings)):
-			r.note("of two different extensions %s, none counts", e.Id)
+		e, err := r.settle(group)
+		if err != nil {
+			return nil, fmt.Errorf("extension %s is malformed", group[0].Id)
+		}
+		kept = append(kept, e...)
+		switch id := group[0].Id; {
+		case len(e) == 0:
+		case len(e) > 1:
+			unhandled = append(unhandled, id)
+		case id.Equal(oidSubjectAltName):
+			names = e
 		default:
-			if len(group) > 1 {
-				r.note("of two different extensions %s, the first counts", e.Id)
-			}
-			fit, err := acceptable(algorithm, e)
+			form, err := acceptable(algorithm, e[0])
 			switch {
 			case err == nil:
-				plain = append(plain, fit)
-			case entitles(e.Id):
-				return nil, fmt.Errorf("extension %s is malformed", e.Id)
-			case e.Critical || limits(e.Id):
-				unhandled = append(unhandled, e.Id)
-				r.note("extension %s cannot be read", e.Id)
-			default:
-				r.note("extension %s cannot be read", e.Id)
+				kept[len(kept)-1].Value = form.Value
+				readable = append(readable, form)
+				continue
+			case entitles(id):
+				return nil, fmt.Errorf("extension %s is malformed", id)
+			case e[0].Critical || limits(id):
+				unhandled = append(unhandled, id)
 			}
+			r.note("extension %s cannot be read", id)
 		}
 	}
-	cert, err := carrier(algorithm, plain)
+	cert, err := carrier(algorithm, readable)
 	if err != nil {
 		return nil, err
 	}
-	cert.Extensions = all
+	cert.Extensions = kept
 	cert.UnhandledCriticalExtensions = append(cert.UnhandledCriticalExtensions, unhandled...)
-	for _, group := range twice {
-		if err := r.strictest(cert, algorithm, group); err != nil {
+	if len(names) > 0 {
+		if err := altNames(cert, names[0]); err != nil {
 			return nil, err
 		}
 	}
-	if altNames != nil {
-		return cert, r.altNames(cert, altNames)
+	for _, e := range kept { // nothing at all would mean everything to crypto/x509
+		if e.Id.Equal(oidKeyUsage) && cert.KeyUsage == 0 && r.reduced {
+			cert.KeyUsage = noUsage
+		}
+		if e.Id.Equal(oidExtKeyUsage) && len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 && r.reduced {
+			cert.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidExtKeyUsage}
+		}
 	}
 	return cert, nil
 }
+
+// noUsage is the bit after those that have a meaning.
+const noUsage x509.KeyUsage = 1 << 9
 
 // groups are the extensions by their identifiers, in order; one that is there
 // twice with the same value counts once, and is critical if one of the two is.
@@ -160,6 +164,126 @@ func groups(all []pkix.Extension) [][]pkix.Extension {
 	return list
 }
 
+// settle makes one extension of those of one identifier with different values: a
+// usage or a right must be in all of them, names are those of all, and
+// identifiers of keys are of none. Limits, which must all be kept, stay several.
+func (r *reader) settle(group []pkix.Extension) ([]pkix.Extension, error) {
+	e := group[0]
+	if len(group) == 1 {
+		return group, nil
+	}
+	var err error
+	switch id := e.Id; {
+	case limits(id):
+		r.note("two different extensions %s, both of which must be kept to", id)
+		return group, nil
+	case entitles(id):
+		r.note("of two different extensions %s, only what both allow counts", id)
+		r.reduced = true
+		for _, o := range group[1:] {
+			if e.Value, err = common(id, e.Value, o.Value); err != nil {
+				return nil, err
+			}
+		}
+	case id.Equal(oidSubjectAltName):
+		r.note("of two different extensions %s, both count", id)
+		var joined []byte
+		for _, o := range group {
+			names, err := content(o.Value, tag.SEQUENCE)
+			if err != nil {
+				return nil, err
+			}
+			joined = append(joined, names...)
+		}
+		e.Value = appendDER(nil, 0x30, joined)
+	case id.Equal(oidSubjectKeyID), id.Equal(oidAuthorityKeyID), id.Equal(oidPolicies), id.Equal(oidPolicyMappings):
+		r.note("of two different extensions %s, none counts", id)
+		return nil, nil
+	default:
+		r.note("of two different extensions %s, the first counts", id)
+	}
+	return []pkix.Extension{e}, nil
+}
+
+// content is what is in the element of that tag, in DER or BER.
+func content(ber []byte, t tag.Tag) (cryptobyte.String, error) {
+	der, rest, err := toDER(ber)
+	s := cryptobyte.String(der)
+	var in cryptobyte.String
+	if err != nil || len(rest) > 0 || !s.ReadASN1(&in, t) {
+		return nil, errors.New("malformed")
+	}
+	return in, nil
+}
+
+// common is what two extensions that entitle to something both allow.
+func common(id asn1.ObjectIdentifier, a, b []byte) ([]byte, error) {
+	malformed := errors.New("malformed")
+	t := tag.SEQUENCE
+	if id.Equal(oidKeyUsage) {
+		t = tag.BIT_STRING
+	}
+	x, errX := content(a, t)
+	y, errY := content(b, t)
+	if errX != nil || errY != nil {
+		return nil, malformed
+	}
+	switch {
+	case id.Equal(oidKeyUsage):
+		if len(x) == 0 || len(y) == 0 {
+			return nil, malformed
+		}
+		n := min(len(x), len(y))
+		bits := []byte{3, byte(n), 0}
+		for i := 1; i < n; i++ {
+			bits = append(bits, x[i]&y[i])
+		}
+		return bits, nil
+	case id.Equal(oidExtKeyUsage):
+		in := make(map[string]bool)
+		for !y.Empty() {
+			var usage cryptobyte.String
+			if !y.ReadASN1Element(&usage, tag.OBJECT_IDENTIFIER) {
+				return nil, malformed
+			}
+			in[string(usage)] = true
+		}
+		var both []byte
+		for !x.Empty() {
+			var usage cryptobyte.String
+			if !x.ReadASN1Element(&usage, tag.OBJECT_IDENTIFIER) {
+				return nil, malformed
+			}
+			if in[string(usage)] {
+				both = append(both, usage...)
+			}
+		}
+		return appendDER(nil, 0x30, both), nil
+	}
+	var ca [2]bool
+	var least []byte // of the two path lengths
+	for i, s := range []cryptobyte.String{x, y} {
+		var isCA, length cryptobyte.String
+		var stated, limited bool
+		if !s.ReadOptionalASN1(&isCA, &stated, tag.BOOLEAN) || !s.ReadOptionalASN1(&length, &limited, tag.INTEGER) || !s.Empty() ||
+			stated && len(isCA) != 1 || limited && (len(length) == 0 || length[0] >= 0x80) {
+			return nil, malformed
+		}
+		ca[i] = stated && isCA[0] != 0
+		if limited && (least == nil || len(length) < len(least) || len(length) == len(least) && bytes.Compare(length, least) < 0) {
+			least = length
+		}
+	}
+	var both []byte
+	if ca[0] && ca[1] {
+		both = []byte{1, 1, 0xff}
+	}
+	if least != nil {
+		both = appendDER(both, 2, least)
+	}
+	return appendDER(nil, 0x30, both), nil
+}
+
 // acceptable returns the extension as crypto/x509 takes it: in DER, and not
 // critical where RFC 5280 says so, which is for what limits nothing.
 func acceptable(algorithm []byte, e pkix.Extension) (pkix.Extension, error) {
@@ -176,120 +300,45 @@ func acceptable(algorithm []byte, e pkix.Extension) (pkix.Extension, error) {
 	return e, err
 }
 
-// strictest settles an extension that is there twice with different values: a
-// usage or a right must be in both; of two limits, both would have to be kept,
-// which nothing here can, so the extension counts as one that is not understood.
-func (r *reader) strictest(cert *x509.Certificate, algorithm []byte, group []pkix.Extension) error {
-	id := group[0].Id
-	if limits(id) {
-		r.note("two different extensions %s, both of which would have to be kept", id)
-		cert.UnhandledCriticalExtensions = append(cert.UnhandledCriticalExtensions, id)
-		return nil
-	}
-	r.note("of two different extensions %s, only what both allow counts", id)
-	for i, e := range group {
-		fit, err := acceptable(algorithm, e)
-		if err != nil {
-			return fmt.Errorf("extension %s is malformed", id)
-		}
-		one, err := carrier(algorithm, []pkix.Extension{fit})
-		if err != nil {
-			return err
-		}
-		switch {
-		case i == 0:
-			cert.BasicConstraintsValid = cert.BasicConstraintsValid || one.BasicConstraintsValid
-			if id.Equal(oidBasicConstraints) {
-				cert.IsCA, cert.MaxPathLen = one.IsCA, one.MaxPathLen
-			}
-			if id.Equal(oidKeyUsage) {
-				cert.KeyUsage = one.KeyUsage
-			}
-			if id.Equal(oidExtKeyUsage) {
-				cert.ExtKeyUsage, cert.UnknownExtKeyUsage = one.ExtKeyUsage, one.UnknownExtKeyUsage
-			}
-		case id.Equal(oidBasicConstraints):
-			cert.IsCA = cert.IsCA && one.IsCA
-			if cert.MaxPathLen < 0 || one.MaxPathLen >= 0 && one.MaxPathLen < cert.MaxPathLen {
-				cert.MaxPathLen = one.MaxPathLen
-			}
-		case id.Equal(oidKeyUsage):
-			cert.KeyUsage &= one.KeyUsage
-		default:
-			cert.ExtKeyUsage = slices.DeleteFunc(cert.ExtKeyUsage, func(u x509.ExtKeyUsage) bool { return !slices.Contains(one.ExtKeyUsage, u) })
-			cert.UnknownExtKeyUsage = slices.DeleteFunc(cert.UnknownExtKeyUsage, func(u asn1.ObjectIdentifier) bool {
-				return !slices.ContainsFunc(one.UnknownExtKeyUsage, u.Equal)
-			})
-		}
-	}
-	cert.MaxPathLenZero = cert.BasicConstraintsValid && cert.MaxPathLen == 0
-	// Nothing at all would mean everything to crypto/x509.
-	if id.Equal(oidKeyUsage) && cert.KeyUsage == 0 {
-		cert.KeyUsage = noUsage
-	}
-	if id.Equal(oidExtKeyUsage) && len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 {
-		cert.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidExtKeyUsage}
-	}
-	return nil
-}
-
-// noUsage is the bit after those that have a meaning.
-const noUsage x509.KeyUsage = 1 << 9
-
 // altNames reads subject alternative names (RFC 5280, section 4.2.1.6): all of
 // them, so that a constraint is held against each. One that cannot be read becomes
 // a URI without a host, which crypto/x509 lets pass no constraint.
-func (r *reader) altNames(cert *x509.Certificate, group []pkix.Extension) error {
+func altNames(cert *x509.Certificate, e pkix.Extension) error {
 	malformed := errors.New("the subject alternative names are malformed")
-	var joined []byte
-	for _, e := range group {
-		s := cryptobyte.String(e.Value)
-		var names cryptobyte.String
-		if !s.ReadASN1(&names, tag.SEQUENCE) {
-			der, _, err := toDER(e.Value)
-			if s = der; err != nil || !s.ReadASN1(&names, tag.SEQUENCE) {
-				return malformed
-			}
+	s := cryptobyte.String(e.Value)
+	var names cryptobyte.String
+	if !s.ReadASN1(&names, tag.SEQUENCE) {
+		var err error
+		if names, err = content(e.Value, tag.SEQUENCE); err != nil {
+			return malformed
 		}
-		joined = append(joined, names...)
-		for !names.Empty() {
-			var b cryptobyte.String
-			var t tag.Tag
-			if !names.ReadAnyASN1(&b, &t) {
-				return malformed
+	}
+	for !names.Empty() {
+		var b cryptobyte.String
+		var t tag.Tag
+		if !names.ReadAnyASN1(&b, &t) {
+			return malformed
+		}
+		switch t ^ 0x80 {
+		case 1:
+			cert.EmailAddresses = append(cert.EmailAddresses, string(b))
+		case 2:
+			cert.DNSNames = append(cert.DNSNames, string(b))
+		case 6:
+			uri, err := url.Parse(string(b))
+			if err != nil {
+				uri = &url.URL{Opaque: string(b)}
 			}
-			switch t ^ 0x80 {
-			case 1:
-				cert.EmailAddresses = append(cert.EmailAddresses, string(b))
-			case 2:
-				cert.DNSNames = append(cert.DNSNames, string(b))
-			case 6:
-				uri, err := url.Parse(string(b))
-				if err != nil {
-					uri = &url.URL{Opaque: string(b)}
-				}
-				cert.URIs = append(cert.URIs, uri)
-			case 7:
-				if len(b) == net.IPv4len || len(b) == net.IPv6len {
-					cert.IPAddresses = append(cert.IPAddresses, net.IP(b))
-				} else {
-					cert.URIs = append(cert.URIs, &url.URL{Opaque: fmt.Sprintf("IP address of %d bytes", len(b))})
-				}
+			cert.URIs = append(cert.URIs, uri)
+		case 7:
+			if len(b) == net.IPv4len || len(b) == net.IPv6len {
+				cert.IPAddresses = append(cert.IPAddresses, net.IP(b))
+			} else {
+				cert.URIs = append(cert.URIs, &url.URL{Opaque: fmt.Sprintf("IP address of %d bytes", len(b))})
 			}
 		}
 	}
-	if len(group) > 1 {
-		r.note("of two different extensions %s, both count", oidSubjectAltName)
-		var b cryptobyte.Builder
-		b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(joined) })
-		value, err := b.Bytes()
-		if err != nil {
-			return err
-		}
-		cert.Extensions = slices.DeleteFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidSubjectAltName) })
-		cert.Extensions = append(cert.Extensions, pkix.Extension{Id: oidSubjectAltName, Critical: group[0].Critical, Value: value})
-	}
-	if group[0].Critical && len(cert.EmailAddresses)+len(cert.DNSNames)+len(cert.URIs)+len(cert.IPAddresses) == 0 {
+	if e.Critical && len(cert.EmailAddresses)+len(cert.DNSNames)+len(cert.URIs)+len(cert.IPAddresses) == 0 {
 		cert.UnhandledCriticalExtensions = append(cert.UnhandledCriticalExtensions, oidSubjectAltName)
 	}
 	return nil

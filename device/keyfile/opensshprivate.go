@@ -83,7 +83,7 @@ func readSSHPrivate(s *cryptobyte.String, o object) (_ object, goesOn bool) {
 	var fields []cryptobyte.String
 	for _, kind := range k.fields {
 		var field cryptobyte.String
-		if kind == flagsField {
+		if kind == flags {
 			if !s.Skip(1) {
 				o.numbers = damagedKey
 				return o, false
@@ -123,8 +123,8 @@ type sshPrivate struct {
 }
 
 const (
-	stringField = iota // a string, or a number, which is written as one
-	flagsField         // one byte
+	textField = iota // a string, or a number, which is written as one
+	flags            // one byte
 )
 
 func sshKind(name string) (k sshPrivate, known bool) {
@@ -138,9 +138,9 @@ func sshKind(name string) (k sshPrivate, known bool) {
 	case strings.HasPrefix(name, "ecdsa-sha2-nistp") && !strings.Contains(name, "@"):
 		return sshPrivate{make([]int, 3), sshECPrivate}, true
 	case name == "sk-ssh-ed25519@openssh.com": // key, application, flags, handle, reserved (PROTOCOL.u2f)
-		return sshPrivate{fields: []int{stringField, stringField, flagsField, stringField, stringField}}, true
+		return sshPrivate{fields: []int{textField, textField, flags, textField, textField}}, true
 	case name == "sk-ecdsa-sha2-nistp256@openssh.com":
-		return sshPrivate{fields: []int{stringField, stringField, stringField, flagsField, stringField, stringField}}, true
+		return sshPrivate{fields: []int{textField, textField, textField, flags, textField, textField}}, true
 	}
 	return sshPrivate{}, false
 }

@@ -36,12 +36,14 @@ func (c *contents) pair() (merged map[int]bool) {
 		}
 		key.partner = beside.partner(key.public, key.spki, key.privateSPKI, "the file")
 		// The certificate is that of the private key, or of the public one that it states.
-		for _, id := range []string{device.KeyIdentity(key.privateSPKI), device.KeyIdentity(key.spki)} {
-			if len(certificates[id]) == 0 {
+		for _, spki := range [][]byte{key.privateSPKI, key.spki} {
+			id := device.KeyIdentity(spki)
+			j := slices.IndexFunc(certificates[id], func(j int) bool { return device.SameKey(spki, c.objects[j].spki) })
+			if j < 0 {
 				continue
 			}
-			cert := &c.objects[certificates[id][0]]
-			certificates[id] = certificates[id][1:]
+			cert := &c.objects[certificates[id][j]]
+			certificates[id] = slices.Delete(certificates[id], j, j+1)
 			cert.private, cert.privateSPKI, cert.wrapped = true, key.privateSPKI, key.wrapped
 			cert.numbers, cert.partner = key.numbers, key.partner
 			if device.SameKey(key.privateSPKI, cert.spki) {
@@ -57,14 +59,14 @@ func (c *contents) pair() (merged map[int]bool) {
 // company is the public keys that stand beside a private one.
 type company struct {
 	count   int
-	keys    map[string]bool // by [device.KeyIdentity]
-	named   map[string]bool // their algorithms
-	unknown map[string]bool // the algorithms of those that are only named
+	keys    map[string][][]byte // their SPKIs by [device.KeyIdentity]
+	named   map[string]bool     // their algorithms
+	unknown map[string]bool     // the algorithms of those that are only named
 }
 
 func (c *company) add(public any, spki []byte) {
 	if c.count++; c.count == 1 {
-		c.keys, c.named, c.unknown = make(map[string]bool), make(map[string]bool), make(map[string]bool)
+		c.keys, c.named, c.unknown = make(map[string][][]byte), make(map[string]bool), make(map[string]bool)
 	}
 	algorithm := device.Key{Public: public}.Algorithm()
 	c.named[algorithm] = true
@@ -72,7 +74,12 @@ func (c *company) add(public any, spki []byte) {
 		c.unknown[algorithm] = true
 		return
 	}
-	c.keys[device.KeyIdentity(spki)] = true
+	id := device.KeyIdentity(spki)
+	c.keys[id] = append(c.keys[id], spki)
+}
+
+func (c *company) has(spki []byte) bool {
+	return slices.ContainsFunc(c.keys[device.KeyIdentity(spki)], func(other []byte) bool { return device.SameKey(spki, other) })
 }
 
 // partner is whether a private key, which states one public key and makes
@@ -82,7 +89,7 @@ func (c *company) partner(public any, stated, made []byte, place string) device.
 	switch {
 	case c.count == 0:
 		return alone
-	case len(stated) > 0 && c.keys[device.KeyIdentity(stated)], len(made) > 0 && c.keys[device.KeyIdentity(made)]:
+	case c.has(stated) || c.has(made):
 		return partners
 	case c.unknown[algorithm], len(stated) == 0 && len(made) == 0 && c.named[algorithm]:
 		return notTested("whether it is the private key of a key of %s is not known, since its public half is not", place)

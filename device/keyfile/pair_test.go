@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,4 +89,112 @@ func privateOf(k device.Key) string {
 		return "own"
 	}
 	return "another"
+}
+
+// TestPartner asks of private keys what stands beside them.
+func TestPartner(t *testing.T) {
+	file := func(name string) string {
+		text, err := os.ReadFile("testdata/good/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const none, pass, fail, unknown = device.NotApplicable, device.Pass, device.Fail, device.Undecided
+	for _, c := range []struct {
+		files []string
+		want  []device.Status // of each private key
+	}{
+		{[]string{"ec-p256-sec1.pem"}, []device.Status{none}},
+		{[]string{"ec-p256-sec1.pem", "rsa-pkcs1.pem"}, []device.Status{none, none}},
+		{[]string{"ec-p256-sec1.pem", "leaf.pem"}, []device.Status{pass}},
+		{[]string{"ec-p256-sec1.pem", "ec-p256-pkcs8.pem", "leaf.pem"}, []device.Status{pass, pass}},
+		{[]string{"rsa-pkcs1.pem", "ed25519-pkcs8.pem", "leaf.pem"}, []device.Status{fail, fail}},
+		{[]string{"ec-p256-sec1.pem", "ed25519-pkcs8.pem", "leaf.pem"}, []device.Status{fail, pass}},
+		{[]string{"rsa-pkcs8.pem", "rsa-spki.pem"}, []device.Status{pass}},
+		{[]string{"rsa-pkcs8.pem", "rsa-pkcs1-public.pem"}, []device.Status{pass}},
+		{[]string{"rsa-pss.pem", "rsa-spki.pem"}, []device.Status{fail}},
+		{[]string{"ec-p256-pkcs8.pem", "ec-p256-compressed.pem"}, []device.Status{pass}},
+		{[]string{"ec-p384-sec1.pem", "ec-p384-hybrid.pem"}, []device.Status{pass}},
+		{[]string{"ec-explicit.pem", "ec-p256-spki.pem"}, []device.Status{pass}},
+		{[]string{"dsa-traditional.pem", "dsa-spki.pem"}, []device.Status{pass}},
+		{[]string{"dsa-pkcs8.pem", "dsa-spki.pem"}, []device.Status{pass}},
+		{[]string{"ssh-dsa-1024", "dsa-spki.pem"}, []device.Status{fail}},
+		{[]string{"ssh-ed25519-256", "ssh-ed25519-256.pub"}, []device.Status{pass}},
+		{[]string{"ssh-encrypted", "ssh-encrypted.pub"}, []device.Status{pass}},
+		{[]string{"ssh-encrypted", "ssh-rsa-2048.pub"}, []device.Status{fail}},
+		{[]string{"ssh-rsa-2048", "ssh-rsa-2048-cert.pub"}, []device.Status{pass}},
+		{[]string{"x25519-pkcs8.pem", "x25519-spki.pem"}, []device.Status{pass}},
+		{[]string{"x25519-pkcs8.pem", "ed25519-spki.pem"}, []device.Status{fail}},
+		{[]string{"ed448-pkcs8.pem", "ed448-spki.pem"}, []device.Status{unknown}},
+		{[]string{"ed448-pkcs8.pem", "x448-spki.pem"}, []device.Status{fail}},
+		{[]string{"ec-brainpool-sec1.pem", "ec-brainpool-spki.pem"}, []device.Status{pass}},
+		{[]string{"ec-secp256k1-pkcs8.pem", "ec-brainpool-spki.pem"}, []device.Status{fail}},
+		{[]string{"tss2-rsa2048-rsaes.pem", "leaf.pem"}, []device.Status{fail}},
+	} {
+		var text strings.Builder
+		for _, name := range c.files {
+			text.WriteString(file(name))
+		}
+		keys, gaps := keyfile.ReadFrom(strings.NewReader(text.String()), "-")
+		var got []device.Status
+		for _, k := range keys {
+			if k.Private != nil {
+				got = append(got, k.Private.Partner.Status)
+			}
+		}
+		slices.Sort(got) // a key that fits is where its certificate is
+		slices.Sort(c.want)
+		if len(gaps) != 0 || !slices.Equal(got, c.want) {
+			t.Errorf("%q: %v, want %v; %v", c.files, got, c.want, gaps)
+		}
+	}
+}
+
+// TestPair names files together.
+func TestPair(t *testing.T) {
+	const none, pass, fail = device.NotApplicable, device.Pass, device.Fail
+	for _, c := range []struct {
+		files []string
+		want  device.Status // of the private key
+	}{
+		{[]string{"leaf.pem", "ec-p256-pkcs8.pem"}, pass},
+		{[]string{"ec-p256-sec1.pem", "fullchain.pem"}, pass},
+		{[]string{"csr.pem", "ec-p256-sec1.pem"}, pass},
+		{[]string{"leaf.pem", "rsa-pkcs1.pem"}, fail},
+		{[]string{"rsa-pkcs8.der", "leaf.der"}, fail},
+		{[]string{"csr.der", "rsa-pkcs8.der"}, fail},
+		{[]string{"root.pem", "ec-p256-pkcs8.pem"}, fail},
+		{[]string{"leaf.pem", "tss2-ecc-ecdsa-sha256.pem"}, fail},
+		{[]string{"leaf.pem", "ec-p256-spki.pem", "rsa-pkcs1.pem"}, fail},
+
+		// Not one file of each kind.
+		{[]string{"rsa-pkcs1.pem"}, none},
+		{[]string{"ec-p256-spki.pem", "rsa-pkcs1.pem"}, none},
+		{[]string{"leaf.pem", "root.pem", "rsa-pkcs1.pem"}, none},
+		{[]string{"leaf.pem", "rsa-pkcs1.pem", "ed25519-pkcs8.pem"}, none},
+		{[]string{"leaf.pem", "csr.pem", "rsa-pkcs1.pem"}, none},
+		{[]string{"leaf.pem", "rsa-pkcs1.pem", "rsa-pkcs1.pem"}, none},
+
+		// What its own file says of a private key stays.
+		{[]string{"key-and-chain.pem", "root.pem"}, pass},
+		{[]string{"foreign-key-and-chain.pem", "root.pem"}, fail},
+	} {
+		var all [][]device.Key
+		for _, name := range c.files {
+			keys, gaps := keyfile.Read("testdata/good/" + name)
+			if len(gaps) != 0 {
+				t.Fatal(gaps)
+			}
+			all = append(all, keys)
+		}
+		keyfile.Pair(all...)
+		for _, k := range slices.Concat(all...) {
+			if k.Private != nil && k.Private.Partner.Status != c.want {
+				t.Errorf("%q: %v, want %v", c.files, k.Private.Partner, c.want)
+			}
+		}
+	}
+	keyfile.Pair()
+	keyfile.Pair(nil, nil)
 }

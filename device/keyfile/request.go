@@ -18,12 +18,10 @@ func parseRequest(der, spki []byte) (object, error) {
 		return object{}, fmt.Errorf("certificate request: %w", err)
 	}
 	answer := requestSignature(der, o)
-	if answer.Status == device.Pass {
-		if odd := oddRequest(der); odd != "" {
-			answer.Status, answer.Why = device.Warn, answer.Why+", but "+odd
-		}
-	}
 	o.request = &answer
+	if version := requestVersion(der); version != 0 && o.odd == "" {
+		o.odd = fmt.Sprintf("certificate request of version %d (RFC 2986 has none but 0)", version)
+	}
 	return o, nil
 }
 
@@ -41,18 +39,14 @@ func requestSignature(der []byte, key object) device.Answer {
 	return verify(a, key, info, signature)
 }
 
-// oddRequest is what a CA may refuse in a request that is rightly signed.
-func oddRequest(der []byte) string {
+// requestVersion is -1 if it is no number that could be one.
+func requestVersion(der []byte) (version int64) {
 	s := cryptobyte.String(der)
 	var body, info cryptobyte.String
-	var version int64
 	if !s.ReadASN1(&body, tag.SEQUENCE) || !body.ReadASN1(&info, tag.SEQUENCE) || !info.ReadASN1Integer(&version) {
-		return "its version is no number"
+		return -1
 	}
-	if version != 0 {
-		return fmt.Sprintf("its version is %d, and must be 0", version)
-	}
-	return ""
+	return version
 }
 
 // requestKey returns the SPKI of a CertificationRequestInfo: version, subject, SPKI.

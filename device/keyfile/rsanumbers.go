@@ -100,8 +100,8 @@ func (k rsaNumbers) fit() device.Answer {
 	switch {
 	case k.reference():
 		return elsewhere("the private key stands for one in a secure element")
-	case k.d.Sign() == 0:
-		return wrongNumbers("its private exponent is zero")
+	case k.d.Sign() == 0 || k.d.Cmp(k.n) >= 0:
+		return wrongNumbers("its private exponent is out of range")
 	case !k.hasPrimes():
 		return fits // as far as can be seen in no time
 	}
@@ -122,14 +122,18 @@ func (k rsaNumbers) fit() device.Answer {
 		if !inverse(k.e, k.d, less1(p)) {
 			return wrongNumbers("its private exponent does not belong to its public one")
 		}
-		if k.exponents != nil && !inverse(k.e, k.exponents[i], less1(p)) {
+		if k.exponents != nil && (k.exponents[i].Cmp(p) >= 0 || !inverse(k.e, k.exponents[i], less1(p))) {
 			return wrongNumbers("the exponent of one of its primes does not fit (dP, dQ)")
 		}
 	}
 	before := k.primes[0] // the product of the primes before
 	for i, c := range k.coefficients {
 		p := k.primes[i+1]
-		if i == 0 && !inverse(c, p, before) || i > 0 && !inverse(c, before, p) {
+		of, modulo := before, p
+		if i == 0 {
+			of, modulo = p, before
+		}
+		if c.Cmp(modulo) >= 0 || !inverse(c, of, modulo) {
 			return wrongNumbers("the coefficient of its primes does not fit (qInv)")
 		}
 		before = new(big.Int).Mul(before, p)

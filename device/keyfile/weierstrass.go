@@ -15,7 +15,10 @@ import (
 // depends on the numbers.
 type weierstrass struct{ p, a, b, x, y, n *big.Int }
 
-const maxCurveBits = 640
+const (
+	maxCurveBits = 640
+	maxTwos      = 96 // times that 2 divides p-1, as in P-224; with more, a square root takes long
+)
 
 // readCurve reads the explicit parameters of a curve (SEC 1, appendix C.2).
 func readCurve(params cryptobyte.String) (*weierstrass, error) {
@@ -61,7 +64,7 @@ func (c *weierstrass) point(b []byte) (x, y *big.Int, ok bool) {
 	}
 	form, xy, size := b[0], b[1:], c.size()
 	switch {
-	case (form == 2 || form == 3) && len(xy) == size:
+	case (form == 2 || form == 3) && len(xy) == size && new(big.Int).Sub(c.p, one).TrailingZeroBits() <= maxTwos:
 		x = new(big.Int).SetBytes(xy)
 		if y = new(big.Int).ModSqrt(c.right(x), c.p); y != nil && y.Bit(0) != uint(form&1) {
 			y.Sub(c.p, y)

@@ -54,7 +54,7 @@ func validName(name string) bool {
 // the API reference).
 func CheckThingName(name string) error {
 	if !validName(strings.ReplaceAll(name, ":", "_")) {
-		return fmt.Errorf("awsiot: thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", name)
+		return fmt.Errorf("thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", name)
 	}
 	return nil
 }
@@ -64,7 +64,7 @@ func CheckThingName(name string) error {
 func CheckReportTopic(topic string) error {
 	bare := strings.ReplaceAll(topic, "{thing}", "")
 	if topic == "" || strings.HasPrefix(topic, "$") || strings.ContainsAny(bare, "+#{}") || len(topic) > maxTopic || strings.Count(topic, "/") > maxSlashes {
-		return fmt.Errorf("awsiot: the report topic %q is not 1 to %d bytes without a leading $, +, #, braces and more than %d slashes", topic, maxTopic, maxSlashes)
+		return fmt.Errorf("the report topic %q is not 1 to %d bytes without a leading $, +, #, braces and more than %d slashes", topic, maxTopic, maxSlashes)
 	}
 	return nil
 }
@@ -97,7 +97,7 @@ func (c *Client) Probe(ctx context.Context) error {
 	_, err := c.jobRequest(ctx, NextJob, "get", nil)
 	var rejected *Rejected
 	if err != nil && !errors.As(err, &rejected) {
-		return fmt.Errorf("awsiot: probe: %w", err)
+		return err
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (c *Client) Probe(ctx context.Context) error {
 func (c *Client) Publish(ctx context.Context, r *device.Report) error {
 	state, err := c.summary(r).reported()
 	if err != nil {
-		return fmt.Errorf("awsiot: publish report: %w", err)
+		return fmt.Errorf("publish report: %w", err)
 	}
 	if err := c.PublishEarlier(ctx, r); err != nil {
 		return err
@@ -120,7 +120,7 @@ func (c *Client) Publish(ctx context.Context, r *device.Report) error {
 // as it is. It returns nil once AWS IoT has taken the message (PUBACK).
 func (c *Client) PublishEarlier(ctx context.Context, r *device.Report) error {
 	if err := c.session.Publish(ctx, c.reportTopic, r.Encode()); err != nil {
-		return fmt.Errorf("awsiot: publish report: %w", err)
+		return err
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (c *Client) gateWord() string {
 func (c *Client) updateShadow(ctx context.Context, reported map[string]any) error {
 	update := withToken(map[string]any{"state": map[string]any{"reported": reported}})
 	if _, err := request(ctx, c.session, c.shadow("update"), update); err != nil {
-		return fmt.Errorf("awsiot: update shadow: %w", err)
+		return fmt.Errorf("update shadow: %w", err)
 	}
 	return nil
 }

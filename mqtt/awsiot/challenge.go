@@ -53,19 +53,19 @@ const (
 func ParseChallenge(payload []byte) (Challenge, error) {
 	var c Challenge
 	if err := parseStrictly(payload, maxChallenge, &c); err != nil {
-		return Challenge{}, fmt.Errorf("awsiot: challenge: %w", err)
+		return Challenge{}, fmt.Errorf("challenge: %w", err)
 	}
 	if len(c.ID) > 64 || strings.Trim(c.ID, challengeIDAlphabet) != "" || c.ID == "" {
-		return Challenge{}, errors.New("awsiot: challenge: id is not 1 to 64 of a-z, A-Z, 0-9, underscore and hyphen")
+		return Challenge{}, errors.New("challenge: id is not 1 to 64 of a-z, A-Z, 0-9, underscore and hyphen")
 	}
 	var err error
 	switch {
 	case len(c.EKAlgorithm) > 32 || len(c.EKSPKISHA256) != 64:
-		err = errors.New("awsiot: challenge: ekAlgorithm and ekSpkiSha256 are not those of a key")
+		err = errors.New("challenge: ekAlgorithm and ekSpkiSha256 are not those of a key")
 	case len(c.CredentialBlob) == 0 || len(c.CredentialBlob) > maxChallengeSecret, len(c.Secret) == 0 || len(c.Secret) > maxChallengeSecret:
-		err = errors.New("awsiot: challenge: credentialBlob and secret are not those of a TPM")
+		err = errors.New("challenge: credentialBlob and secret are not those of a TPM")
 	case len(c.Nonce) < minNonce || len(c.Nonce) > maxNonce:
-		err = fmt.Errorf("awsiot: challenge: a nonce of %d bytes, want %d to %d", len(c.Nonce), minNonce, maxNonce)
+		err = fmt.Errorf("challenge: a nonce of %d bytes, want %d to %d", len(c.Nonce), minNonce, maxNonce)
 	}
 	if err != nil {
 		return Challenge{ID: c.ID}, err
@@ -78,10 +78,10 @@ func ParseChallenge(payload []byte) (Challenge, error) {
 func ParseChallengeAnswer(payload []byte) (ChallengeAnswer, error) {
 	var a ChallengeAnswer
 	if err := parseStrictly(payload, maxAnswer, &a); err != nil {
-		return ChallengeAnswer{}, fmt.Errorf("awsiot: answer to a challenge: %w", err)
+		return ChallengeAnswer{}, fmt.Errorf("answer to a challenge: %w", err)
 	}
 	if whole := len(a.Secret) > 0 && a.ReportID != "" && a.Evidence != nil; whole == (a.Error != "") {
-		return ChallengeAnswer{}, errors.New("awsiot: answer to a challenge: want secret, reportId and evidence, or else an error")
+		return ChallengeAnswer{}, errors.New("answer to a challenge: want secret, reportId and evidence, or else an error")
 	}
 	return a, nil
 }
@@ -131,7 +131,7 @@ func (c *Client) OnChallenge(ctx context.Context, answer func(context.Context, C
 		}()
 	})
 	if err != nil {
-		return fmt.Errorf("awsiot: challenges: %w", err)
+		return fmt.Errorf("challenges: %w", err)
 	}
 	return nil
 }

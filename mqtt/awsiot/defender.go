@@ -16,7 +16,7 @@ const metricsEvery = 5 * time.Minute
 
 // ErrTooSoon: Device Defender takes metrics once in five minutes. They have
 // not been sent.
-var ErrTooSoon = errors.New("awsiot: report metrics: too soon after the ones before")
+var ErrTooSoon = errors.New("report metrics: too soon after the ones before")
 
 // Metrics are the custom metrics of a device, which the account has to define
 // by the names in docs/aws/metrics.json.
@@ -102,7 +102,7 @@ func (c *Client) ReportMetrics(ctx context.Context, m Metrics) error {
 		return ErrTooSoon
 	}
 	if err != nil {
-		return fmt.Errorf("awsiot: report metrics: %w", err)
+		return fmt.Errorf("report metrics: %w", err)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (c *Client) OnDesiredCheck(ctx context.Context, f func(token string)) error
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("awsiot: await desired checks: %w", err)
+		return fmt.Errorf("await desired checks: %w", err)
 	}
 	return nil
 }

@@ -29,10 +29,10 @@ var refusals = map[byte]string{7: "not authorized: check the policy of the clien
 // for another; an empty list is none for all.
 func NewDialer(cfg mqtt.Config, pins []string) (*mqtt.Dialer, error) {
 	if len(cfg.ClientID) > maxClientID {
-		return nil, fmt.Errorf("awsiot: client id of %d bytes: AWS IoT takes 1 to %d", len(cfg.ClientID), maxClientID)
+		return nil, fmt.Errorf("client id of %d bytes: AWS IoT takes 1 to %d", len(cfg.ClientID), maxClientID)
 	}
 	if k := cfg.KeepAlive; k != 0 && (k < MinKeepAlive || k > MaxKeepAlive) {
-		return nil, fmt.Errorf("awsiot: keep-alive of %v: AWS IoT takes %v to %v", k, MinKeepAlive, MaxKeepAlive)
+		return nil, fmt.Errorf("keep-alive of %v: AWS IoT takes %v to %v", k, MinKeepAlive, MaxKeepAlive)
 	}
 	cfg.Refusals = refusals
 	cfg.TLS = func(endpoint string) mqtt.TLS { return particular(endpoint, pins) }

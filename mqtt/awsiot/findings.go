@@ -160,7 +160,7 @@ func (c *Client) PublishFindings(ctx context.Context, r *device.Report) error {
 		err = c.session.Publish(ctx, c.own("findings"), payload)
 	}
 	if err != nil {
-		return fmt.Errorf("awsiot: publish findings: %w", err)
+		return fmt.Errorf("publish findings: %w", err)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func (c *Client) PendingJobs(ctx context.Context) ([]string, error) {
 		ids, err = parsePending(reply)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("awsiot: list jobs: %w", err)
+		return nil, fmt.Errorf("list jobs: %w", err)
 	}
 	return ids, nil
 }
@@ -96,7 +96,7 @@ func (c *Client) DescribeJob(ctx context.Context, id string) (*Job, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("awsiot: describe job %.80s: %w", id, err)
+		return nil, fmt.Errorf("describe job %.80s: %w", id, err)
 	}
 	return job, nil
 }
@@ -107,7 +107,7 @@ func (c *Client) DescribeJob(ctx context.Context, id string) (*Job, error) {
 // Status, Version and Details.
 func (c *Client) UpdateJob(ctx context.Context, job *Job, status device.JobState, details map[string]string) error {
 	if err := c.updateJob(ctx, job, status, cleanDetails(details)); err != nil {
-		return fmt.Errorf("awsiot: update job %.80s to %s: %w", job.ID, status, err)
+		return fmt.Errorf("update job %.80s to %s: %w", job.ID, status, err)
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (c *Client) updateJob(ctx context.Context, job *Job, status device.JobState
 func (c *Client) OnJobs(ctx context.Context, f func()) error {
 	for _, notice := range []string{"notify-next", "notify"} {
 		if err := c.session.Subscribe(ctx, c.jobs(notice), func(string, []byte) { f() }); err != nil {
-			return fmt.Errorf("awsiot: await jobs: %w", err)
+			return fmt.Errorf("await jobs: %w", err)
 		}
 	}
 	return nil

@@ -33,13 +33,13 @@ type Operation struct {
 }
 
 // ErrForeign: the job document is another agent's, whose job must not be touched.
-var ErrForeign = errors.New("awsiot: the job is not keyvet's")
+var ErrForeign = errors.New("the job is not keyvet's")
 
 // DocumentError says what is wrong with a job document of keyvet's: the job
 // is to be rejected with Reason.
 type DocumentError struct{ Reason string }
 
-func (e *DocumentError) Error() string { return "awsiot: job document: " + e.Reason }
+func (e *DocumentError) Error() string { return "job document: " + e.Reason }
 
 // ParseOperation reads a job document. It is exact: a document in which any
 // operation starts with "keyvet." has every member known, once, and of a known

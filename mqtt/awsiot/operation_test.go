@@ -86,7 +86,7 @@ func TestParseOperation(t *testing.T) {
 			if !errors.Is(err, awsiot.ErrForeign) {
 				t.Errorf("%.100q: %+v, %v", tt.document, op, err)
 			}
-		case !errors.As(err, &bad) || err.Error() != "awsiot: job document: "+bad.Reason || !strings.Contains(bad.Reason, tt.reason) || op != (awsiot.Operation{}):
+		case !errors.As(err, &bad) || err.Error() != "job document: "+bad.Reason || !strings.Contains(bad.Reason, tt.reason) || op != (awsiot.Operation{}):
 			t.Errorf("%.100q: %+v, %v, want %s", tt.document, op, err, tt.reason)
 		}
 	}

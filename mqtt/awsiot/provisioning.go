@@ -50,7 +50,7 @@ func (p Provisioner) CreateCertificate(ctx context.Context, csrPEM []byte) (Cert
 		cert, err = parseCreated(reply)
 	}
 	if err != nil {
-		return Certificate{}, fmt.Errorf("awsiot: create certificate: %w", err)
+		return Certificate{}, fmt.Errorf("create certificate: %w", err)
 	}
 	return cert, nil
 }
@@ -60,7 +60,7 @@ func (p Provisioner) CreateCertificate(ctx context.Context, csrPEM []byte) (Cert
 // the thing and what the template has for the device.
 func (p Provisioner) RegisterThing(ctx context.Context, template, token string, parameters map[string]string) (thing string, configuration map[string]string, err error) {
 	if !validName(template) || len(template) > 36 {
-		return "", nil, fmt.Errorf("awsiot: register thing: %.80q is no name of a provisioning template", template)
+		return "", nil, fmt.Errorf("register thing: %.80q is no name of a provisioning template", template)
 	}
 	if parameters == nil {
 		parameters = map[string]string{}
@@ -72,7 +72,7 @@ func (p Provisioner) RegisterThing(ctx context.Context, template, token string, 
 		thing, configuration, err = parseRegistered(reply)
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("awsiot: register thing: %w", err)
+		return "", nil, fmt.Errorf("register thing: %w", err)
 	}
 	return thing, configuration, nil
 }
@@ -88,7 +88,7 @@ func (c *Client) RequestCertificate(ctx context.Context, jobID string, csrPEM []
 		cert, err = parseIssued(reply)
 	}
 	if err != nil {
-		return Certificate{}, fmt.Errorf("awsiot: request certificate: %w", err)
+		return Certificate{}, fmt.Errorf("request certificate: %w", err)
 	}
 	return cert, nil
 }
@@ -100,7 +100,7 @@ func (c *Client) CommitCertificate(ctx context.Context, jobID, certificateID str
 		"jobId": jobID, "certificateId": certificateID,
 	}))
 	if err != nil {
-		return fmt.Errorf("awsiot: commit certificate: %w", err)
+		return fmt.Errorf("commit certificate: %w", err)
 	}
 	return nil
 }

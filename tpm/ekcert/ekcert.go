@@ -6,8 +6,6 @@ package ekcert
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -16,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/keyvet/keyvet/device/keyfile"
 )
 
 // MaxBytes bounds what is looked at of one NV index: certificates are of one
@@ -52,23 +52,18 @@ func Unwrap(b []byte) (der, rest []byte, err error) {
 	return seq.FullBytes, bytes.TrimLeft(rest, "\xff\x00"), nil
 }
 
-var (
-	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
-	oidRSAESOAEP      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7}
-)
+var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
-// Parse is the certificate in der, as Unwrap gives it. The subject alternative
-// name of an EK certificate is critical and holds a directory name with the
-// TPM's manufacturer, model and version (TCG EK Credential Profile for TPM
-// Family 2.0, section 3.2.9), which crypto/x509 leaves unhandled: it is parsed
-// here, and then no longer listed under UnhandledCriticalExtensions. An RSA key
-// that is stated as one for RSAES-OAEP, which crypto/x509 does not parse, is
-// parsed too. An error says why the certificate is unparsable; its bytes are to
-// be kept even so.
-func Parse(der []byte) (*x509.Certificate, error) {
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("ekcert: %w", err)
+// Parse is the certificate in der, as Unwrap gives it, and what is odd about its
+// encoding, by [keyfile.ParseCertificate]. The subject alternative name of an EK
+// certificate is critical and holds a directory name with the TPM's
+// manufacturer, model and version (TCG EK Credential Profile for TPM Family 2.0,
+// section 3.2.9), which crypto/x509 leaves unhandled: it is parsed here, and
+// then no longer listed under UnhandledCriticalExtensions. An error says why the
+// certificate is unparsable; its bytes are to be kept even so.
+func Parse(der []byte) (cert *x509.Certificate, odd string, err error) {
+	if cert, odd, err = keyfile.ParseCertificate(der); err != nil {
+		return nil, "", fmt.Errorf("ekcert: %w", err)
 	}
 	var unhandled []asn1.ObjectIdentifier
 	for _, id := range cert.UnhandledCriticalExtensions {
@@ -77,66 +72,7 @@ func Parse(der []byte) (*x509.Certificate, error) {
 		}
 	}
 	cert.UnhandledCriticalExtensions = unhandled
-	if cert.PublicKey == nil {
-		if key := oaepKey(cert.RawSubjectPublicKeyInfo); key != nil {
-			cert.PublicKey, cert.PublicKeyAlgorithm = key, x509.RSA
-		}
-	}
-	return cert, nil
-}
-
-// oaepKey is the RSA key in a SubjectPublicKeyInfo for RSAES-OAEP, or nil.
-func oaepKey(spki []byte) *rsa.PublicKey {
-	var info struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}
-	if _, err := asn1.Unmarshal(spki, &info); err != nil || !info.Algorithm.Algorithm.Equal(oidRSAESOAEP) {
-		return nil
-	}
-	key, err := x509.ParsePKCS1PublicKey(info.Key.Bytes)
-	if err != nil {
-		return nil
-	}
-	return key
-}
-
-// PublicKey is the key in a certificate that Parse refuses, and its
-// SubjectPublicKeyInfo, found by its place in the certificate alone (RFC 5280,
-// section 4.1): manufacturers have issued certificates that break a rule of DER
-// elsewhere. The key is nil where only the SubjectPublicKeyInfo is understood.
-func PublicKey(der []byte) (key crypto.PublicKey, spki []byte, err error) {
-	malformed := errors.New("ekcert: no public key where a certificate has it")
-	sequence := func(v asn1.RawValue) bool {
-		return v.Class == asn1.ClassUniversal && v.Tag == asn1.TagSequence && v.IsCompound
-	}
-	var certificate, tbs, field asn1.RawValue
-	if _, err := asn1.Unmarshal(der, &certificate); err != nil || !sequence(certificate) {
-		return nil, nil, malformed
-	}
-	if _, err := asn1.Unmarshal(certificate.Bytes, &tbs); err != nil || !sequence(tbs) {
-		return nil, nil, malformed
-	}
-	rest := tbs.Bytes
-	// version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
-	for i := 0; i < 7; i++ {
-		if rest, err = asn1.Unmarshal(rest, &field); err != nil {
-			return nil, nil, malformed
-		}
-		if i == 0 && field.Class != asn1.ClassContextSpecific {
-			i++ // a certificate without version
-		}
-	}
-	if !sequence(field) {
-		return nil, nil, malformed
-	}
-	if key, err := x509.ParsePKIXPublicKey(field.FullBytes); err == nil {
-		return key, field.FullBytes, nil
-	}
-	if key := oaepKey(field.FullBytes); key != nil {
-		return key, field.FullBytes, nil
-	}
-	return nil, field.FullBytes, nil
+	return cert, odd, nil
 }
 
 // oidTPMManufacturer is tcg-at-tpmManufacturer (TCG EK Credential Profile for

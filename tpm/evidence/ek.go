@@ -22,7 +22,7 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if v.certificates == nil {
 		return v.unshown(), "there is no EK certificate: no maker vouches for the TPM"
 	}
-	cert, unreadable := ekcert.Parse(v.certificates[0])
+	cert, _, unreadable := ekcert.Parse(v.certificates[0])
 	if unreadable != nil {
 		return v.unshown(), fmt.Sprintf("the EK certificate cannot be read: %v", unreadable)
 	}
@@ -76,7 +76,7 @@ func (v *verification) pathOptions() x509.VerifyOptions {
 		options.Roots.AddCert(root)
 	}
 	for _, der := range v.certificates[1:] {
-		if issuer, err := ekcert.Parse(der); err == nil { // one that cannot be read leads nowhere
+		if issuer, _, err := ekcert.Parse(der); err == nil { // one that cannot be read leads nowhere
 			options.Intermediates.AddCert(issuer)
 		}
 	}
@@ -108,9 +108,9 @@ func mayIssueEKs(chain []*x509.Certificate) bool {
 // listsCertificate reports whether the report lists a key with that
 // certificate, or may have before it was cut, which left nothing of EKs out
 // since the first version.
-func (v *verification) listsCertificate(cert *x509.Certificate) bool {
+func (d *document) listsCertificate(cert *x509.Certificate) bool {
 	sum := sha256.Sum256(cert.Raw)
-	return v.report.Cut.Uncounted() || slices.ContainsFunc(v.report.Keys, func(k device.KeyReport) bool {
+	return d.report.Cut.Uncounted() || slices.ContainsFunc(d.report.Keys, func(k device.KeyReport) bool {
 		return k.Role == device.RoleEK && k.Certificate != nil && k.Certificate.SHA256 == hex.EncodeToString(sum[:])
 	})
 }

@@ -328,7 +328,7 @@ func TestVerifyForged(t *testing.T) {
 	ofNobody, _ := certificate(t, func(c *x509.Certificate) { c.ExtraExtensions = madeBy(t, "id:4946") })
 	forAK, _ := certificate(t, func(c *x509.Certificate) { c.UnknownExtKeyUsage[0] = asn1.ObjectIdentifier{2, 23, 133, 8, 3} })
 	isCA, _ := certificate(t, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
-	unparsable := &x509.Certificate{Raw: bytes.Replace(ek.Raw, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)}
+	unparsable := &x509.Certificate{Raw: bytes.Replace(ek.Raw, []byte("Z"), []byte("?"), 1)} // its validity
 	known := Policy{Now: now, Check: passes, EKRoots: []*x509.Certificate{maker}}
 	none := Policy{Now: now, Check: passes}
 

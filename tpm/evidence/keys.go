@@ -14,7 +14,6 @@ import (
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/tpm/advisory"
-	"github.com/keyvet/keyvet/tpm/ekcert"
 )
 
 // consistency holds the report's verdict against what else the report says.
@@ -211,7 +210,7 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 		if i > 0 {
 			id, role = fmt.Sprintf("evidence: EK issuer %d", i), device.RoleCA
 		}
-		_, spki, err := ekcert.PublicKey(der)
+		_, spki, err := keyfile.CertificateKey(der)
 		if err != nil {
 			problem(id, device.Undecided, keyUnreadable, err.Error())
 			continue
@@ -237,7 +236,7 @@ func (v *verification) inEvidence() map[string][]byte {
 		add(v.certified)
 	}
 	if v.decoded != nil && v.certificates != nil {
-		if key, _, err := ekcert.PublicKey(v.certificates[0]); err == nil {
+		if key, _, err := keyfile.CertificateKey(v.certificates[0]); err == nil {
 			add(key)
 		}
 	}
@@ -247,7 +246,7 @@ func (v *verification) inEvidence() map[string][]byte {
 // ekInCertificate is the SHA-256 of the SubjectPublicKeyInfo of the key in an
 // EK certificate, as [NewChallenge] writes it.
 func ekInCertificate(der []byte) (string, error) {
-	key, _, err := ekcert.PublicKey(der)
+	key, _, err := keyfile.CertificateKey(der)
 	if err != nil {
 		return "", err
 	}

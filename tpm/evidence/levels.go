@@ -25,9 +25,9 @@ func (v *verification) attestationKey() (device.Status, string) {
 }
 
 // lists reports whether the report lists any key in that role, and this one.
-func (v *verification) lists(role device.Role, spki []byte) (any, found bool) {
+func (d *document) lists(role device.Role, spki []byte) (any, found bool) {
 	sum := sha256.Sum256(spki)
-	for _, k := range v.report.Keys {
+	for _, k := range d.report.Keys {
 		if k.Role == role {
 			any = true
 			found = found || k.SPKISHA256 == hex.EncodeToString(sum[:])
@@ -65,8 +65,8 @@ func (v *verification) hierarchy() (device.Status, string) {
 	return device.Pass, "the attestation key is a primary key of the endorsement hierarchy"
 }
 
-func (v *verification) qualifyingData() []byte {
-	q := QualifyingData(v.digest, v.nonce, v.certificates...)
+func (d *document) qualifyingData() []byte {
+	q := QualifyingData(d.digest, d.nonce, d.certificates...)
 	return q[:]
 }
 

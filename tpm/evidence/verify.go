@@ -129,30 +129,38 @@ func Levels() (names []string) {
 
 // verification is one under way.
 type verification struct {
-	policy   Policy
-	evidence *device.Evidence
-	report   *device.Report // nil where there is only its digest
-	encoded  []byte         // of the report
-	digest   [sha256.Size]byte
+	policy Policy
+	document
+	proof
+	computed []device.Status // of what the report holds
+	stated   device.Status   // its verdict, or what that comes to by what the verifier accepts
+	accepted []device.Accepted
+	findings []device.Finding
+}
 
+// document is a report with its evidence, as it came.
+type document struct {
+	encoded []byte
+	digest  [sha256.Size]byte
+	report  *device.Report // nil where there is only its digest
 	*decoded
+}
+
+// proof is what was signed by the attestation key, as far as that is seen yet.
+type proof struct {
 	ak         *ecdsa.PublicKey
+	signed     bool // the signature holds, so that what follows is the key's
 	attest     *tpm2.TPMSAttest
 	quoteInfo  *tpm2.TPMSQuoteInfo
 	statement  Statement
 	certified  crypto.PublicKey // the device's key; nil if none is certified
 	attributes uint32           // of that key, TPMA_OBJECT
-	signed     bool             // the signature holds, so that statement is the key's
-	computed   []device.Status  // of what the report holds
-	stated     device.Status    // its verdict, or what that comes to by what the verifier accepts
-	accepted   []device.Accepted
-	findings   []device.Finding
 }
 
 // Verify verifies an encoded report and its evidence, byte for byte as it came
 // from the device, and returns what holds, level by level.
 func Verify(report []byte, p Policy) *Result {
-	v := &verification{policy: p, encoded: report}
+	v := &verification{policy: p, document: document{encoded: report}}
 	r := new(Result)
 	held := make(map[string]bool)
 	for _, l := range levels {
@@ -213,7 +221,7 @@ func (r *Result) require(names []string) {
 // digest without the report: each level up to the PCRs, and the certification
 // of the device's key.
 func VerifyDigest(e *device.Evidence, digest [sha256.Size]byte) (*Statement, error) {
-	v := &verification{evidence: e, digest: digest}
+	v := &verification{document: document{digest: digest}}
 	var err error
 	if v.decoded, err = decode(e); err != nil {
 		return nil, fmt.Errorf("evidence: %w", err)
@@ -244,7 +252,7 @@ func (v *verification) schema() (device.Status, string) {
 	if noReport := json.Unmarshal(v.encoded, r); noReport != nil {
 		return device.Fail, noReport.Error()
 	}
-	v.report, v.evidence, v.digest = r, r.Evidence, digest
+	v.report, v.digest = r, digest
 	if loose := strict(v.encoded, r); loose != nil {
 		return device.Fail, loose.Error()
 	}

@@ -58,15 +58,24 @@ type Chip struct {
 	mu         sync.Mutex
 	violations []string
 
-	requested, active bool
+	started           bool
+	requested, active bool // locality 0
+	exchange
+	i2cOnly
+}
+
+// exchange is a command and its response on their way through the FIFO.
+type exchange struct {
 	state             chipState
 	command, response []byte
 	at                int // bytes of the response that were read
 	room              int // bytes before the burst count is zero
 	settled           bool
 	due               time.Time // when the response is there
-	started           bool
+}
 
+// i2cOnly is what a chip on an I2C bus has besides.
+type i2cOnly struct {
 	onI2C    bool
 	locality byte
 	summing  bool
@@ -88,7 +97,7 @@ func NewChip(answer func(command []byte) ([]byte, error), faults Faults) *Chip {
 	if faults.Burst == 0 {
 		faults.Burst = 64
 	}
-	return &Chip{answer: answer, faults: faults, started: !faults.Unstarted, locality: 1}
+	return &Chip{answer: answer, faults: faults, started: !faults.Unstarted, i2cOnly: i2cOnly{locality: 1}}
 }
 
 // Dial connects to the TPM at a unix: address, to be the one behind a [Chip].

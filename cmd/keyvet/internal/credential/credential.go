@@ -60,7 +60,7 @@ func read(c config.Config, certificatePath, keyPath string) (Credential, error) 
 		return l, err
 	}
 	if l.handle != 0 {
-		l.Certificate, err = keyPairInTPM(l.chain, func(public crypto.PublicKey, _ []byte) (*tpm.Signer, error) {
+		l.Certificate, err = keyPair(l.chain, func(public crypto.PublicKey, _ []byte) (crypto.PrivateKey, error) {
 			return tpm.NewPersistentSigner(c.TPM.Address, c.TPMOptions(), l.handle, public)
 		})
 	} else {
@@ -169,11 +169,17 @@ func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, e
 	blob, err := tpm.ParseKeyBlob(key)
 	switch {
 	case errors.Is(err, tpm.ErrNoKeyBlob):
-		return tls.X509KeyPair(certificate, key)
+		pair, err := tls.X509KeyPair(certificate, key)
+		if block, _ := pem.Decode(certificate); err != nil && block != nil {
+			if _, refused := x509.ParseCertificate(block.Bytes); refused != nil { // perhaps for its encoding alone
+				return keyPair(certificate, func(public crypto.PublicKey, _ []byte) (crypto.PrivateKey, error) { return privateKey(key, public) })
+			}
+		}
+		return pair, err
 	case err != nil:
 		return tls.Certificate{}, err
 	}
-	return keyPairInTPM(certificate, func(_ crypto.PublicKey, spki []byte) (*tpm.Signer, error) {
+	return keyPair(certificate, func(_ crypto.PublicKey, spki []byte) (crypto.PrivateKey, error) {
 		if !bytes.Equal(spki, blob.SPKI()) {
 			return nil, errors.New("the key does not belong to the certificate")
 		}
@@ -181,8 +187,32 @@ func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, e
 	})
 }
 
-// keyPairInTPM is a chain in PEM, leaf first, with the signer of its leaf's key.
-func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Signer, error)) (pair tls.Certificate, err error) {
+// privateKey returns the private key in a PEM file if it belongs to the public one.
+func privateKey(text []byte, public crypto.PublicKey) (crypto.PrivateKey, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("no private key in PEM")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		if key, err = x509.ParseECPrivateKey(block.Bytes); err != nil {
+			if key, err = x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
+				return nil, err
+			}
+		}
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("the private key cannot sign")
+	}
+	if own, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(public) {
+		return nil, errors.New("the key does not belong to the certificate")
+	}
+	return key, nil
+}
+
+// keyPair is a chain in PEM, leaf first, with the private key of its leaf.
+func keyPair(chain []byte, private func(public crypto.PublicKey, spki []byte) (crypto.PrivateKey, error)) (pair tls.Certificate, err error) {
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
 			pair.Certificate = append(pair.Certificate, block.Bytes)
@@ -191,10 +221,10 @@ func keyPairInTPM(chain []byte, signer func(crypto.PublicKey, []byte) (*tpm.Sign
 	if len(pair.Certificate) == 0 {
 		return pair, errors.New("no certificate in PEM")
 	}
-	if pair.Leaf, err = x509.ParseCertificate(pair.Certificate[0]); err != nil {
+	if pair.Leaf, _, err = keyfile.ParseCertificate(pair.Certificate[0]); err != nil {
 		return pair, err
 	}
-	pair.PrivateKey, err = signer(pair.Leaf.PublicKey, pair.Leaf.RawSubjectPublicKeyInfo)
+	pair.PrivateKey, err = private(pair.Leaf.PublicKey, pair.Leaf.RawSubjectPublicKeyInfo)
 	return pair, err
 }
 
@@ -225,7 +255,7 @@ func (c *Credential) Pair(caFiles []string) (tls.Certificate, error) {
 // last is the certificate at the end of the chain; nil if it cannot be read.
 func (c *Credential) last() *x509.Certificate {
 	n := len(c.Certificate.Certificate)
-	last, err := x509.ParseCertificate(c.Certificate.Certificate[n-1])
+	last, _, err := keyfile.ParseCertificate(c.Certificate.Certificate[n-1])
 	if err != nil {
 		return nil
 	}

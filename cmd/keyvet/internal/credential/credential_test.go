@@ -6,9 +6,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -85,6 +88,29 @@ func (a *authority) issue(t *testing.T, name string, public crypto.PublicKey) []
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
+// issueOdd gives the certificate of a device with a negative serial number, which
+// crypto/x509 refuses.
+func (a *authority) issueOdd(t *testing.T, name string, public crypto.PublicKey) []byte {
+	t.Helper()
+	block, _ := pem.Decode(a.issue(t, name, public))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	must(t, err)
+	tbs := bytes.Replace(cert.RawTBSCertificate, []byte{2, 1, 2, 0x30}, []byte{2, 1, 0x82, 0x30}, 1)
+	digest := sha256.Sum256(tbs)
+	signature, err := ecdsa.SignASN1(rand.Reader, a.key, digest[:])
+	must(t, err)
+	der, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}, asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}})
+	must(t, err)
+	if _, err := x509.ParseCertificate(der); err == nil {
+		t.Fatal("crypto/x509 takes it by now")
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
 func write(t *testing.T, name string, data ...[]byte) string {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Dir(name), 0o700))
@@ -107,10 +133,38 @@ func on(t *testing.T, certificate, key []byte) config.Config {
 	return c
 }
 
+// TestPrivateKey is of the forms of a private key beside a certificate that
+// crypto/x509 refuses.
+func TestPrivateKey(t *testing.T) {
+	ec := newKey(t)
+	sec1, err := x509.MarshalECPrivateKey(ec)
+	must(t, err)
+	large, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	for name, c := range map[string]struct {
+		text   []byte
+		public crypto.PublicKey
+		ok     bool
+	}{
+		"PKCS#8":          {keyPEM(t, ec), ec.Public(), true},
+		"SEC 1":           {pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1}), ec.Public(), true},
+		"PKCS#1":          {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(large)}), large.Public(), true},
+		"another's":       {keyPEM(t, ec), large.Public(), false},
+		"of no algorithm": {keyPEM(t, ec), &device.OtherKey{Algorithm: "SM2"}, false},
+		"no key":          {[]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), ec.Public(), false},
+		"no PEM":          {nil, ec.Public(), false},
+	} {
+		if key, err := privateKey(c.text, c.public); (err == nil) != c.ok || (key == nil) == c.ok {
+			t.Errorf("%s: %v, %v", name, key, err)
+		}
+	}
+}
+
 func TestRead(t *testing.T) {
 	ca := newAuthority(t, "ca", nil)
 	key, other := newKey(t), newKey(t)
 	leaf := ca.issue(t, "gw", key.Public())
+	odd := ca.issueOdd(t, "gw", key.Public())
 	for _, tt := range []struct {
 		name             string
 		certificate, key []byte
@@ -120,6 +174,8 @@ func TestRead(t *testing.T) {
 		{"good", leaf, keyPEM(t, key), "", 1, 0},
 		{"with its CA", append(append([]byte(nil), leaf...), ca.pem()...), keyPEM(t, key), "", 2, 0},
 		{"with text between", append([]byte("subject\n"), leaf...), append([]byte("# mine\n"), keyPEM(t, key)...), "", 1, 0},
+		{"negative serial number", odd, keyPEM(t, key), "", 1, 0},
+		{"negative serial number, another's key", odd, keyPEM(t, other), "does not belong to the certificate", 1, 0},
 		{"no certificate", nil, keyPEM(t, key), "no device certificate", 0, 1},
 		{"no key", leaf, nil, "no device key", 1, 1},
 		{"another's key", leaf, keyPEM(t, other), "private key does not match", 1, 0},

@@ -112,11 +112,11 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	return r, inv, t
 }
 
-// accept is what the operator accepts.
-func (c *Check) accept() []device.Acceptance { return slices.Concat(c.Config.Check.Accept, c.Accept) }
-
 // Checks are the ids of all checks.
 func Checks() []string { return check.IDs() }
+
+// accept is what the operator accepts.
+func (c *Check) accept() []device.Acceptance { return slices.Concat(c.Config.Check.Accept, c.Accept) }
 
 func (c *Check) progress(what string) (done func()) {
 	if c.Progress == nil {

@@ -1,0 +1,123 @@
+package keyfile
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"math/big"
+	"testing"
+
+	"golang.org/x/crypto/cryptobyte"
+	tag "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// generic is a curve of crypto/elliptic computed on as any other.
+func generic(c elliptic.Curve) *weierstrass {
+	p := c.Params()
+	return &weierstrass{p.P, new(big.Int).Sub(p.P, big.NewInt(3)), p.B, p.Gx, p.Gy, p.N}
+}
+
+// explicit writes the parameters of a curve (SEC 1, appendix C.2).
+func (c *weierstrass) explicit(base []byte) []byte {
+	var b cryptobyte.Builder
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(1)
+		b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oidPrimeField)
+			b.AddASN1BigInt(c.p)
+		})
+		b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1OctetString(c.a.FillBytes(make([]byte, c.size())))
+			b.AddASN1OctetString(c.b.FillBytes(make([]byte, c.size())))
+		})
+		b.AddASN1OctetString(base)
+		b.AddASN1BigInt(c.n)
+		b.AddASN1Int64(1)
+	})
+	return b.BytesOrPanic()
+}
+
+func TestWeierstrassAgainstGo(t *testing.T) {
+	for _, std := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		c, name := generic(std), std.Params().Name
+		for i := range 2 {
+			k, err := ecdsa.GenerateKey(std, rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			scalar, err := k.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			point, err := k.PublicKey.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, y, ok := c.times(new(big.Int).SetBytes(scalar), c.x, c.y)
+			if !ok || string(c.bytes(x, y)) != string(point) {
+				t.Fatalf("%s: another point", name)
+			}
+			size := c.size()
+			compressed := append([]byte{2 + point[2*size]&1}, point[1:1+size]...)
+			if px, py, ok := c.point(compressed); !ok || px.Cmp(x) != 0 || py.Cmp(y) != 0 {
+				t.Errorf("%s: compressed point not read", name)
+			}
+			digest := sha256.Sum256([]byte{byte(i)})
+			signature, err := ecdsa.SignASN1(rand.Reader, k, digest[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, s, ok := pairOf(signature)
+			if !ok || !c.verifies(x, y, digest[:], r, s) {
+				t.Errorf("%s: signature does not verify", name)
+			}
+			if digest[0] ^= 1; c.verifies(x, y, digest[:], r, s) {
+				t.Errorf("%s: signature of something else verifies", name)
+			}
+		}
+	}
+}
+
+// TestFurtherCurves holds the table against what must be true of a curve.
+func TestFurtherCurves(t *testing.T) {
+	for _, known := range curves {
+		c := furtherCurves[known.name]
+		if known.std != nil {
+			c = generic(known.std)
+		}
+		if c == nil {
+			t.Errorf("%s: no numbers", known.name)
+			continue
+		}
+		base := c.bytes(c.x, c.y)
+		if _, _, ok := c.point(base); !ok || !c.p.ProbablyPrime(1) || !c.n.ProbablyPrime(1) {
+			t.Errorf("%s: no curve", known.name)
+		}
+		if _, _, ok := c.times(c.n, c.x, c.y); ok {
+			t.Errorf("%s: another order", known.name)
+		}
+		less := new(big.Int).Sub(c.n, one)
+		if x, y, ok := c.times(less, c.x, c.y); !ok || x.Cmp(c.x) != 0 || new(big.Int).Add(y, c.y).Cmp(c.p) != 0 {
+			t.Errorf("%s: (n-1)·G is not -G", known.name)
+		}
+		compressed := append([]byte{2 + byte(c.y.Bit(0))}, c.x.FillBytes(make([]byte, c.size()))...)
+		for _, b := range [][]byte{base, compressed} {
+			read, err := readCurve(c.explicit(b))
+			if err != nil || read.x.Cmp(c.x) != 0 || read.y.Cmp(c.y) != 0 || read.n.Cmp(c.n) != 0 || read.a.Cmp(c.a) != 0 {
+				t.Errorf("%s: explicit parameters: %v", known.name, err)
+			}
+		}
+		bad := *c
+		bad.p = new(big.Int).Mul(c.p, big.NewInt(3))
+		if _, err := readCurve(bad.explicit(base)); err == nil {
+			t.Errorf("%s: a field of no prime", known.name)
+		}
+		if _, err := readCurve(c.explicit(base[:len(base)-1])); err == nil {
+			t.Errorf("%s: a generator that is cut short", known.name)
+		}
+	}
+	if len(furtherCurves) != len(curves)-4 {
+		t.Errorf("%d curves of %d", len(furtherCurves), len(curves))
+	}
+}
