@@ -43,7 +43,7 @@ key, but cannot be read, is named and leaves the verdict open.`,
 		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
 		form := f.String("format", "", "`FORM` of the output: "+strings.Join(formNames(), ", "))
 		asJSON := f.Bool("json", false, "the same as -format json")
-		verbose := f.Bool("v", false, "show what passed, too")
+		verbose := f.Bool("v", false, "also show what passed")
 		return func(ctx context.Context, s cli.IO, files []string) int {
 			o, err := readOutput(*form, *asJSON, *failOn)
 			if err != nil {
