@@ -81,10 +81,11 @@ func (c *Check) readFiles(ctx context.Context, inv *device.Inventory) (later []s
 			continue
 		}
 		keys, gaps := c.read(ctx, name)
-		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
+		inv.Gaps = append(inv.Gaps, gaps...)
 		files = append(files, keys)
 	}
 	keyfile.Pair(files...)
+	inv.Keys = append(inv.Keys, slices.Concat(files...)...)
 	return later
 }
 
