@@ -90,6 +90,11 @@ SEED ?= 0
 chaos: ## RUNS of the agent through random faults, from SEED on (0: any); `make test` has 40
 	$(GO) test -run '^TestChaos$$' -count 1 -timeout 30m -v ./cmd/keyvet -chaos $(RUNS) -chaos.beside 60 -seed $(SEED)
 
+.PHONY: corpora
+corpora: ## keyvet and OpenSSL over public collections of strange certificates and keys; downloads 130 MB, see docs/corpora.md
+	packaging/corpora/fetch bin/corpora
+	$(GO) run ./packaging/corpora bin/corpora
+
 .PHONY: documents
 documents: ## writes what is made of the code: findings.md, configuration.md, keyvet.toml(5), completions
 	$(GO) test -count=1 -run '^(TestFindings|TestDocuments|TestTexts)$$' ./cmd ./cmd/keyvet/internal/config ./cmd/keyvet ./cmd/keyvet-blocklist ./cmd/keyvet-fleet ./cmd/keyvet-lab -update

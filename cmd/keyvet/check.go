@@ -40,9 +40,9 @@ key, but cannot be read, is named and leaves the verdict open.`,
 		list := f.String("blocklist", "", "look keys up in the list `F`, too")
 		only := f.String("only", "", "ask only these checks: `ID,...`")
 		failOn := f.String("fail-on", "", "a finding below this `SEVERITY` (low, medium, high, critical) does not fail the exit status")
+		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
 		form := f.String("format", "", "`FORM` of the output: "+strings.Join(formNames(), ", "))
 		asJSON := f.Bool("json", false, "the same as -format json")
-		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
 		verbose := f.Bool("v", false, "show what passed, too")
 		return func(ctx context.Context, s cli.IO, files []string) int {
 			o, err := readOutput(*form, *asJSON, *failOn)

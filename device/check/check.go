@@ -20,9 +20,8 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
-// Check is one question. It is asked of each key (Applies and Run), of the TPM
-// itself (RunTPM), of all keys together (RunAll), or of each and of all; the
-// others are nil.
+// Check is one question. It is asked of each key (Applies and Run), of all keys
+// together (RunAll), or of both, or else of the TPM itself (RunTPM).
 type Check struct {
 	ID   string // the word in reports: "roca"
 	Cite string // URL of the source of the rule
@@ -124,7 +123,7 @@ func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 // once the further keys are there.
 func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
-	e.Keys, e.memory = inv.Keys, nil
+	e.Keys = inv.Keys
 	var all []device.Finding
 	for _, c := range All {
 		if c.RunTPM != nil && e.asks(c) {
@@ -138,7 +137,7 @@ func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.F
 // file.
 func OfKeys(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
 	e := *env
-	e.Keys = keys
+	e.Keys, e.memory = keys, nil
 	var all []device.Finding
 	for _, k := range keys {
 		before := len(all)

@@ -106,7 +106,8 @@ type Identity struct {
 type Check struct {
 	// Further files to check. Wildcards are allowed.
 	Files []string `toml:"files"`
-	// keyvet warns of a certificate this long before it expires.
+	// keyvet warns of a certificate this long before it expires, and of a short-lived one
+	// when a tenth of its life is left.
 	ExpiryWarning Duration `toml:"expiry_warning"`
 	// Further lists of weak and compromised keys, besides the built-in one and those in
 	// `/usr/share/keyvet/*.kvf`.
@@ -118,13 +119,13 @@ type Check struct {
 	EKRoots string `toml:"ek_roots"`
 	// Revocation lists, in PEM or DER.
 	CRLs []string `toml:"crls"`
+	// Findings that you accept, each a table `[[check.accept]]`: they count as warnings. See
+	// "Accepting a finding".
+	Accept []device.Acceptance `toml:"accept"`
 	// keyvet warns of a certificate of the device that is older than this, such as
 	// `"8760h"`, a year: AWS IoT Device Defender's own limit unless set otherwise. `""`
 	// means that the age is not asked.
 	MaxAge Duration `toml:"max_age"`
-	// Findings that you accept, each a table `[[check.accept]]`: they count as warnings. See
-	// "Accepting a finding".
-	Accept []device.Acceptance `toml:"accept"`
 }
 
 // MQTT is the table [mqtt].
