@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
@@ -142,6 +143,10 @@ type Report struct {
 	// device.
 	Searched []Searched `json:"-"`
 
+	// Lacking counts the keys of NotLookedUp by [Finding.NotLookedUp]. It stays on
+	// the device.
+	Lacking map[string]int `json:"-"`
+
 	// Verbose keeps the findings that passed when the report is marshalled.
 	Verbose bool `json:"-"`
 
@@ -175,19 +180,14 @@ func (r *Report) Add(keys []Key, findings []Finding) {
 
 func (r *Report) addKeys(keys []Key, findings []Finding) {
 	byKey := make(map[string][]Status)
-	notLookedUp := make(map[string]bool)
+	notLookedUp := make(map[string]string)
 	for _, f := range findings {
 		byKey[f.Key] = append(byKey[f.Key], f.Counts())
-		notLookedUp[f.Key] = notLookedUp[f.Key] || f.NotLookedUp != ""
+		notLookedUp[f.Key] = cmp.Or(notLookedUp[f.Key], f.NotLookedUp)
 	}
 	for _, k := range keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
-		if notLookedUp[k.ID] {
-			if r.NotLookedUp == nil {
-				r.NotLookedUp = make(map[string]int)
-			}
-			r.NotLookedUp[k.Algorithm()]++
-		}
+		r.countNotLookedUp(k, notLookedUp[k.ID])
 	}
 }
 

@@ -20,9 +20,8 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
-// Check is one question. It is asked of each key (Applies and Run), of the TPM
-// itself (RunTPM), of all keys together (RunAll), or of each and of all; the
-// others are nil.
+// Check is one question. It is asked of each key (Applies and Run), of all keys
+// together (RunAll), or of both, or else of the TPM itself (RunTPM).
 type Check struct {
 	ID   string // the word in reports: "roca"
 	Cite string // URL of the source of the rule

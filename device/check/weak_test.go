@@ -126,8 +126,12 @@ func weakSamples(t *testing.T) (all []sample) {
 	}
 
 	pair := weakKeys(t, "rsa-two-keys-share-a-prime.pem")
-	pair[0].ID, pair[1].ID = "one", "two"
-	all = append(all, sample{check: "factors", name: "shares a prime", env: Env{Keys: pair}, want: device.Fail, code: "KEYVET_RSA_PRIME_SHARED"})
+	pair[0].ID, pair[1].ID = "one.pem", "two.pem"
+	same := pair[0]
+	same.ID = "again.pem"
+	add("factors", "shares a prime", pair[0], Env{Keys: []device.Key{pair[0], pair[1]}}, device.Fail, "KEYVET_RSA_PRIME_SHARED")
+	add("factors", "shares a prime, other", pair[1], Env{Keys: []device.Key{pair[0], pair[1]}}, device.Fail, "KEYVET_RSA_PRIME_SHARED")
+	add("factors", "same modulus", pair[0], Env{Keys: []device.Key{pair[0], same}}, device.Pass, "")
 
 	// Points
 	ed, _, err := ed25519.GenerateKey(rand.Reader)
@@ -202,7 +206,11 @@ func TestFactorIsProven(t *testing.T) {
 			continue
 		}
 		n, _, _ := s.key.RSA()
-		proof, _ := runFactors(t.Context(), s.key, &s.env)[0].Proof["factor"].(string)
+		found := runFactors(t.Context(), s.key, &s.env)
+		if s.code == "KEYVET_RSA_PRIME_SHARED" {
+			found = runSharedPrimes(t.Context(), []device.Key{s.key, s.env.Keys[0], s.env.Keys[1]}, &s.env)
+		}
+		proof, _ := found[0].Proof["factor"].(string)
 		factor, ok := new(big.Int).SetString(proof, 16)
 		if !ok || factor.Cmp(one) <= 0 || new(big.Int).Mod(n, factor).Sign() != 0 || factor.Cmp(n) == 0 && !strings.Contains(s.name, "prime") {
 			t.Errorf("%s: factor %q", s.name, proof)

@@ -3,7 +3,6 @@ package terminal
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -111,7 +110,7 @@ func (s Style) Report(r *device.Report) string {
 	}
 	p.gaps(r.Gaps)
 	p.searched(r.Searched)
-	p.notLookedUp(r.NotLookedUp)
+	p.notLookedUp(r.NotLookedUpLine())
 	if p.Len() > 0 {
 		p.WriteByte('\n')
 	}
@@ -313,14 +312,9 @@ func (p *page) searched(all []device.Searched) {
 	}
 }
 
-// notLookedUp says how many keys no list of Debian's weak keys has.
-func (p *page) notLookedUp(n map[string]int) {
-	if len(n) == 0 {
-		return
+// notLookedUp says which keys no list of Debian's weak keys has, or not wholly.
+func (p *page) notLookedUp(line string) {
+	if line != "" {
+		p.WriteString(p.wrap(cli.Printable(line), 0, indent) + "\n")
 	}
-	var of []string
-	for _, algorithm := range slices.Sorted(maps.Keys(n)) {
-		of = append(of, fmt.Sprintf("%s %s", thousands(n[algorithm]), algorithm))
-	}
-	p.WriteString(p.wrap("not looked up: no loaded list of Debian's weak keys covers "+strings.Join(of, ", ")+" (all other tests were made)", 0, indent) + "\n")
 }

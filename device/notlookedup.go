@@ -1,0 +1,34 @@
+package device
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// countNotLookedUp counts a key of which lacking says what no list has; "" is
+// nothing.
+func (r *Report) countNotLookedUp(k Key, lacking string) {
+	if lacking == "" {
+		return
+	}
+	if r.NotLookedUp == nil {
+		r.NotLookedUp, r.Lacking = make(map[string]int), make(map[string]int)
+	}
+	r.NotLookedUp[k.Algorithm()]++
+	r.Lacking[lacking]++
+}
+
+// NotLookedUpLine is the line for people on the keys that no loaded list of
+// Debian's weak keys covers, wholly or in part; "" if there are none.
+func (r *Report) NotLookedUpLine() string {
+	var words []string
+	for _, what := range slices.Sorted(maps.Keys(r.Lacking)) {
+		words = append(words, fmt.Sprintf("%d %s", r.Lacking[what], what))
+	}
+	if words == nil {
+		return ""
+	}
+	return "could not be looked up in the Debian weak-key list: " + strings.Join(words, "; ")
+}
