@@ -29,19 +29,20 @@ func limbo(dir string, c *comparison) error {
 	if err := json.Unmarshal(data, &suite); err != nil {
 		return err
 	}
-	for _, l := range suite.Cases {
+	each(len(suite.Cases), func(i int) {
+		l := suite.Cases[i]
 		c.object("x509-limbo")
 		ours, why := l.keyvet(c)
 		theirs := c.openssl.verify(l.at(), l.trusted(), l.untrusted(), []byte(l.Leaf))
 		if ours == device.Pass && theirs == nil || ours == device.Fail && theirs != nil {
-			continue
+			return
 		}
 		opinion := "OK"
 		if theirs != nil {
 			opinion = theirs.Error()
 		}
 		c.add("x509-limbo", l.ID, fmt.Sprintf("%s %s", ours, why), opinion)
-	}
+	})
 	return nil
 }
 

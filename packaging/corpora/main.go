@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -57,6 +59,8 @@ func run(dir string, c *comparison) error {
 // comparison collects where keyvet and OpenSSL differ.
 type comparison struct {
 	openssl openssl
+
+	mu      sync.Mutex // guards the rest
 	corpora []string
 	objects map[string]int
 	differ  []difference
@@ -65,8 +69,25 @@ type comparison struct {
 
 type difference struct{ corpus, name, keyvet, openssl string }
 
+// each calls compare with the numbers below n, several at a time: most of it is
+// the start of programs.
+func each(n int, compare func(i int)) {
+	var all sync.WaitGroup
+	places := make(chan struct{}, 8)
+	for i := range n {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			compare(i)
+		})
+	}
+	all.Wait()
+}
+
 // object counts one more thing that was compared.
 func (c *comparison) object(corpus string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !slices.Contains(c.corpora, corpus) {
 		c.corpora = append(c.corpora, corpus)
 	}
@@ -77,10 +98,22 @@ func (c *comparison) object(corpus string) {
 }
 
 func (c *comparison) add(corpus, name, keyvet, openssl string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.differ = append(c.differ, difference{corpus, name, keyvet, openssl})
 }
 
+// alarm counts what must not be.
+func (c *comparison) alarm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrong++
+}
+
 func (c *comparison) print() {
+	slices.SortStableFunc(c.differ, func(a, b difference) int {
+		return cmp.Or(cmp.Compare(slices.Index(c.corpora, a.corpus), slices.Index(c.corpora, b.corpus)), strings.Compare(a.name, b.name))
+	})
 	fmt.Print("| corpus | compared | differ |\n|---|---|---|\n")
 	for _, corpus := range c.corpora {
 		n := 0
@@ -103,7 +136,7 @@ func cell(s string) string { return strings.NewReplacer("|", "/", "\n", " ").Rep
 func (c *comparison) judge(corpus, name string, data []byte, env check.Env) (keys []device.Key, gaps []device.Gap, found []device.Finding) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.wrong++
+			c.alarm()
 			c.add(corpus, name, fmt.Sprintf("panic: %v %s", p, debug.Stack()), "")
 		}
 	}()
@@ -149,7 +182,7 @@ func (c *comparison) certificate(corpus, name string, data []byte) {
 		}
 		opinion := c.openssl.selfSigned(data)
 		if f.ReasonCode == "KEYVET_CERTIFICATE_SIGNATURE_INVALID" && opinion == nil {
-			c.wrong++
+			c.alarm()
 		}
 		if f.ReasonCode != "KEYVET_CERTIFICATE_SIGNATURE_INVALID" || opinion == nil {
 			c.add(corpus, name, fmt.Sprintf("CRITICAL %s: %s", f.ReasonCode, f.Message), fmt.Sprint(opinion))
@@ -160,7 +193,8 @@ func (c *comparison) certificate(corpus, name string, data []byte) {
 // zlint is the test data of zlint: a certificate a file.
 func zlint(dir string, c *comparison) error {
 	root := filepath.Join(dir, "zlint", "v3", "testdata")
-	files := 0
+	var names []string
+	var all [][]byte
 	err := filepath.WalkDir(root, func(name string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -170,14 +204,14 @@ func zlint(dir string, c *comparison) error {
 			return err
 		}
 		for _, block := range certificates(data) {
-			files++
-			c.certificate("zlint", filepath.Base(name), block)
+			names, all = append(names, filepath.Base(name)), append(all, block)
 		}
 		return nil
 	})
-	if err == nil && files == 0 {
+	if err == nil && len(all) == 0 {
 		err = fmt.Errorf("%s holds no certificates: fill it by packaging/corpora/fetch", root)
 	}
+	each(len(all), func(i int) { c.certificate("zlint", names[i], all[i]) })
 	return err
 }
 
@@ -187,8 +221,7 @@ func mozilla(_ string, c *comparison) error {
 	if err != nil {
 		return err
 	}
-	for i, block := range certificates(data) {
-		c.certificate("Mozilla", fmt.Sprintf("#%d", i+1), block)
-	}
+	all := certificates(data)
+	each(len(all), func(i int) { c.certificate("Mozilla", fmt.Sprintf("#%d", i+1), all[i]) })
 	return nil
 }

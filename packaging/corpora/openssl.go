@@ -90,6 +90,10 @@ func instant(s string) (time.Time, error) {
 
 // verify holds a chain in PEM files against trusted certificates, at a time.
 func (o openssl) verify(at time.Time, trusted, untrusted, leaf []byte) error {
+	dir, err := os.MkdirTemp(o.scratch, "")
+	if err != nil {
+		return err
+	}
 	args := []string{"verify", "-partial_chain", "-attime", fmt.Sprint(at.Unix())}
 	for _, part := range []struct {
 		flag string
@@ -98,7 +102,7 @@ func (o openssl) verify(at time.Time, trusted, untrusted, leaf []byte) error {
 		if len(part.data) == 0 {
 			continue
 		}
-		name := filepath.Join(o.scratch, "part"+part.flag+".pem")
+		name := filepath.Join(dir, "part"+part.flag+".pem")
 		if err := os.WriteFile(name, part.data, 0o600); err != nil {
 			return err
 		}
@@ -107,17 +111,21 @@ func (o openssl) verify(at time.Time, trusted, untrusted, leaf []byte) error {
 		}
 		args = append(args, name)
 	}
-	_, err := o.run(nil, args...)
+	_, err = o.run(nil, args...)
 	return err
 }
 
 // selfSigned checks the signature of a certificate by its own key.
 func (o openssl) selfSigned(data []byte) error {
-	name := filepath.Join(o.scratch, "self.pem")
+	dir, err := os.MkdirTemp(o.scratch, "")
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(dir, "self.pem")
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		return err
 	}
-	_, err := o.run(nil, "verify", "-no_check_time", "-check_ss_sig", "-CAfile", name, name)
+	_, err = o.run(nil, "verify", "-no_check_time", "-check_ss_sig", "-CAfile", name, name)
 	return err
 }
 
