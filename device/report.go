@@ -67,42 +67,6 @@ type KeyReport struct {
 	PrivateSHA256 string `json:"-"`
 }
 
-// EvidenceLevel is how much evidence can show, by who vouches for the TPM.
-type EvidenceLevel string
-
-const (
-	// EvidenceCertified: the TPM's maker vouches for it by an EK certificate.
-	EvidenceCertified EvidenceLevel = "ek-certificate"
-	// EvidenceSelfAsserted: the TPM has no EK certificate. That the same key
-	// signs every report can be seen, not that it is in a TPM.
-	EvidenceSelfAsserted EvidenceLevel = "self-asserted"
-)
-
-// Evidence is what the TPM signed over a report. Every value but Level is
-// base64, of the TCG wire form (TPM 2.0 Library, Part 2) or of DER.
-type Evidence struct {
-	Level     EvidenceLevel `json:"level"`
-	AKPublic  string        `json:"akPublic"`           // TPMT_PUBLIC
-	AKParent  string        `json:"akParent,omitempty"` // TPM2B_NAME without its size, of the AK's parent; "" if the AK is a primary key
-	Quote     string        `json:"quote"`              // TPMS_ATTEST; package tpm/evidence says what its extraData is
-	Signature string        `json:"signature"`          // TPMT_SIGNATURE
-	Nonce     string        `json:"nonce,omitempty"`    // as the verifier gave it
-	// PCRValues are the values of the PCRs of the quote, in its order, end to end.
-	PCRValues     string        `json:"pcrValues,omitempty"`
-	BootLog       string        `json:"bootLog,omitempty"`       // gzip, of what the firmware measured
-	EKCertificate string        `json:"ekCertificate,omitempty"` // DER
-	EKIssuers     []string      `json:"ekIssuers,omitempty"`     // DER, those of its issuers that the TPM holds, upwards
-	DeviceKey     *CertifiedKey `json:"deviceKey,omitempty"`
-}
-
-// CertifiedKey is a key that the attestation key certified to be in the same
-// TPM (TPM2_Certify, Part 3, section 18.2).
-type CertifiedKey struct {
-	Public    string `json:"public"`    // TPMT_PUBLIC
-	Attest    string `json:"attest"`    // TPMS_ATTEST
-	Signature string `json:"signature"` // TPMT_SIGNATURE
-}
-
 // Accepted is a finding that the operator accepts: it counts as a warning.
 type Accepted struct {
 	ReasonCode ReasonCode `json:"reasonCode"`
@@ -168,7 +132,8 @@ type Report struct {
 	Credential Role `json:"credential,omitempty"`
 	// Accepted are the findings that the operator accepts for now.
 	Accepted []Accepted `json:"accepted,omitempty"`
-	// NotLookedUp counts the keys, by algorithm, that no loaded blocklist covers.
+	// NotLookedUp counts the keys, by algorithm, that no loaded list of Debian's
+	// weak keys covers, wholly or in part.
 	NotLookedUp map[string]int `json:"notLookedUp,omitempty"`
 	// Anchors sum up the keys that firmware and image trust, by source.
 	Anchors []AnchorSummary `json:"anchors,omitempty"`
@@ -213,11 +178,19 @@ func (r *Report) Add(keys []Key, findings []Finding) {
 
 func (r *Report) addKeys(keys []Key, findings []Finding) {
 	byKey := make(map[string][]Status)
+	notLookedUp := make(map[string]bool)
 	for _, f := range findings {
 		byKey[f.Key] = append(byKey[f.Key], f.Counts())
+		notLookedUp[f.Key] = notLookedUp[f.Key] || f.NotLookedUp != ""
 	}
 	for _, k := range keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
+		if notLookedUp[k.ID] {
+			if r.NotLookedUp == nil {
+				r.NotLookedUp = make(map[string]int)
+			}
+			r.NotLookedUp[k.Algorithm()]++
+		}
 	}
 }
 

@@ -52,6 +52,9 @@ func TestScripts(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	shipped := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(shipped, "keyvet-blocklist"), "-tags", "keyvet_noblocklist", "../keyvet-blocklist").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X github.com/keyvet/keyvet/cmd/keyvet/internal/config.DefaultPath="+config.DefaultPath)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",

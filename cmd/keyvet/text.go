@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -98,9 +99,31 @@ func (s screen) table(r *device.Report) error {
 	if b.Len() > 0 {
 		b.WriteByte('\n')
 	}
+	if line := notLookedUp(r); line != "" {
+		fmt.Fprintln(&b, line)
+	}
 	fmt.Fprintf(&b, "%s\n", paint(r.Verdict(), color))
 	_, err := s.Out.Write(b.Bytes())
 	return err
+}
+
+// notLookedUp is the line on keys that no loaded list of Debian's weak keys has,
+// wholly or in part; "" if there are none.
+func notLookedUp(r *device.Report) string {
+	count := make(map[string]int)
+	for _, f := range r.Findings {
+		if f.NotLookedUp != "" {
+			count[f.NotLookedUp]++
+		}
+	}
+	if len(count) == 0 {
+		return ""
+	}
+	var words []string
+	for _, what := range slices.Sorted(maps.Keys(count)) {
+		words = append(words, fmt.Sprintf("%d %s", count[what], cli.Printable(what)))
+	}
+	return "could not be looked up in the Debian weak-key list: " + strings.Join(words, "; ")
 }
 
 func statuses(r *device.Report, key string) []device.Status {

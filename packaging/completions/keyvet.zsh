@@ -13,6 +13,12 @@ _keyvet() {
 	-config)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
+	-fail-on)
+		mapfile -t COMPREPLY < <(compgen -W "low medium high critical" -- "$cur")
+		return ;;
+	-format)
+		mapfile -t COMPREPLY < <(compgen -W "table line json sarif junit" -- "$cur")
+		return ;;
 	-tpm)
 		mapfile -t COMPREPLY < <(compgen -W "/dev/tpmrm0 unix: tcp: spi: i2c:" -- "$cur")
 		return ;;
@@ -22,7 +28,7 @@ _keyvet() {
 		return
 	fi
 	case $command in
-	"check") flags="-accept -blocklist -config -json -tpm -v" files=yes ;;
+	"check") flags="-accept -blocklist -config -fail-on -format -json -only -tpm -v" files=yes ;;
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;

@@ -43,11 +43,7 @@ func acceptance(r *device.Report, f device.Finding) string {
 	if !ok {
 		return ""
 	}
-	text := "accepted"
-	if a.Until != "" {
-		text += " until " + a.Until
-	}
-	return strings.TrimSuffix(text+": "+a.Why, ": ")
+	return a.String()
 }
 
 // place is where an item is: a file and a line of it, or "" and what else there
@@ -97,9 +93,6 @@ func Line(w io.Writer, r *device.Report) error {
 		code, message := i.ReasonCode, i.Message
 		if code == "" {
 			code = "-"
-		}
-		if i.accepted != "" {
-			message += " (" + i.accepted + ")"
 		}
 		fmt.Fprintf(&b, "%s: %s %s %s %s\n", cli.Printable(where), i.Counts(), i.Check, cli.Printable(code), cli.Printable(message))
 	}

@@ -71,9 +71,6 @@ func (s *suite) add(i item) {
 	if i.ReasonCode != "" {
 		line = string(i.Severity) + " " + i.ReasonCode + ": " + line
 	}
-	if i.accepted != "" {
-		line += " (" + i.accepted + ")"
-	}
 	line = strings.TrimSpace(line)
 	at := slices.IndexFunc(s.cases, func(c testCase) bool { return c.class == i.Key && c.name == i.Check })
 	if at < 0 {
