@@ -1,16 +1,17 @@
 // Command corpora puts the checks of keyvet to public collections of strange
 // certificates and keys, and prints where OpenSSL judges otherwise:
 //
-//	go run ./packaging/corpora [DIR]
+//	go run ./packaging/corpora DIR [CORPUS ...]
 //
-// DIR, bin/corpora unless it is named, is what the program fetch beside it
-// fills. Where the two differ, and why, is told in docs/corpora.md. It fails if
+// DIR is what the program fetch beside it fills; without a CORPUS all are
+// compared: zlint, limbo, wycheproof and mozilla. Where the two differ, and why, is told in docs/corpora.md. It fails if
 // a check panics, and where keyvet calls CRITICAL what OpenSSL takes.
 package main
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -28,14 +29,10 @@ import (
 
 func main() {
 	flag.Parse()
-	dir := "bin/corpora"
-	if flag.NArg() > 0 {
-		dir = flag.Arg(0)
-	}
 	scratch, err := os.MkdirTemp("", "corpora")
 	if err == nil {
 		defer os.RemoveAll(scratch)
-		err = run(dir, &comparison{openssl: openssl{scratch}})
+		err = run(flag.Args(), &comparison{openssl: openssl{scratch}})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "corpora:", err)
@@ -43,9 +40,20 @@ func main() {
 	}
 }
 
-func run(dir string, c *comparison) error {
-	for _, corpus := range []func(string, *comparison) error{zlint, limbo, wycheproof, mozilla} {
-		if err := corpus(dir, c); err != nil {
+var all = []struct {
+	name    string
+	compare func(dir string, c *comparison) error
+}{{"zlint", zlint}, {"limbo", limbo}, {"wycheproof", wycheproof}, {"mozilla", mozilla}}
+
+func run(args []string, c *comparison) error {
+	if len(args) == 0 {
+		return errors.New("which directory? make corpora says bin/corpora")
+	}
+	for _, corpus := range all {
+		if len(args) > 1 && !slices.Contains(args[1:], corpus.name) {
+			continue
+		}
+		if err := corpus.compare(args[0], c); err != nil {
 			return err
 		}
 	}
