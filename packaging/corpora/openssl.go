@@ -82,9 +82,15 @@ func (o openssl) certificate(data []byte) (f facts, err error) {
 	return f, nil
 }
 
-// instant reads a time as OpenSSL prints it, to the second.
+// instant reads a time as OpenSSL prints it: "Jan  1 00:00:00 2025 GMT", the year
+// in as few digits as it takes.
 func instant(s string) (time.Time, error) {
-	at, err := time.Parse("Jan _2 15:04:05 2006 MST", s)
+	f := strings.Fields(s)
+	if len(f) != 5 {
+		return time.Time{}, fmt.Errorf("%q is no time", s)
+	}
+	f[3] = fmt.Sprintf("%04s", f[3])
+	at, err := time.Parse("Jan 2 15:04:05 2006 MST", strings.Join(f, " "))
 	return at.Truncate(time.Second).UTC(), err
 }
 
