@@ -255,6 +255,9 @@ func TestOddCertificates(t *testing.T) {
 			of := func(n byte) []byte { return sequence([]byte{1, 1, 0xff, 2, 1, n}) }
 			p.extensions = [][]byte{extension(t, idBC, 0xff, caTrue), extension(t, idBC, 0xff, of(3)), extension(t, idBC, 0xff, of(0))}
 		}, "only what both allow", func(c *x509.Certificate) bool { return c.IsCA && c.MaxPathLen == 0 && c.MaxPathLenZero }},
+		{"negative path length", func(p *parts) {
+			p.extensions = [][]byte{extension(t, idBC, 0xff, sequence([]byte{1, 1, 0xff, 2, 1, 0x83}))}
+		}, "basic constraints", func(c *x509.Certificate) bool { return c.IsCA && c.MaxPathLen == 0 && c.MaxPathLenZero }},
 		{"usages that exclude each other", func(p *parts) {
 			p.extensions = [][]byte{extension(t, idKU, 0xff, digitalOnly), extension(t, idKU, 0xff, certSignOnly)}
 		}, "only what both allow", func(c *x509.Certificate) bool { return c.KeyUsage != 0 && c.KeyUsage&0x1ff == 0 }},

@@ -266,8 +266,11 @@ func common(id asn1.ObjectIdentifier, a, b []byte) ([]byte, error) {
 		var isCA, length cryptobyte.String
 		var stated, limited bool
 		if !s.ReadOptionalASN1(&isCA, &stated, tag.BOOLEAN) || !s.ReadOptionalASN1(&length, &limited, tag.INTEGER) || !s.Empty() ||
-			stated && len(isCA) != 1 || limited && (len(length) == 0 || length[0] >= 0x80) {
+			stated && len(isCA) != 1 || limited && len(length) == 0 {
 			return nil, malformed
+		}
+		if limited && length[0] >= 0x80 { // a negative one allows nothing, as OpenSSL has it
+			length = []byte{0}
 		}
 		ca[i] = stated && isCA[0] != 0
 		if limited && (least == nil || len(length) < len(least) || len(length) == len(least) && bytes.Compare(length, least) < 0) {
@@ -290,6 +293,11 @@ func acceptable(algorithm []byte, e pkix.Extension) (pkix.Extension, error) {
 	forms := []pkix.Extension{e, {Id: e.Id, Value: e.Value}}
 	if der, rest, err := toDER(e.Value); err == nil && len(rest) == 0 {
 		forms = append(forms, pkix.Extension{Id: e.Id, Critical: e.Critical, Value: der}, pkix.Extension{Id: e.Id, Value: der})
+	}
+	if e.Id.Equal(oidBasicConstraints) {
+		if strict, err := common(e.Id, e.Value, e.Value); err == nil {
+			forms = append(forms, pkix.Extension{Id: e.Id, Critical: e.Critical, Value: strict})
+		}
 	}
 	var err error
 	for _, form := range forms {

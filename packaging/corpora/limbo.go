@@ -29,19 +29,20 @@ func limbo(dir string, c *comparison) error {
 	if err := json.Unmarshal(data, &suite); err != nil {
 		return err
 	}
-	for _, l := range suite.Cases {
+	each(len(suite.Cases), func(i int) {
+		l := suite.Cases[i]
 		c.object("x509-limbo")
 		ours, why := l.keyvet(c)
-		theirs := c.openssl.verify(l.at(), l.trusted(), l.untrusted(), []byte(l.Leaf))
+		theirs := c.openssl.verify(l.trusted(), l.untrusted(), []byte(l.Leaf))
 		if ours == device.Pass && theirs == nil || ours == device.Fail && theirs != nil {
-			continue
+			return
 		}
 		opinion := "OK"
 		if theirs != nil {
 			opinion = theirs.Error()
 		}
 		c.add("x509-limbo", l.ID, fmt.Sprintf("%s %s", ours, why), opinion)
-	}
+	})
 	return nil
 }
 
@@ -50,24 +51,17 @@ type limboCase struct {
 	Trusted   []string `json:"trusted_certs"`
 	Untrusted []string `json:"untrusted_intermediates"`
 	Leaf      string   `json:"peer_certificate"`
-	Time      string   `json:"validation_time"`
 }
 
 func (l limboCase) trusted() []byte   { return []byte(strings.Join(l.Trusted, "\n")) }
 func (l limboCase) untrusted() []byte { return []byte(strings.Join(l.Untrusted, "\n")) }
 
-func (l limboCase) at() time.Time {
-	if at, err := time.Parse(time.RFC3339, l.Time); err == nil {
-		return at
-	}
-	return time.Now()
-}
-
-// keyvet judges path and validity of the leaf, whatever its key: Pass, Fail or
-// Undecided.
+// keyvet judges the path of the leaf, whatever its key: Pass, Fail or Undecided.
+// Most of the suite is before the time that a clock must show for keyvet, so that
+// neither program is asked about validity.
 func (l limboCase) keyvet(c *comparison) (device.Status, string) {
 	file := []byte(l.Leaf + "\n" + string(l.untrusted()))
-	env := check.Env{Now: l.at(), Only: []string{"chain", "expiry"}}
+	env := check.Env{Now: time.Now(), Only: []string{"chain"}}
 	for block, rest := pem.Decode(l.trusted()); block != nil; block, rest = pem.Decode(rest) {
 		root, _, err := keyfile.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -77,7 +71,11 @@ func (l limboCase) keyvet(c *comparison) (device.Status, string) {
 	}
 	keys, gaps, _ := c.judge("x509-limbo", l.ID, file, env)
 	if len(keys) == 0 || keys[0].Leaf() == nil {
-		return device.Undecided, fmt.Sprintf("the certificate cannot be read: %v", gaps)
+		why := fmt.Sprint(gaps)
+		if len(keys) > 0 {
+			why = keys[0].CertificateError
+		}
+		return device.Undecided, "the certificate cannot be read: " + why
 	}
 	status, why := device.Pass, ""
 	for _, f := range check.OfKeys(context.Background(), keys[:1], &env) {

@@ -1,15 +1,17 @@
 // Command corpora puts the checks of keyvet to public collections of strange
 // certificates and keys, and prints where OpenSSL judges otherwise:
 //
-//	go run ./packaging/corpora [DIR]
+//	go run ./packaging/corpora DIR [CORPUS ...]
 //
-// DIR, bin/corpora unless it is named, is what the program fetch beside it
-// fills. Where the two differ, and why, is told in docs/corpora.md. It fails if
+// DIR is what the program fetch beside it fills; without a CORPUS all are
+// compared: zlint, limbo, wycheproof and mozilla. Where the two differ, and why, is told in docs/corpora.md. It fails if
 // a check panics, and where keyvet calls CRITICAL what OpenSSL takes.
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -26,14 +29,10 @@ import (
 
 func main() {
 	flag.Parse()
-	dir := "bin/corpora"
-	if flag.NArg() > 0 {
-		dir = flag.Arg(0)
-	}
 	scratch, err := os.MkdirTemp("", "corpora")
 	if err == nil {
 		defer os.RemoveAll(scratch)
-		err = run(dir, &comparison{openssl: openssl{scratch}})
+		err = run(flag.Args(), &comparison{openssl: openssl{scratch}})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "corpora:", err)
@@ -41,9 +40,20 @@ func main() {
 	}
 }
 
-func run(dir string, c *comparison) error {
-	for _, corpus := range []func(string, *comparison) error{zlint, limbo, wycheproof, mozilla} {
-		if err := corpus(dir, c); err != nil {
+var all = []struct {
+	name    string
+	compare func(dir string, c *comparison) error
+}{{"zlint", zlint}, {"limbo", limbo}, {"wycheproof", wycheproof}, {"mozilla", mozilla}}
+
+func run(args []string, c *comparison) error {
+	if len(args) == 0 {
+		return errors.New("which directory? make corpora says bin/corpora")
+	}
+	for _, corpus := range all {
+		if len(args) > 1 && !slices.Contains(args[1:], corpus.name) {
+			continue
+		}
+		if err := corpus.compare(args[0], c); err != nil {
 			return err
 		}
 	}
@@ -57,6 +67,8 @@ func run(dir string, c *comparison) error {
 // comparison collects where keyvet and OpenSSL differ.
 type comparison struct {
 	openssl openssl
+
+	mu      sync.Mutex // guards the rest
 	corpora []string
 	objects map[string]int
 	differ  []difference
@@ -65,8 +77,25 @@ type comparison struct {
 
 type difference struct{ corpus, name, keyvet, openssl string }
 
+// each calls compare with the numbers below n, several at a time: most of it is
+// the start of programs.
+func each(n int, compare func(i int)) {
+	var all sync.WaitGroup
+	places := make(chan struct{}, 8)
+	for i := range n {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			compare(i)
+		})
+	}
+	all.Wait()
+}
+
 // object counts one more thing that was compared.
 func (c *comparison) object(corpus string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !slices.Contains(c.corpora, corpus) {
 		c.corpora = append(c.corpora, corpus)
 	}
@@ -77,10 +106,22 @@ func (c *comparison) object(corpus string) {
 }
 
 func (c *comparison) add(corpus, name, keyvet, openssl string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.differ = append(c.differ, difference{corpus, name, keyvet, openssl})
 }
 
+// alarm counts what must not be.
+func (c *comparison) alarm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrong++
+}
+
 func (c *comparison) print() {
+	slices.SortStableFunc(c.differ, func(a, b difference) int {
+		return cmp.Or(cmp.Compare(slices.Index(c.corpora, a.corpus), slices.Index(c.corpora, b.corpus)), strings.Compare(a.name, b.name))
+	})
 	fmt.Print("| corpus | compared | differ |\n|---|---|---|\n")
 	for _, corpus := range c.corpora {
 		n := 0
@@ -103,7 +144,7 @@ func cell(s string) string { return strings.NewReplacer("|", "/", "\n", " ").Rep
 func (c *comparison) judge(corpus, name string, data []byte, env check.Env) (keys []device.Key, gaps []device.Gap, found []device.Finding) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.wrong++
+			c.alarm()
 			c.add(corpus, name, fmt.Sprintf("panic: %v %s", p, debug.Stack()), "")
 		}
 	}()
@@ -149,7 +190,7 @@ func (c *comparison) certificate(corpus, name string, data []byte) {
 		}
 		opinion := c.openssl.selfSigned(data)
 		if f.ReasonCode == "KEYVET_CERTIFICATE_SIGNATURE_INVALID" && opinion == nil {
-			c.wrong++
+			c.alarm()
 		}
 		if f.ReasonCode != "KEYVET_CERTIFICATE_SIGNATURE_INVALID" || opinion == nil {
 			c.add(corpus, name, fmt.Sprintf("CRITICAL %s: %s", f.ReasonCode, f.Message), fmt.Sprint(opinion))
@@ -160,7 +201,8 @@ func (c *comparison) certificate(corpus, name string, data []byte) {
 // zlint is the test data of zlint: a certificate a file.
 func zlint(dir string, c *comparison) error {
 	root := filepath.Join(dir, "zlint", "v3", "testdata")
-	files := 0
+	var names []string
+	var all [][]byte
 	err := filepath.WalkDir(root, func(name string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -170,14 +212,14 @@ func zlint(dir string, c *comparison) error {
 			return err
 		}
 		for _, block := range certificates(data) {
-			files++
-			c.certificate("zlint", filepath.Base(name), block)
+			names, all = append(names, filepath.Base(name)), append(all, block)
 		}
 		return nil
 	})
-	if err == nil && files == 0 {
+	if err == nil && len(all) == 0 {
 		err = fmt.Errorf("%s holds no certificates: fill it by packaging/corpora/fetch", root)
 	}
+	each(len(all), func(i int) { c.certificate("zlint", names[i], all[i]) })
 	return err
 }
 
@@ -187,8 +229,7 @@ func mozilla(_ string, c *comparison) error {
 	if err != nil {
 		return err
 	}
-	for i, block := range certificates(data) {
-		c.certificate("Mozilla", fmt.Sprintf("#%d", i+1), block)
-	}
+	all := certificates(data)
+	each(len(all), func(i int) { c.certificate("Mozilla", fmt.Sprintf("#%d", i+1), all[i]) })
 	return nil
 }
