@@ -9,7 +9,8 @@ COMMIT_TIME ?= $(shell git log -1 --format=%ct 2>/dev/null)
 SET       = -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X github.com/keyvet/keyvet/device.commitTime=$(COMMIT_TIME)
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 FLAGS     = cmd/keyvet/build.flags
-DEVICE    = $(BUILD) -ldflags "$(SET) $(shell sed -n 's/^ldflags //p' $(FLAGS))" $(shell sed -n 's/^gcflags /-gcflags=/p' $(FLAGS))
+GCFLAGS   = $(shell sed -n 's/^gcflags /-gcflags=/p' $(FLAGS))
+DEVICE    = $(BUILD) -ldflags "$(SET) $(shell sed -n 's/^ldflags //p' $(FLAGS))" $(GCFLAGS)
 HOST      = $(BUILD) -ldflags "$(SET) -s -w"
 
 # Packages that touch no hardware, no network and no other program: they run
@@ -48,6 +49,7 @@ test-386:
 	run ./device/rotate -sweep.stride 21; \
 	run -skip Mutations ./tpm/tis; \
 	run -skip SDK ./mqtt/awsiot/localiot; \
+	run $(GCFLAGS) -run SigningAllocations ./mqtt; \
 	run -skip "$$starts" -run 'Published|Debian|Config|CommandLine|Own' ./cmd/keyvet ./cmd/keyvet/internal/config ./cmd/keyvet/internal/service
 
 test-arm: # the smallest device, under emulation
@@ -76,9 +78,14 @@ demo: tools-demo ## good and bad devices, two rotations and a first contact, on 
 sweep: tools-demo ## power is cut at every point of a rotation of the real program, on a TPM emulator: half an hour
 	$(GO) test -run '^TestSweep$$' -v -timeout 3h ./cmd/keyvet -sweep.stride 1 -sweep.beside 12
 
-bench: tools-test ## every figure of the README, each beside its peer
-	$(GO) test -run '^$$' -bench . -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
+BENCHTIME ?= 1s
+bench: tools-test ## every figure of the README, each beside its peer; with BEFORE=COMMIT, this tree beside that one
+ifdef BEFORE
+	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
+else
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
+endif
 
 FUZZTIME ?= 60s
 fuzz: ## every parser of outside bytes, FUZZTIME each
@@ -89,6 +96,11 @@ SEED ?= 0
 .PHONY: chaos
 chaos: ## RUNS of the agent through random faults, from SEED on (0: any); `make test` has 40
 	$(GO) test -run '^TestChaos$$' -count 1 -timeout 30m -v ./cmd/keyvet -chaos $(RUNS) -chaos.beside 60 -seed $(SEED)
+
+.PHONY: corpora
+corpora: ## keyvet and OpenSSL over public collections of strange certificates and keys; downloads 130 MB, see docs/corpora.md
+	packaging/corpora/fetch bin/corpora
+	$(GO) run ./packaging/corpora bin/corpora
 
 .PHONY: documents
 documents: ## writes what is made of the code: findings.md, configuration.md, keyvet.toml(5), completions

@@ -1,35 +1,30 @@
 // Package blocklist looks public keys up in lists of keys that are known to
-// be weak: those of Debian's broken OpenSSL (CVE-2008-0166), and those that an
-// operator knows to be compromised.
+// be weak: those of Debian's broken OpenSSL (CVE-2008-0166), and those whose
+// private half is public, of which an operator may have lists of his own.
 //
 // A list is a file (.kvf). For each algorithm and size of Debian's keys it has
 // a small Bloom filter, which settles nearly every key that is not weak, and
 // an index that names the seed a weak key was made of. What passes the filter
 // is held against the key of that seed, so that the answer is exact and comes
-// with its proof. A key of a size that no set covers is told apart from one
-// that was looked up and not found.
+// with its proof. A key that no set covers, for its size or for the machines
+// that the set has keys of, is told apart from one that was looked up and not
+// found.
 //
 // A list is used where it lies, mapped from a path or embedded in the program,
 // and never copied to the heap.
 package blocklist
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
 	"math/bits"
 	"runtime/debug"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/keyvet/keyvet/blocklist/debian"
@@ -49,7 +44,9 @@ type set struct {
 	Set
 	filter  bloom  // of Debian's keys
 	index   index  // of Debian's keys
-	entries []byte // of the other kinds
+	entries []byte // of the other kinds: the fingerprints
+	labels  []byte // of the kind Compromised: where the name of each begins in names
+	names   []byte // of the kind Compromised
 }
 
 // ErrNotEmbedded is the answer of [Embedded] in a program that was built
@@ -63,11 +60,10 @@ const debianName = "Debian weak keys"
 // milliseconds on a PC, and seconds at worst on a slow 32-bit core.
 const confirmTimeout = 30 * time.Second
 
-// Lookup looks a key up in the list. The key is a *rsa.PublicKey, a
-// *device.LargeRSA or an *ecdsa.PublicKey, whose point need not be on its
-// curve; one of another type is not covered, though an operator's list may
-// have it. A set may hold Debian's keys of some architectures and variants
-// only: the key is covered then, and [List.Info] says by what.
+// Lookup looks a key up among those of Debian's generator. The key is a
+// *rsa.PublicKey, a *device.LargeRSA or an *ecdsa.PublicKey, whose point need
+// not be on its curve; one of another type is not covered. The answer says
+// which groups of Debian's keys of that algorithm and size the list has.
 //
 // A listed key of Debian's comes with a proof: pid, architecture and variant,
 // and for RSA a factor of the modulus in hex. If ctx's deadline, or thirty
@@ -77,63 +73,63 @@ const confirmTimeout = 30 * time.Second
 // An error means that the question could not be answered: a key without a
 // modulus or with a coordinate outside its field, a context that was done
 // before, a list whose file was cut short after it was opened.
-func (l *List) Lookup(ctx context.Context, pub crypto.PublicKey) (listing device.Listing, err error) {
-	if err := ctx.Err(); err != nil {
-		return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
-	}
-	algorithm, size, n, err := identify(pub)
-	if err != nil {
-		return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
-	}
-	if l.mapped != nil {
-		old := debug.SetPanicOnFault(true)
-		defer func() {
-			debug.SetPanicOnFault(old)
-			if fault := asFault(recover()); fault != nil {
-				listing, err = device.Listing{}, fault
-			}
-		}()
-	}
+func (l *List) Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listing, error) {
+	return Lists{l}.Lookup(ctx, pub)
+}
+
+// keyNumber is what lists of Debian's keys know a key by.
+type keyNumber struct {
+	algorithm Algorithm
+	size      int
+	*big.Int
+}
+
+// lookup returns the answer of this list, and the origins of which it has the
+// keys of that algorithm and size.
+func (l *List) lookup(ctx context.Context, n keyNumber) (listing device.Listing, origins uint16, err error) {
+	defer l.recoverFault(&err)()
 	for i := range l.sets {
 		s := &l.sets[i]
 		switch {
 		case s.Kind != Debian:
-			if s.lists(pub, n, algorithm) {
-				listing = surer(listing, device.Listing{
-					Covered: true, Set: s.Name, Listed: true, Exact: s.Exact(), Reason: s.Reason, Name: s.Title,
-				})
+			if s.Reason == device.ReasonDebian && n.algorithm == RSA && s.Kind == OpenSSLBlacklist {
+				if _, found := s.find(debianFingerprint(n)); found {
+					listing = surer(listing, device.Listing{Set: s.Name, Listed: true, Name: s.Title})
+				}
 			}
-		case s.Algorithm == algorithm && s.Bits == size:
-			if !listing.Covered {
-				listing = device.Listing{Covered: true, Set: s.Name, Exact: true}
-			}
-			if s.filter.has(NewKeyID(n)) {
-				hit, err := s.confirm(ctx, n)
+		case s.Algorithm == n.algorithm && s.Bits == n.size:
+			origins |= originMask(s.Origins)
+			if s.filter.has(NewKeyID(n.Int)) {
+				hit, err := s.confirm(ctx, n.Int)
 				if err != nil {
-					return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
+					return device.Listing{}, 0, err
 				}
 				listing = surer(listing, hit)
 			}
 		}
 	}
-	return listing, nil
+	return listing, origins, nil
 }
 
-// surer is the first of two answers that lists the key without doubt, lists it
-// at all, or covers it.
-func surer(a, b device.Listing) device.Listing {
-	rank := func(l device.Listing) int {
-		switch {
-		case l.Listed && l.Exact:
-			return 3
-		case l.Listed:
-			return 2
-		case l.Covered:
-			return 1
-		}
-		return 0
+// recoverFault returns what to defer around reads of a list's bytes: a fault on
+// a file that was cut short after it was mapped becomes an error.
+func (l *List) recoverFault(err *error) func() {
+	if l.mapped == nil {
+		return func() {}
 	}
-	if rank(b) > rank(a) {
+	old := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(old)
+		if fault := asFault(recover()); fault != nil {
+			*err = fault
+		}
+	}
+}
+
+// surer is the first of two answers that lists the key without doubt, or lists
+// it at all.
+func surer(a, b device.Listing) device.Listing {
+	if b.Listed && (!a.Listed || b.Exact && !a.Exact) {
 		return b
 	}
 	return a
@@ -153,7 +149,7 @@ func (s *set) confirm(ctx context.Context, n *big.Int) (device.Listing, error) {
 		return device.Listing{}, nil // a key that is not in the set has any value
 	}
 	hit := device.Listing{
-		Covered: true, Set: s.Name, Listed: true, Exact: true, Reason: device.ReasonDebian, Name: debianName,
+		Set: s.Name, Listed: true, Exact: true, Name: debianName,
 		Proof: map[string]any{"pid": int(seed.PID), "architecture": seed.Arch.String(), "variant": seed.Variant.String()},
 	}
 	if curve := s.Curve(); curve != nil {
@@ -178,78 +174,41 @@ func (s *set) confirm(ctx context.Context, n *big.Int) (device.Listing, error) {
 	return hit, nil
 }
 
-// lists reports whether a list of fingerprints has the key.
-func (s *set) lists(pub crypto.PublicKey, n *big.Int, a Algorithm) bool {
-	var fingerprint []byte
-	switch {
-	case s.Kind == SPKISHA256:
-		spki, err := marshalSPKI(pub)
-		if err != nil {
-			return false // what has no SPKI is on no list of them
-		}
-		sum := sha256.Sum256(spki)
-		fingerprint = sum[:]
-	case a == RSA:
-		sum := debian.OpenSSLBlacklist(n)
-		fingerprint = sum[:]
-	default:
-		return false
-	}
-	size := len(fingerprint)
-	_, found := sort.Find(s.Keys, func(i int) int { return bytes.Compare(fingerprint, s.entries[i*size:(i+1)*size]) })
-	return found
-}
-
-// marshalSPKI encodes a key as certificates do (RFC 5280, section 4.1).
-func marshalSPKI(pub crypto.PublicKey) ([]byte, error) {
-	large, ok := pub.(*device.LargeRSA)
-	if !ok {
-		return x509.MarshalPKIXPublicKey(pub)
-	}
-	key, err := asn1.Marshal(*large) // RSAPublicKey (RFC 8017, section A.1.1) is N and E too
-	if err != nil {
-		return nil, err
-	}
-	return asn1.Marshal(struct {
-		Algorithm pkix.AlgorithmIdentifier
-		PublicKey asn1.BitString
-	}{
-		pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue},
-		asn1.BitString{Bytes: key, BitLength: 8 * len(key)},
-	})
-}
-
 // identify gives algorithm and size as sets have them, and the number that
-// names the key: the modulus, or the affine x coordinate. Of a key of which
-// Debian's generator made none they are 0.
-func identify(pub crypto.PublicKey) (a Algorithm, size int, n *big.Int, err error) {
+// names the key: the modulus, or the affine x coordinate. Of a key of which no
+// list has Debian's the number is nil.
+func identify(pub crypto.PublicKey) (keyNumber, error) {
+	n := keyNumber{}
 	switch p := pub.(type) {
 	case *rsa.PublicKey:
-		a, n = RSA, p.N
+		n.algorithm, n.Int = RSA, p.N
 	case *device.LargeRSA:
-		a, n = RSA, p.N
+		n.algorithm, n.Int = RSA, p.N
 	case *ecdsa.PublicKey:
 		if p.Curve == nil {
-			return 0, 0, nil, errors.New("the key has no curve")
+			return keyNumber{}, errors.New("the key has no curve")
 		}
+		n.algorithm = ECDSA
 		switch p.Curve.Params().Name {
 		case "P-256", "P-384", "P-521":
 		default:
-			return 0, 0, nil, nil
+			return n, nil
 		}
-		size = p.Curve.Params().BitSize
+		n.size = p.Curve.Params().BitSize
 		x := p.X //nolint:staticcheck // Bytes refuses a point that is not on the curve; its x can be looked up all the same
-		if x == nil || x.Sign() < 0 || x.BitLen() > size {
-			return 0, 0, nil, errors.New("the key's x coordinate is not in its field")
+		if x == nil || x.Sign() < 0 || x.BitLen() > n.size {
+			return keyNumber{}, errors.New("the key's x coordinate is not in its field")
 		}
-		return ECDSA, size, x, nil
+		n.Int = x
+		return n, nil
 	default:
-		return 0, 0, nil, nil
+		return keyNumber{}, nil
 	}
-	if n == nil || n.Sign() <= 0 {
-		return 0, 0, nil, errors.New("the key has no modulus")
+	if n.Int == nil || n.Sign() <= 0 {
+		return keyNumber{}, errors.New("the key has no modulus")
 	}
-	return a, n.BitLen(), n, nil
+	n.size = n.BitLen()
+	return n, nil
 }
 
 // NewKeyID is what a list knows a modulus or an x coordinate by.
@@ -309,22 +268,34 @@ func (l *List) Passes(name string, id KeyID) (passes bool, err error) {
 // Lists are several lists asked as one.
 type Lists []*List
 
-// Lookup asks every list: the key is covered if one covers it, and listed if
-// one lists it; an exact answer goes first. A list that could not answer is an
-// error unless another lists the key.
+// Lookup asks every list, as [List.Lookup] does: the key is covered by what any
+// of them has, and listed if one lists it; an exact answer goes first. A list
+// that could not answer is an error unless another lists the key.
 func (ls Lists) Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listing, error) {
+	if err := ctx.Err(); err != nil {
+		return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
+	}
+	n, err := identify(pub)
+	if err != nil {
+		return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
+	}
 	var answer device.Listing
+	var origins uint16
 	var failed error
 	for _, l := range ls {
-		listing, err := l.Lookup(ctx, pub)
-		if err != nil && failed == nil {
-			failed = err
+		if n.Int == nil {
+			break
 		}
-		answer = surer(answer, listing)
+		listing, some, err := l.lookup(ctx, n)
+		if err != nil && failed == nil {
+			failed = fmt.Errorf("blocklist: look up key: %w", err)
+		}
+		answer, origins = surer(answer, listing), origins|some
 	}
 	if failed != nil && !answer.Listed {
 		return device.Listing{}, failed
 	}
+	answer.Covered, answer.Looked, answer.Missing = coverage(n.algorithm, origins)
 	return answer, nil
 }
 

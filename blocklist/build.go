@@ -20,6 +20,7 @@ type Source struct {
 	Set
 	Keys         []Key    // of the kind Debian
 	Fingerprints [][]byte // of the other kinds: 32 or 10 bytes each
+	Names        []string // of the kind Compromised: the name of each, or nil
 }
 
 // Key is a weak key and the seed that makes it.
@@ -48,7 +49,7 @@ func Build(sources []Source) ([]byte, error) {
 			switch s.Kind {
 			case Debian:
 				directory, sections, err = s.appendDebian(directory, sections)
-			case SPKISHA256, OpenSSLBlacklist:
+			case SPKISHA256, OpenSSLBlacklist, Compromised:
 				directory, sections, err = s.appendEntries(directory, sections)
 			default:
 				err = fmt.Errorf("kind %d", s.Kind)
@@ -113,27 +114,79 @@ func (s *Source) appendDebian(directory, sections []byte) ([]byte, []byte, error
 	return directory, slices.Concat(sections, filter, index), nil
 }
 
+// entry is a fingerprint with its name.
+type entry struct {
+	fingerprint []byte
+	name        string
+}
+
 func (s *Source) appendEntries(directory, sections []byte) ([]byte, []byte, error) {
-	if err := checkTold(s.Title, s.Reason); err != nil {
+	if err := s.checkWords(); err != nil {
 		return nil, nil, err
 	}
-	entries := slices.SortedFunc(slices.Values(s.Fingerprints), bytes.Compare)
-	entries = slices.CompactFunc(entries, bytes.Equal)
+	if s.Names != nil && len(s.Names) != len(s.Fingerprints) {
+		return nil, nil, fmt.Errorf("%d names for %d fingerprints", len(s.Names), len(s.Fingerprints))
+	}
+	var entries []entry
+	for i, f := range s.Fingerprints {
+		e := entry{fingerprint: f}
+		if s.Names != nil {
+			e.name = s.Names[i]
+		}
+		if len(e.name) > math.MaxUint8 {
+			return nil, nil, fmt.Errorf("a name of %d bytes, more than %d", len(e.name), math.MaxUint8)
+		}
+		if err := checkText("name of a key", e.name); err != nil {
+			return nil, nil, err
+		}
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b entry) int {
+		return cmp.Or(bytes.Compare(a.fingerprint, b.fingerprint), cmp.Compare(a.name, b.name))
+	})
+	// Of several names of one key the last stays: "" comes first.
+	slices.Reverse(entries)
+	entries = slices.CompactFunc(entries, func(a, b entry) bool { return bytes.Equal(a.fingerprint, b.fingerprint) })
+	slices.Reverse(entries)
 	if len(entries) == 0 || len(entries) > math.MaxInt32 {
 		return nil, nil, fmt.Errorf("%d keys", len(entries))
 	}
 	size := s.Kind.entryBytes()
+	before := len(sections)
+	for _, e := range entries {
+		if len(e.fingerprint) != size {
+			return nil, nil, fmt.Errorf("a fingerprint of %d bytes, want %d", len(e.fingerprint), size)
+		}
+		sections = append(sections, e.fingerprint...)
+	}
+	words := []string{s.Title, s.Reason}
+	if s.Kind == Compromised {
+		words = append(words, s.Cite)
+		sections = appendNames(sections, entries)
+	}
 	directory = binary.LittleEndian.AppendUint32(directory, uint32(len(entries)))
-	for _, text := range []string{s.Title, s.Reason} {
+	for _, text := range words {
 		directory = append(directory, byte(len(text)))
 		directory = append(directory, text...)
 	}
-	directory = binary.LittleEndian.AppendUint64(directory, uint64(len(entries))*uint64(size))
-	for _, e := range entries {
-		if len(e) != size {
-			return nil, nil, fmt.Errorf("a fingerprint of %d bytes, want %d", len(e), size)
-		}
-		sections = append(sections, e...)
-	}
+	directory = binary.LittleEndian.AppendUint64(directory, uint64(len(sections)-before))
 	return directory, sections, nil
+}
+
+// appendNames appends where the name of each entry begins, and the names, each
+// of them once.
+func appendNames(sections []byte, entries []entry) []byte {
+	var names []byte
+	begins := make(map[string]uint32)
+	for _, e := range entries {
+		begin, ok := begins[e.name]
+		if !ok {
+			begin = uint32(len(names))
+			begins[e.name] = begin
+			names = append(names, byte(len(e.name)))
+			names = append(names, e.name...)
+		}
+		sections = binary.LittleEndian.AppendUint32(sections, begin)
+	}
+	return append(sections, names...)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/url"
 
 	"github.com/keyvet/keyvet/blocklist/debian"
 )
@@ -27,7 +28,9 @@ import (
 //
 // and for the other kinds
 //
-//	title, reason (each length uint8, bytes), bytes of the section (uint64): the fingerprints in ascending order.
+//	title, reason (each length uint8, bytes), and of the kind Compromised cite (the same);
+//	bytes of the section (uint64): the fingerprints in ascending order, and of the kind Compromised
+//	for each of them where its name begins (uint32), and the names (each length uint8, bytes).
 //
 // A kind that a reader does not know means that the list says something it
 // cannot understand: it is refused, like a newer version.
@@ -122,7 +125,7 @@ func readSet(records, sections *reader) (set, error) {
 	switch s.Kind {
 	case Debian:
 		err = s.readDebian(records, sections)
-	case SPKISHA256, OpenSSLBlacklist:
+	case SPKISHA256, OpenSSLBlacklist, Compromised:
 		err = s.readEntries(records, sections)
 	default:
 		err = fmt.Errorf("kind %d is unknown, made for a newer keyvet", s.Kind)
@@ -186,20 +189,30 @@ func (s *Set) checkDebian() error {
 
 func (s *set) readEntries(records, sections *reader) error {
 	s.Title, s.Reason = records.string(), records.string()
+	if s.Kind == Compromised {
+		s.Cite = records.string()
+	}
 	length := records.uint64()
 	if records.short {
 		return errors.New("directory ends early")
 	}
-	if err := checkTold(s.Title, s.Reason); err != nil {
+	if err := s.checkWords(); err != nil {
 		return err
 	}
 	size := s.Kind.entryBytes()
-	if length != uint64(s.Keys)*uint64(size) {
+	entries, labels := uint64(s.Keys)*uint64(size), uint64(0)
+	if s.Kind == Compromised {
+		labels = 4 * uint64(s.Keys)
+	}
+	if length < entries+labels || s.Kind != Compromised && length != entries {
 		return fmt.Errorf("%d bytes for %d fingerprints of %d", length, s.Keys, size)
 	}
-	s.entries = sections.bytes(length)
+	s.entries, s.labels, s.names = sections.bytes(entries), sections.bytes(labels), sections.bytes(length-entries-labels)
 	if sections.short {
 		return fmt.Errorf("%d bytes of fingerprints where fewer are left", length)
+	}
+	if err := s.checkNames(); err != nil {
+		return err
 	}
 	for i := size; i < len(s.entries); i += size {
 		if bytes.Compare(s.entries[i-size:i], s.entries[i:i+size]) >= 0 {
@@ -225,14 +238,47 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkTold holds a list's title and reason code to what is safe to print.
-func checkTold(title, reason string) error {
+// checkNames holds the names of a list's entries to what is safe to read and to
+// print.
+func (s *set) checkNames() error {
+	for at := 0; at < len(s.labels); at += 4 {
+		begin := uint64(binary.LittleEndian.Uint32(s.labels[at:]))
+		if begin >= uint64(len(s.names)) || begin+1+uint64(s.names[begin]) > uint64(len(s.names)) {
+			return errors.New("a name lies outside the list")
+		}
+		if err := checkText("name of a key", s.names[begin+1:begin+1+uint64(s.names[begin])]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkText holds text to what is safe to print.
+func checkText[T string | []byte](what string, text T) error {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return fmt.Errorf("%s %q is not plain ASCII", what, string(text))
+		}
+	}
+	return nil
+}
+
+// checkWords holds a list's title, reason code and address to what is safe to
+// print.
+func (s *Set) checkWords() error {
+	title, reason := s.Title, s.Reason
 	if title == "" || len(title) > maxNameBytes || reason == "" || len(reason) > maxNameBytes {
 		return fmt.Errorf("title of %d bytes and reason code of %d, want 1 to %d", len(title), len(reason), maxNameBytes)
 	}
-	for _, c := range []byte(title) {
-		if c < ' ' || c > '~' {
-			return fmt.Errorf("title %q is not plain ASCII", title)
+	if err := checkText("title", title); err != nil {
+		return err
+	}
+	if s.Cite != "" {
+		if err := checkText("address", s.Cite); err != nil {
+			return err
+		}
+		if u, err := url.Parse(s.Cite); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || len(s.Cite) > math.MaxUint8 {
+			return fmt.Errorf("address %q is not a URL of https or http of at most %d bytes", s.Cite, math.MaxUint8)
 		}
 	}
 	for _, c := range []byte(reason) {

@@ -2,7 +2,6 @@ package blocklist
 
 import (
 	"bytes"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -157,6 +156,38 @@ func TestParseRefusesOwnLists(t *testing.T) {
 	}
 }
 
+func TestParseRefusesNames(t *testing.T) {
+	s := ownSource(2)
+	s.Name, s.Kind, s.Cite, s.Names = "compromised", Compromised, "https://x.y", []string{"cd", "ab"}
+	good, err := Build([]Source{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	section := bytes.LastIndex(good, append([]byte{2}, "ab"...)) // the names end the section; before them are two numbers
+	if names := good[section : len(good)-digestBytes]; len(names) != 6 {
+		t.Fatalf("names %q", names)
+	}
+	cite := bytes.Index(good, []byte("https://x.y"))
+	for _, tt := range []struct {
+		at   int
+		to   string
+		want string
+	}{
+		{section - 8, "\x06", "outside"},
+		{section - 4, "\x00\x00\x00\x80", "outside"},
+		{section, "\x06", "outside"},
+		{section + 1, "\x1b", "plain ASCII"},
+		{cite, "gopher", "not a URL"},
+		{cite + 8, "\n", "plain ASCII"},
+	} {
+		b := bytes.Clone(good)
+		copy(b[tt.at:], tt.to)
+		if l, err := parse(seal(b)); err == nil || l != nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q at %d: error %v, want %q", tt.to, tt.at, err, tt.want)
+		}
+	}
+}
+
 const wantSmallList = "dd25210f96c64e50" // the first 8 bytes of the SHA-256
 
 func TestBuildIsDeterministic(t *testing.T) {
@@ -212,6 +243,10 @@ func TestBuildRefuses(t *testing.T) {
 		"a short fingerprint": own(func(s *Source) { s.Fingerprints[1] = s.Fingerprints[1][:31] }),
 		"no title":            own(func(s *Source) { s.Title = "" }),
 		"a small reason":      own(func(s *Source) { s.Reason = "keyvet" }),
+		"a long name":         own(func(s *Source) { s.Names = []string{strings.Repeat("a", 256), ""} }),
+		"a name with a bell":  own(func(s *Source) { s.Names = []string{"\a", ""} }),
+		"a name too few":      own(func(s *Source) { s.Names = []string{"a"} }),
+		"an address of none":  own(func(s *Source) { s.Cite = "ours" }),
 	} {
 		if b, err := Build(sources); err == nil || b != nil {
 			t.Errorf("%s: no error", name)
@@ -269,6 +304,9 @@ func FuzzParse(f *testing.F) {
 		{{Set: Set{
 			Name: "openssl-blacklist", Kind: OpenSSLBlacklist, Title: "x", Reason: "X",
 		}, Fingerprints: [][]byte{make([]byte, 10)}}},
+		{{Set: Set{
+			Name: "compromised", Kind: Compromised, Title: "x", Reason: "X", Cite: "https://x",
+		}, Fingerprints: [][]byte{make([]byte, 32), append(make([]byte, 31), 1)}, Names: []string{"a", ""}}},
 	} {
 		b, err := Build(sources)
 		if err != nil {
@@ -293,7 +331,10 @@ func FuzzParse(f *testing.F) {
 				s.filter.has(KeyID{1, 2})
 				s.index.get(NewKeyID(n))
 			} else {
-				s.lists(&rsa.PublicKey{N: n, E: 3}, n, RSA)
+				s.find(make([]byte, s.Kind.entryBytes()))
+				for at := range s.Keys {
+					s.entryName(at)
+				}
 			}
 		}
 		if len(l.Info().Sets) == 0 {

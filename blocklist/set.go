@@ -1,12 +1,13 @@
 package blocklist
 
 import (
+	"cmp"
 	"crypto/elliptic"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/keyvet/keyvet/blocklist/debian"
-	"github.com/keyvet/keyvet/device"
 )
 
 // Kind is where a set's keys come from, and so what they are known by.
@@ -15,8 +16,9 @@ type Kind uint8
 // The numbers stand in the file.
 const (
 	Debian           Kind = 1 // Debian's broken generator: the seed of each key is known
-	SPKISHA256       Kind = 2 // an operator's own list: SHA-256 of the DER SubjectPublicKeyInfo
+	SPKISHA256       Kind = 2 // keys whose private half is public, without names, as keyvet 0.1 wrote them: SHA-256 of the DER SubjectPublicKeyInfo
 	OpenSSLBlacklist Kind = 3 // Debian's package of that name: 80 bits of a SHA-1 of the modulus
+	Compromised      Kind = 4 // keys whose private half is public, by the same SHA-256, each with a name
 )
 
 // Algorithm is the algorithm of a public key.
@@ -79,20 +81,14 @@ type Set struct {
 	Origins    []Origin
 	FilterRate float64 // the part of other keys that the filter lets through, to be confirmed
 
-	// Of an operator's list:
-	Title  string // reported as [device.Listing.Name]
+	// Of the other kinds:
+	Title  string // the list's name: [device.Listing.Name], [device.Compromised.List]
 	Reason string // reason code of the finding
+	Cite   string // of the kind Compromised: URL of the list; "" if it has none
 
 	// FalsePositiveRate is the chance that a key which is not weak is listed:
 	// 0, but for 80-bit hashes.
 	FalsePositiveRate float64
-}
-
-// Compromised is the reason of an operator's list that has no other.
-var Compromised = device.Reason{
-	Code: "KEYVET_COMPROMISED_KEY", Status: device.Fail, Severity: device.Critical,
-	Means: "The key is on a list of compromised keys; the message names the list.",
-	Do:    "Replace the key and everything that relied on it.",
 }
 
 // Exact reports whether there is no doubt about a key that is listed.
@@ -111,20 +107,88 @@ func (s *Set) String() string {
 	if s.Kind != Debian || s.Complete() {
 		return s.Name
 	}
+	return s.Name + " (" + originWords(originMask(s.Origins)) + " only)"
+}
+
+// Covers says which of Debian's keys a set of them has: "RSA-4096 of le32, le64".
+func (s *Set) Covers() string { return s.keyName() + " of " + originWords(originMask(s.Origins)) }
+
+// keyName is the algorithm of a set of Debian's keys as [device.Key.Algorithm]
+// has it.
+func (s *Set) keyName() string {
+	if s.Algorithm == ECDSA {
+		return fmt.Sprintf("ECDSA-P%d", s.Bits)
+	}
+	return fmt.Sprintf("RSA-%d", s.Bits)
+}
+
+// Coverage says which of Debian's keys of one algorithm and size a list has in
+// all of its sets, and which it lacks.
+type Coverage struct {
+	Algorithm string `json:"algorithm"`         // "RSA-4096"
+	Has       string `json:"has"`               // "le32, le64"
+	Lacks     string `json:"missing,omitempty"` // "be32, ssh-keygen"
+}
+
+// Coverage lists what the sets of Debian's keys cover, in ascending order of
+// algorithm and size.
+func (l *List) Coverage() (all []Coverage) {
+	sets := slices.Clone(l.sets)
+	slices.SortStableFunc(sets, func(a, b set) int {
+		return cmp.Or(cmp.Compare(b.Algorithm, a.Algorithm), cmp.Compare(a.Bits, b.Bits))
+	})
+	var mask uint16
+	for i := range sets {
+		s := &sets[i]
+		if s.Kind != Debian {
+			continue
+		}
+		mask |= originMask(s.Origins)
+		if next := i + 1; next < len(sets) && sets[next].Kind == Debian && sets[next].Algorithm == s.Algorithm && sets[next].Bits == s.Bits {
+			continue
+		}
+		_, has, lacks := coverage(s.Algorithm, mask)
+		all, mask = append(all, Coverage{s.keyName(), has, lacks}), 0
+	}
+	return all
+}
+
+// coverage says in words which groups of Debian's keys of an algorithm the
+// origins are, and which there are besides. Debian's ssh-keygen of that time
+// made no EC keys.
+func coverage(a Algorithm, mask uint16) (all bool, has, lacks string) {
+	possible := uint16(originsComplete)
+	if a == RSA {
+		possible |= originsSSH
+	}
+	return mask&possible == possible, originWords(mask), originWords(possible &^ mask)
+}
+
+// originWords is "le32, be32-rnd, ssh-keygen": an architecture stands for all
+// that openssl's tools made on it, ssh-keygen for all that it made.
+func originWords(mask uint16) string {
 	var words []string
 	for arch := debian.LE32; arch <= debian.BE32; arch++ {
 		var some []string
-		for _, o := range s.Origins {
-			if o.Arch == arch {
+		for variant := debian.Rnd; variant < debian.SSH; variant++ {
+			if o := (Origin{arch, variant}); mask&o.bit() != 0 {
 				some = append(some, o.String())
 			}
 		}
-		if len(some) == 3 && !slices.Contains(s.Origins, Origin{arch, debian.SSH}) {
-			some = []string{arch.String()} // all that openssl's tools made there
+		if len(some) == 3 {
+			some = []string{arch.String()}
 		}
 		words = append(words, some...)
 	}
-	return s.Name + " (" + strings.Join(words, ", ") + " only)"
+	if mask&originsSSH == originsSSH {
+		return strings.Join(append(words, "ssh-keygen"), ", ")
+	}
+	for arch := debian.LE32; arch <= debian.BE32; arch++ {
+		if o := (Origin{arch, debian.SSH}); mask&o.bit() != 0 {
+			words = append(words, "ssh-keygen on "+arch.String())
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // Curve is the curve of a set of EC keys, or nil.
@@ -145,7 +209,7 @@ func (s *Set) Curve() elliptic.Curve {
 // entryBytes is what a listed fingerprint of the kind takes.
 func (k Kind) entryBytes() int {
 	switch k {
-	case SPKISHA256:
+	case SPKISHA256, Compromised:
 		return 32
 	case OpenSSLBlacklist:
 		return 10

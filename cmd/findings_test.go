@@ -53,10 +53,6 @@ var others = []struct {
 			"`keyvet check -format line`, it has this code.", true,
 	},
 	{
-		[]string{"blocklist"}, "Lists of your own",
-		"A list that keyvet-blocklist(1) builds has a reason code of its own, by default this one.", true,
-	},
-	{
 		[]string{"cmd/keyvet/internal/credential"}, "The claim",
 		"keyvet warns of a claim that `provision.delete_claim` says to remove.", true,
 	},

@@ -22,6 +22,7 @@ const (
 // large structs and files may be larger, with the reason.
 var large = map[string]string{
 	"cmd/keyvet/internal/config.Config": "keyvet.toml",
+	"device.Report":                     "the document that the contract describes",
 	"mqtt/awsiot/localiot.Server":       "an account of AWS IoT for tests and the desk: its services share their things and one lock",
 	"blocklist/debian/blocks.go":        "block products written out, as a table is",
 }

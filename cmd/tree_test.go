@@ -30,7 +30,7 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/config":     {"cmd/internal/accept", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/internal/cli":               nil,
 	"cmd/internal/format":            {"cmd/internal/cli", "device", "device/check"},
-	"cmd/internal/accept":            {"device", "device/check", "device/durable", "blocklist"},
+	"cmd/internal/accept":            {"device", "device/check", "device/durable"},
 	"cmd/internal/cli/clitest":       {"cmd/internal/cli"},
 	"cmd/internal/terminal":          {"cmd/internal/cli", "device", "device/check"},
 	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
@@ -59,8 +59,9 @@ var tree = map[string][]string{
 	"mqtt/awsiot/localiot":           nil,
 	"blocklist":                      {"device", "blocklist/debian"},
 	"blocklist/debian":               nil,
-	"packaging/bill":                 nil, // of the build host
-	"e2e":                            nil, // tests alone
+	"packaging/bill":                 nil,                                          // of the build host
+	"packaging/corpora":              {"device", "device/check", "device/keyfile"}, // of the build host
+	"e2e":                            nil,                                          // tests alone
 }
 
 // testsToo may be imported by any test besides what its package may import.

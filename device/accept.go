@@ -52,13 +52,13 @@ func Accept(findings []Finding, keys []KeyReport, accept []Acceptance, now time.
 		ofDevice := k.Role == RoleDevice || slices.Contains(device, k.SPKISHA256)
 		switch {
 		case a.ended(now):
-			f.Message += fmt.Sprintf("; no longer %s", a.accepts(*f))
+			f.Message += fmt.Sprintf(" (no longer %s)", a.accepts(*f))
 		case never(*f, ofDevice) != "":
-			f.Message += "; " + never(*f, ofDevice)
+			f.Message += " (" + never(*f, ofDevice) + ")"
 		default:
 			f.Accepted = true
 			entry := a.accepts(*f)
-			f.Message += "; " + entry.String()
+			f.Message += " (" + entry.String() + ")"
 			if !slices.Contains(list, entry) {
 				list = append(list, entry)
 			}

@@ -13,8 +13,13 @@ const (
 	ReasonExpired       ReasonCode = "CERTIFICATE_PAST_EXPIRATION"
 	ReasonRevoked       ReasonCode = "CERTIFICATE_REVOKED_BY_ISSUER"
 	ReasonIssuerRevoked ReasonCode = "INTERMEDIATE_CA_REVOKED_BY_ISSUER"
+	ReasonAge           ReasonCode = "CERTIFICATE_PAST_AGE_THRESHOLD"
 	ReasonKeyvetPrefix             = "KEYVET_"
 )
+
+// ReasonCompromised is the code of a key on a list of compromised keys that has
+// no code of its own.
+const ReasonCompromised ReasonCode = "KEYVET_COMPROMISED_KEY"
 
 // Reason is a reason code with what there is to know of it, beside the code
 // that gives it: docs/findings.md is made of these.
@@ -44,6 +49,10 @@ type Finding struct {
 	Citation   string         `json:"citation,omitempty"` // a URL
 	Accepted   bool           `json:"accepted,omitempty"` // the operator accepts it, see [Report.Accepted]; Status is what the check found
 	Proof      map[string]any `json:"proof,omitempty"`    // what lets others see for themselves
+
+	// NotLookedUp says which Debian weak keys that the key could be no loaded list
+	// has: "RSA-3072", "RSA-4096 for be32, ssh-keygen (le32, le64 were looked up)".
+	NotLookedUp string `json:"-"`
 }
 
 // Counts is what the finding counts as in a verdict: one that was accepted
@@ -58,15 +67,27 @@ func (f Finding) Counts() Status {
 // TPMKeyID stands in [Finding.Key] for a finding on the TPM itself.
 const TPMKeyID = "tpm"
 
-// Listing is what a blocklist says of one key.
+// Listing is what blocklists say of one key, held against Debian's weak keys.
 type Listing struct {
-	Covered bool   // some set covers keys of this algorithm and size
-	Set     string // the set that answered: "rsa2048"
-	Listed  bool   // the key is on the list, up to the set's false-positive rate unless Exact
-	Exact   bool   // there is no doubt about Listed
-	Reason  ReasonCode
-	Name    string         // the list's own name: "Debian weak keys"
-	Proof   map[string]any // pid, architecture, variant, factor …, where known
+	Listed bool           // the key is on a list, up to the list's false-positive rate unless Exact
+	Exact  bool           // there is no doubt about Listed
+	Set    string         // the set that has it: "rsa2048"
+	Name   string         // the list's own name: "Debian weak keys"
+	Proof  map[string]any // pid, architecture, variant, factor …, where known
+
+	// Which of the keys that Debian's generator made of this algorithm and size
+	// were looked up.
+	Covered bool   // all of them
+	Looked  string // "le32, le64"; "" if no list has any
+	Missing string // "be32, ssh-keygen"
+}
+
+// Compromised is one entry of a list of keys whose private half is public.
+type Compromised struct {
+	Name   string // of the key: "Vagrant's insecure key"; "" if the list has none
+	List   string // of the list: "leaked in 2024"
+	Cite   string // URL of the list; "" if it has none
+	Reason ReasonCode
 }
 
 // Weakens is which keys a weakness of TPM firmware puts at risk.

@@ -59,13 +59,13 @@ type Key struct {
 	// parsed; the key itself was found all the same.
 	CertificateError string
 
+	// Request is what came of checking the signature of the certificate request
+	// (RFC 2986) the key came in, which is by the key itself; nil if it came in none.
+	Request *Answer
+
 	// Encoding says what of the encoding of the key or its certificate breaks
 	// DER or RFC 5280, though both could be read; "" if nothing does.
 	Encoding string
-
-	// Request is what came of checking a certificate request's signature, which
-	// is by the key itself; nil if the key came in none.
-	Request *Answer
 
 	// Private is where the private half lies, if that is known.
 	Private *PrivateFile

@@ -1,14 +1,9 @@
 package device
 
 import (
-	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 )
@@ -65,42 +60,6 @@ type KeyReport struct {
 
 	// PrivateSHA256 is [PrivateFile.SHA256]. It stays on the device.
 	PrivateSHA256 string `json:"-"`
-}
-
-// EvidenceLevel is how much evidence can show, by who vouches for the TPM.
-type EvidenceLevel string
-
-const (
-	// EvidenceCertified: the TPM's maker vouches for it by an EK certificate.
-	EvidenceCertified EvidenceLevel = "ek-certificate"
-	// EvidenceSelfAsserted: the TPM has no EK certificate. That the same key
-	// signs every report can be seen, not that it is in a TPM.
-	EvidenceSelfAsserted EvidenceLevel = "self-asserted"
-)
-
-// Evidence is what the TPM signed over a report. Every value but Level is
-// base64, of the TCG wire form (TPM 2.0 Library, Part 2) or of DER.
-type Evidence struct {
-	Level     EvidenceLevel `json:"level"`
-	AKPublic  string        `json:"akPublic"`           // TPMT_PUBLIC
-	AKParent  string        `json:"akParent,omitempty"` // TPM2B_NAME without its size, of the AK's parent; "" if the AK is a primary key
-	Quote     string        `json:"quote"`              // TPMS_ATTEST; package tpm/evidence says what its extraData is
-	Signature string        `json:"signature"`          // TPMT_SIGNATURE
-	Nonce     string        `json:"nonce,omitempty"`    // as the verifier gave it
-	// PCRValues are the values of the PCRs of the quote, in its order, end to end.
-	PCRValues     string        `json:"pcrValues,omitempty"`
-	BootLog       string        `json:"bootLog,omitempty"`       // gzip, of what the firmware measured
-	EKCertificate string        `json:"ekCertificate,omitempty"` // DER
-	EKIssuers     []string      `json:"ekIssuers,omitempty"`     // DER, those of its issuers that the TPM holds, upwards
-	DeviceKey     *CertifiedKey `json:"deviceKey,omitempty"`
-}
-
-// CertifiedKey is a key that the attestation key certified to be in the same
-// TPM (TPM2_Certify, Part 3, section 18.2).
-type CertifiedKey struct {
-	Public    string `json:"public"`    // TPMT_PUBLIC
-	Attest    string `json:"attest"`    // TPMS_ATTEST
-	Signature string `json:"signature"` // TPMT_SIGNATURE
 }
 
 // Accepted is a finding that the operator accepts: it counts as a warning.
@@ -170,7 +129,8 @@ type Report struct {
 	Credential Role `json:"credential,omitempty"`
 	// Accepted are the findings that the operator accepts for now.
 	Accepted []Accepted `json:"accepted,omitempty"`
-	// NotLookedUp counts the keys, by algorithm, that no loaded blocklist covers.
+	// NotLookedUp counts the keys, by algorithm, that no loaded list of Debian's
+	// weak keys covers, wholly or in part.
 	NotLookedUp map[string]int `json:"notLookedUp,omitempty"`
 	// Anchors sum up the keys that firmware and image trust, by source.
 	Anchors []AnchorSummary `json:"anchors,omitempty"`
@@ -209,17 +169,25 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 func (r *Report) Add(keys []Key, findings []Finding) {
 	r.addKeys(keys, findings)
 	r.Findings = append(r.Findings, keep(findings, func(f Finding) bool {
-		return r.Verbose || f.Status != Pass && f.Status != NotApplicable
+		return r.Verbose || f.NotLookedUp != "" || f.Status != Pass && f.Status != NotApplicable
 	})...)
 }
 
 func (r *Report) addKeys(keys []Key, findings []Finding) {
 	byKey := make(map[string][]Status)
+	notLookedUp := make(map[string]bool)
 	for _, f := range findings {
 		byKey[f.Key] = append(byKey[f.Key], f.Counts())
+		notLookedUp[f.Key] = notLookedUp[f.Key] || f.NotLookedUp != ""
 	}
 	for _, k := range keys {
 		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
+		if notLookedUp[k.ID] {
+			if r.NotLookedUp == nil {
+				r.NotLookedUp = make(map[string]int)
+			}
+			r.NotLookedUp[k.Algorithm()]++
+		}
 	}
 }
 
@@ -326,93 +294,4 @@ func (r *Report) ReasonCodes() []ReasonCode {
 		}
 	}
 	return codes
-}
-
-type plain Report // without methods
-
-// wire is Report with the verdict, and the evidence last.
-type wire struct {
-	*plain
-	Keys     []KeyReport `json:"keys"`
-	Findings []Finding   `json:"findings"`
-	Gaps     []Gap       `json:"gaps"`
-	Verdict  Status      `json:"verdict"`
-	Cut      Cuts        `json:"cut,omitempty"`
-	Evidence *Evidence   `json:"evidence,omitempty"`
-}
-
-// MarshalJSON writes the report of the contract: findings that passed only if
-// Verbose. A report that was read is written with all that it had.
-func (r *Report) MarshalJSON() ([]byte, error) {
-	shown := func(f Finding) bool {
-		return r.read != nil || f.Status != NotApplicable && (r.Verbose || f.Status != Pass)
-	}
-	return json.Marshal(wire{
-		plain: (*plain)(r), Keys: append([]KeyReport{}, r.Keys...), Findings: append([]Finding{}, keep(r.Findings, shown)...),
-		Gaps: append([]Gap{}, r.Gaps...), Verdict: r.Verdict(), Cut: r.Cut, Evidence: r.Evidence,
-	})
-}
-
-// UnmarshalJSON reads a report; its verdict is then the one it states, and
-// Encode gives back the very bytes that were read.
-func (r *Report) UnmarshalJSON(b []byte) error {
-	w := wire{plain: new(plain)}
-	if err := json.Unmarshal(b, &w); err != nil {
-		return fmt.Errorf("device: read report: %w", err)
-	}
-	if w.Schema != Schema {
-		return fmt.Errorf("device: read report: schema %q is not %q", w.Schema, Schema)
-	}
-	*r = Report(*w.plain)
-	r.Keys, r.Findings, r.Gaps, r.Cut, r.Evidence = w.Keys, w.Findings, w.Gaps, w.Cut, w.Evidence
-	r.read = &readReport{verdict: w.Verdict, bytes: bytes.Clone(b)}
-	return nil
-}
-
-func keep[T any](all []T, want func(T) bool) []T {
-	var kept []T
-	for _, v := range all {
-		if want(v) {
-			kept = append(kept, v)
-		}
-	}
-	return kept
-}
-
-// Digest is the SHA-256 that evidence signs: over the encoded report with its
-// "evidence" member, and the comma before it, cut out. It works on the bytes,
-// so a single changed one shows, and members that this version does not know
-// are covered too.
-func Digest(report []byte) ([sha256.Size]byte, error) {
-	dec := json.NewDecoder(bytes.NewReader(report))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return [32]byte{}, errors.New("device: digest report: not a JSON object")
-	}
-	rest := report
-	found := false
-	for dec.More() {
-		before := dec.InputOffset()
-		name, err := dec.Token()
-		if err != nil {
-			return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
-		}
-		if name == "evidence" {
-			if found {
-				return [32]byte{}, errors.New("device: digest report: two evidence members")
-			}
-			found = true
-			rest = append(append([]byte{}, report[:before]...), report[dec.InputOffset():]...)
-		}
-	}
-	if _, err := dec.Token(); err != nil { // the closing brace
-		return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return [32]byte{}, errors.New("device: digest report: something follows the object")
-	}
-	return sha256.Sum256(rest), nil
 }

@@ -2,7 +2,9 @@ package device
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"encoding/json"
+	"math/big"
 	"os"
 	"slices"
 	"strings"
@@ -232,5 +234,30 @@ func TestReportMembers(t *testing.T) {
 	}
 	if again, err := json.Marshal(&back); err != nil || !bytes.Equal(again, b) {
 		t.Errorf("%v:\n%s\n%s", err, b, again)
+	}
+}
+
+// A key that no list has is counted by its algorithm, and its status is that of
+// the other checks.
+func TestNotLookedUp(t *testing.T) {
+	key := func(id string, bits uint) Key {
+		return Key{ID: id, Role: RoleFile, Public: &rsa.PublicKey{N: new(big.Int).SetBit(new(big.Int), int(bits)-1, 1), E: 3}}
+	}
+	r := NewReport(Inventory{Keys: []Key{key("a", 3072), key("b", 3072), key("c", 4096), key("d", 2048)}}, []Finding{
+		{Check: "debian", Key: "a", Status: NotApplicable, NotLookedUp: "RSA-3072"}, {Check: "roca", Key: "a", Status: Pass},
+		{Check: "debian", Key: "b", Status: NotApplicable, NotLookedUp: "RSA-3072"}, {Check: "roca", Key: "b", Status: Fail},
+		{Check: "debian", Key: "c", Status: NotApplicable, NotLookedUp: "RSA-4096 for be32"}, {Check: "roca", Key: "c", Status: Pass},
+		{Check: "debian", Key: "d", Status: Pass}, {Check: "roca", Key: "d", Status: Pass},
+	})
+	if got := r.NotLookedUp; len(got) != 2 || got["RSA-3072"] != 2 || got["RSA-4096"] != 1 {
+		t.Errorf("%v", got)
+	}
+	for i, want := range []Status{Pass, Fail, Pass, Pass} {
+		if r.Keys[i].Status != want {
+			t.Errorf("key %s: %v, want %v", r.Keys[i].ID, r.Keys[i].Status, want)
+		}
+	}
+	if b := r.Encode(); bytes.Contains(b, []byte("NOT_APPLICABLE")) || bytes.Contains(b, []byte("le32")) {
+		t.Errorf("%s", b)
 	}
 }

@@ -14,13 +14,16 @@ import (
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
+const compromisedCode = "KEYVET_COMPROMISED_KEY"
+
 func build(flags *flag.FlagSet) cli.Action {
 	out := flags.String("out", "", "write the list to `FILE`")
 	data := flags.String("data", "", "fingerprints in `DIR`, as generate writes them; every key is made again and compared. EC sets need none")
 	names := flags.String("sets", "", "the sets that go in, `NAME,...` (default rsa2048,rsa2048-ssh,rsa4096,p256,p384, or none with a list of your own)")
-	spki := flags.String("spki-sha256", "", "keys that you know to be compromised, in `FILE`: SHA-256 in hex of the DER SubjectPublicKeyInfo, one a line, # for comments")
-	title := flags.String("name", "compromised keys", "what the findings call them, as `TEXT` (default \"compromised keys\")")
-	reason := flags.String("reason", blocklist.Compromised.Code, "reason `CODE` of the finding (default "+blocklist.Compromised.Code+")")
+	spki := flags.String("spki-sha256", "", "keys that you know to be compromised, in `FILE`: SHA-256 in hex of the DER SubjectPublicKeyInfo and, if you like, a name, one a line, # for comments")
+	title := flags.String("name", "compromised keys", "what the findings call the list, as `TEXT` (default \"compromised keys\")")
+	cite := flags.String("cite", "", "where people find out more of the list: a `URL`, which the findings cite")
+	reason := flags.String("reason", compromisedCode, "reason `CODE` of the finding (default "+compromisedCode+")")
 	openssl := flags.String("openssl-blacklist", "", "a `FILE` of Debian's package openssl-blacklist")
 	return action(func(ctx context.Context, s cli.IO, args []string) error {
 		if *out == "" {
@@ -51,16 +54,16 @@ func build(flags *flag.FlagSet) cli.Action {
 			return err
 		}
 		if *spki != "" {
-			fingerprints, err := readFingerprints(*spki, 32)
+			fingerprints, names, err := readFingerprints(*spki, 32, true)
 			if err != nil {
 				return err
 			}
-			sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Set: blocklist.Set{
-				Name: "spki-sha256", Kind: blocklist.SPKISHA256, Title: *title, Reason: *reason,
+			sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Names: names, Set: blocklist.Set{
+				Name: "compromised", Kind: blocklist.Compromised, Title: *title, Cite: *cite, Reason: *reason,
 			}})
 		}
 		if *openssl != "" {
-			fingerprints, err := readFingerprints(*openssl, 10)
+			fingerprints, _, err := readFingerprints(*openssl, 10, false)
 			if err != nil {
 				return err
 			}

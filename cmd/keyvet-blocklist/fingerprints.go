@@ -14,21 +14,22 @@ import (
 // maxFingerprintFile is more than any list of a fleet: a million lines and some.
 const maxFingerprintFile = 128 << 20
 
-// readFingerprints reads a file of hex fingerprints of size bytes, one a line;
-// empty lines and those that begin with # do not count.
-func readFingerprints(path string, size int) ([][]byte, error) {
+// readFingerprints reads a file of hex fingerprints of size bytes, one a line,
+// with a name after each if it is named; empty lines and those that begin with #
+// do not count.
+func readFingerprints(path string, size int, named bool) (all [][]byte, names []string, err error) {
 	b, err := durable.ReadBounded(path, maxFingerprintFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	all, err := parseFingerprints(b, size)
+	all, names, err = parseFingerprints(b, size, named)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return all, nil
+	return all, names, nil
 }
 
-func parseFingerprints(b []byte, size int) (all [][]byte, err error) {
+func parseFingerprints(b []byte, size int, named bool) (all [][]byte, names []string, err error) {
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	n := 0
 	for lines.Scan() {
@@ -37,17 +38,21 @@ func parseFingerprints(b []byte, size int) (all [][]byte, err error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		fingerprint, err := hex.DecodeString(line)
-		if err != nil || len(fingerprint) != size {
-			return nil, fmt.Errorf("line %d: not %d hex digits", n, 2*size)
+		digits, name := line, ""
+		if i := strings.IndexAny(line, " \t"); i >= 0 && named {
+			digits, name = line[:i], strings.TrimSpace(line[i:])
 		}
-		all = append(all, fingerprint)
+		fingerprint, err := hex.DecodeString(digits)
+		if err != nil || len(fingerprint) != size {
+			return nil, nil, fmt.Errorf("line %d: not %d hex digits", n, 2*size)
+		}
+		all, names = append(all, fingerprint), append(names, name)
 	}
 	if lines.Err() != nil {
-		return nil, fmt.Errorf("line %d: too long", n+1)
+		return nil, nil, fmt.Errorf("line %d: too long", n+1)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("no fingerprints")
+		return nil, nil, errors.New("no fingerprints")
 	}
-	return all, nil
+	return all, names, nil
 }

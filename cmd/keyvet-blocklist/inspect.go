@@ -16,9 +16,11 @@ import (
 
 // description is what inspect -json prints.
 type description struct {
-	Sets   []setDescription `json:"sets"`
-	Bytes  int              `json:"bytes"`
-	SHA256 string           `json:"sha256"`
+	Sets []setDescription `json:"sets"`
+	// Which of Debian's keys all sets together have.
+	Coverage []blocklist.Coverage `json:"coverage,omitempty"`
+	Bytes    int                  `json:"bytes"`
+	SHA256   string               `json:"sha256"`
 }
 
 type setDescription struct {
@@ -29,9 +31,10 @@ type setDescription struct {
 	Exact             bool     `json:"exact"` // there is no doubt about a key that is found
 	FalsePositiveRate float64  `json:"falsePositiveRate"`
 	FilterRate        float64  `json:"filterRate,omitempty"` // the part of other keys that have to be confirmed
-	Complete          bool     `json:"complete"`             // every origin of Debian's keys is covered
-	Origins           []string `json:"origins,omitempty"`
+	Complete          bool     `json:"complete"`             // of Debian's sets: all that openssl's tools made, or all that ssh-keygen made
+	Origins           []string `json:"origins,omitempty"`    // the groups of Debian's keys that the set has
 	Title             string   `json:"title,omitempty"`
+	Cite              string   `json:"cite,omitempty"`
 	ReasonCode        string   `json:"reasonCode,omitempty"`
 }
 
@@ -52,17 +55,18 @@ func inspect(flags *flag.FlagSet) cli.Action {
 		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "SET\tKEYS\tBYTES\tBITS/KEY\tANSWER\tTO CONFIRM\tCOVERS")
 		for _, s := range list.Sets() {
-			answer, confirm, covers := "exact", "none", "every origin"
+			answer, confirm, covers := "exact", "none", ""
 			if !s.Exact() {
 				answer = fmt.Sprintf("%.2g false", s.FalsePositiveRate)
 			}
 			if s.Kind != blocklist.Debian {
 				covers = s.Title + ", " + s.Reason
+				if s.Cite != "" {
+					covers += ", " + s.Cite
+				}
 			} else {
 				confirm = fmt.Sprintf("%.2g", s.FilterRate)
-				if !s.Complete() {
-					covers = s.String()
-				}
+				covers = s.Covers()
 			}
 			keys := strconv.Itoa(s.Keys - smallExponentKeys(s))
 			if n := smallExponentKeys(s); n > 0 {
@@ -74,7 +78,13 @@ func inspect(flags *flag.FlagSet) cli.Action {
 		if err := w.Flush(); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(s.Out, "\n%d bytes, SHA-256 %s\n", d.Bytes, d.SHA256)
+		fmt.Fprintln(s.Out)
+		for _, c := range d.Coverage {
+			if c.Lacks != "" {
+				fmt.Fprintf(s.Out, "not covered: %s of %s\n", c.Algorithm, c.Lacks)
+			}
+		}
+		_, err = fmt.Fprintf(s.Out, "%d bytes, SHA-256 %s\n", d.Bytes, d.SHA256)
 		return err
 	})
 }
@@ -89,11 +99,11 @@ func smallExponentKeys(s blocklist.Set) int {
 }
 
 func describe(list *blocklist.List) description {
-	d := description{Bytes: list.Bytes(), SHA256: list.Info().SHA256}
+	d := description{Bytes: list.Bytes(), SHA256: list.Info().SHA256, Coverage: list.Coverage()}
 	for _, s := range list.Sets() {
 		one := setDescription{
 			Name: s.Name, Keys: s.Keys - smallExponentKeys(s), SmallExponentKeys: smallExponentKeys(s), Bytes: s.Bytes, Exact: s.Exact(), FalsePositiveRate: s.FalsePositiveRate,
-			FilterRate: s.FilterRate, Complete: s.Complete(), Title: s.Title, ReasonCode: s.Reason,
+			FilterRate: s.FilterRate, Complete: s.Complete(), Title: s.Title, Cite: s.Cite, ReasonCode: s.Reason,
 		}
 		for _, o := range s.Origins {
 			one.Origins = append(one.Origins, o.String())

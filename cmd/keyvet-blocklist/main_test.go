@@ -255,9 +255,9 @@ func FuzzFingerprints(f *testing.F) {
 	f.Add([]byte("# x\n\n00000cd0b4ae8b5cd7b7\n"))
 	f.Add([]byte("0"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		all, err := parseFingerprints(b, 10)
-		if (err == nil) != (len(all) > 0) {
-			t.Errorf("%d fingerprints, %v", len(all), err)
+		all, names, err := parseFingerprints(b, 10, true)
+		if (err == nil) != (len(all) > 0) || len(names) != len(all) {
+			t.Errorf("%d fingerprints, %d names, %v", len(all), len(names), err)
 		}
 		for _, one := range all {
 			if len(one) != 10 {

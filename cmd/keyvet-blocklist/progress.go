@@ -7,11 +7,13 @@ import (
 	"time"
 )
 
-// progress shows on a terminal how far a long task is: one line, from two
-// seconds on, rewritten at most five times a second.
+// progress shows how far a long task is. On a terminal it is one line, from two
+// seconds on, rewritten at most five times a second; elsewhere, such as in the
+// log of a build, it is a line each ten seconds.
 type progress struct {
 	w           io.Writer
 	terminal    bool
+	now         func() time.Time
 	start, next time.Time
 	shown       bool
 	done, total int
@@ -19,16 +21,27 @@ type progress struct {
 }
 
 func newProgress(w io.Writer, total int) *progress {
-	now := time.Now()
-	p := &progress{w: w, start: now, next: now.Add(2 * time.Second), total: total}
+	p := &progress{w: w, now: time.Now, total: total}
 	if f, ok := w.(*os.File); ok {
 		info, err := f.Stat()
 		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
+	p.begin()
 	return p
 }
 
-const clearLine = "\r\x1b[K"
+const (
+	clearLine    = "\r\x1b[K"
+	lineInterval = 10 * time.Second // off a terminal
+)
+
+func (p *progress) begin() {
+	p.start = p.now()
+	p.next = p.start.Add(lineInterval)
+	if p.terminal {
+		p.next = p.start.Add(2 * time.Second)
+	}
+}
 
 // skip counts keys that were there already.
 func (p *progress) skip(n int) { p.done, p.skipped = p.done+n, p.skipped+n }
@@ -36,14 +49,20 @@ func (p *progress) skip(n int) { p.done, p.skipped = p.done+n, p.skipped+n }
 // step counts one key.
 func (p *progress) step(what string) {
 	p.done++
-	now := time.Now()
-	if !p.terminal || now.Before(p.next) {
+	now := p.now()
+	if now.Before(p.next) {
+		return
+	}
+	rate := float64(p.done-p.skipped) / now.Sub(p.start).Seconds()
+	left := time.Duration(float64(p.total-p.done) / rate * float64(time.Second)).Round(time.Second)
+	line := fmt.Sprintf("%s: %d of %d keys, %.0f/s, %v left", what, p.done, p.total, rate, left)
+	if !p.terminal {
+		p.next = now.Add(lineInterval)
+		fmt.Fprintln(p.w, line)
 		return
 	}
 	p.next, p.shown = now.Add(200*time.Millisecond), true
-	rate := float64(p.done-p.skipped) / now.Sub(p.start).Seconds()
-	left := time.Duration(float64(p.total-p.done) / rate * float64(time.Second)).Round(time.Second)
-	fmt.Fprintf(p.w, clearLine+"%s: %d of %d keys, %.0f/s, %v left", what, p.done, p.total, rate, left)
+	fmt.Fprint(p.w, clearLine+line)
 }
 
 // printf prints a line that stays.

@@ -161,6 +161,10 @@ func (silent) Lookup(context.Context, crypto.PublicKey) (device.Listing, error) 
 	return device.Listing{}, errors.New("it cannot be read")
 }
 
+func (silent) Compromised(device.Key) ([]device.Compromised, bool, error) {
+	return nil, false, errors.New("it cannot be read")
+}
+
 func TestLevelNames(t *testing.T) {
 	for list, want := range map[string][]string{"": nil, "same-tpm": {"same-tpm"}, "keys,firmware": {"keys", "firmware"}} {
 		if names, err := levelNames(list); err != nil || !slices.Equal(names, want) {

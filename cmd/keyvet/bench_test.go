@@ -1,6 +1,10 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +21,54 @@ import (
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
+var beforeProgram = flag.String("before", "", "the `path` of an earlier keyvet, which BenchmarkBefore measures beside this one: make bench BEFORE=COMMIT")
+
+// BenchmarkBefore runs an earlier build of the program and this one in turn, so
+// that what else the machine does falls on both: on one certificate, and through a
+// self-check to the acknowledged report. before-ms and now-ms are medians.
+func BenchmarkBefore(b *testing.B) {
+	if *beforeProgram == "" {
+		return
+	}
+	now := filepath.Join(b.TempDir(), "keyvet")
+	build(b, now, runtime.GOARCH, "")
+	compare := func(b *testing.B, args ...string) {
+		var took [2][]time.Duration
+		for b.Loop() {
+			for i, program := range []string{*beforeProgram, now} {
+				start := time.Now()
+				if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+					b.Fatalf("%s: %v\n%s", program, err, out)
+				}
+				took[i] = append(took[i], time.Since(start))
+			}
+		}
+		for i, unit := range []string{"before-ms", "now-ms"} {
+			b.ReportMetric(median(took[i])/1e6, unit)
+		}
+		b.ReportMetric(0, "ns/op")
+	}
+	b.Run("check", func(b *testing.B) { compare(b, "check", "-config", os.DevNull, "testdata/good.pem") })
+	b.Run("run", func(b *testing.B) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			b.Fatal(err)
+		}
+		w := &world{dir: b.TempDir(), thing: "gw"}
+		defer w.close()
+		if err := w.build(key, ""); err != nil {
+			b.Fatal(err)
+		}
+		compare(b, "run", "-once", "-config", w.config())
+	})
+}
+
+// median is that of times; the machine may do other things now and then.
+func median(d []time.Duration) float64 {
+	slices.Sort(d)
+	return float64(d[len(d)/2])
+}
+
 // BenchmarkBinary tells the size of the device binary; maxBinaryBytes is its budget.
 func BenchmarkBinary(b *testing.B) {
 	size := binarySize(b)
@@ -31,7 +83,7 @@ func BenchmarkBinary(b *testing.B) {
 func BenchmarkCheckFile(b *testing.B) {
 	dir := b.TempDir()
 	program, peaks := filepath.Join(dir, "keyvet"), filepath.Join(dir, "peak")
-	build(b, program, "GOARCH="+runtime.GOARCH, "-ldflags", "-s -w")
+	build(b, program, runtime.GOARCH, "")
 	buildPeer(b, peaks, "./testdata/peak")
 	var most int64 // KiB
 	for b.Loop() {
@@ -70,7 +122,7 @@ func BenchmarkCheckTPM(b *testing.B) {
 func benchmarkCheckTPM(b *testing.B, evicted ...tpm2.TPMHandle) {
 	dir := b.TempDir()
 	program, bare, commands := filepath.Join(dir, "keyvet"), filepath.Join(dir, "bare"), filepath.Join(dir, "commands")
-	build(b, program, "GOARCH="+runtime.GOARCH, "-ldflags", "-s -w")
+	build(b, program, runtime.GOARCH, "")
 	buildPeer(b, bare, "./testdata/bare")
 	s := tpmtest.Run(b, tpmtest.Options{})
 	evict(b, s.Address(), evicted)
@@ -96,10 +148,6 @@ func benchmarkCheckTPM(b *testing.B, evicted ...tpm2.TPMHandle) {
 		check = append(check, run(program, "check", "-config", os.DevNull, "-tpm", s.Address()))
 		sequence = append(sequence, run(bare, strings.TrimPrefix(s.Address(), "unix:"), commands))
 		start = append(start, run(program, "version"))
-	}
-	median := func(d []time.Duration) float64 { // the machine may do other things at times
-		slices.Sort(d)
-		return float64(d[len(d)/2])
 	}
 	b.ReportMetric(median(check)/1e6, "ms")
 	b.ReportMetric(median(sequence)/1e6, "bare-ms")

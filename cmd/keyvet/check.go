@@ -37,13 +37,13 @@ key, but cannot be read, is named and leaves the verdict open.`,
 	New: func(f *flag.FlagSet) cli.Action {
 		configPath := f.String("config", "", configUsage+", if it is there")
 		address := f.String("tpm", "", "`ADDR` of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm), spi:/dev/spidevB.C[?speed=10MHz], i2c:/dev/i2c-N[?addr=0x2e]")
-		list := f.String("blocklist", "", "look keys up in the list `F` instead of the built-in one")
+		list := f.String("blocklist", "", "look keys up in the list `F`, too")
 		only := f.String("only", "", "ask only these checks: `ID,...`")
 		failOn := f.String("fail-on", "", "a finding below this `SEVERITY` (low, medium, high, critical) does not fail the exit status")
+		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
 		form := f.String("format", "", "`FORM` of the output: "+strings.Join(formNames(), ", "))
 		asJSON := f.Bool("json", false, "the same as -format json")
-		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
-		verbose := f.Bool("v", false, "show what passed, too")
+		verbose := f.Bool("v", false, "also show what passed")
 		return func(ctx context.Context, s cli.IO, files []string) int {
 			o, err := readOutput(*form, *asJSON, *failOn)
 			if err != nil {

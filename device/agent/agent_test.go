@@ -157,7 +157,7 @@ type desk struct {
 	status      device.Status
 	gaps        []device.Gap
 	found       []device.Finding // besides the one on the device's key
-	cloud       *cloud // nil: offline
+	cloud       *cloud           // nil: offline
 	triggers    []device.Trigger
 	ids         []string
 	slept       time.Duration // what timers have not seen

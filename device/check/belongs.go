@@ -101,7 +101,11 @@ func ofNumbers(k device.Key) []device.Finding {
 	}
 	switch a := p.Numbers; a.Status {
 	case device.Pass:
-		return passed("the private key in %s belongs to its public half: %s", p.Path, a.Why)
+		public := "its public half"
+		if len(k.Chain) > 0 {
+			public = "the certificate"
+		}
+		return passed("the private key in %s belongs to %s: %s", p.Path, public, a.Why)
 	case device.NotApplicable:
 		return notApplicable("%s: %s", p.Path, a.Why)
 	case device.Fail:
@@ -117,7 +121,7 @@ func ofPartner(p *device.PrivateFile) []device.Finding {
 	case device.Pass, device.NotApplicable:
 		return nil
 	case device.Fail:
-		return give(privateMismatch, "the private key in %s is foreign: %s", p.Path, a.Why)
+		return give(privateMismatch, "the private key in %s %s", p.Path, a.Why)
 	default:
 		return give(privateUntested, "whether the private key in %s belongs to what stands beside it is not known: %s", p.Path, notAsked(a.Why))
 	}

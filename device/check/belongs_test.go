@@ -52,7 +52,9 @@ func belongsSamples(t *testing.T) []sample {
 		{"in the TPM", key(func(k *device.Key) { k.Private = &device.PrivateFile{SPKI: k.SPKI, Mode: fs.ModeDevice} }), device.NotApplicable, ""},
 		{"alone in its file", alone(func(p *device.PrivateFile) { p.Partner.Status = device.NotApplicable }), device.Pass, ""},
 		{"beside its public key", alone(func(*device.PrivateFile) {}), device.Pass, ""},
-		{"beside another's", alone(func(p *device.PrivateFile) { p.Partner.Status = device.Fail }), device.Fail, mismatch},
+		{"beside another's", alone(func(p *device.PrivateFile) {
+			p.Partner = device.Answer{Status: device.Fail, Why: "does not belong here"}
+		}), device.Fail, mismatch},
 		{"wrapped, beside another's", alone(func(p *device.PrivateFile) { p.Partner.Status, p.Wrapped = device.Fail, true }), device.Fail, mismatch},
 		{"states another's", alone(func(p *device.PrivateFile) { p.SPKI, p.Numbers.Status = other, device.Fail }), device.Fail, inconsistent},
 		{"what stands beside it was not looked at", alone(func(p *device.PrivateFile) { p.Partner = device.Answer{} }), device.Undecided, untested},

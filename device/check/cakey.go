@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -26,7 +27,7 @@ func (m *memory) judgeKey(ctx context.Context, ca *node, under device.Role, env 
 		}
 		for _, f := range c.Run(ctx, k, env) {
 			if f.Status != device.Pass && f.Status != device.NotApplicable {
-				f.Check, f.Citation = c.ID, c.Cite
+				f.Check, f.Citation = c.ID, cmp.Or(f.Citation, c.Cite)
 				found = append(found, f)
 			}
 		}

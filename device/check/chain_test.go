@@ -156,6 +156,8 @@ func (c counting) Lookup(_ context.Context, pub crypto.PublicKey) (device.Listin
 	return device.Listing{Name: "all", Set: "all", Covered: true}, nil
 }
 
+func (counting) Compromised(device.Key) ([]device.Compromised, bool, error) { return nil, true, nil }
+
 // TestCAKeyOnce has many certificates under one bad CA and one odd CA: each key is
 // judged once, and warned of once.
 func TestCAKeyOnce(t *testing.T) {

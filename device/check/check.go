@@ -21,7 +21,8 @@ import (
 )
 
 // Check is one question. It is asked of each key (Applies and Run), of the TPM
-// itself (RunTPM), or of all keys together (RunAll); the others are nil.
+// itself (RunTPM), of all keys together (RunAll), or of each and of all; the
+// others are nil.
 type Check struct {
 	ID   string // the word in reports: "roca"
 	Cite string // URL of the source of the rule
@@ -50,17 +51,17 @@ type Check struct {
 
 // OfNumbers are the checks that need nothing but the numbers of a public key.
 // They are asked of every CA on a chain, too, and by whoever has only the key.
-var OfNumbers = []Check{roca, debian, size, exponent, factors, point}
+var OfNumbers = []Check{roca, debian, compromised, size, exponent, factors, point}
 
 // All is every check, in the order of a report.
-var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, chain, belongs, revoked, shared, permissions, proof, ekcert})
+var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, age, chain, belongs, revoked, shared, permissions, proof, ekcert})
 
 // Env is what the checks know besides the key.
 type Env struct {
 	Now time.Time // by the device's clock, which need not be right
 
-	Blocklist        Blocklist // nil if none could be loaded
-	BlocklistProblem string    // why Blocklist is nil
+	Blocklist        Blocklist // nil if there is none, or none could be loaded
+	BlocklistProblem string    // why none could be loaded; "" if there is none
 
 	Advisories Advisories // of TPM firmware; nil if none could be loaded
 
@@ -69,6 +70,8 @@ type Env struct {
 	CRLs    []*x509.RevocationList
 
 	ExpiryWarning time.Duration // warn this long before a certificate expires; 0 = 720 h
+
+	MaxAge time.Duration // of the device's certificate; 0: not asked
 
 	Only []string // the ids of the checks to ask; none: all
 
@@ -89,11 +92,15 @@ var notChecked = device.Reason{
 // OfAny are the reasons that any check can give.
 var OfAny = []device.Reason{notChecked}
 
-// Blocklist looks for a key among known weak ones.
+// Blocklist looks for a key among known weak ones. An error means that it could
+// not answer, never that the key is good.
 type Blocklist interface {
-	// Lookup takes what [device.Key] has as Public. An error means that the
-	// list could not answer, never that the key is good.
+	// Lookup looks among the keys of Debian's broken OpenSSL; it takes what
+	// [device.Key] has as Public.
 	Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listing, error)
+	// Compromised looks among the keys whose private half is public. Asked is
+	// false if there is no list of such keys.
+	Compromised(k device.Key) (entries []device.Compromised, asked bool, err error)
 }
 
 // Advisories holds published weaknesses of firmware against one TPM: those
@@ -106,14 +113,18 @@ type Advisories interface {
 // TPM ([device.TPMKeyID]). Once ctx is done, what is left is Undecided.
 func Run(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	found := OfInventory(ctx, inv, env)
-	return append(found, Across(ctx, inv.Keys, env)...)
+	var keys []device.Key
+	for _, k := range inv.Keys {
+		keys = append(keys, Numbers(k)...)
+	}
+	return append(found, Across(ctx, keys, env)...)
 }
 
 // OfInventory is [Run] without the checks that compare keys, which [Across] asks
 // once the further keys are there.
 func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.Finding {
 	e := *env
-	e.Keys, e.memory = inv.Keys, nil
+	e.Keys = inv.Keys
 	var all []device.Finding
 	for _, c := range All {
 		if c.RunTPM != nil && e.asks(c) {
@@ -166,10 +177,15 @@ func Across(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
 	return all
 }
 
-// Numbers returns what [Across] needs of a key, which is little: it can be kept
-// of many.
-func Numbers(k device.Key) device.Key {
-	return device.Key{ID: k.ID, Role: k.Role, Source: k.Source, Public: k.Public, SPKI: bytes.Clone(k.SPKI)}
+// Numbers returns what [Across] needs of a key, and of those of the CAs on its
+// chain, which is little: it can be kept of many. A CA's has no role, the id of
+// the key that it is above, and its name as source.
+func Numbers(k device.Key) []device.Key {
+	all := []device.Key{{ID: k.ID, Role: k.Role, Source: k.Source, Public: k.Public, SPKI: bytes.Clone(k.SPKI)}}
+	for _, ca := range k.Chain[min(len(k.Chain), 1):] {
+		all = append(all, device.Key{ID: k.ID, Source: "the CA " + subject(ca), Public: ca.PublicKey, SPKI: bytes.Clone(ca.RawSubjectPublicKeyInfo)})
+	}
+	return all
 }
 
 // ask has a check answer, or says why it could not.

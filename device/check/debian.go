@@ -1,7 +1,6 @@
 package check
 
 import (
-	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"fmt"
@@ -18,43 +17,37 @@ var (
 	}
 	blocklistUnavailable = device.Reason{
 		Code: "KEYVET_BLOCKLIST_UNAVAILABLE", Status: device.Undecided,
-		Means: "The key could not be looked up: no blocklist could be loaded, or it could not be read.",
-		Do:    "Install a blocklist, or use a keyvet with the built-in one. The message says which file failed.",
-	}
-	debianNotCovered = device.Reason{
-		Code: "KEYVET_DEBIAN_SIZE_NOT_COVERED", Status: device.Warn, Severity: device.Low,
-		Means: "No loaded blocklist covers keys of this size.",
-		Do:    "Load a list that does (check.blocklists), or use a key of a size that is covered.",
+		Means: "The key could not be looked up: a blocklist could not be loaded or read.",
+		Do:    "Put a whole list in the place of the file that the message names.",
 	}
 )
 
 var debian = Check{
 	ID:   "debian",
 	Cite: "https://www.debian.org/security/2008/dsa-1571",
-	Asks: "Is the key one that Debian's broken OpenSSL could make, or on another loaded list?",
+	Asks: "Is the key one that Debian's broken OpenSSL could make?",
 	Applies: func(k device.Key) bool {
 		_, ec := k.Public.(*ecdsa.PublicKey)
 		return ec || isRSA(k)
 	},
-	Reasons: []device.Reason{debianWeak, blocklistUnavailable, debianNotCovered},
+	Reasons: []device.Reason{debianWeak, blocklistUnavailable},
 	Run:     runDebian,
 }
 
 func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
-	if env.Blocklist == nil {
-		return give(blocklistUnavailable, "not looked up: %s", cmp.Or(env.BlocklistProblem, "no blocklist is loaded"))
-	}
-	l, err := env.Blocklist.Lookup(ctx, k.Public)
+	var l device.Listing
 	switch {
-	case err != nil:
-		return give(blocklistUnavailable, "not looked up: %v", err)
-	case l.Listed:
-		reason, why := cmp.Or(l.Reason, device.ReasonDebian), "its private half is public knowledge"
-		if reason != device.ReasonDebian {
-			why = "replace it"
+	case env.Blocklist != nil:
+		var err error
+		if l, err = env.Blocklist.Lookup(ctx, k.Public); err != nil {
+			return give(blocklistUnavailable, "not looked up: %v", err)
 		}
-		found := give(debianWeak, "the key is on the list %q (set %s): %s", l.Name, l.Set, why)
-		found[0].ReasonCode = reason
+	case env.BlocklistProblem != "":
+		return give(blocklistUnavailable, "not looked up: %s", env.BlocklistProblem)
+	}
+	switch {
+	case l.Listed:
+		found := give(debianWeak, "the key is on the list %q (set %s): its private half is public knowledge", l.Name, l.Set)
 		if !l.Exact {
 			found[0].Message += "; the list is a filter, so a good key can hit it by rare chance"
 		}
@@ -63,11 +56,24 @@ func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		}
 		found[0].Proof = l.Proof
 		return found
-	case !l.Covered && (k.TPM.MadeInTPM() || k.Role == device.RoleEK):
+	case l.Covered:
+		return passed("not among the %s keys in the Debian weak-key list", k.Algorithm())
+	case k.TPM.MadeInTPM() || k.Role == device.RoleEK:
 		// It comes from the TPM's own generator, never from OpenSSL.
-		return notApplicable("a key that a TPM made; no loaded blocklist covers %s", k.Algorithm())
-	case !l.Covered:
-		return give(debianNotCovered, "no loaded blocklist covers %s: nothing is known of this key", k.Algorithm())
+		return notApplicable("a key that a TPM made")
 	}
-	return passed("not among the weak keys of set %s", l.Set)
+	return notLookedUp(k.Algorithm(), l)
+}
+
+// notLookedUp is about a key that is none of those that the lists have, if they
+// have any, but could be another that Debian's OpenSSL made.
+func notLookedUp(algorithm string, l device.Listing) []device.Finding {
+	if l.Looked == "" {
+		found := notApplicable("could not be looked up in the Debian weak-key list: no loaded list has %s", algorithm)
+		found[0].NotLookedUp = algorithm
+		return found
+	}
+	found := notApplicable("not among the %s keys of %s in the Debian weak-key list; those of %s could not be looked up: no loaded list has them", algorithm, l.Looked, l.Missing)
+	found[0].NotLookedUp = fmt.Sprintf("%s for %s (%s were looked up)", algorithm, l.Missing, l.Looked)
+	return found
 }

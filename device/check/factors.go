@@ -2,8 +2,8 @@ package check
 
 import (
 	"context"
+	"iter"
 	"math/big"
-	"slices"
 	"sync"
 
 	"github.com/keyvet/keyvet/device"
@@ -38,8 +38,12 @@ var factors = Check{
 	Cite:    "https://eprint.iacr.org/2023/026",
 	Asks:    "Can the RSA modulus be factored easily?",
 	Applies: isRSA,
-	Reasons: []device.Reason{modulusEven, smallFactorFound, modulusSquare, factorsClose, modulusInvalid, rsaTooLong},
-	Run:     runFactors,
+	Reasons: []device.Reason{
+		modulusEven, smallFactorFound, primeShared, modulusPrime, modulusSquare, modulusPower, factorsClose,
+		privateExponentSmall, factorsPattern, modulusPattern, modulusInvalid, rsaTooLong,
+	},
+	Run:    runFactors,
+	RunAll: runSharedPrimes,
 }
 
 const (
@@ -50,87 +54,135 @@ const (
 	// start, which is what flawed generators did (Böck, Fermat Factorization in
 	// the Wild, 2023): their difference is tiny next to the root of their size.
 	fermatSteps = 100
-	// smallFactor is the bound of the small factors looked for.
-	smallFactor = 1 << 16
 )
 
-func runFactors(_ context.Context, k device.Key, _ *Env) []device.Finding {
-	n, _, _ := k.RSA()
+// target is a modulus to be factored.
+type target struct {
+	n, e *big.Int // n is odd
+}
+
+// broken is what came of an attack that worked.
+type broken struct {
+	reason device.Reason
+	cite   string   // URL of the attack's source; "" is that of the check
+	factor *big.Int // nil if the attack only shows that there is one to be found
+	how    string   // ends "the modulus is factored: "
+}
+
+// attacks are the ways to factor a modulus that are tried, the cheapest first.
+// Each returns nil if it does not work.
+var attacks = []func(context.Context, target) *broken{
+	smallFactor, closeFactors, perfectPower, wiener, nearFraction, shortSleeve, prime,
+}
+
+func runFactors(ctx context.Context, k device.Key, _ *Env) []device.Finding {
+	n, e, _ := k.RSA()
 	if n.Sign() <= 0 {
 		return give(modulusInvalid, "the modulus is not positive")
 	}
 	if n.BitLen() > factorsCeiling {
 		return giveAs(device.Undecided, "", rsaTooLong, "a modulus of %d bits is too long to look for factors", n.BitLen())
 	}
-	found := func(r device.Reason, factor *big.Int, how string) []device.Finding {
-		f := give(r, "the modulus is factored: %s", how)
-		f[0].Proof = map[string]any{"factor": factor.Text(16)} // hexadecimal
-		return f
-	}
 	if n.Bit(0) == 0 {
-		return found(modulusEven, big.NewInt(2), "it is even")
+		return told(&broken{modulusEven, "", big.NewInt(2), "it is even"})
 	}
-	if p := smallestFactor(n); p != nil {
-		return found(smallFactorFound, p, p.Text(10)+" divides it")
+	for _, try := range attacks {
+		if err := ctx.Err(); err != nil {
+			return give(notChecked, "not checked: %v", err)
+		}
+		if b := try(ctx, target{n, e}); b != nil {
+			return told(b)
+		}
 	}
-	switch p, steps := fermat(n); {
-	case p == nil:
-	case steps == 0:
-		return found(modulusSquare, p, "it is a square")
-	default:
-		return found(factorsClose, p, "its two factors are close to each other")
+	return passed("no factor below %d, and none by the methods of Fermat and Wiener or by a pattern", smallFactors)
+}
+
+func told(b *broken) []device.Finding {
+	if b.factor == nil {
+		found := give(b.reason, "%s", b.how)
+		found[0].Citation = b.cite
+		return found
 	}
-	return passed("no factor below %d, and none by %d steps of Fermat's method", smallFactor, fermatSteps)
+	found := give(b.reason, "the modulus is factored: %s", b.how)
+	found[0].Citation = b.cite
+	found[0].Proof = map[string]any{"factor": b.factor.Text(16)} // hexadecimal
+	return found
 }
 
 // Prepare makes what checks need and takes time to make. [Run] does it otherwise.
-func Prepare() { oddPrimes() }
+func Prepare() { smallPrimes() }
 
-// oddPrimes are those below smallFactor, and their product.
-var oddPrimes = sync.OnceValues(func() (primes []uint32, product *big.Int) {
-	var composite [smallFactor]bool
-	for p := 3; p < smallFactor; p += 2 {
-		if composite[p] {
+// smallFactors is the bound of the small factors that are looked for.
+const smallFactors = 1 << 20
+
+// smallPrimes are products of the odd primes below the bound, of about 2048 bits
+// each: their product would be no faster to reduce, and much slower to make.
+var smallPrimes = sync.OnceValue(productsOfPrimes)
+
+func productsOfPrimes() (products []*big.Int) {
+	product, word := big.NewInt(1), uint64(1)
+	for p := range oddPrimes() {
+		if word *= uint64(p); word < 1<<44 { // another fits
 			continue
 		}
-		primes = append(primes, uint32(p))
-		for m := p * 3; m < smallFactor; m += 2 * p {
-			composite[m] = true
+		product.Mul(product, new(big.Int).SetUint64(word))
+		word = 1
+		if product.BitLen() >= 2048 {
+			products, product = append(products, product), big.NewInt(1)
 		}
 	}
-	return primes, multiply(primes)
-})
-
-func multiply(factors []uint32) *big.Int {
-	if len(factors) <= 256 { // so small a product grows in place
-		product, word := big.NewInt(1), new(big.Int)
-		for some := range slices.Chunk(factors, 4) { // of 16 bits each
-			four := uint64(1)
-			for _, f := range some {
-				four *= uint64(f)
-			}
-			product.Mul(product, word.SetUint64(four))
-		}
-		return product
-	}
-	half := len(factors) / 2
-	return new(big.Int).Mul(multiply(factors[:half]), multiply(factors[half:]))
+	return append(products, product.Mul(product, new(big.Int).SetUint64(word)))
 }
 
-// smallestFactor is the smallest odd prime below the bound that divides n, or nil.
-func smallestFactor(n *big.Int) *big.Int {
-	primes, product := oddPrimes()
-	common := new(big.Int).Mod(product, n)
-	if common.GCD(nil, nil, common, n).Cmp(big.NewInt(1)) == 0 {
+// oddPrimes yields the odd primes below the bound, by the sieve of Eratosthenes.
+func oddPrimes() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		composite := make([]bool, smallFactors/2) // of 2i+1
+		for p := 3; p < smallFactors; p += 2 {
+			if composite[p/2] {
+				continue
+			}
+			if !yield(uint32(p)) {
+				return
+			}
+			for m := p * p; m < smallFactors; m += 2 * p {
+				composite[m/2] = true
+			}
+		}
+	}
+}
+
+// smallFactor finds the smallest prime factor below the bound.
+func smallFactor(_ context.Context, t target) *broken {
+	common, product, quotient := big.NewInt(1), new(big.Int), new(big.Int)
+	for _, some := range smallPrimes() {
+		quotient.QuoRem(product.Mul(common, some), t.n, common)
+	}
+	if common.GCD(nil, nil, common, t.n).Cmp(one) == 0 {
 		return nil
 	}
-	for _, p := range primes {
+	for p := range oddPrimes() {
 		prime := new(big.Int).SetUint64(uint64(p))
 		if new(big.Int).Mod(common, prime).Sign() == 0 {
-			return prime
+			return &broken{smallFactorFound, "", prime, prime.Text(10) + " divides it"}
 		}
 	}
 	return nil
+}
+
+// one is not to be changed.
+var one = big.NewInt(1)
+
+// closeFactors finds the factors of a square, and those near each other.
+func closeFactors(_ context.Context, t target) *broken {
+	switch p, steps := fermat(t.n); {
+	case p == nil:
+		return nil
+	case steps == 0:
+		return &broken{modulusSquare, "", p, "it is a square"}
+	default:
+		return &broken{factorsClose, "", p, "its two factors are close to each other"}
+	}
 }
 
 // fermat looks for two factors of the odd n near its square root: for a ≥ √n
@@ -141,7 +193,6 @@ func fermat(n *big.Int) (factor *big.Int, steps int) {
 	if new(big.Int).Mul(a, a).Cmp(n) == 0 {
 		return a, 0
 	}
-	one := big.NewInt(1)
 	b, b2, square := new(big.Int), new(big.Int), new(big.Int)
 	for steps = 1; steps <= fermatSteps; steps++ {
 		a.Add(a, one)

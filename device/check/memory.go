@@ -131,7 +131,7 @@ func (m *memory) link(child, parent *node) link {
 type pool struct {
 	issuers map[string][]*node // by subject
 	given   map[*node]bool     // those that end a path
-	cas     int                // how many that are not given may issue
+	cas     int                // how many certificates of CAs were found with the key
 
 	standing map[*node]*standing
 }
@@ -154,6 +154,9 @@ func (m *memory) poolOf(k device.Key, env *Env) *pool {
 	seen := make(map[string]bool)
 	add := func(certs []*x509.Certificate, given bool) {
 		for _, c := range certs {
+			if !given && isCA(c) {
+				p.cas++
+			}
 			if seen[string(c.Raw)] {
 				continue
 			}
@@ -162,8 +165,6 @@ func (m *memory) poolOf(k device.Key, env *Env) *pool {
 			p.issuers[n.subject] = append(p.issuers[n.subject], n)
 			if given {
 				p.given[n] = true
-			} else if isCA(c) {
-				p.cas++
 			}
 		}
 	}

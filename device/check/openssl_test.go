@@ -510,6 +510,8 @@ func TestPaths(t *testing.T) {
 // fullList covers every key, and lists none.
 type fullList struct{}
 
+func (fullList) Compromised(device.Key) ([]device.Compromised, bool, error) { return nil, true, nil }
+
 func (fullList) Lookup(context.Context, crypto.PublicKey) (device.Listing, error) {
 	return device.Listing{Name: "all", Set: "all", Covered: true}, nil
 }
@@ -528,6 +530,9 @@ func judged(t testing.TB, k device.Key, env *Env) (device.Status, []device.Findi
 
 // TestPathsByOpenSSL holds the cases against openssl verify.
 func TestPathsByOpenSSL(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	write := func(name string, certs ...*x509.Certificate) string {
 		var text []byte

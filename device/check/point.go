@@ -3,7 +3,11 @@ package check
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
+	"fmt"
+	"math/big"
+	"sync"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -30,24 +34,46 @@ var (
 		Means: "The public key is not a point of its curve: it was damaged, or made to attack.",
 		Do:    "Replace the key.",
 	}
+	pointSmallOrder = device.Reason{
+		Code: "KEYVET_POINT_SMALL_ORDER", Status: device.Fail, Severity: device.Critical,
+		Means: "The public key is one of the few points of a small order, so everybody can make signatures that it accepts.",
+		Do:    "Replace the key; it was made to attack.",
+	}
+	pointKnown = device.Reason{
+		Code: "KEYVET_POINT_KNOWN_PRIVATE_KEY", Status: device.Fail, Severity: device.Critical,
+		Means: "The public key is the generator of its curve or a small multiple of it: its private key is a small number, or one less than the order.",
+		Do:    "Replace the key, and the program that made it.",
+	}
 )
 
 var point = Check{
 	ID:   "point",
 	Cite: "https://doi.org/10.6028/NIST.SP.800-56Ar3", // section 5.6.2.3.3, ECC full public-key validation
-	Asks: "Is the public key a valid point of its curve?",
+	Asks: "Is the public key a valid point of its curve, and no small multiple of the generator?",
 	Applies: func(k device.Key) bool {
-		_, ok := k.Public.(*ecdsa.PublicKey)
-		return ok
+		switch k.Public.(type) {
+		case *ecdsa.PublicKey, ed25519.PublicKey:
+			return true
+		}
+		return false
 	},
-	Reasons: []device.Reason{curveUnknown, pointInfinity, pointOutOfRange, pointOffCurve},
+	Reasons: []device.Reason{curveUnknown, pointInfinity, pointOutOfRange, pointOffCurve, pointSmallOrder, pointKnown},
 	Run:     runPoint,
 }
 
-// runPoint leaves out the check of the point's order: the NIST curves have
-// cofactor 1, so that every point but infinity has the right one.
+// smallMultiples is up to which multiple of the generator a point is compared.
+const smallMultiples = 16
+
 func runPoint(_ context.Context, k device.Key, _ *Env) []device.Finding {
-	pub := k.Public.(*ecdsa.PublicKey)
+	if pub, ok := k.Public.(ed25519.PublicKey); ok {
+		return edwardsPoint(pub)
+	}
+	return weierstrassPoint(k.Public.(*ecdsa.PublicKey), k.Algorithm())
+}
+
+// weierstrassPoint leaves out the check of the point's order: the NIST curves
+// have cofactor 1, so that every point but infinity has the right one.
+func weierstrassPoint(pub *ecdsa.PublicKey, algorithm string) []device.Finding {
 	switch pub.Curve {
 	case elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521():
 	default:
@@ -60,10 +86,59 @@ func runPoint(_ context.Context, k device.Key, _ *Env) []device.Finding {
 	case x == nil || y == nil || x.Sign() == 0 && y.Sign() == 0:
 		return give(pointInfinity, "the public key is the point at infinity")
 	case x.Sign() < 0 || y.Sign() < 0 || x.Cmp(p) >= 0 || y.Cmp(p) >= 0:
-		return give(pointOutOfRange, "a coordinate of the public key is not in the field of %s", k.Algorithm())
+		return give(pointOutOfRange, "a coordinate of the public key is not in the field of %s", algorithm)
 	}
 	if _, err := pub.Bytes(); err != nil {
-		return give(pointOffCurve, "the public key is no point of %s: it was damaged, or made to attack", k.Algorithm())
+		return give(pointOffCurve, "the public key is no point of %s: it was damaged, or made to attack", algorithm)
 	}
-	return passed("the public key is a point of %s", k.Algorithm())
+	for i, multiple := range multiplesOf(pub.Curve) {
+		if multiple.x.Cmp(x) == 0 {
+			return knownPoint(i+1, multiple.y.Cmp(y) == 0)
+		}
+	}
+	return passed("the public key is a point of %s, and no small multiple of the generator", algorithm)
+}
+
+func knownPoint(multiple int, positive bool) []device.Finding {
+	private := fmt.Sprint(multiple)
+	if !positive {
+		private = "the order of the curve less " + private
+	}
+	return give(pointKnown, "the private key is %s: the public key is a small multiple of the generator of its curve, or the negative of one", private)
+}
+
+// multiplesOf returns the first multiples of a curve's generator.
+func multiplesOf(c elliptic.Curve) []affine {
+	cached, _ := generatorMultiples.LoadOrStore(c.Params().Name, sync.OnceValue(func() []affine {
+		generator := affine{c.Params().Gx, c.Params().Gy}
+		all := []affine{generator}
+		for len(all) < smallMultiples {
+			all = append(all, weierstrassSum(c.Params().P, all[len(all)-1], generator))
+		}
+		return all
+	}))
+	return cached.(func() []affine)()
+}
+
+// generatorMultiples has the multiples by the curve's name.
+var generatorMultiples sync.Map
+
+// affine is a point of a curve.
+type affine struct{ x, y *big.Int }
+
+// weierstrassSum adds two points of a curve y² = x³ - 3x + b modulo p, whose sum
+// is not at infinity.
+func weierstrassSum(p *big.Int, a, b affine) affine {
+	above, below := new(big.Int).Sub(b.y, a.y), new(big.Int).Sub(b.x, a.x)
+	if below.Sign() == 0 { // the same point: the tangent's slope
+		above.Mul(a.x, a.x).Sub(above, one).Mul(above, big.NewInt(3))
+		below.Lsh(a.y, 1)
+	}
+	slope := below.ModInverse(below.Mod(below, p), p)
+	slope.Mul(slope, above).Mod(slope, p)
+	x := new(big.Int).Mul(slope, slope)
+	x.Sub(x, a.x).Sub(x, b.x).Mod(x, p)
+	y := new(big.Int).Sub(a.x, x)
+	y.Mul(y, slope).Sub(y, a.y).Mod(y, p)
+	return affine{x, y}
 }

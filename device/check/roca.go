@@ -32,7 +32,7 @@ func runROCA(_ context.Context, k device.Key, _ *Env) []device.Finding {
 	if ROCA(n) {
 		return give(rocaModulus, "the modulus has the structure of Infineon's flawed key generation: the private key can be computed from it; make a new key elsewhere")
 	}
-	return passed("the modulus is no power of 65537 modulo the product of the primes up to 167")
+	return passed("no ROCA structure")
 }
 
 // A ROCA prime is p = k·M + (65537^a mod M) with M the product of the first

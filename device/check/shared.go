@@ -33,7 +33,7 @@ func runShared(_ context.Context, keys []device.Key, _ *Env) []device.Finding {
 		found := passed("no other role uses this key")
 		for _, other := range keys {
 			switch other.Role {
-			case device.RoleDevice, device.RoleFile, device.RolePersistent:
+			case device.RoleDevice, device.RoleFile, device.RolePersistent, "": // "" is a CA above a key
 				continue
 			}
 			if bytes.Equal(other.SPKI, k.SPKI) {

@@ -1,6 +1,7 @@
 package keyfile
 
 import (
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,13 +95,14 @@ func (c *company) partner(public any, stated, made []byte, place string) device.
 	case c.unknown[algorithm], len(stated) == 0 && len(made) == 0 && c.named[algorithm]:
 		return notTested("whether it is the private key of a key of %s is not known, since its public half is not", place)
 	}
-	return device.Answer{Status: device.Fail, Why: fmt.Sprintf("it does not belong to any certificate, request or public key of %s", place)}
+	return device.Answer{Status: device.Fail, Why: fmt.Sprintf("does not belong to any certificate, request or public key of %s", place)}
 }
 
 // Pair holds files that were named together against each other, if exactly one
-// of them has private keys and exactly one other has certificates or requests: a
-// private key that stands alone in its file must then be that of a key of the
-// other. Any other set of files was not put together to fit.
+// of them has private keys and exactly one other has certificates or requests.
+// They then count as one file: a private key that stands alone in its own must be
+// that of a key of the other, and the certificates of both are beside each other.
+// Any other set of files was not put together to fit.
 func Pair(files ...[]device.Key) {
 	only := func(want func(device.Key) bool, but int) (found int) {
 		found = -1
@@ -128,6 +130,26 @@ func Pair(files ...[]device.Key) {
 	for _, k := range files[private] {
 		if k.Private != nil && k.Private.Partner.Status == device.NotApplicable {
 			k.Private.Partner = beside.partner(k.Public, k.SPKI, k.Private.SPKI, place)
+		}
+	}
+	together(files[private], files[public])
+}
+
+// together puts the certificates of two files beside each other.
+func together(a, b []device.Key) {
+	var all []*x509.Certificate
+	for _, keys := range [][]device.Key{a, b} {
+		i := slices.IndexFunc(keys, func(k device.Key) bool { return len(k.Chain) > 0 })
+		if i < 0 {
+			return
+		}
+		all = append(all, keys[i].Beside...)
+	}
+	for _, keys := range [][]device.Key{a, b} {
+		for i := range keys {
+			if len(keys[i].Chain) > 0 {
+				keys[i].Beside = all
+			}
 		}
 	}
 }

@@ -197,4 +197,14 @@ func TestPair(t *testing.T) {
 	}
 	keyfile.Pair()
 	keyfile.Pair(nil, nil)
+
+	// The certificates of both are beside each other.
+	leaf, _ := keyfile.Read("testdata/good/key-and-chain.pem")
+	root, _ := keyfile.Read("testdata/good/root.pem")
+	keyfile.Pair(leaf, root)
+	for _, k := range slices.Concat(leaf, root) {
+		if len(k.Beside) != 3 {
+			t.Errorf("%s: %d certificates beside it", k.ID, len(k.Beside))
+		}
+	}
 }

@@ -253,13 +253,10 @@ func rsaPublic(der []byte) (public crypto.PublicKey, odd string, err error) {
 	case exponent[0] >= 0x80:
 		odd = "RSA exponent without its sign byte: a negative number in DER, read as a positive one"
 	}
-	n, err := unsignedInteger(modulus)
-	if err != nil {
-		return nil, "", err
-	}
-	e, err := unsignedInteger(exponent)
-	if err != nil {
-		return nil, "", err
+	n, okN := unsigned(modulus)
+	e, okE := unsigned(exponent)
+	if !okN || !okE {
+		return nil, "", fmt.Errorf("a number of more than %d bits in the key", maxRSABits)
 	}
 	public, err = newRSA(n, e)
 	return public, odd, err
@@ -303,14 +300,6 @@ func signedInteger(b []byte) (*big.Int, error) {
 		return nil, fmt.Errorf("number of %d bits in the key, more than %d", n.BitLen(), maxRSABits)
 	}
 	return n, nil
-}
-
-// unsignedInteger reads a big-endian number of bounded size.
-func unsignedInteger(b []byte) (*big.Int, error) {
-	if b = bytes.TrimLeft(b, "\x00"); len(b) > maxRSABits/8 {
-		return nil, fmt.Errorf("number of %d bits in the key, more than %d", 8*len(b), maxRSABits)
-	}
-	return new(big.Int).SetBytes(b), nil
 }
 
 // ecPublic reads a point (SEC 1, section 2.3.4) on the curve of params

@@ -23,7 +23,7 @@ _keyvet_blocklist() {
 	fi
 	case $command in
 	"generate") flags="-origins -out -set" ;;
-	"build") flags="-data -name -openssl-blacklist -out -reason -sets -spki-sha256" ;;
+	"build") flags="-cite -data -name -openssl-blacklist -out -reason -sets -spki-sha256" ;;
 	"verify") flags="-all -data -random -sample" files=yes ;;
 	"inspect") flags="-json" files=yes ;;
 	"version") flags="-json -v" ;;

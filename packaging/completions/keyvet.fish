@@ -8,14 +8,14 @@ complete -c keyvet -n __fish_use_subcommand -a version -d 'the version, and with
 complete -c keyvet -n __fish_use_subcommand -a help
 complete -c keyvet -n '__fish_seen_subcommand_from check' -F
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o accept -r -F -d 'count the findings that F names as warnings, besides those'
-complete -c keyvet -n '__fish_seen_subcommand_from check' -o blocklist -r -F -d 'look keys up in the list F instead of the built-in one'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o blocklist -r -F -d 'look keys up in the list F, too'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml), if it is'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o fail-on -x -a 'low medium high critical' -d 'a finding below this SEVERITY (low, medium, high, critical)'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o format -x -a 'table line json sarif junit' -d 'FORM of the output: table, line, json, sarif, junit'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o json -d 'the same as -format json'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o only -x -d 'ask only these checks: ID,...'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o tpm -x -a '/dev/tpmrm0 unix: tcp: spi: i2c:' -d 'ADDR of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT'
-complete -c keyvet -n '__fish_seen_subcommand_from check' -o v -d 'show what passed, too'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o v -d 'also show what passed'
 complete -c keyvet -n '__fish_seen_subcommand_from run' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml); it must'
 complete -c keyvet -n '__fish_seen_subcommand_from run' -o once -d 'end when the gate is decided'
 complete -c keyvet -n '__fish_seen_subcommand_from status' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml), if it is'

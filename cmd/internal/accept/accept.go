@@ -15,7 +15,6 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/agnivade/levenshtein"
 
-	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/check"
 	"github.com/keyvet/keyvet/device/durable"
@@ -195,7 +194,6 @@ func codes() (all []device.ReasonCode) {
 		add(c.Reasons)
 	}
 	add(check.OfAny)
-	add([]device.Reason{blocklist.Compromised})
 	return all
 }
 

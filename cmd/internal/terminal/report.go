@@ -111,7 +111,7 @@ func (s Style) Report(r *device.Report) string {
 	}
 	p.gaps(r.Gaps)
 	p.searched(r.Searched)
-	p.notLookedUp(r.NotLookedUp)
+	p.notLookedUp(r)
 	if p.Len() > 0 {
 		p.WriteByte('\n')
 	}
@@ -235,7 +235,7 @@ func (s Style) Findings(all []device.Finding) string {
 }
 
 func (p *page) listed(f device.Finding) bool {
-	return f.Status != device.NotApplicable && (p.verbose || f.Status != device.Pass)
+	return p.verbose || f.Status != device.Pass && f.Status != device.NotApplicable
 }
 
 // label is the word before a finding.
@@ -243,6 +243,8 @@ func label(f device.Finding) string {
 	switch {
 	case f.Status == device.Pass:
 		return "pass"
+	case f.Status == device.NotApplicable:
+		return "n/a"
 	case f.Accepted:
 		return "accepted"
 	case f.Status == device.Warn:
@@ -265,7 +267,7 @@ func (p *page) findings(all []device.Finding, id string) {
 	for _, f := range all {
 		p.WriteString(strings.Repeat(" ", indent) + pad(label(f), wide) + "  ")
 		under := func(text string) { p.WriteString(strings.Repeat(" ", at) + p.wrap(text, at, at) + "\n") }
-		if f.Status == device.Pass {
+		if f.Status == device.Pass || f.Status == device.NotApplicable {
 			p.WriteString(p.wrap(f.Check+": "+f.Message, at, at) + "\n")
 			continue
 		}
@@ -313,14 +315,24 @@ func (p *page) searched(all []device.Searched) {
 	}
 }
 
-// notLookedUp says how many keys no list of Debian's weak keys has.
-func (p *page) notLookedUp(n map[string]int) {
+// notLookedUp counts the keys that no loaded list of Debian's weak keys has, wholly
+// or in part.
+func (p *page) notLookedUp(r *device.Report) {
+	n := make(map[string]int)
+	for _, f := range r.Findings {
+		if f.NotLookedUp != "" {
+			n[f.NotLookedUp]++
+		}
+	}
+	if len(n) == 0 {
+		n = r.NotLookedUp // of a report that was read
+	}
 	if len(n) == 0 {
 		return
 	}
 	var of []string
-	for _, algorithm := range slices.Sorted(maps.Keys(n)) {
-		of = append(of, fmt.Sprintf("%s %s", thousands(n[algorithm]), algorithm))
+	for _, what := range slices.Sorted(maps.Keys(n)) {
+		of = append(of, thousands(n[what])+" "+what)
 	}
-	p.WriteString(p.wrap("not looked up: no loaded list of Debian's weak keys covers "+strings.Join(of, ", ")+" (all other tests were made)", 0, indent) + "\n")
+	p.WriteString(p.wrap("could not be looked up in the Debian weak-key list: "+strings.Join(of, "; "), 0, indent) + "\n")
 }

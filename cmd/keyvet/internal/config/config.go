@@ -107,9 +107,11 @@ type Check struct {
 	// Further files and directories to check. Wildcards are allowed; one that fits no file is
 	// something that could not be checked. Directories are searched as by `keyvet check DIR`.
 	Files []string `toml:"files"`
-	// keyvet warns of a certificate this long before it expires.
+	// keyvet warns of a certificate this long before it expires, and of a short-lived one
+	// when a tenth of its life is left.
 	ExpiryWarning Duration `toml:"expiry_warning"`
-	// Further lists of weak keys.
+	// Further lists of weak and compromised keys, besides the built-in one and those in
+	// `/usr/share/keyvet/*.kvf`.
 	Blocklists []string `toml:"blocklists"`
 	// Further files of advisories, in the format of `tpm/advisory/advisories.json`.
 	Advisories []string `toml:"advisories"`
@@ -121,6 +123,10 @@ type Check struct {
 	// Findings that you accept, each a table `[[check.accept]]`: they count as warnings. See
 	// "Accepting a finding".
 	Accept []device.Acceptance `toml:"accept"`
+	// keyvet warns of a certificate of the device that is older than this, such as
+	// `"8760h"`, a year: AWS IoT Device Defender's own limit unless set otherwise. `""`
+	// means that the age is not asked.
+	MaxAge Duration `toml:"max_age"`
 }
 
 // MQTT is the table [mqtt].

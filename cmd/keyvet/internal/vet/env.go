@@ -29,11 +29,11 @@ func (c *Check) loadEnv(env *check.Env) (lists blocklist.Lists, gaps []device.Ga
 		gaps = append(gaps, device.Gap{What: what, Why: err.Error()})
 	}
 	lists, err := c.loadBlocklists(gap)
-	if err != nil {
-		env.BlocklistProblem = err.Error()
-	}
-	if len(lists) > 0 {
+	switch {
+	case len(lists) > 0:
 		env.Blocklist = lists
+	case err != nil:
+		env.BlocklistProblem = err.Error()
 	}
 
 	var further advisories
@@ -69,39 +69,35 @@ func (c *Check) loadEnv(env *check.Env) (lists blocklist.Lists, gaps []device.Ga
 	return lists, gaps
 }
 
-// loadBlocklists loads the list of the command line, or else the embedded one,
-// those that the image installed and those of the configuration. The error
-// says why there is none.
-func (c *Check) loadBlocklists(gap func(string, error)) (blocklist.Lists, error) {
-	if c.Blocklist != "" {
-		l, err := blocklist.Open(c.Blocklist)
-		if err != nil {
-			gap("blocklist "+c.Blocklist, err)
-			return nil, err
-		}
-		return blocklist.Lists{l}, nil
+// loadBlocklists loads the embedded list, those that the image installed, those
+// of the configuration and that of the command line. The error says which could
+// not be loaded; it is nil if there are none.
+func (c *Check) loadBlocklists(gap func(string, error)) (lists blocklist.Lists, failed error) {
+	fail := func(what string, err error) {
+		gap(what, err)
+		failed = errors.Join(failed, err)
 	}
-	var lists blocklist.Lists
 	embedded, err := blocklist.Embedded()
 	switch {
 	case err == nil:
 		lists = append(lists, embedded)
 	case !errors.Is(err, blocklist.ErrNotEmbedded):
-		gap("built-in blocklist", err)
+		fail("built-in blocklist", err)
 	}
-	installed, _ := filepath.Glob(blocklistGlob)
-	for _, name := range append(installed, c.Config.Check.Blocklists...) {
+	names, _ := filepath.Glob(blocklistGlob)
+	names = append(names, c.Config.Check.Blocklists...)
+	if c.Blocklist != "" {
+		names = append(names, c.Blocklist)
+	}
+	for _, name := range names {
 		l, err := blocklist.Open(name)
 		if err != nil {
-			gap("blocklist "+name, err)
+			fail("blocklist "+name, err)
 			continue
 		}
 		lists = append(lists, l)
 	}
-	if len(lists) == 0 {
-		return nil, errors.New("no blocklist: this keyvet was built without one, and none is installed (check.blocklists, -blocklist)")
-	}
-	return lists, nil
+	return lists, failed
 }
 
 // advisories are those of further files; the built-in ones always count.

@@ -61,12 +61,19 @@ func TestLoadEnv(t *testing.T) {
 	}
 }
 
-// The list of the command line stands for all others.
+// The list of the command line is asked besides the others.
 func TestBlocklistOfCommandLine(t *testing.T) {
 	for name, good := range map[string]bool{"../../../../blocklist/embedded.kvf": true, os.DevNull: false, "none": false} {
 		env := new(check.Env)
 		lists, gaps := (&Check{Config: *config.Default(), Blocklist: name}).loadEnv(env)
-		if (env.Blocklist != nil) != good || (len(gaps) == 0) != good || (env.BlocklistProblem == "") != good || len(lists) > 1 {
+		others, _ := (&Check{Config: *config.Default()}).loadBlocklists(func(what string, err error) { t.Error(what, err) })
+		want := len(others)
+		if good {
+			want++
+		}
+		others.Close()
+		problem := !good && want == 0 // there is none besides
+		if len(lists) != want || (env.Blocklist != nil) != (want > 0) || (len(gaps) == 0) != good || (env.BlocklistProblem != "") != problem {
 			t.Errorf("%s: %d lists, %v, %q", name, len(lists), gaps, env.BlocklistProblem)
 		}
 		lists.Close()

@@ -2,6 +2,7 @@ package vet
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +29,8 @@ type files struct {
 	env     *check.Env
 	report  *device.Report
 	ids     ids
-	numbers []device.Key // of all keys, for the checks that compare keys
+	numbers []device.Key               // of all keys, for the checks that compare keys
+	cas     map[[sha256.Size]byte]bool // those above keys, of which one is enough
 }
 
 // ids count the keys of each id.
@@ -47,7 +49,15 @@ func (seen ids) unique(keys []device.Key) {
 
 func (f *files) remember(keys []device.Key) {
 	for _, k := range keys {
-		f.numbers = append(f.numbers, check.Numbers(k))
+		for _, n := range check.Numbers(k) {
+			if ca := sha256.Sum256(n.SPKI); n.Role == "" {
+				if f.cas[ca] {
+					continue
+				}
+				f.cas[ca] = true
+			}
+			f.numbers = append(f.numbers, n)
+		}
 	}
 }
 

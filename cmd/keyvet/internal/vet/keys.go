@@ -52,10 +52,11 @@ func (c *Check) readFiles(inv *device.Inventory) (later []string) {
 			continue
 		}
 		keys, gaps := c.read(name)
-		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
+		inv.Gaps = append(inv.Gaps, gaps...)
 		files = append(files, keys)
 	}
 	keyfile.Pair(files...)
+	inv.Keys = append(inv.Keys, slices.Concat(files...)...)
 	return later
 }
 

@@ -5,6 +5,7 @@ package vet
 
 import (
 	"context"
+	"crypto/sha256"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -29,7 +30,7 @@ type Check struct {
 	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
 
 	// What only a command line says.
-	Blocklist string              // instead of the built-in lists and those of the configuration
+	Blocklist string              // besides the built-in lists and those of the configuration
 	Files     []string            // only these, and those in these directories
 	Accept    []device.Acceptance // besides those of the configuration
 	Stdin     io.Reader           // the file "-"
@@ -54,7 +55,7 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 // run reads all there is, puts every check to it and makes the report. The TPM
 // stays open for evidence; it is nil where there is none.
 func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
-	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, Only: c.Only}
+	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only}
 	inv := device.Inventory{ReadAt: env.Now}
 
 	// The device's key signs before the TPM is read: a TPM serves one at a time.
@@ -81,7 +82,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	} else {
 		later = c.readFiles(&inv)
 	}
-	f := &files{ctx: ctx, env: env, ids: make(ids)}
+	f := &files{ctx: ctx, env: env, ids: make(ids), cas: make(map[[sha256.Size]byte]bool)}
 	f.ids.unique(inv.Keys)
 
 	done := c.progress("testing keys")
@@ -132,7 +133,7 @@ type Key struct{ Check }
 // of the one that is to take its place.
 func (k Key) Vet(ctx context.Context, key device.Key) []device.Finding {
 	key.ID = "device"
-	env := &check.Env{Now: time.Now(), ExpiryWarning: k.Config.Check.ExpiryWarning.Duration}
+	env := &check.Env{Now: time.Now(), ExpiryWarning: k.Config.Check.ExpiryWarning.Duration, MaxAge: k.Config.Check.MaxAge.Duration}
 	inv := device.Inventory{ReadAt: env.Now, Keys: []device.Key{key}}
 	lists, _ := k.loadEnv(env) // what is missing, a check that needs it says
 	defer lists.Close()

@@ -1,0 +1,103 @@
+package blocklist
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/binary"
+	"sort"
+
+	"github.com/keyvet/keyvet/blocklist/debian"
+	"github.com/keyvet/keyvet/device"
+)
+
+// Compromised looks a key up among those whose private half is public. The key
+// is known by its SubjectPublicKeyInfo, as it was found and as certificates
+// have it; one without is on no list. Asked is false if the list has no such
+// keys at all. An error means that the list could not be read.
+func (l *List) Compromised(k device.Key) (entries []device.Compromised, asked bool, err error) {
+	return Lists{l}.Compromised(k)
+}
+
+// Compromised asks every list; see [List.Compromised]. A list that could not
+// answer is an error even if others list the key.
+func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool, err error) {
+	var fingerprints [][sha256.Size]byte
+	if len(k.SPKI) > 0 {
+		fingerprints = append(fingerprints, sha256.Sum256(k.SPKI))
+	}
+	if spki, err := marshalSPKI(k.Public); err == nil && !bytes.Equal(spki, k.SPKI) {
+		fingerprints = append(fingerprints, sha256.Sum256(spki))
+	}
+	for _, l := range ls {
+		entries, has, err := l.compromised(fingerprints)
+		if err != nil {
+			return nil, false, err
+		}
+		all, asked = append(all, entries...), asked || has
+	}
+	return all, asked, nil
+}
+
+func (l *List) compromised(fingerprints [][sha256.Size]byte) (entries []device.Compromised, has bool, err error) {
+	defer l.recoverFault(&err)()
+	for i := range l.sets {
+		s := &l.sets[i]
+		if s.Kind != Compromised && s.Kind != SPKISHA256 {
+			continue
+		}
+		has = true
+		for _, f := range fingerprints {
+			if at, found := s.find(f[:]); found {
+				entries = append(entries, device.Compromised{
+					Name: s.entryName(at), List: s.Title, Cite: s.Cite, Reason: s.Reason,
+				})
+				break
+			}
+		}
+	}
+	return entries, has, nil
+}
+
+// find returns where a list has a fingerprint.
+func (s *set) find(fingerprint []byte) (at int, found bool) {
+	size := s.Kind.entryBytes()
+	return sort.Find(s.Keys, func(i int) int { return bytes.Compare(fingerprint, s.entries[i*size:(i+1)*size]) })
+}
+
+// entryName is the name of an entry, "" if it has none.
+func (s *set) entryName(at int) string {
+	if s.Kind != Compromised {
+		return ""
+	}
+	rest := s.names[binary.LittleEndian.Uint32(s.labels[4*at:]):]
+	return string(rest[1 : 1+rest[0]])
+}
+
+// debianFingerprint is what openssl-blacklist knows a modulus by.
+func debianFingerprint(n keyNumber) []byte {
+	sum := debian.OpenSSLBlacklist(n.Int)
+	return sum[:]
+}
+
+// marshalSPKI encodes a key as certificates do (RFC 5280, section 4.1).
+func marshalSPKI(pub crypto.PublicKey) ([]byte, error) {
+	large, ok := pub.(*device.LargeRSA)
+	if !ok {
+		return x509.MarshalPKIXPublicKey(pub)
+	}
+	key, err := asn1.Marshal(*large) // RSAPublicKey (RFC 8017, section A.1.1) is N and E too
+	if err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(struct {
+		Algorithm pkix.AlgorithmIdentifier
+		PublicKey asn1.BitString
+	}{
+		pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue},
+		asn1.BitString{Bytes: key, BitLength: 8 * len(key)},
+	})
+}
