@@ -174,7 +174,7 @@ func NewReport(inv Inventory, findings []Finding) *Report {
 func (r *Report) Add(keys []Key, findings []Finding) {
 	r.addKeys(keys, findings)
 	r.Findings = append(r.Findings, keep(findings, func(f Finding) bool {
-		return r.Verbose || f.Status != Pass && f.Status != NotApplicable
+		return r.Verbose || f.NotLookedUp != "" || f.Status != Pass && f.Status != NotApplicable
 	})...)
 }
 

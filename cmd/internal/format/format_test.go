@@ -32,7 +32,7 @@ func sample() *device.Report {
 			{ID: "-", Role: device.RoleFile, Algorithm: "RSA-3072", Source: "file:-", Status: device.Undecided},
 		},
 		Findings: []device.Finding{
-			{Check: "firmware", Key: device.TPMKeyID, Status: device.Fail, Severity: device.High, ReasonCode: "KEYVET_FIRMWARE_CVE-2025-2884", Message: "update it; accepted until 2027-06-30: ticket 4711", Citation: "https://example.com/advisory", Accepted: true},
+			{Check: "firmware", Key: device.TPMKeyID, Status: device.Fail, Severity: device.High, ReasonCode: "KEYVET_FIRMWARE_CVE-2025-2884", Message: "update it (accepted until 2027-06-30: ticket 4711)", Citation: "https://example.com/advisory", Accepted: true},
 			{Check: "roca", Key: "etc/a key.pem#2", Status: device.Fail, Severity: device.Critical, ReasonCode: device.ReasonROCA, Message: "weak\x1b[2J", Citation: "https://crocs.fi.muni.cz/public/papers/rsa_ccs17"},
 			{Check: "size", Key: "etc/a key.pem#2", Status: device.Fail, Severity: device.Medium, ReasonCode: "KEYVET_RSA_TOO_SHORT", Message: "RSA-1024 is too short"},
 			{Check: "size", Key: "tpm-ek-rsa2048", Status: device.Pass, Message: "RSA-2048"},

@@ -234,7 +234,7 @@ func (s Style) Findings(all []device.Finding) string {
 }
 
 func (p *page) listed(f device.Finding) bool {
-	return f.Status != device.NotApplicable && (p.verbose || f.Status != device.Pass)
+	return p.verbose || f.Status != device.Pass && f.Status != device.NotApplicable
 }
 
 // label is the word before a finding.
@@ -242,6 +242,8 @@ func label(f device.Finding) string {
 	switch {
 	case f.Status == device.Pass:
 		return "pass"
+	case f.Status == device.NotApplicable:
+		return "n/a"
 	case f.Accepted:
 		return "accepted"
 	case f.Status == device.Warn:
@@ -264,7 +266,7 @@ func (p *page) findings(all []device.Finding, id string) {
 	for _, f := range all {
 		p.WriteString(strings.Repeat(" ", indent) + pad(label(f), wide) + "  ")
 		under := func(text string) { p.WriteString(strings.Repeat(" ", at) + p.wrap(text, at, at) + "\n") }
-		if f.Status == device.Pass {
+		if f.Status == device.Pass || f.Status == device.NotApplicable {
 			p.WriteString(p.wrap(f.Check+": "+f.Message, at, at) + "\n")
 			continue
 		}
