@@ -104,7 +104,7 @@ func BenchmarkCheckFile(b *testing.B) {
 func BenchmarkCheckDirectory(b *testing.B) {
 	dir, files := b.TempDir(), b.TempDir()
 	program, peaks := filepath.Join(dir, "keyvet"), filepath.Join(dir, "peak")
-	build(b, program, "GOARCH="+runtime.GOARCH, "-ldflags", "-s -w")
+	build(b, program, runtime.GOARCH, "")
 	buildPeer(b, peaks, "./testdata/peak")
 	good, err := os.ReadFile("testdata/good.pem")
 	if err != nil {
