@@ -100,6 +100,36 @@ func BenchmarkCheckFile(b *testing.B) {
 	b.ReportMetric(float64(most)*1024/1e6, "peak-MB")
 }
 
+// BenchmarkCheckDirectory runs it on a directory of 10,000 files.
+func BenchmarkCheckDirectory(b *testing.B) {
+	dir, files := b.TempDir(), b.TempDir()
+	program, peaks := filepath.Join(dir, "keyvet"), filepath.Join(dir, "peak")
+	build(b, program, runtime.GOARCH, "")
+	buildPeer(b, peaks, "./testdata/peak")
+	good, err := os.ReadFile("testdata/good.pem")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 10_000 {
+		if err := os.WriteFile(filepath.Join(files, strconv.Itoa(i)+".pem"), good, 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var most int64 // KiB
+	for b.Loop() {
+		out, err := exec.Command(peaks, program, "check", "-config", os.DevNull, files).CombinedOutput()
+		if err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+		peak, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		most = max(most, peak)
+	}
+	b.ReportMetric(float64(most)*1024/1e6, "peak-MB")
+}
+
 // buildPeer builds a program that keyvet is measured by.
 func buildPeer(b *testing.B, path, dir string) {
 	cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, dir)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -79,11 +81,17 @@ key, but cannot be read, is named and leaves the verdict open.`,
 				Config: *cfg, Agent: maker(), Progress: screen{s}.progress, Blocklist: *list,
 				Files: files, Accept: further, Stdin: s.In, Typed: isTerminal(s.In), Only: asked, Verbose: *verbose || o.form == "junit",
 			}
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(softLimit)
+			}
 			r := c.Report(ctx, device.TriggerManual)
 			return screen{s}.report(r, o)
 		}
 	},
 }
+
+// softLimit is what a check of many files keeps to, if it can, in bytes.
+const softLimit = 90 << 20
 
 // configUsage begins the text of the flag -config.
 const configUsage = "configuration `F` (default /etc/keyvet/keyvet.toml)"
