@@ -23,9 +23,13 @@ func (r *Report) countNotLookedUp(k Key, lacking string) {
 // NotLookedUpLine is the line for people on the keys that no loaded list of
 // Debian's weak keys covers, wholly or in part; "" if there are none.
 func (r *Report) NotLookedUpLine() string {
+	count := r.Lacking
+	if count == nil { // a report that was read has no more
+		count = r.NotLookedUp
+	}
 	var words []string
-	for _, what := range slices.Sorted(maps.Keys(r.Lacking)) {
-		words = append(words, fmt.Sprintf("%d %s", r.Lacking[what], what))
+	for _, what := range slices.Sorted(maps.Keys(count)) {
+		words = append(words, fmt.Sprintf("%d %s", count[what], what))
 	}
 	if words == nil {
 		return ""
