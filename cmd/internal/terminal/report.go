@@ -184,7 +184,7 @@ func where(k device.KeyReport, bundle bool) string {
 		text = rest
 	}
 	if _, number, several := cutLast(k.ID, "#"); several && kind == "file" {
-		text += " #" + number
+		text += "#" + number
 	}
 	if bundle && k.Line > 0 {
 		text += fmt.Sprintf(", line %d", k.Line)
