@@ -45,13 +45,20 @@ func runSharedPrimes(_ context.Context, keys []device.Key, _ *Env) []device.Find
 type sharing struct {
 	factor *big.Int
 	others []string
+	many   bool // there may be further others
 }
+
+// maxPairs bounds how many pairs of moduli are compared, so that a file of many
+// with small factors in common does not take hours.
+const maxPairs = 40_000
 
 // with names the others.
 func (s sharing) with() string {
 	const most = 3
 	names := strings.Join(s.others[:min(len(s.others), most)], ", ")
-	if more := len(s.others) - most; more > 0 {
+	if more := len(s.others) - most; s.many {
+		names += " and others"
+	} else if more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
 	return names
@@ -83,26 +90,35 @@ func findShared(keys []device.Key) map[string]sharing {
 			at[string(n.Bytes())] = i
 			all = append(all, owned{n: n})
 		}
-		if !slices.Contains(all[i].names, name) {
+		if len(all[i].names) < 16 && !slices.Contains(all[i].names, name) {
 			all[i].names = append(all[i].names, name)
 		}
 	}
 	var hit []owned
+	var common []*big.Int // of hit
 	for i, g := range batchGCD(all) {
 		if g.Cmp(one) > 0 {
-			hit = append(hit, all[i])
+			hit, common = append(hit, all[i]), append(common, g)
 		}
 	}
 	shared := make(map[string]sharing)
-	for _, o := range hit {
-		s := sharing{}
+	many, compared := len(hit)*len(hit) > maxPairs, 0
+	for i, o := range hit {
+		s := sharing{many: many}
 		for _, other := range hit {
 			if o.n == other.n {
 				continue
 			}
+			if many && (len(s.others) >= 3 || compared >= maxPairs) {
+				break
+			}
+			compared++
 			if g := properFactor(o.n, other.n); g != nil {
 				s.factor, s.others = g, append(s.others, other.names...)
 			}
+		}
+		if g := common[i]; s.factor == nil && many && g.Cmp(o.n) < 0 {
+			s = sharing{factor: g, others: []string{"another key"}}
 		}
 		if s.factor != nil {
 			shared[string(o.n.Bytes())] = s

@@ -1,8 +1,8 @@
 package keyfile
 
 import (
-	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // What a line outside every block may be, of an object that was lost.
@@ -29,22 +29,76 @@ var lostWhy = map[lostKind]string{
 // has 64 characters a line (RFC 7468, section 2); some programs write fewer.
 const minBody = 40
 
-var (
-	// looseMarker is BEGIN or END with the name of some object, and dashes of any
-	// kind before it or nothing else on the line.
-	looseMarker = regexp.MustCompile(`(?i)^(?:(.*(?:[-\x{2010}-\x{2015}\x{2212}\x{fe58}\x{fe63}\x{ff0d}_=*][ \t]*){2,})|\W*)(BEGIN|END)[ \t]+[\w .#/]*(?:CERT|CERTIFICATE|KEY|REQUEST|CRL|PKCS|CMS|PGP|SSH2|X509|PARAMETERS|PARAMS|BLOB|BLOCK)\b[\w .#/]*\W*$`)
-	hexDigits   = regexp.MustCompile(`^(?:[0-9a-f]+|[0-9A-F]+)$`)
-)
+// looseMarker returns BEGIN or END if the line is that with the name of some
+// object: dashes of any kind stand before it, or it is in capitals and nothing
+// else is on the line.
+func looseMarker(line string) string {
+	capitals := strings.Map(func(r rune) rune { // ASCII alone, so that places stay
+		if 'a' <= r && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		return r
+	}, strings.ToValidUTF8(line, "?"))
+	line = strings.ToValidUTF8(line, "?")
+	for _, word := range []string{"BEGIN", "END"} {
+		for at := strings.LastIndex(capitals, word); at >= 0; at = strings.LastIndex(capitals[:at], word) {
+			if !namesObject(capitals[at+len(word):]) {
+				continue
+			}
+			before, clean := line[:at], strings.HasPrefix(line[at:], word)
+			if endsInDashes(before) || clean && strings.IndexFunc(before, isWord) < 0 {
+				return word
+			}
+		}
+	}
+	return ""
+}
+
+// objectNames end what can be in PEM, or nearly.
+var objectNames = []string{"CERT", "CERTIFICATE", "KEY", "REQUEST", "CRL", "PKCS", "CMS", "PGP", "SSH2", "X509", "PARAMETERS", "PARAMS", "BLOB", "BLOCK"}
+
+// namesObject reports whether what follows BEGIN or END is a label of an object.
+func namesObject(rest string) bool {
+	label := strings.TrimLeft(rest, " \t")
+	if len(label) == len(rest) {
+		return false
+	}
+	label = strings.TrimRightFunc(label, func(r rune) bool { return !isWord(r) })
+	if strings.IndexFunc(label, func(r rune) bool { return !isWord(r) && !strings.ContainsRune(" .#/", r) }) >= 0 {
+		return false
+	}
+	for _, field := range strings.FieldsFunc(label, func(r rune) bool { return !isWord(r) }) {
+		for _, name := range objectNames {
+			if strings.HasSuffix(field, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// endsInDashes reports whether s ends in two dashes of any kind, or more.
+func endsInDashes(s string) bool {
+	for range 2 {
+		s = strings.TrimRight(s, " \t")
+		r, size := utf8.DecodeLastRuneInString(s)
+		if size == 0 || !strings.ContainsRune("-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d_=*", r) {
+			return false
+		}
+		s = s[:len(s)-size]
+	}
+	return true
+}
+
+func isWord(r rune) bool {
+	return r == '_' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
+}
 
 // lostObject says what a line looks like that stands outside every block.
 // Comments, names of certificates, fingerprints and what openssl prints with
 // -text are nothing of the kind.
 func lostObject(line string) lostKind {
-	word := ""
-	if capitals := strings.ToUpper(line); !strings.Contains(capitals, "BEGIN") && !strings.Contains(capitals, "END") {
-	} else if m := looseMarker.FindStringSubmatch(line); m != nil && (m[1] != "" || m[2] == strings.ToUpper(m[2])) {
-		word = strings.ToUpper(m[2])
-	}
+	word := looseMarker(line)
 	switch {
 	case word == "BEGIN":
 		return beginOfObject
@@ -66,7 +120,7 @@ func isBase64(line string) bool {
 	if len(digits) < minBody || len(line)-len(digits) > 2 || strings.Trim(digits, upper+lower+numerals+"+/") != "" {
 		return false
 	}
-	if hexDigits.MatchString(strings.TrimPrefix(digits, "0x")) {
+	if hex := strings.TrimPrefix(digits, "0x"); strings.Trim(hex, numerals+"abcdef") == "" || strings.Trim(hex, numerals+"ABCDEF") == "" {
 		return strings.HasPrefix(digits, "3082") || strings.HasPrefix(digits, "3081")
 	}
 	return strings.ContainsAny(digits, upper) && strings.ContainsAny(digits, lower) && strings.ContainsAny(digits, numerals+"+")

@@ -3,10 +3,11 @@
 package accept
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -159,7 +160,7 @@ func readOne(table map[string]any) (a device.Acceptance, wrong []error) {
 		wrong = append(wrong, fmt.Errorf("unknown code %q, did you mean %q?", shown(a.Code), nearest(a.Code, codes())))
 	}
 	a.Key = text("key", true)
-	if digest.MatchString(a.Key) {
+	if isDigest(a.Key) {
 		a.Key = strings.ToLower(a.Key)
 	}
 	if a.Why = text("why", true); len(a.Why) > maxWhy {
@@ -175,7 +176,10 @@ func readOne(table map[string]any) (a device.Acceptance, wrong []error) {
 // maxWhy leaves a message room for what it says itself.
 const maxWhy = 256
 
-var digest = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
+func isDigest(key string) bool {
+	b, err := hex.DecodeString(key)
+	return err == nil && len(b) == sha256.Size
+}
 
 // shown is as much of a wrong word as a message needs.
 func shown(word string) string { return word[:min(len(word), 64)] }
@@ -197,14 +201,18 @@ func codes() (all []device.ReasonCode) {
 	return all
 }
 
-// rest is what may come after the beginning of a code, such as a CVE number.
-var rest = regexp.MustCompile(`^[A-Z0-9][A-Za-z0-9._-]*$`)
+// isRest reports whether s may come after the beginning of a code, as a CVE number does.
+func isRest(s string) bool {
+	const first, more = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "abcdefghijklmnopqrstuvwxyz._-"
+	odd := func(r rune) bool { return !strings.ContainsRune(first+more, r) }
+	return s != "" && strings.Contains(first, s[:1]) && strings.IndexFunc(s, odd) < 0
+}
 
 func known(code device.ReasonCode) bool {
 	return slices.ContainsFunc(codes(), func(c device.ReasonCode) bool {
 		begins, open := strings.CutSuffix(c, "*")
 		end, has := strings.CutPrefix(code, begins)
-		return open && has && rest.MatchString(end) || code == c && !open
+		return open && has && isRest(end) || code == c && !open
 	})
 }
 

@@ -5,7 +5,6 @@ package format
 import (
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -56,11 +55,38 @@ func gaps(r *device.Report) []device.Gap {
 	return slices.DeleteFunc(slices.Clone(r.Gaps), func(g device.Gap) bool { return g.Minor && !r.Verbose })
 }
 
-// inFile parts a gap in a file from the file's name.
-var (
-	inFile   = regexp.MustCompile(`^(.+): ((?:(?:from )?line|object|PEM block) [0-9].*)$`)
-	numbered = regexp.MustCompile(`\bline ([0-9]+)`)
-)
+// inFile parts what a gap is about into a file and the place in it; ok is false if
+// no place is named.
+func inFile(what string) (file, place string, ok bool) {
+	for at := strings.LastIndex(what, ": "); at > 0; at = strings.LastIndex(what[:at], ": ") {
+		place = what[at+2:]
+		for _, begins := range []string{"line ", "from line ", "object ", "PEM block "} {
+			if rest, cut := strings.CutPrefix(place, begins); cut && leadingDigits(rest) != "" {
+				return what[:at], place, true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// lineOf returns the number of the line that a place names, or "".
+func lineOf(place string) string {
+	for rest := " " + place; ; {
+		_, after, found := strings.Cut(rest, "line ")
+		if !found {
+			return ""
+		}
+		before := rest[len(rest)-len(after)-len("line ")-1]
+		if n := leadingDigits(after); n != "" && (before == ' ' || before == '(') {
+			return n
+		}
+		rest = " " + after
+	}
+}
+
+func leadingDigits(s string) string {
+	return s[:len(s)-len(strings.TrimLeft(s, "0123456789"))]
+}
 
 // Line writes a finding or a gap a line:
 //
@@ -88,14 +114,14 @@ func Line(w io.Writer, r *device.Report) error {
 	}
 	for _, g := range gaps(r) {
 		what, message := g.What, g.Why
-		if m := inFile.FindStringSubmatch(what); m != nil {
-			what = m[1]
-			n := numbered.FindStringSubmatch(m[2])
-			if n != nil {
-				what += ":" + n[1]
+		if file, place, ok := inFile(what); ok {
+			what = file
+			n := lineOf(place)
+			if n != "" {
+				what += ":" + n
 			}
-			if n == nil || n[0] != m[2] {
-				message = m[2] + ": " + message
+			if place != "line "+n {
+				message = place + ": " + message
 			}
 		}
 		fmt.Fprintf(&b, "%s: GAP read %s %s\n", cli.Printable(what), device.CouldNotLook.Code, cli.Printable(message))
