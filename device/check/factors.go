@@ -145,6 +145,9 @@ func oddPrimes() iter.Seq[uint32] {
 			if !yield(uint32(p)) {
 				return
 			}
+			if p >= 1<<10 { // its multiples up to smallFactors have been crossed out, and p² need not fit in 32 bits
+				continue
+			}
 			for m := p * p; m < smallFactors; m += 2 * p {
 				composite[m/2] = true
 			}
