@@ -32,7 +32,7 @@ exit status: 0 all is well, 1 a list or the data is bad, 2 wrong usage,
 			Name: "generate", Short: "make the keys of a set, 32,768 for each origin",
 			Long: `Makes the keys of a set and writes their fingerprints to DIR. Started again
 after an interruption, it resumes. RSA-2048 takes hours and RSA-4096 days of a
-core, P-256 and P-384 minutes, P-521 a quarter of an hour.`,
+core, P-256 and P-384 minutes, P-521 longer.`,
 			New: generate,
 		},
 		{Name: "build", Short: "make a list", New: build},
