@@ -63,6 +63,7 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 		inv.gap("tpm-ek", fmt.Errorf("tpm: %w", err))
 	}
 	inv.addCertificates(certs, nil)
+	info.NamingKey = "tpm-ek"
 	if state.Owned {
 		inv.gaps = append(inv.gaps, device.Gap{
 			What:  "tpm-srk",

@@ -54,6 +54,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.addCertificates(certs, issuers)
 	inv.addCertificates(inv.readIdentities())
 	info.PlatformCertificate = inv.readPlatformCertificate()
+	info.NamingKey = t.namingKey()
 	return info, inv.keys, inv.gaps
 }
 
@@ -277,15 +278,35 @@ func isMinor(err error) bool {
 	return errors.Is(err, errNoPublicKey) || errors.Is(err, ekcert.ErrNotCertificate)
 }
 
-// lacks reports whether the TPM's own lists leave out the algorithm or the curve
-// of a key (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+// lacks reports whether the TPM's own lists leave out a key.
 func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
+	listed, err := t.lists(area)
+	return err == nil && !listed
+}
+
+// namingKey is the id of the endorsement key that the TPM is known by: of those
+// that every TPM has, the first that its lists have.
+func (t *TPM) namingKey() string {
+	for _, ek := range endorsementKeys {
+		listed, err := t.lists(&ek.area)
+		switch {
+		case err != nil || !ek.always:
+			return ""
+		case listed:
+			return ek.id
+		}
+	}
+	return ""
+}
+
+// lists reports whether the TPM lists the algorithm or the curve of a key
+// (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+func (t *TPM) lists(area *tpm2.TPMTPublic) (listed bool, err error) {
 	what, wanted := tpm2.TPMCapAlgs, uint32(area.Type)
 	if ecc, err := area.Parameters.ECCDetail(); err == nil {
 		what, wanted = tpm2.TPMCapECCCurves, uint32(ecc.CurveID)
 	}
-	listed := false
-	err := t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
+	err = t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
 		if algorithms, err := data.Algorithms(); err == nil {
 			for _, a := range algorithms.AlgProperties {
 				last, listed = uint32(a.Alg), listed || uint32(a.Alg) == wanted
@@ -301,7 +322,7 @@ func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
 		}
 		return last, nil
 	})
-	return err == nil && !listed
+	return listed, err
 }
 
 // withPrimary makes a primary key for as long as use runs. Whatever happens,

@@ -50,10 +50,14 @@ type Config struct {
 
 // Thing is the table [thing].
 type Thing struct {
-	// The name of the thing; `keyvet run` needs it. keyvet reads the name from elsewhere
-	// if this is `"cert:CN"` (the common name of the device's certificate), `"ek:sha256"`
-	// (the SHA-256 of the SPKI of the first endorsement key) or `"file:/etc/hostname"`
-	// (the text in that file).
+	// The name of the thing; `keyvet run` needs it. keyvet takes the name from elsewhere if
+	// this is `"cert:CN"` (the common name of the device's certificate),
+	// `"file:/etc/hostname"` (the text in that file), `"ek:sha256"` or `"template"`.
+	// `"ek:sha256"` is the SHA-256 of the SPKI of one endorsement key, in hex: the RSA-2048
+	// key of every TPM that lists RSA, else the P-256 key. While that key cannot be read,
+	// there is no name, and nothing is provisioned. `"template"` is the name that the
+	// provisioning template gives the thing. Both names are kept in `state_dir/thing` once
+	// AWS IoT has accepted the device by them; keyvet warns of another TPM.
 	Name string `toml:"name"`
 }
 

@@ -89,6 +89,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	findings := check.OfInventory(ctx, inv, env)
 	if len(c.Files) == 0 && len(c.Only) == 0 {
 		findings = append(findings, credential.ClaimFindings(c.Config)...)
+		findings = append(findings, credential.NameFindings(c.Config, inv)...)
 	}
 	r := device.NewReport(inv, findings)
 	r.Verbose = c.Verbose
@@ -170,7 +171,7 @@ func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gat
 	if v.late = ""; isLate(inv.TPM, t != nil) {
 		v.late = inv.TPM.State
 	}
-	v.Credentials.Name(inv.Keys)
+	v.Credentials.Name(inv)
 	r.ThingName, _ = v.Credentials.Thing() // without one there is no connection
 	if ownErr == nil {
 		r.Credential = device.RoleDevice
