@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/mqtt"
 )
 
 // Config is keyvet.toml. The comments of the fields are its documentation:
@@ -158,6 +159,13 @@ type MQTT struct {
 	ClientID string `toml:"client_id"`
 	// The interval of keep-alive packets, from 30 seconds to 20 minutes.
 	KeepAlive Duration `toml:"keepalive"`
+	// An HTTP proxy, such as `"http://user:password@host:3128"`, or `https://` for TLS to
+	// the proxy itself. keyvet asks it by CONNECT, with Basic authentication, for the
+	// endpoint, whose name the proxy looks up. Other characters than letters and digits in
+	// user and password are written as `%XX`. Empty means what the environment variables
+	// `HTTPS_PROXY` and `NO_PROXY` say (docs/systemd.md, "A proxy"). With a password here
+	// the file should belong to `root:keyvet` and have mode 0640.
+	Proxy mqtt.Proxy `toml:"proxy"`
 	// The topic of reports. `{thing}` stands for the name of the thing.
 	ReportTopic string `toml:"report_topic"`
 }
