@@ -202,7 +202,7 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	case !a.Written:
 		return nil, fmt.Errorf("tpm: NV index was never written: %w", ekcert.ErrNotCertificate)
 	case a.AuthRead && a.NoDA:
-		auth.Handle, auth.Name = nv.Handle, nv.Name
+		auth = emptyAuth(nv)
 	case !a.OwnerRead:
 		return nil, errNotOurs
 	case err != nil:
@@ -232,13 +232,6 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		offset += size
 	}
 	return content, nil
-}
-
-// isGuarded reports whether an NV index is not for everybody to read: it takes the
-// owner's password, another one or a policy, or is locked (TPM2_NV_ReadLock, Part
-// 3, section 31.14).
-func (inv *inventory) isGuarded(err error) bool {
-	return errors.Is(err, errNotOurs) || errors.Is(err, tpm2.TPMRCNVLocked) || inv.guarded(tpm2.TPMRHOwner, err)
 }
 
 // errNotOurs: an NV index is not for keyvet to read.

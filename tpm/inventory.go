@@ -85,12 +85,6 @@ type inventory struct {
 	listed     []tpm2.TPMHandle // NV indices for certificates
 }
 
-// excusable is a gap that is minor once an endorsement key was read.
-type excusable struct {
-	gap int    // its index
-	id  string // of that key; "" for any
-}
-
 // object is a key in the TPM.
 type object struct {
 	handle tpm2.TPMHandle
@@ -197,28 +191,6 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 	default:
 		inv.gap(p.id, fmt.Errorf("the TPM lists the algorithm, but refuses the key: something between keyvet and the TPM may do so: %w", err))
 	}
-}
-
-// guarded reports whether a key was refused for the password of its hierarchy,
-// which has one by what the TPM states: one refusal alone is easily put in the
-// way of a key.
-func (inv *inventory) guarded(hierarchy tpm2.TPMHandle, err error) bool {
-	return errors.Is(err, errHierarchyPassword) && inv.state.auth[hierarchy]
-}
-
-// excuse makes minor what need not have been read where an endorsement key was.
-func (inv *inventory) excuse() {
-	for _, e := range inv.excusable {
-		read := func(k device.Key) bool { return k.Role == device.RoleEK && (e.id == "" || e.id == k.ID) }
-		if slices.ContainsFunc(inv.keys, read) {
-			inv.gaps[e.gap].Minor = true
-		}
-	}
-}
-
-// hasIndex reports whether there is something at an NV index.
-func (inv *inventory) hasIndex(index uint32) bool {
-	return slices.Contains(inv.listed, tpm2.TPMHandle(index))
 }
 
 // addEKs adds the endorsement keys, of which there must be one. A persistent one

@@ -25,7 +25,7 @@ var passwordOf = map[tpm2.TPMHandle]struct{ hierarchy, key string }{
 
 // hierarchy returns a hierarchy with what proves that its use is allowed: the
 // empty password, or an HMAC by the one in the operator's file, which itself
-// does not go over the bus. These passwords count towards no lockout.
+// does not go over the bus, unless there is a zero byte in it. These passwords count towards no lockout.
 func (t *TPM) hierarchy(h tpm2.TPMHandle) (tpm2.AuthHandle, error) {
 	auth := tpm2.AuthHandle{Handle: h, Auth: tpm2.PasswordAuth(nil)}
 	path := t.passwordFile(h)
@@ -36,8 +36,11 @@ func (t *TPM) hierarchy(h tpm2.TPMHandle) (tpm2.AuthHandle, error) {
 	if err != nil {
 		return auth, fmt.Errorf("%s: %w", passwordOf[h].key, err)
 	}
-	if len(password) > 0 {
-		const nonceSize = 16
+	const nonceSize = 16
+	switch {
+	case bytes.IndexByte(bytes.TrimRight(password, "\x00"), 0) >= 0: // go-tpm v0.9.8 makes no HMAC with such a key: hmacKeyFromAuthValue ends it at the first zero
+		auth.Auth = tpm2.PasswordAuth(password)
+	case len(password) > 0:
 		auth.Auth = tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth(password))
 	}
 	return auth, nil

@@ -155,6 +155,9 @@ func explain(err error) error {
 
 const busy = "the TPM stayed busy for as long as a command may take: let it finish its self-test, look for another program that uses it, or raise the timeout"
 
+const fullOfKeys = "keys that other programs, or a program that was killed, left there fill the TPM: use the kernel's resource manager, /dev/tpmrm0, " +
+	"or have them flushed (tpm2_flushcontext -t; keyvet run flushes its own when it starts)"
+
 // refusals are the codes that tell of the TPM's state, not of the command
 // (Part 2, section 6.6.3).
 var refusals = []struct {
@@ -164,8 +167,8 @@ var refusals = []struct {
 	{tpm2.TPMRCHierarchy, "the hierarchy is disabled until the TPM is reset"},
 	{tpm2.TPMRCHandle, "the TPM lists it and does not give it, so its hierarchy is disabled until the TPM is reset"},
 	{tpm2.TPMRCLockout, "the TPM is in dictionary-attack lockout: wait, or clear it by its lockout password (tpm2_dictionarylockout -c)"},
-	{tpm2.TPMRCObjectMemory, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
-	{tpm2.TPMRCObjectHandles, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
+	{tpm2.TPMRCObjectMemory, fullOfKeys},
+	{tpm2.TPMRCObjectHandles, fullOfKeys},
 	{tpm2.TPMRCSessionMemory, "other programs' sessions fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
 	{tpm2.TPMRCSessionHandles, "other programs' sessions fill the TPM; flush them (tpm2_flushcontext --saved-session)"},
 	{tpm2.TPMRCMemory, "the TPM is out of memory; use the kernel's resource manager, /dev/tpmrm0"},

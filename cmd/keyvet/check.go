@@ -77,8 +77,6 @@ key, but cannot be read, is named and leaves the verdict open.`,
 			if given(f, "tpm") || len(files) > 0 {
 				cfg.TPM.Address = *address
 			}
-			cfg.Attempts().ReadOnly()
-			cfg.Attempts().Order(true)
 			c := &vet.Check{
 				Config: *cfg, Agent: maker(), Progress: screen{s}.progress, Blocklist: *list,
 				Files: files, Accept: further, Stdin: s.In, Typed: isTerminal(s.In), Only: asked, Verbose: *verbose || o.form == "junit",

@@ -42,7 +42,6 @@ func (s screen) rotate(ctx context.Context, configPath string, words []string) i
 		s.Fail(err)
 		return cli.Usage
 	}
-	cfg.Attempts().Order(true)
 	ctx, cancel := context.WithTimeout(ctx, rotateLimit)
 	defer cancel()
 	o := s.options(*cfg, "keyvet rotate")

@@ -10,7 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/keyvet/keyvet/device/durable"
@@ -43,9 +46,8 @@ var ErrTooClose = errors.New("not tried: the TPM counts failed passwords, and lo
 const (
 	maxObjects = 64
 	maxBytes   = 64 << 10
-	// patience is how many failures may count before a key is tried that nothing
-	// is known of, or that the operator has tried again: one, so that keyvet by
-	// itself never makes them more than two.
+	// patience is how many failures may count where a key is tried that nothing is
+	// known of: one, so that a key can take the place of one that refused.
 	patience = 1
 )
 
@@ -53,14 +55,12 @@ const (
 // keeps nothing. Its methods may be called from several goroutines; keys that
 // are not known to take the empty password are tried one at a time.
 type Memory struct {
-	path     string // of the file that outlives the process; "" for none
-	readOnly bool
+	path string // of the file that outlives the process; "" for none
 
 	mu      sync.Mutex
 	known   map[Object]known // whose failures count
 	exempt  map[Object]known // whose failures do not, and that refused
 	order   int              // the number of the order that is carried out
-	byHand  bool             // it came from the operator
 	unclear bool             // the file is there, and could not be read
 }
 
@@ -94,21 +94,13 @@ func Of(path string) *Memory {
 	return m
 }
 
-// ReadOnly has the memory leave its file as it is.
-func (m *Memory) ReadOnly() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.readOnly = true
-}
-
-// Order says that somebody asks for something new, the operator himself (byHand)
-// or a job. What was refused may be tried once more: for the operator while no
-// more than one failure counts, for a job only when none does.
-func (m *Memory) Order(byHand bool) {
+// Order says that somebody asks for something new, the operator or a job. A key
+// that refused may then be tried once more, as after a restart: if no failure
+// counts any more.
+func (m *Memory) Order() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.order++
-	m.byHand = byHand
 }
 
 // Protected has a key used by the empty password whose failures count towards
@@ -164,7 +156,7 @@ func (m *Memory) Protected(o Object, lockout func() (Lockout, error), use func()
 // tooClose returns why a key that may refuse is not tried, or nil.
 func (m *Memory) tooClose(l Lockout, tried bool) error {
 	allowed := uint32(patience)
-	if !m.byHand && (tried || m.unclear) {
+	if tried || m.unclear {
 		allowed = 0
 	}
 	if l.Locked || l.Failures > allowed || l.Failures > 0 && l.Failures+1 >= l.Limit {
@@ -277,8 +269,14 @@ func (m *Memory) load() {
 }
 
 func (m *Memory) save() error {
-	if m.path == "" || m.readOnly {
+	if m.path == "" {
 		return nil
+	}
+	// Not as root in the directory of the service's user, who could put a link there.
+	if dir, err := os.Stat(filepath.Dir(m.path)); err != nil {
+		return err
+	} else if int(dir.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		return fmt.Errorf("%s: %w", m.path, fs.ErrPermission)
 	}
 	f := file{Schema: schema, Objects: []entry{}}
 	for o, k := range m.known {

@@ -56,25 +56,24 @@ func TestProtected(t *testing.T) {
 	if err := c.try(m, "a"); !isWrong(err) {
 		t.Errorf("the reason is lost: %v", err)
 	}
-	m.Order(false)
+	m.Order()
 	asks("a job, while a failure counts", 1, c.try(m, "a"), ErrRefused)
 	for range 100 {
 		m = reopened(path)
 		asks("a restart, while a failure counts", 1, c.try(m, "a"), ErrRefused)
 	}
 	asks("another file", 2, c.try(m, "b"), errWrong)
-	m.Order(true)
-	asks("the operator, while two failures count", 2, c.try(m, "a"), ErrRefused)
+	m.Order()
+	asks("an order, while two failures count", 2, c.try(m, "a"), ErrRefused)
 	asks("a third file, while two failures count", 2, c.try(m, "c"), ErrTooClose)
-
-	c.lockout.Failures = 1
-	m.Order(true)
-	asks("the operator, while one failure counts", 3, c.try(m, "a"), errWrong)
+	c.lockout.Failures = 0
+	m.Order()
+	asks("an order, when none counts", 3, c.try(m, "a"), errWrong)
+	asks("the same order", 3, c.try(m, "a"), ErrRefused)
 	c.lockout.Failures = 0
 	asks("no order", 3, c.try(m, "a"), ErrRefused)
-	m.Order(false)
-	asks("a job, when none counts", 4, c.try(m, "a"), errWrong)
-	asks("the same job", 4, c.try(m, "a"), ErrRefused)
+	m.Order()
+	asks("another order", 4, c.try(m, "a"), errWrong)
 
 	c.lockout.Failures, c.answer = 0, nil
 	m = reopened(path)
@@ -183,19 +182,6 @@ func TestFileOutOfReach(t *testing.T) {
 	}
 }
 
-func TestReadOnly(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "attempts.json")
-	m := reopened(path)
-	m.ReadOnly()
-	c := &chip{lockout: Lockout{Limit: 32}}
-	if err := c.try(m, "a"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(path); err == nil {
-		t.Error("it writes")
-	}
-}
-
 func TestExempt(t *testing.T) {
 	m := new(Memory)
 	c := &chip{answer: errWrong}
@@ -205,7 +191,7 @@ func TestExempt(t *testing.T) {
 			t.Errorf("asked %d times: %v", c.asked, err)
 		}
 	}
-	m.Order(false)
+	m.Order()
 	c.answer = nil
 	for range 2 {
 		if err := try(); err != nil {

@@ -128,7 +128,7 @@ func (t *trouble) failed(now time.Time, err error) {
 // end asks for.
 func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
 	if asked.Job.ID != "" {
-		r.config.Attempts().Order(false)
+		r.config.Attempts().Order()
 	}
 	request := rotate.Request{Trigger: asked.Trigger, Job: asked.Job, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
 	switch current, err := r.credentials.Files.Current(); {
