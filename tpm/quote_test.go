@@ -80,8 +80,10 @@ func statuses(r *evidence.Result) map[string]device.Status {
 type loadedKey struct{ tpm2.AuthHandle }
 
 func (k loadedKey) with(_ *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
-	return use(k.AuthHandle, nil)
+	return use(k.AuthHandle, &tpm2.TPMTPublic{ObjectAttributes: tpm2.TPMAObject{NoDA: true}})
 }
+
+func (k loadedKey) where() string { return "loaded" }
 
 func (k loadedKey) String() string { return "a loaded key" }
 

@@ -83,6 +83,14 @@ type TPM struct {
 	// `state_dir/ak.pem`, and is replaced when the TPM can no longer load it, because it
 	// is another TPM or was cleared.
 	AK string `toml:"ak"`
+	// A file with the password of the owner hierarchy, on a TPM where it has one; empty
+	// means that it has none. keyvet uses it to read the storage key and NV indices, and to
+	// use keys that were made under the owner hierarchy. See "Passwords of the TPM" in
+	// docs/operations.md for what the file holds and who may read it.
+	OwnerAuthFile string `toml:"owner_auth_file"`
+	// A file with the password of the endorsement hierarchy, likewise. keyvet uses it to
+	// read the endorsement keys, to make the attestation key and to answer challenges.
+	EndorsementAuthFile string `toml:"endorsement_auth_file"`
 }
 
 // Evidence is the table [evidence].
@@ -92,9 +100,10 @@ type Evidence struct {
 	PCRs PCRs `toml:"pcrs"`
 	// Whether reports must have evidence. If so, on a device with a TPM, a report of
 	// `keyvet run` without evidence is undecided and does not open the gate, and a check
-	// of a TPM without an attestation key is undecided. `false` accepts a TPM that cannot
-	// sign: a TPM 1.2, a TPM without P-256, a TPM with a password on its endorsement
-	// hierarchy. It does not accept a TPM that no longer signs but did before:
+	// of a TPM that does not make an attestation key is undecided, unless its endorsement
+	// hierarchy has a password (`tpm.endorsement_auth_file`). `false` accepts a TPM that
+	// cannot sign: a TPM 1.2, a TPM without P-256, a TPM with a password that keyvet does
+	// not have. It does not accept a TPM that no longer signs but did before:
 	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }

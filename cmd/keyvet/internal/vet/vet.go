@@ -45,6 +45,9 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 	if len(c.Files) == 0 {
 		own, _ = credential.InUse(c.Config) // the inventory tells
 	}
+	if c.Config.TPM.Address != "" {
+		tpm.AssumeOwnLeftovers(c.Config.TPM.Address, own.Signer())
+	}
 	r, _, t := c.run(ctx, trigger, &own, nil)
 	if t != nil {
 		t.Close()
