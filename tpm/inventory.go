@@ -46,7 +46,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
 	inv.addEKs(certs)
-	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
+	inv.addSRK()
 	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
 		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), roleOf(o), o)
@@ -74,6 +74,7 @@ const (
 // inventory is one being read.
 type inventory struct {
 	t          *TPM
+	noPlatform bool     // the platform hierarchy is disabled
 	persistent []object // not yet given a place in keys
 	keys       []device.Key
 	gaps       []device.Gap
@@ -107,6 +108,10 @@ func (inv *inventory) readPersistent() {
 		var area *tpm2.TPMTPublic
 		if err == nil {
 			area, err = named(public, name)
+		}
+		if inv.noPlatform && h > lastOwnerPersistent && errors.Is(err, tpm2.TPMRCHandle) {
+			inv.minor(source, fmt.Errorf("a key of the platform, whose hierarchy the firmware has disabled until the TPM is reset: nothing can use it: %w", err))
+			continue
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
@@ -177,10 +182,20 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		inv.addObject(p.id, role, o)
 	case !errors.Is(err, errUnsupported):
 		inv.gap(p.id, err)
-	case optional || inv.t.lacks(&p.area):
+	case optional || inv.t.lacks(&p.area) || inv.t.makesNo(&p.area):
 		inv.minor(p.id, err)
 	default:
 		inv.gap(p.id, fmt.Errorf("the TPM lists the algorithm, but refuses the key: something between keyvet and the TPM may do so: %w", err))
+	}
+}
+
+// addSRK adds the storage root key: the key at the handle that is set aside for
+// it, which programs then use, else those that they make by the templates.
+func (inv *inventory) addSRK() {
+	persistent := inv.take(func(o object) bool { return o.handle == srkHandle })
+	inv.addPrimary(storageRootKey, false, device.RoleSRK, persistent)
+	if persistent == nil {
+		inv.addPrimary(rsaStorageRootKey, false, device.RoleSRK, nil)
 	}
 }
 
@@ -302,6 +317,18 @@ func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
 		return last, nil
 	})
 	return err == nil && !listed
+}
+
+// makesNo reports whether a key is of P-256, which this TPM lists but refuses the
+// attestation key as well. What is in the way of P-256 hides no firmware version:
+// then the attestation key has to be one of RSA.
+func (t *TPM) makesNo(area *tpm2.TPMTPublic) bool {
+	ecc, err := area.Parameters.ECCDetail()
+	if err != nil || ecc.CurveID != tpm2.TPMECCNistP256 {
+		return false
+	}
+	_, err = t.readPrimary(attestationKey)
+	return errors.Is(err, errUnsupported)
 }
 
 // withPrimary makes a primary key for as long as use runs. Whatever happens,

@@ -21,6 +21,7 @@ type state struct {
 	noClear            bool   // TPM2_Clear is disabled
 	recovery           uint32 // seconds until one more failure is forgiven; 0: never
 	owner, endorsement bool   // the hierarchy is enabled
+	platform           bool   // so is the firmware's own
 	platformNV         bool   // so are the NV indices that the platform defined
 }
 
@@ -36,7 +37,7 @@ func (t *TPM) readState() (state, error) {
 	}
 	return state{
 		locked: permanent&(1<<9) != 0, lockoutAuth: permanent&(1<<2) != 0, noClear: permanent&(1<<8) != 0, recovery: p[tpm2.TPMPTLockoutInterval],
-		owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
+		platform: startup&1 != 0, owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
 	}, nil
 }
 
@@ -49,6 +50,7 @@ func (inv *inventory) addStates() device.TPMClearing {
 		inv.gap("tpm: state", err)
 		return device.ClearingUnknown
 	}
+	inv.noPlatform = !s.platform // which firmware does before it hands over
 	if !s.owner {
 		inv.gap("tpm: owner hierarchy", disabled("keys and NV indices"))
 	}
