@@ -6,6 +6,8 @@ import (
 
 	keyfile "github.com/foxboron/go-tpm-keyfiles"
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/tpm/attempts"
 )
 
 // parent is where a key file says that its key lies: under the storage key at a
@@ -51,7 +53,8 @@ func (t *TPM) withParent(p parent, use func(parent, tpm2.AuthHandle) error) erro
 		if err := mayStore(area); err != nil {
 			return fmt.Errorf("%w at %#08x: %w", errNoParent, uint32(p.handle), err)
 		}
-		return use(p, h)
+		where := fmt.Sprintf("%#08x", uint32(p.handle))
+		return t.byEmptyPassword(h, area, where, "the storage key at "+where, func() error { return use(p, h) })
 	}
 	p256, rsa := storageKeys(p.handle)
 	if p.rsa {
@@ -88,7 +91,7 @@ func mayStore(area *tpm2.TPMTPublic) error {
 // isOfParent reports whether the TPM refused not the key to be made but its
 // parent: its handle, its password, or the use of keys with one.
 func isOfParent(err error) bool {
-	if errors.Is(err, errNoParent) || errors.Is(err, tpm2.TPMRCLockout) || hasPassword(err) {
+	if errors.Is(err, errNoParent) || errors.Is(err, tpm2.TPMRCLockout) || errors.Is(err, attempts.ErrRefused) || errors.Is(err, attempts.ErrTooClose) {
 		return true
 	}
 	format1, ok := errors.AsType[tpm2.TPMFmt1Error](err)

@@ -43,7 +43,7 @@ type jobs interface {
 // caller's to set.
 func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vetter, log *slog.Logger) *rotate.Engine {
 	return &rotate.Engine{
-		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c}, Vetter: vetter,
+		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c, log}, Vetter: vetter,
 		Name:  func() rotate.Name { return nameOf(c, credentials) },
 		Grace: c.Rotate.Grace.Duration, Jobs: rotate.JobLimits{Keys: c.JobKeys(), MinInterval: c.Rotate.MinInterval.Duration}, Log: log,
 		EndOld: func(_ context.Context, id string) error {
@@ -127,6 +127,9 @@ func (t *trouble) failed(now time.Time, err error) {
 // Rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
 func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
+	if asked.Job.ID != "" {
+		r.config.Attempts().Order()
+	}
 	request := rotate.Request{Trigger: asked.Trigger, Job: asked.Job, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
 	switch current, err := r.credentials.Files.Current(); {
 	case errors.Is(err, identity.ErrNone):
