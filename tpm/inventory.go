@@ -48,7 +48,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
 	inv.addEKs(certs)
-	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
+	inv.addSRK()
 	inv.excuse()
 	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
@@ -114,6 +114,10 @@ func (inv *inventory) readPersistent() {
 		var area *tpm2.TPMTPublic
 		if err == nil {
 			area, err = named(public, name)
+		}
+		if !inv.state.platform && h > lastOwnerPersistent && errors.Is(err, tpm2.TPMRCHandle) {
+			inv.minor(source, fmt.Errorf("a key of the platform, whose hierarchy the firmware has disabled until the TPM is reset: nothing can use it: %w", err))
+			continue
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
@@ -187,10 +191,20 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		if inv.guarded(p.hierarchy, err) {
 			inv.excusable = append(inv.excusable, excusable{gap: len(inv.gaps) - 1})
 		}
-	case optional || inv.t.lacks(&p.area):
+	case optional || inv.t.lacks(&p.area) || inv.t.makesNo(&p.area):
 		inv.minor(p.id, err)
 	default:
 		inv.gap(p.id, fmt.Errorf("the TPM lists the algorithm, but refuses the key: something between keyvet and the TPM may do so: %w", err))
+	}
+}
+
+// addSRK adds the storage root key: the key at the handle that is set aside for
+// it, which programs then use, else those that they make by the templates.
+func (inv *inventory) addSRK() {
+	persistent := inv.take(func(o object) bool { return o.handle == srkHandle })
+	inv.addPrimary(storageRootKey, false, device.RoleSRK, persistent)
+	if persistent == nil {
+		inv.addPrimary(rsaStorageRootKey, false, device.RoleSRK, nil)
 	}
 }
 
@@ -335,6 +349,18 @@ func (t *TPM) lists(area *tpm2.TPMTPublic) (listed bool, err error) {
 		return last, nil
 	})
 	return listed, err
+}
+
+// makesNo reports whether a key is of P-256, which this TPM lists but refuses the
+// attestation key as well. What is in the way of P-256 hides no firmware version:
+// then the attestation key has to be one of RSA.
+func (t *TPM) makesNo(area *tpm2.TPMTPublic) bool {
+	ecc, err := area.Parameters.ECCDetail()
+	if err != nil || ecc.CurveID != tpm2.TPMECCNistP256 {
+		return false
+	}
+	_, err = t.readPrimary(attestationKey)
+	return errors.Is(err, errUnsupported)
 }
 
 // withPrimary makes a primary key for as long as use runs. Whatever happens,

@@ -146,9 +146,6 @@ func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID
 	if err != nil {
 		return nil, fmt.Errorf("tpm: quote: %w", err)
 	}
-	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
-		return nil, fmt.Errorf("tpm: quote: %w", err)
-	}
 	return rsp, nil
 }
 
@@ -195,27 +192,6 @@ func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]
 	return errors.New("tpm: quote: the PCRs read are not those that were signed: they keep changing")
 }
 
-// readPCRs reads PCRs of a bank, in ascending order and end to end
-// (TPM2_PCR_Read, Part 3, section 22.4): none if the TPM has no such bank.
-func (t *TPM) readPCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
-	const most = 8 // digests of one answer (Part 2, TPML_DIGEST)
-	var values []byte
-	for part := range slices.Chunk(pcrs, most) {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, part)}.Execute(t)
-		if err != nil {
-			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
-		}
-		digests := rsp.PCRValues.Digests
-		if n := len(digests); n != 0 && n != len(part) {
-			return nil, fmt.Errorf("tpm: read PCRs: %d instead of %d", n, len(part))
-		}
-		for _, d := range digests {
-			values = append(values, d.Buffer...)
-		}
-	}
-	return values, nil
-}
-
 // certify has the attestation key sign that a loaded key is in this TPM.
 func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHandle) (*device.CertifiedKey, error) {
 	public, name, err := t.publicOf(key.Handle)
@@ -231,9 +207,6 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 	if err != nil {
 		return nil, fmt.Errorf("tpm: certify: %w", err)
 	}
-	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
-		return nil, fmt.Errorf("tpm: certify: %w", err)
-	}
 	text := base64.StdEncoding.EncodeToString
 	return &device.CertifiedKey{
 		Public: text(public.Bytes()), Attest: text(rsp.CertifyInfo.Bytes()), Signature: text(tpm2.Marshal(rsp.Signature)),
@@ -246,12 +219,10 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 // without one is a gap, which is minor only if the operator accepts such a TPM
 // ([Options]), or if the TPM states that the endorsement hierarchy has a password.
 func (inv *inventory) addAttestationKey(info device.TPM) {
-	o := object{source: "tpm:template:" + attestationKey.name}
+	var o object
 	var signed uint64
-	if inv.t.ak != nil {
-		o.source = inv.t.ak.source()
-	}
 	err := inv.t.withAK(func(ak loadedAK) (err error) {
+		o.source = ak.source
 		o.area, _ = ak.public.Contents() // no error: withAK has read it
 		o.public = ak.public.Bytes()
 		signed, err = inv.t.signedFirmwareVersion(ak)
