@@ -45,6 +45,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
+	inv.holdAgainst(certs)
 	inv.addEKs(certs)
 	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
 	inv.addAttestationKey(info)
@@ -74,7 +75,10 @@ const (
 // inventory is one being read.
 type inventory struct {
 	t          *TPM
-	persistent []object // not yet given a place in keys
+	persistent []object          // not yet given a place in keys
+	nv         *[]tpm2.TPMHandle // the indices that may hold a certificate; nil until they are listed
+	toKeep     keptBody
+	anew       bool // a key was made that is not kept
 	keys       []device.Key
 	gaps       []device.Gap
 }
@@ -171,9 +175,15 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		inv.addObject(p.id, role, *persistent)
 		return
 	}
-	o, err := inv.t.readPrimary(p)
+	o, kept := inv.t.keptPrimary(p)
+	var err error
+	if !kept {
+		o, err = inv.t.readPrimary(p)
+	}
 	switch {
 	case err == nil:
+		inv.anew = inv.anew || !kept
+		inv.toKeep.Keys = append(inv.toKeep.Keys, keptKey{p.id, o.public})
 		inv.addObject(p.id, role, o)
 	case !errors.Is(err, errUnsupported):
 		inv.gap(p.id, err)

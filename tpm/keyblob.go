@@ -238,10 +238,24 @@ func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(k
 			err = flushErr
 		}
 	}()
-	var key tpm2.NamedHandle
-	var parent tpm2.TPM2BName
-	err = t.withParent(file.Parent, func(h tpm2.AuthHandle) error {
-		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(creator)
+	id := t.contextOf(file)
+	key, parent, there, err := creator.restore(id)
+	if err != nil {
+		return err
+	}
+	if !there {
+		if key, parent, err = creator.load(file); err != nil {
+			return err
+		}
+		t.save(id, key, parent)
+	}
+	return use(key, parent)
+}
+
+// load loads the key of a file under its parent.
+func (c *creator) load(file *keyfile.TPMKey) (key tpm2.NamedHandle, parent tpm2.TPM2BName, err error) {
+	err = c.t.withParent(file.Parent, func(h tpm2.AuthHandle) error {
+		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(c)
 		switch {
 		case isParameter(err):
 			return fmt.Errorf("%w: %w", ErrNotLoadable, err)
@@ -254,10 +268,7 @@ func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(k
 		key, parent = tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, h.Name
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return use(key, parent)
+	return key, parent, err
 }
 
 // isParameter reports whether the TPM refused a parameter of the command, and not
