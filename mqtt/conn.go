@@ -16,7 +16,11 @@ func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Co
 	reaching, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	tcp, err := d.network(reaching, "tcp", endpoint)
-	if err != nil {
+	var told failure
+	switch {
+	case errors.As(err, &told): // of a proxy
+		return nil, told
+	case err != nil:
 		return nil, failure{ErrUnreachable, "", err, "check network and endpoint"}
 	}
 	secured := tls.Client(tcp, tlsConfig(cfg, endpoint))

@@ -33,7 +33,7 @@ func NewDialer(cfg Config) (*Dialer, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	return &Dialer{cfg: cfg, network: new(net.Dialer).DialContext, kept: make(map[string]*filters), certificate: cfg.Certificate}, nil
+	return &Dialer{cfg: cfg, network: throughProxy(new(net.Dialer).DialContext, cfg.Proxy), kept: make(map[string]*filters), certificate: cfg.Certificate}, nil
 }
 
 // Dial makes one session without a past.

@@ -107,7 +107,7 @@ func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.
 			issuers = append(issuers, c.cert)
 		}
 	}
-	if !slices.ContainsFunc(inv.gaps[before:], func(g device.Gap) bool { return !g.Minor }) {
+	if inv.open(before) == 0 {
 		inv.t.read.certificates.Store(&endorsements{certs, issuers})
 	}
 	return certs, issuers
@@ -186,6 +186,9 @@ func (inv *inventory) readRange(what string, first, last uint32) []*certificate 
 		content, err := inv.t.readNV(h)
 		if err != nil {
 			inv.gap(source, err)
+			if inv.isGuarded(err) {
+				inv.excusable = append(inv.excusable, excusable{len(inv.gaps) - 1, ekOf(index)})
+			}
 			continue
 		}
 		for len(content) > 0 {
@@ -216,14 +219,16 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	a := public.Attributes
 	nv := tpm2.NamedHandle{Handle: index, Name: rsp.NVName}
-	auth := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	auth, err := t.hierarchy(tpm2.TPMRHOwner)
 	switch {
 	case !a.Written:
 		return nil, fmt.Errorf("tpm: NV index was never written: %w", ekcert.ErrNotCertificate)
 	case a.AuthRead && a.NoDA:
-		auth.Handle, auth.Name = nv.Handle, nv.Name
+		auth = emptyAuth(nv)
 	case !a.OwnerRead:
-		return nil, errors.New("tpm: NV index can be read neither without a password nor by the owner")
+		return nil, errNotOurs
+	case err != nil:
+		return nil, fmt.Errorf("tpm: read NV index: %w", err)
 	}
 	if public.DataSize > ekcert.MaxBytes {
 		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
@@ -237,6 +242,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		size := min(chunk, public.DataSize-offset)
 		rsp, err := tpm2.NVRead{AuthHandle: auth, NVIndex: nv, Size: size, Offset: offset}.Execute(t)
 		if err != nil {
+			if auth.Handle == tpm2.TPMRHOwner {
+				err = t.ofHierarchy(auth.Handle, err)
+			}
 			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
 		}
 		if len(rsp.Data.Buffer) != int(size) {
@@ -247,6 +255,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	return content, nil
 }
+
+// errNotOurs: an NV index is not for keyvet to read.
+var errNotOurs = errors.New("tpm: NV index can be read neither without a password nor by the owner")
 
 // nvBuffer is how much of an NV index one command reads. The TPM is asked once,
 // by Info or here.

@@ -136,7 +136,7 @@ func (c *Cloud) dialer(pair tls.Certificate, clientID string, persistent bool) (
 		return nil, err
 	}
 	return awsiot.NewDialer(mqtt.Config{
-		Endpoints: m.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Persistent: persistent,
+		Endpoints: m.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Proxy: m.Proxy.For, Persistent: persistent,
 		KeepAlive: m.KeepAlive.Duration, Timeout: stepTimeout, Attempts: c.Attempts, Log: c.Log,
 	}, m.Pins)
 }
