@@ -47,6 +47,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
+	inv.holdAgainst(certs)
 	inv.addEKs(certs)
 	inv.addSRK()
 	inv.excuse()
@@ -79,11 +80,13 @@ const (
 type inventory struct {
 	t          *TPM
 	state      state
-	persistent []object // not yet given a place in keys
+	persistent []object          // not yet given a place in keys
+	nv         *[]tpm2.TPMHandle // the indices that may hold a certificate; nil until they are listed
+	toKeep     keptBody
+	anew       bool // a key was made that is not kept
 	keys       []device.Key
 	gaps       []device.Gap
 	excusable  []excusable
-	listed     []tpm2.TPMHandle // NV indices for certificates
 }
 
 // object is a key in the TPM.
@@ -182,9 +185,15 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		inv.addObject(p.id, role, *persistent)
 		return
 	}
-	o, err := inv.t.readPrimary(p)
+	o, kept := inv.t.keptPrimary(p)
+	var err error
+	if !kept {
+		o, err = inv.t.readPrimary(p)
+	}
 	switch {
 	case err == nil:
+		inv.anew = inv.anew || !kept
+		inv.toKeep.Keys = append(inv.toKeep.Keys, keptKey{p.id, o.public})
 		inv.addObject(p.id, role, o)
 	case !errors.Is(err, errUnsupported):
 		inv.gap(p.id, err)

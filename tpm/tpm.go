@@ -69,6 +69,14 @@ type TPM struct {
 	is12        atomic.Bool   // a TPM 1.2, as the kernel says or as it answered
 	ak          *AK           // nil: the primary key attestationKey
 	nvBufferMax atomic.Uint32 // TPM_PT_NV_BUFFER_MAX; zero if it was not read
+	read        reading
+}
+
+// reading is what was read over this connection, and is not asked for again.
+type reading struct {
+	stated       atomic.Pointer[stated]
+	certificates atomic.Pointer[endorsements]
+	kept, shown  *Kept // see [TPM.UseKept] and [TPM.Shown]
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),

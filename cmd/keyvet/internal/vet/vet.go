@@ -161,13 +161,29 @@ type Vetter struct {
 }
 
 // Vet makes the report, with the thing's name and the TPM's evidence, on the
-// credential of an id; "" is the one in use.
+// credential of an id; "" is the one in use. Keys of the TPM that are kept count
+// only with that evidence; without it, all are read again.
 func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
 	v.awaitTPM(ctx)
 	v.Credentials.Take(id)
 	own, ownErr := v.Credentials.Current()
 	defer debug.FreeOSMemory() // the next vet is a day away
-	r, inv, t := v.run(ctx, trigger, own, v.prepareTPM)
+	r, stands := v.report(ctx, trigger, own, ownErr, true)
+	if !stands {
+		v.Log.Warn("the TPM has not shown that it is the one whose keys are kept: all of them are read again")
+		r, _ = v.report(ctx, trigger, own, ownErr, false)
+	}
+	return gate.Vetted{Report: r, Credential: own.Guarded()}
+}
+
+// report makes the report. It stands unless keys in it were taken on trust and the
+// TPM has not signed it.
+func (v *Vetter) report(ctx context.Context, trigger device.Trigger, own *credential.Credential, ownErr error, mayTrust bool) (_ *device.Report, stands bool) {
+	onTrust := false
+	r, inv, t := v.run(ctx, trigger, own, func(t *tpm.TPM) (gaps []device.Gap) {
+		gaps, onTrust = v.prepareTPM(t, mayTrust)
+		return gaps
+	})
 	if t != nil {
 		defer t.Close()
 	}
@@ -189,5 +205,9 @@ func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gat
 	if t != nil && inv.TPM.State == device.TPMOK {
 		v.attest(t, r, own.Signer())
 	}
-	return gate.Vetted{Report: r, Credential: own.Guarded()}
+	if r.Evidence == nil {
+		return r, !onTrust
+	}
+	v.keep(t)
+	return r, true
 }
