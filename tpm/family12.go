@@ -59,6 +59,8 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	case len(certs) > 0 && certs[0].public != nil:
 		inv.addKey(certs[0].key("tpm-ek"))
 		inv.gaps = append(inv.gaps, device.Gap{What: "tpm-ek", Why: "read from its certificate alone: " + err.Error(), Minor: true})
+	case state.Owned:
+		inv.gap("tpm-ek", fmt.Errorf("tpm: %w; the owner can let anybody read it (tpm_restrictpubek of tpm-tools)", err))
 	default:
 		inv.gap("tpm-ek", fmt.Errorf("tpm: %w", err))
 	}
@@ -66,7 +68,7 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	if state.Owned {
 		inv.gaps = append(inv.gaps, device.Gap{
 			What:  "tpm-srk",
-			Why:   "the TPM has an owner: its storage root key and the keys under it are readable by the owner's password alone, which keyvet does not ask for",
+			Why:   "the TPM has an owner: its storage root key and the keys under it are readable by the owner's password only, which keyvet does not use for a TPM 1.2",
 			Minor: len(inv.keys) > 0, // the one key that tells of the chip was read
 		})
 	}

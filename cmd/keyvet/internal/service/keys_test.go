@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -29,7 +30,7 @@ func kind(p crypto.PublicKey) string {
 }
 
 func keysOn(address string) keys {
-	k := keys{*config.Default()}
+	k := keys{*config.Default(), slog.New(slog.DiscardHandler)}
 	k.config.TPM.Address, k.config.StateDir = address, "/nonexistent"
 	return k
 }

@@ -43,7 +43,7 @@ type jobs interface {
 // caller's to set.
 func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vetter, log *slog.Logger) *rotate.Engine {
 	return &rotate.Engine{
-		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c}, Vetter: vetter,
+		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c, log}, Vetter: vetter,
 		Name:  func() rotate.Name { return nameOf(c, credentials) },
 		Grace: c.Rotate.Grace.Duration, Jobs: rotate.JobLimits{Keys: c.JobKeys(), MinInterval: c.Rotate.MinInterval.Duration}, Log: log,
 		EndOld: func(_ context.Context, id string) error {
