@@ -298,6 +298,10 @@ func (c *creator) flush() error {
 
 func (b *KeyBlob) String() string { return "the key blob" }
 
+// NeedsOwner reports whether the key is under the owner hierarchy itself: using it
+// takes that hierarchy's password, once it has one.
+func (b *KeyBlob) NeedsOwner() bool { return b.file.Parent == tpm2.TPMRHOwner }
+
 // where changes with the password, which is in the private area.
 func (b *KeyBlob) where() string {
 	return fmt.Sprintf("private area %x", sha256.Sum256(b.file.Privkey.Buffer))
