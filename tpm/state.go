@@ -108,6 +108,30 @@ func StateOf(err error) device.TPMState {
 	return device.TPMAbsent
 }
 
+// ComesLate reports whether an error of [Open] or of a command is that of a TPM
+// which a boot has not brought up yet: its device is not there, or not given to
+// its group, another program holds it, nobody has started it, or it is still
+// busy with its new firmware. One that does not answer is hung.
+func ComesLate(err error) bool {
+	switch StateOf(err) {
+	case device.TPMDenied, device.TPMBusy, device.TPMNotStarted, device.TPMUpdating:
+		return true
+	}
+	return errors.Is(err, ErrAbsent)
+}
+
+// Probe reports whether a TPM is there and works, or is in failure mode: nil,
+// else why it cannot be read.
+func Probe(address string, opts Options) error {
+	t, err := Open(address, opts)
+	if err != nil {
+		return err
+	}
+	defer t.Close() // errors are of no account: everything was read
+	_, err = t.Info()
+	return err
+}
+
 // explain says what a refusal means, and what to do next where that helps.
 func explain(err error) error {
 	for _, r := range refusals {

@@ -29,6 +29,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	l.vetNow(ctx, a.bootTrigger())
 	for {
 		period := l.schedule.period(ctx, a.now(), l.newest.vetted.Report.Verdict())
+		l.watch(period)
 		for period.Err() == nil && !l.stuck() {
 			l.serve(period)
 			a.alive()
@@ -43,6 +44,22 @@ func (a *Agent) Run(ctx context.Context) error {
 		l.expire()
 		l.vetNow(ctx, device.TriggerSchedule)
 	}
+}
+
+// watch ends a period once what the device missed is there.
+func (l *loop) watch(period context.Context) {
+	late, enough := l.Device.Late(period), l.schedule.enough
+	if late == nil {
+		return
+	}
+	go func() {
+		select {
+		case <-late:
+			l.Log.Info("what the last check missed is there now")
+			enough()
+		case <-period.Done():
+		}
+	}()
 }
 
 // end shuts the gate for good.

@@ -67,6 +67,12 @@ type TPM struct {
 	Address string `toml:"address"`
 	// How long a command may take. The creation of a key has a limit of its own.
 	Timeout Duration `toml:"timeout"`
+	// How long the first check of `keyvet run` and `keyvet rotate` waits for a TPM that is
+	// not there yet, or that nobody has started: a driver that is loaded late, a firmware
+	// TPM that needs a program of its own. After that the check is undecided, and keyvet
+	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`; a
+	// systemd unit that is to wait longer than 3 minutes needs a longer `TimeoutStartSec=`.
+	Wait Duration `toml:"wait"`
 	// The persistent handle of the attestation key, in the range of the owner, such as
 	// `"0x81010020"`. If there is no key at the handle, `keyvet run` puts one there; it
 	// accepts no other key in its place. Empty means that the attestation key is kept in
@@ -254,6 +260,7 @@ func Default() *Config {
 	c.RunDir = "/run/keyvet"
 	c.TPM.Address = "/dev/tpmrm0"
 	c.TPM.Timeout.Duration = 30 * time.Second
+	c.TPM.Wait.Duration = 90 * time.Second
 	c.Evidence.PCRs = PCRs{Bank: defaultBank, Indices: []uint{0, 1, 2, 3, 4, 5, 6, 7}}
 	c.Evidence.Required = true
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour
