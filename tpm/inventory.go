@@ -424,10 +424,10 @@ func (c *creator) Send(command []byte) ([]byte, error) {
 	return response, err
 }
 
-// loads reports whether a command puts an object into the TPM: TPM2_CreatePrimary
-// and TPM2_Load (Part 2, section 6.5.2).
+// loads reports whether a command puts an object into the TPM: TPM2_CreatePrimary,
+// TPM2_Load and TPM2_ContextLoad (Part 2, section 6.5.2).
 func loads(command []byte) bool {
-	const createPrimary, load = 0x131, 0x157
+	const createPrimary, load, contextLoad = 0x131, 0x157, 0x161
 	code := binary.BigEndian.Uint32(command[6:])
-	return code == createPrimary || code == load
+	return code == createPrimary || code == load || code == contextLoad
 }
