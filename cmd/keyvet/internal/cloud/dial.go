@@ -18,10 +18,6 @@ import (
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
-// stepTimeout bounds one step of a connection: reaching the endpoint, the TLS
-// handshake, each answer.
-const stepTimeout = 10 * time.Second
-
 // dialing is what connections have to know of those before.
 type dialing struct {
 	own, claim *mqtt.Dialer // nil before the first connection
@@ -137,7 +133,8 @@ func (c *Cloud) dialer(pair tls.Certificate, clientID string, persistent bool) (
 	}
 	return awsiot.NewDialer(mqtt.Config{
 		Endpoints: m.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Persistent: persistent,
-		KeepAlive: m.KeepAlive.Duration, Timeout: stepTimeout, Attempts: c.Attempts, Log: c.Log,
+		KeepAlive: m.KeepAlive.Duration, Timeout: m.Timeout.Duration, Longest: m.ReconnectMax.Duration, Attempts: c.Attempts,
+		Changed: c.Changed, Network: c.Network, Log: c.Log,
 	}, m.Pins)
 }
 
