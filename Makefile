@@ -126,7 +126,7 @@ verify-debian: ## the generator agrees with the vectors and the sets beside DATA
 
 # What targets need of Debian: command or file, and the package that has it.
 NEED_DEMO = swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
-NEED_TEST = $(NEED_DEMO) mosquitto=mosquitto mosquitto_pub=mosquitto-clients \
+NEED_TEST = $(NEED_DEMO) mosquitto=mosquitto mosquitto_pub=mosquitto-clients tinyproxy=tinyproxy-bin \
 	qemu-arm-static=qemu-user-static qemu-system-arm=qemu-system-arm \
 	openssl=openssl /usr/share/ca-certificates/mozilla/Amazon_Root_CA_1.crt=ca-certificates \
 	tpm2_getcap=tpm2-tools '/usr/lib/*/ossl-modules/tpm2.so=tpm2-openssl' \

@@ -16,8 +16,13 @@ import (
 func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Conn, error) {
 	reaching, cancel := context.WithTimeout(ctx, d.pace.limit(0))
 	defer cancel()
-	tcp, err := d.reach(reaching, endpoint)
-	if err != nil {
+	tcp, err := d.through(cfg)(reaching, "tcp", endpoint)
+	var told failure
+	switch {
+	case errors.As(err, &told): // of a proxy
+		told.cause = notReached{told.cause}
+		return nil, told
+	case err != nil:
 		d.pace.timedOut(err, 0)
 		return nil, failure{ErrUnreachable, "", notReached{err}, "check network and endpoint"}
 	}

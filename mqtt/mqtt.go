@@ -83,6 +83,9 @@ type Config struct {
 
 	Roots *x509.CertPool // nil: the system's
 
+	// Proxy is what an endpoint is reached through; nil, or the zero Proxy: nothing.
+	Proxy func(endpoint string) (Proxy, error)
+
 	// Persistent asks the broker to keep the session while there is no
 	// connection: its filters, and the messages of QoS 1 to them.
 	Persistent bool

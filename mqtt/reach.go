@@ -17,7 +17,7 @@ const (
 
 // network is the machine's.
 type network struct {
-	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	dial   dialFunc
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
@@ -27,12 +27,20 @@ func system() network {
 	}}
 }
 
-// reach makes a TCP connection to the first address of the endpoint's name that
-// has one to give: of several, some may be dead (RFC 8305).
-func (d *Dialer) reach(ctx context.Context, endpoint string) (net.Conn, error) {
-	host, port, _ := net.SplitHostPort(endpoint) // seen by Config.complete
-	if d.cfg.Network != nil {
-		return d.cfg.Network(ctx, "tcp", endpoint)
+// through is how an endpoint is dialled.
+func (d *Dialer) through(cfg *Config) dialFunc {
+	if cfg.Network != nil {
+		return cfg.Network
+	}
+	return throughProxy(d.reach, cfg.Proxy)
+}
+
+// reach makes a TCP connection to the first address of a "host:port" that has one
+// to give: of several, some may be dead (RFC 8305).
+func (d *Dialer) reach(ctx context.Context, _, endpoint string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
 		return d.timed(ctx, endpoint)

@@ -137,7 +137,7 @@ func TestDeadAddresses(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), d.pace.limit(0))
 			defer cancel()
 			began := time.Now()
-			c, err := d.reach(ctx, "gw.example:8883")
+			c, err := d.reach(ctx, "tcp", "gw.example:8883")
 			if took := time.Since(began); took > tt.most || (err != nil) != tt.fails {
 				t.Errorf("%s: %v after %v", what, err, took)
 			}

@@ -122,12 +122,12 @@ func (t *TPM) PersistentAK(handle uint32) (*AK, error) {
 
 func (t *TPM) persistAK(handle tpm2.TPMHandle) error {
 	return t.withPrimary(attestationKey, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
-		_, err := tpm2.EvictControl{
-			Auth:         tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
-			ObjectHandle: &h, PersistentHandle: handle,
-		}.Execute(t)
+		owner, err := t.hierarchy(tpm2.TPMRHOwner)
+		if err == nil {
+			_, err = tpm2.EvictControl{Auth: owner, ObjectHandle: &h, PersistentHandle: handle}.Execute(t)
+		}
 		if err != nil {
-			return fmt.Errorf("put it at %#08x: %w", uint32(handle), explain(err))
+			return fmt.Errorf("put it at %#08x: %w", uint32(handle), explain(t.ofHierarchy(tpm2.TPMRHOwner, err)))
 		}
 		return nil
 	})

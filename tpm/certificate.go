@@ -153,7 +153,9 @@ func (inv *inventory) indices(what string, first, last uint32) []tpm2.TPMHandle 
 // readRange reads all certificates at the NV indices from first up to last.
 func (inv *inventory) readRange(what string, first, last uint32) []*certificate {
 	var certs []*certificate
-	for _, h := range inv.indices(what, first, last) {
+	indices := inv.indices(what, first, last)
+	inv.listed = append(inv.listed, indices...)
+	for _, h := range indices {
 		index := uint32(h)
 		if !holdsCertificate(index) {
 			continue
@@ -162,6 +164,9 @@ func (inv *inventory) readRange(what string, first, last uint32) []*certificate 
 		content, err := inv.t.readNV(h)
 		if err != nil {
 			inv.gap(source, err)
+			if inv.isGuarded(err) {
+				inv.excusable = append(inv.excusable, excusable{len(inv.gaps) - 1, ekOf(index)})
+			}
 			continue
 		}
 		for len(content) > 0 {
@@ -192,14 +197,16 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	a := public.Attributes
 	nv := tpm2.NamedHandle{Handle: index, Name: rsp.NVName}
-	auth := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	auth, err := t.hierarchy(tpm2.TPMRHOwner)
 	switch {
 	case !a.Written:
 		return nil, fmt.Errorf("tpm: NV index was never written: %w", ekcert.ErrNotCertificate)
 	case a.AuthRead && a.NoDA:
-		auth.Handle, auth.Name = nv.Handle, nv.Name
+		auth = emptyAuth(nv)
 	case !a.OwnerRead:
-		return nil, errors.New("tpm: NV index can be read neither without a password nor by the owner")
+		return nil, errNotOurs
+	case err != nil:
+		return nil, fmt.Errorf("tpm: read NV index: %w", err)
 	}
 	if public.DataSize > ekcert.MaxBytes {
 		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
@@ -213,6 +220,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		size := min(chunk, public.DataSize-offset)
 		rsp, err := tpm2.NVRead{AuthHandle: auth, NVIndex: nv, Size: size, Offset: offset}.Execute(t)
 		if err != nil {
+			if auth.Handle == tpm2.TPMRHOwner {
+				err = t.ofHierarchy(auth.Handle, err)
+			}
 			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
 		}
 		if len(rsp.Data.Buffer) != int(size) {
@@ -223,6 +233,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	return content, nil
 }
+
+// errNotOurs: an NV index is not for keyvet to read.
+var errNotOurs = errors.New("tpm: NV index can be read neither without a password nor by the owner")
 
 // nvBuffer is how much of an NV index one command reads. The TPM is asked once,
 // by Info or here.

@@ -28,7 +28,9 @@ import (
 // one that the TPM signs. A TPM 2.0 in working order gives its attestation key
 // and at least one endorsement key. Minor is a gap only if the same answer could
 // hide nothing: an endorsement key that the profile leaves to the maker, sealed
-// data at a persistent handle, an NV index without a certificate.
+// data at a persistent handle, an NV index without a certificate; and, once an
+// endorsement key was read, a key that nobody ever made since its hierarchy has a
+// password, and an NV index that is not for everybody.
 func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info, err := t.Info()
 	switch {
@@ -41,12 +43,13 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 		return t.inventory12(info)
 	}
 	inv := inventory{t: t}
-	info.Clearing = inv.addStates()
+	info.Clearing, info.Lockout = inv.addStates()
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
 	inv.addEKs(certs)
 	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
+	inv.excuse()
 	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
 		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), roleOf(o), o)
@@ -74,9 +77,12 @@ const (
 // inventory is one being read.
 type inventory struct {
 	t          *TPM
+	state      state
 	persistent []object // not yet given a place in keys
 	keys       []device.Key
 	gaps       []device.Gap
+	excusable  []excusable
+	listed     []tpm2.TPMHandle // NV indices for certificates
 }
 
 // object is a key in the TPM.
@@ -177,6 +183,9 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		inv.addObject(p.id, role, o)
 	case !errors.Is(err, errUnsupported):
 		inv.gap(p.id, err)
+		if inv.guarded(p.hierarchy, err) {
+			inv.excusable = append(inv.excusable, excusable{gap: len(inv.gaps) - 1})
+		}
 	case optional || inv.t.lacks(&p.area):
 		inv.minor(p.id, err)
 	default:
@@ -234,6 +243,9 @@ func (inv *inventory) addEK(ek endorsementKey, persistent *object, certs []*cert
 	inv.addPrimary(ek.primary, ek.optional, device.RoleEK, persistent)
 	if len(inv.gaps) == before {
 		return
+	}
+	if inv.hasIndex(ek.index) { // so somebody did make this key
+		inv.excusable = slices.DeleteFunc(inv.excusable, func(e excusable) bool { return e.gap == before })
 	}
 	for _, c := range certs {
 		if c.public == nil || c.index != ek.index && isEKIndex(c.index) {
@@ -316,9 +328,13 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 			err = fmt.Errorf("%s: %w", p.id, flushErr)
 		}
 	}()
-	rsp, err := tpm2.CreatePrimary{PrimaryHandle: p.hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
+	hierarchy, err := t.hierarchy(p.hierarchy)
 	if err != nil {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explainCreation(err))
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)
+	}
+	rsp, err := tpm2.CreatePrimary{PrimaryHandle: hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
+	if err != nil {
+		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explainCreation(t.ofHierarchy(p.hierarchy, err)))
 	}
 	if _, err := named(rsp.OutPublic, rsp.Name); err != nil {
 		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)
@@ -328,7 +344,8 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 
 // creator is the transport of a command that loads an object. It takes the
 // object's handle from the response itself, so that it can be flushed even if
-// the rest of the response makes no sense.
+// the rest of the response makes no sense. Other commands, those of a session,
+// go through it as well.
 type creator struct {
 	t      *TPM
 	link   transport.TPM
@@ -338,6 +355,9 @@ type creator struct {
 
 func (c *creator) Send(command []byte) ([]byte, error) {
 	response, err := c.link.Send(command)
+	if !loads(command) {
+		return response, err
+	}
 	if err != nil {
 		c.t.leave(c.area) // whether the TPM carried it out is not known
 	}
@@ -346,4 +366,12 @@ func (c *creator) Send(command []byte) ([]byte, error) {
 		c.handle = tpm2.TPMHandle(binary.BigEndian.Uint32(response[header:]))
 	}
 	return response, err
+}
+
+// loads reports whether a command puts an object into the TPM: TPM2_CreatePrimary
+// and TPM2_Load (Part 2, section 6.5.2).
+func loads(command []byte) bool {
+	const createPrimary, load = 0x131, 0x157
+	code := binary.BigEndian.Uint32(command[6:])
+	return code == createPrimary || code == load
 }

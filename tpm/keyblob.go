@@ -3,6 +3,7 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -189,7 +190,7 @@ func ofCreation(err error) error {
 // forCreation is the transport of the command that makes a key by a template.
 func (t *TPM) forCreation(template *tpm2.TPMTPublic) transport.TPM {
 	if template.Type == tpm2.TPMAlgRSA {
-		return t.link.Within(max(t.timeout, rsaCreation))
+		return t.link.Within(max(t.opts.Timeout, rsaCreation))
 	}
 	return t.link
 }
@@ -197,11 +198,12 @@ func (t *TPM) forCreation(template *tpm2.TPMTPublic) transport.TPM {
 // withParent has the parent of a key blob for as long as use runs.
 func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error) error {
 	if isPersistent(parent) {
-		h, _, err := t.readPublic(parent)
+		h, area, err := t.readPublic(parent)
 		if err != nil {
 			return err
 		}
-		return use(h)
+		where := fmt.Sprintf("%#08x", uint32(parent))
+		return t.byEmptyPassword(h, area, where, "the storage key at "+where, func() error { return use(h) })
 	}
 	p := storageParent
 	if parent == tpm2.TPMRHEndorsement {
@@ -284,6 +286,11 @@ func (c *creator) flush() error {
 }
 
 func (b *KeyBlob) String() string { return "the key blob" }
+
+// where changes with the password, which is in the private area.
+func (b *KeyBlob) where() string {
+	return fmt.Sprintf("private area %x", sha256.Sum256(b.file.Privkey.Buffer))
+}
 
 func isPersistent(h tpm2.TPMHandle) bool { return h >= firstPersistent && h <= lastPersistent }
 

@@ -244,7 +244,7 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 // its firmware against what it signs of it. Whoever sits between the TPM and
 // this program can change the one, not the other, but can refuse the key: a TPM
 // without one is a gap, which is minor only if the operator accepts such a TPM
-// ([Options]).
+// ([Options]), or if the TPM states that the endorsement hierarchy has a password.
 func (inv *inventory) addAttestationKey(info device.TPM) {
 	o := object{source: "tpm:template:" + attestationKey.name}
 	var signed uint64
@@ -262,7 +262,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 	}
 	if err != nil {
 		err = fmt.Errorf("the firmware version is stated, and not signed: %w", err)
-		if inv.t.akOptional && (errors.Is(err, errUnsupported) || hasPassword(err)) {
+		if inv.t.opts.AKOptional && errors.Is(err, errUnsupported) || inv.guarded(tpm2.TPMRHEndorsement, err) {
 			inv.minor(attestationKey.id, err)
 		} else {
 			inv.gap(attestationKey.id, err)

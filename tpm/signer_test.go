@@ -299,7 +299,7 @@ func testCreateKeyUnderPersistentParent(t *testing.T, by *way) {
 			t.Error(err)
 		}
 	}
-	if _, err := signerOf(t, address, underOwner).SelfTest(); err == nil || !strings.Contains(err.Error(), "the hierarchy has a password") {
+	if _, err := signerOf(t, address, underOwner).SelfTest(); err == nil || !strings.Contains(err.Error(), "the owner hierarchy has a password") {
 		t.Errorf("under the owner hierarchy: %v", err)
 	}
 }
@@ -515,8 +515,8 @@ func testPasswordTriedOnce(t *testing.T, by *way) {
 		}
 		return response
 	})
-	s := signerOf(t, proxy.Address(), b)
 	for range 3 {
+		s := signerOf(t, proxy.Address(), b)
 		if _, err := s.SelfTest(); !errors.Is(err, tpm2.TPMRCAuthFail) || !strings.Contains(err.Error(), "password") {
 			t.Errorf("%v", err)
 		}
@@ -671,7 +671,6 @@ func FuzzSign(f *testing.F) {
 		if signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts); err == nil {
 			verify(r.signer.public, digest[:], r.opts, signature)
 		}
-		r.signer.password = nil
 	})
 }
 

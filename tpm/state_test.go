@@ -124,11 +124,14 @@ func testLockout(t *testing.T, by *way) {
 	const dictionaryAttackParameters = 0x13a
 	// No tries at all, one forgiven in 600 s.
 	command(t, c, dictionaryAttackParameters, uint32(tpm2.TPMRHLockout), 0, 0, 0, 0, 0, 0, 2, 0x58, 0, 0, 0, 1)
-	_, keys, gaps := c.Inventory()
+	info, keys, gaps := c.Inventory()
+	if l := info.Lockout; l == nil || !l.Locked || l.Recovery != 600 {
+		t.Errorf("%+v", l)
+	}
 	if len(keys) != 5 {
 		t.Errorf("%v", brief(keys, gaps))
 	}
-	if len(gaps) != 1 || gaps[0].What != "tpm: lockout" || !gaps[0].Minor || !strings.Contains(gaps[0].Why, "up to 600 s") {
+	if len(gaps) != 1 || gaps[0].What != "tpm: lockout" || !gaps[0].Minor || !strings.Contains(gaps[0].Why, "after 10m0s") {
 		t.Errorf("%+v", gaps)
 	}
 	if _, err := c.Quote([32]byte{}); err != nil {
@@ -166,8 +169,8 @@ func testSessionsExhausted(t *testing.T, by *way) {
 
 func TestExplain(t *testing.T) {
 	for code, want := range map[tpm2.TPMRC]string{
-		tpm2.TPMRCBadAuth | 0x100: "a password", tpm2.TPMRCAuthFail: "a password", tpm2.TPMRCHierarchy | 0x100: "is disabled",
-		tpm2.TPMRCLockout: "tpm2_dictionarylockout", tpm2.TPMRCObjectMemory: "/dev/tpmrm0", tpm2.TPMRCObjectHandles: "/dev/tpmrm0",
+		tpm2.TPMRCHierarchy | 0x100: "is disabled",
+		tpm2.TPMRCLockout:           "tpm2_dictionarylockout", tpm2.TPMRCObjectMemory: "/dev/tpmrm0", tpm2.TPMRCObjectHandles: "/dev/tpmrm0",
 		tpm2.TPMRCSessionMemory: "/dev/tpmrm0", tpm2.TPMRCSessionHandles: "tpm2_flushcontext", tpm2.TPMRCMemory: "/dev/tpmrm0",
 		tpm2.TPMRCInitialize: "was not started", tpm2.TPMRCUpgrade: "finish it", tpm2.TPMRCReboot: "restart the device",
 		tpm2.TPMRCYielded: "stayed busy", tpm2.TPMRCTesting: "stayed busy", tpm2.TPMRCNVRate: "stayed busy", tpm2.TPMRCRetry: "stayed busy",

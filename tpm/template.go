@@ -2,7 +2,6 @@ package tpm
 
 import (
 	"encoding/hex"
-	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -40,9 +39,19 @@ var endorsementKeys = []endorsementKey{
 	{primary{"tpm-ek-rsa4096", "RSA-4096", "H-7", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 4096)}, 0x01c0001e, false, true},
 }
 
+// ekOf is the id of the endorsement key whose certificate is at that NV index, or "".
+func ekOf(index uint32) string {
+	for _, ek := range endorsementKeys {
+		if ek.index == index {
+			return ek.id
+		}
+	}
+	return ""
+}
+
 // isEKIndex reports whether the certificate of one of endorsementKeys is at that NV index.
 func isEKIndex(index uint32) bool {
-	return slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == index })
+	return ekOf(index) != ""
 }
 
 // policyB is the policy of the templates of the high range, by hash (EK

@@ -95,7 +95,7 @@ func (s screen) sayRotated(cfg *config.Config, err error) int {
 		s.say("rotated: the device's credential is now " + certificate)
 		return cli.Pass
 	case errors.As(err, &failed) && failed.Reason != rotate.ReasonBusy:
-		s.Fail(fmt.Errorf("not rotated: %s: %w", failed.Reason, err))
+		s.Fail(fmt.Errorf("not rotated: %w", err))
 		return cli.Fail
 	}
 	s.Fail(err)

@@ -79,6 +79,10 @@ type Device interface {
 	// Local gives what there is to do without the cloud's asking, once each
 	// time: the operator's word, a certificate close to its end. nil: nothing.
 	Local() *Work
+	// Late returns a channel that is closed once something answers that the last
+	// Vet missed: a TPM that comes late. nil: nothing of the kind is missing. It
+	// looks until ctx ends.
+	Late(ctx context.Context) <-chan struct{}
 }
 
 // Agent vets a device, reports on it and does what the cloud asks for. All of

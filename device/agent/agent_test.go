@@ -127,6 +127,7 @@ type fake struct {
 	prepare func(context.Context) (bool, error)
 	rotate  func(context.Context, agent.Rotation) error
 	local   func() *agent.Work
+	late    func(context.Context) <-chan struct{}
 }
 
 func (f *fake) Vet(_ context.Context, trigger device.Trigger, _ string) gate.Vetted {
@@ -145,6 +146,13 @@ func (f *fake) Local() *agent.Work {
 		return nil
 	}
 	return f.local()
+}
+
+func (f *fake) Late(ctx context.Context) <-chan struct{} {
+	if f.late == nil {
+		return nil
+	}
+	return f.late(ctx)
 }
 
 // desk is an agent on a directory of its own, with verdicts and a cloud to choose.

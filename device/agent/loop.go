@@ -17,7 +17,7 @@ type loop struct {
 	newest   delivery
 	words    words
 	schedule timetable
-	watch    watch // of the clock
+	clock    watch // since the last self-check
 	local    *Work // found while waiting
 	open     unfinished
 }
@@ -31,6 +31,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	l.vetNow(ctx, a.bootTrigger())
 	for {
 		period := l.schedule.period(ctx, a.now(), l.newest.vetted.Report.Verdict())
+		l.watch(period)
 		for period.Err() == nil && !l.stuck() {
 			l.serve(period)
 			a.alive()
@@ -47,15 +48,31 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
+// watch ends a period once what the device missed is there.
+func (l *loop) watch(period context.Context) {
+	late, enough := l.Device.Late(period), l.schedule.enough
+	if late == nil {
+		return
+	}
+	go func() {
+		select {
+		case <-late:
+			l.Log.Info("what the last check missed is there now")
+			enough()
+		case <-period.Done():
+		}
+	}()
+}
+
 // lookAgain vets the device since it is time to, or since the clock was set.
 func (l *loop) lookAgain(ctx context.Context) {
 	vets := 0
-	if before := l.watch; before.stepped(l.read()) {
+	if before := l.clock; before.stepped(l.read()) {
 		l.Log.Info("the clock was set: the device is vetted again", "from", before.at.wall.Format(time.RFC3339), "by", before.at.step(l.read()).Round(time.Second))
 		vets = before.vets + 1
 	}
 	l.vetNow(ctx, device.TriggerSchedule)
-	l.watch.vets = vets
+	l.clock.vets = vets
 }
 
 // goodbyeTimeout bounds the word that the gate is shut, which ends with the
@@ -127,7 +144,7 @@ func (l *loop) deadline() time.Time {
 }
 
 // pulse shows that the loop is alive, and ends the period by the wall clock.
-func (l *loop) pulse() { l.pulseOf(l.deadline(), l.watch, l.schedule.enough) }
+func (l *loop) pulse() { l.pulseOf(l.deadline(), l.clock, l.schedule.enough) }
 
 func (l *loop) pulseOf(deadline time.Time, w watch, enough func()) {
 	l.alive()
@@ -140,14 +157,14 @@ func (l *loop) vetNow(ctx context.Context, trigger device.Trigger) {
 	at := l.read()
 	v, o := l.vet(ctx, trigger)
 	l.take(v, o)
-	l.watch.at = at
+	l.clock.at = at
 	l.alive()
 }
 
 // take goes on with another report.
 func (l *loop) take(v gate.Vetted, o gate.Outcome) {
 	l.newest = delivery{vetted: v, acknowledged: o.Acknowledged}
-	l.watch = watch{at: l.read(), opens: v.Report.Verdict().Opens()}
+	l.clock = watch{at: l.read(), opens: v.Report.Verdict().Opens()}
 	l.schedule.heed(o, l.now())
 }
 
@@ -255,14 +272,14 @@ func (l *loop) connect(ctx context.Context) bool {
 func (l *loop) beatDuring(ctx context.Context) (stop func()) {
 	t := time.NewTicker(beat)
 	stopped := make(chan struct{})
-	deadline, watch, enough := l.deadline(), l.watch, l.schedule.enough
+	deadline, clock, enough := l.deadline(), l.clock, l.schedule.enough
 	go func() {
 		for {
 			select {
 			case <-t.C:
-				l.pulseOf(deadline, watch, enough)
+				l.pulseOf(deadline, clock, enough)
 			case <-l.Set:
-				l.pulseOf(deadline, watch, enough)
+				l.pulseOf(deadline, clock, enough)
 			case <-stopped:
 				return
 			case <-ctx.Done():

@@ -3,7 +3,6 @@ package rotate
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/keyvet/keyvet/device/identity"
 )
@@ -55,7 +54,7 @@ func (w *worker) uncommit(ctx context.Context) error {
 			break // there is nothing to lose
 		}
 		if newErr != nil {
-			return fmt.Errorf("rotate: %w: neither credential makes a session: %w; %w", ErrWaits, err, newErr)
+			return waiting("neither credential makes a session: %w; %w", err, newErr)
 		}
 		if again, err := w.again(ctx, &r.Refused); err != nil {
 			return err

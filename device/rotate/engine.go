@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -132,20 +131,20 @@ func (w *worker) do(ctx context.Context, i int) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, ctx.Err())
+		return waiting("%w", ctx.Err())
 	case errors.Is(err, ErrWaits):
 		return err
 	case r.Final && errors.Is(err, ErrKeyGone):
 		return w.end(w.failure(err)) // nothing is left to go back to, nor to go on with
 	case r.Final:
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
+		return waiting("%w", err)
 	}
 	w.log().Warn("rotation turns back", "step", r.Step, "reason", err)
 	o := w.failure(err)
 	r.Back, r.Attempts, r.Refused, r.Reason, r.Message, r.Token = true, 0, 0, o.Reason, o.Message, ""
 	w.freeSpare()
 	if err := w.save(); err != nil {
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
+		return waiting("%w", err)
 	}
 	return nil
 }
@@ -179,7 +178,7 @@ func (w *worker) undo(ctx context.Context, i int) error {
 		r.Attempts, r.Refused = 0, 0
 		w.log().Warn("rotation turns forward: the cloud takes the new credential alone")
 	case err != nil && !errors.Is(err, ErrWaits):
-		return fmt.Errorf("rotate: %w: undo %s: %w", ErrWaits, r.Step, err)
+		return waiting("undo of %s: %w", r.Step, err)
 	case err != nil:
 		return err
 	case i > 0:
@@ -188,7 +187,7 @@ func (w *worker) undo(ctx context.Context, i int) error {
 		return w.end(w.failure(&Error{r.Reason, errors.New(r.Message)}))
 	}
 	if err := w.save(); err != nil {
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
+		return waiting("%w", err)
 	}
 	return nil
 }
@@ -212,7 +211,7 @@ func (w *worker) end(o Outcome) error {
 	w.state.ended(o)
 	w.state.Rotation = nil
 	if err := w.save(); err != nil {
-		return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
+		return waiting("%w", err)
 	}
 	return nil
 }

@@ -111,11 +111,11 @@ func (f File) Load() (*State, error) {
 		return &State{Schema: schema}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rotate: journal: %w", err)
+		return nil, fmt.Errorf("journal of rotations: %w", err)
 	}
 	s, err := parseState(b)
 	if err != nil {
-		return nil, fmt.Errorf("rotate: journal %s: %w", f.Path, err)
+		return nil, fmt.Errorf("journal of rotations %s: %w", f.Path, err)
 	}
 	return s, nil
 }
@@ -131,7 +131,7 @@ func (f File) Save(s *State) error {
 		err = f.Disk.WriteFile(f.Path, append(b, '\n'), 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("rotate: journal: %w", err)
+		return fmt.Errorf("journal of rotations: %w", err)
 	}
 	return nil
 }

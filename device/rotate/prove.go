@@ -3,7 +3,6 @@ package rotate
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -27,14 +26,14 @@ func (w *worker) prove(ctx context.Context) error {
 	case !r.Final && r.Attempts >= maxMoves: // a session each time, and never an acknowledgement
 		return because(ReasonNotAcknowledged, "the report on the new key is not acknowledged: %s", err)
 	default:
-		return fmt.Errorf("rotate: %w: the gate does not move: %w", ErrWaits, err)
+		return waiting("the gate does not move: %w", err)
 	}
 	if !r.Final {
 		r.Final = true
 		w.freeSpare()
 		if err := w.save(); err != nil {
 			r.Final = false
-			return fmt.Errorf("rotate: %w: %w", ErrWaits, err)
+			return waiting("%w", err)
 		}
 	}
 	if r.Job.ID == "" {

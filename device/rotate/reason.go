@@ -28,7 +28,7 @@ var (
 	ErrNothing = errors.New("no rotation is under way")
 	// ErrWaits says that a rotation is under way and waits: for a connection,
 	// mostly. The next [Engine.Resume] goes on with it.
-	ErrWaits = errors.New("the rotation waits")
+	ErrWaits = errors.New("the rotation waits and is tried again")
 )
 
 // The reason codes of rotations, besides those of the checks: see [Reasons].
@@ -238,10 +238,20 @@ type Error struct {
 	Err    error
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("rotate: %s: %v", e.Reason, e.Err) }
+func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Reason, e.Err) }
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// waiting is why a rotation under way goes no further now: the cause, and that
+// it waits.
+func waiting(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if errors.Is(err, ErrWaits) {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, ErrWaits)
+}
 
 func because(reason device.ReasonCode, format string, args ...any) error {
 	return &Error{reason, fmt.Errorf(format, args...)}

@@ -24,7 +24,6 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -221,7 +220,7 @@ func (e *Engine) Resume(ctx context.Context) (Outcome, error) {
 		if err != nil {
 			return Outcome{}, err
 		}
-		return Outcome{}, fmt.Errorf("rotate: %w", ErrNothing)
+		return Outcome{}, ErrNothing
 	}
 	return w.run(ctx)
 }

@@ -3,7 +3,6 @@ package rotate
 import (
 	"context"
 	"errors"
-	"fmt"
 	mathrand "math/rand/v2"
 	"time"
 
@@ -31,7 +30,7 @@ func (w *worker) session(ctx context.Context, credential string) (Session, error
 		}
 		return nil, &Error{reason, err}
 	}
-	return nil, fmt.Errorf("rotate: %w: no session: %w", ErrWaits, err)
+	return nil, waiting("no session: %w", err)
 }
 
 func (w *worker) hangUp() {
@@ -86,7 +85,7 @@ func (w *worker) ask(ctx context.Context, session func(context.Context) (Session
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("rotate: %w: %w", ErrWaits, ctx.Err())
+			return waiting("%w", ctx.Err())
 		case errors.Is(err, ErrRejected), errors.Is(err, ErrJobEnded), errors.Is(err, ErrKeyGone), errors.As(err, &named):
 			return names.reason(err)
 		}
@@ -148,7 +147,7 @@ func (w *worker) tellEnd(ctx context.Context, by string, status device.JobState,
 		w.log().Error("the job does not take its end", "job", r.Job.ID, "status", status, "error", err)
 		return nil
 	}
-	return fmt.Errorf("rotate: %w: the job is not told: %w", ErrWaits, err)
+	return waiting("the job is not told: %w", err)
 }
 
 // tellAlone tells the job of an outcome outside of any rotation.
@@ -172,7 +171,7 @@ func (e *Engine) tellAlone(ctx context.Context, req Request, o Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := s.Tell(ctx, req.Job, o.Status, o.details()); err != nil && !errors.Is(err, ErrJobEnded) {
-		return fmt.Errorf("rotate: %w: the job was not told: %w", ErrWaits, err)
+		return waiting("the job was not told: %w", err)
 	}
 	return nil
 }

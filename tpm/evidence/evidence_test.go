@@ -132,8 +132,8 @@ func TestVerify(t *testing.T) {
 		{name: "no nonce", policy: Policy{EKRoots: roots(t), Activated: pair}, verdict: device.Warn, level: LevelFreshness, status: device.Warn, reason: "only a nonce shows"},
 		{name: "another nonce", policy: Policy{Nonce: []byte("other"), EKRoots: roots(t)}, verdict: device.Fail, level: LevelFreshness, status: device.Fail, reason: "another nonce"},
 		{name: "no roots", policy: Policy{Nonce: nonce, Activated: pair}, verdict: device.Warn, level: LevelEKCertificate, status: device.Warn, reason: "no roots are given"},
-		{name: "the issuer alone", policy: Policy{Nonce: nonce, EKRoots: roots(t)[:1], Activated: pair}, verdict: device.Pass, level: LevelEKCertificate, status: device.Pass, reason: "leads to the given CN=swtpm-localca"},
-		{name: "without the issuer", policy: Policy{Nonce: nonce, EKRoots: roots(t)[1:], Activated: pair}, verdict: device.Fail, level: LevelEKCertificate, status: device.Fail, reason: "unknown authority"},
+		{name: "the issuer alone", policy: Policy{Nonce: nonce, EKRoots: roots(t)[:1], Activated: pair}, verdict: device.Pass, level: LevelEKCertificate, status: device.Pass, reason: "leads to the given root CN=swtpm-localca"},
+		{name: "without the issuer", policy: Policy{Nonce: nonce, EKRoots: roots(t)[1:], Activated: pair}, verdict: device.Fail, level: LevelEKCertificate, status: device.Fail, reason: "does not lead to a given root"},
 	} {
 		tt.policy.Now, tt.policy.Check = now, passes
 		r := Verify(report, tt.policy)
@@ -445,7 +445,7 @@ func TestVerifyForged(t *testing.T) {
 		{"left-over bits", func(f *forgery) { f.report.Evidence.PCRValues = allZero[:len(allZero)-2] + "B=" }, none, LevelSchema, device.Fail, "not the base64"},
 		{"no evidence", func(f *forgery) { *f.report.Evidence = device.Evidence{} }, none, LevelSchema, device.Fail, `level ""`},
 
-		{"a known maker", func(f *forgery) { f.show(ek) }, known, LevelEKCertificate, device.Pass, "leads to the given CN=maker"},
+		{"a known maker", func(f *forgery) { f.show(ek) }, known, LevelEKCertificate, device.Pass, "leads to the given root CN=maker"},
 		{"no EK certificate, none asked", func(*forgery) {}, none, LevelEKCertificate, device.Warn, "no maker vouches"},
 		{"no EK certificate", func(*forgery) {}, known, LevelEKCertificate, device.Undecided, "no maker vouches"},
 		{"unparsable, none asked", func(f *forgery) { f.show(unparsable) }, none, LevelEKCertificate, device.Warn, "cannot be read"},
@@ -466,8 +466,8 @@ func TestVerifyForged(t *testing.T) {
 		{"for TLS", func(f *forgery) { f.show(forTLS) }, none, LevelEKCertificate, device.Fail, "not for an EK"},
 		{"for an AK", func(f *forgery) { f.show(forAK) }, none, LevelEKCertificate, device.Fail, "not for an EK"},
 		{"a CA", func(f *forgery) { f.show(isCA) }, none, LevelEKCertificate, device.Fail, "is one of a CA"},
-		{"another maker", func(f *forgery) { f.show(noUsage) }, known, LevelEKCertificate, device.Fail, "does not lead to a given root"},
-		{"expired", func(f *forgery) { f.show(ek) }, Policy{Check: passes, Now: now.Add(2 * time.Hour), EKRoots: known.EKRoots}, LevelEKCertificate, device.Fail, "expired"},
+		{"another maker", func(f *forgery) { f.show(noUsage) }, known, LevelEKCertificate, device.Fail, "by CN=maker does not verify"},
+		{"expired", func(f *forgery) { f.show(ek) }, Policy{Check: passes, Now: now.Add(2 * time.Hour), EKRoots: known.EKRoots}, LevelEKCertificate, device.Warn, "the certificate expired on 2026-12-01T01:00:00Z"},
 		{"issuers that lead nowhere", func(f *forgery) {
 			f.show(ek)
 			f.report.Evidence.EKIssuers = []string{b64([]byte("rubbish")), b64(isCA.Raw)}

@@ -1,12 +1,14 @@
 package link
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -55,11 +57,14 @@ func explainOpen(path string, err error) error {
 				return fmt.Errorf("%w: %v, but there is %s: the kernel has no resource manager for this TPM (before Linux 4.12, or a TPM 1.2): give %s, and let no other program use it", ErrAbsent, err, bare, bare)
 			}
 		}
+		if other := otherDevice(dir, name); other != "" {
+			return fmt.Errorf("%w: %v, but there is %s: give that as the address", ErrAbsent, err, other)
+		}
 		return fmt.Errorf("%w: %v", ErrAbsent, err)
 	case errors.Is(err, syscall.EBUSY):
 		return fmt.Errorf("%w: another program holds it; use the kernel's resource manager, /dev/tpmrm0", err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: run as root or as a member of the device's group", err)
+		return fmt.Errorf("%w: %s", err, explainMode(path))
 	}
 	return err
 }
@@ -67,4 +72,55 @@ func explainOpen(path string, err error) error {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// otherDevice is a TPM of the directory that has another name than the one that
+// was given: the numbers change with the order in which drivers find their chips.
+// One behind the resource manager comes first. It is "" if there is none.
+func otherDevice(dir, name string) string {
+	if !strings.HasPrefix(name, "tpm") {
+		return ""
+	}
+	for _, pattern := range []string{"tpmrm[0-9]*", "tpm[0-9]*"} {
+		if found, _ := filepath.Glob(dir + pattern); len(found) > 0 {
+			return found[0]
+		}
+	}
+	return ""
+}
+
+// explainMode says who may open a device, by its owner, group and mode.
+func explainMode(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "the device's owner and mode cannot be read: run as root"
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "run as root"
+	}
+	mode := info.Mode().Perm()
+	if mode&0o060 == 0o060 && owner.Gid != 0 {
+		return fmt.Sprintf("%s belongs to user %d and group %s, mode %04o: run as root, or add this user to the group", path, owner.Uid, groupName("/etc/group", owner.Gid), mode)
+	}
+	return fmt.Sprintf("%s belongs to user %d and group %s, mode %04o, so no group may use it: give it one by a udev rule, as tpm2-tss installs one, or run as root",
+		path, owner.Uid, groupName("/etc/group", owner.Gid), mode)
+}
+
+// groupName is the name of a group, by the file of groups, else its number.
+func groupName(file string, gid uint32) string {
+	number := strconv.FormatUint(uint64(gid), 10)
+	f, err := os.Open(file)
+	if err != nil {
+		return number
+	}
+	defer f.Close()
+	const most = 4 << 20
+	lines := bufio.NewScanner(io.LimitReader(f, most))
+	for lines.Scan() {
+		if fields := strings.Split(lines.Text(), ":"); len(fields) == 4 && fields[2] == number {
+			return fields[0]
+		}
+	}
+	return number
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,8 +81,19 @@ func TestCommandBounds(t *testing.T) {
 
 func TestExplainOpen(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "tpm0"), nil, 0o600); err != nil {
-		t.Fatal(err)
+	for name, mode := range map[string]fs.FileMode{"tpm0": 0o600, "tpmrm2": 0o660} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, grouped := t.TempDir(), filepath.Join(dir, "tpmrm2")
+	shut := fmt.Sprintf("tpm0 belongs to user %d and group ", os.Getuid())
+	who := "run as root, or add this user to the group"
+	if os.Chown(grouped, -1, 12345) != nil || os.Getgid() != 0 { // only root may
+		t.Log("not run as root: the device's group is this user's")
 	}
 	for _, c := range []struct {
 		path string
@@ -89,11 +101,16 @@ func TestExplainOpen(t *testing.T) {
 		want string
 	}{
 		{"tpmrm0", syscall.ENOENT, "but there is " + dir + "/tpm0: the kernel has no resource manager"},
-		{"tpmrm1", syscall.ENOENT, "no TPM there: no such file or directory"},
-		{"tpm1", syscall.ENOENT, "no TPM there: no such file or directory"},
+		{"tpmrm1", syscall.ENOENT, "no such file or directory, but there is " + grouped + ": give that as the address"},
+		{"tpm1", syscall.ENOENT, "but there is " + grouped},
 		{"tpm0", syscall.ENODEV, "no TPM there: no such device"},
+		{"other", syscall.ENOENT, "no TPM there: no such file or directory"},
 		{"tpm0", syscall.EBUSY, "another program holds it; use the kernel's resource manager"},
-		{"tpm0", syscall.EACCES, "run as root"},
+		{"tpm0", syscall.EACCES, shut},
+		{"tpm0", syscall.EACCES, ", mode 0600, so no group may use it: give it one by a udev rule"},
+		{"tpmrm2", syscall.EACCES, who},
+		{"tpmrm2", syscall.EPERM, ", mode 0660: "},
+		{"none", syscall.EACCES, "cannot be read"},
 		{"tpm0", syscall.EIO, "input/output error"},
 	} {
 		err := explainOpen(filepath.Join(dir, c.path), c.err)
@@ -101,6 +118,9 @@ func TestExplainOpen(t *testing.T) {
 		if !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrAbsent) != absent || !absent && !errors.Is(err, c.err) {
 			t.Errorf("%s, %v: %v", c.path, c.err, err)
 		}
+	}
+	if err := explainOpen(filepath.Join(other, "tpmrm0"), syscall.ENOENT); err.Error() != "no TPM there: no such file or directory" {
+		t.Errorf("%v", err)
 	}
 	if _, err := Open(filepath.Join(dir, "tpmrm0"), time.Second); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "no resource manager") {
 		t.Errorf("%v", err)
@@ -125,4 +145,19 @@ func TestWhileBusy(t *testing.T) {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 	})
+}
+
+func TestGroupName(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "group")
+	if err := os.WriteFile(file, []byte("root:x:0:\nbroken\ntss:x:59:keyvet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for gid, want := range map[uint32]string{0: "root", 59: "tss", 60: "60"} {
+		if got := groupName(file, gid); got != want {
+			t.Errorf("%d is %q, want %q", gid, got, want)
+		}
+	}
+	if got := groupName(file+"x", 59); got != "59" {
+		t.Errorf("%q", got)
+	}
 }

@@ -83,6 +83,9 @@ func (s Style) Report(r *device.Report) string {
 		}
 		p.word = max(p.word, len(word))
 		p.line(status, word, pad("TPM", role), describeTPM(r.TPM))
+		if l := r.TPM.Lockout; l != nil {
+			p.WriteString(strings.Repeat(" ", indent) + p.wrap(l.String(), indent, indent) + "\n")
+		}
 		p.findings(byKey[device.TPMKeyID], "")
 	}
 	delete(byKey, device.TPMKeyID)

@@ -10,8 +10,13 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +61,52 @@ func reported(t *testing.T, server *localiot.Server) map[string]any {
 		t.Fatal(err)
 	}
 	return shadow.Reported
+}
+
+// The thing and the claim connect through the proxy of the configuration, or else of
+// the environment, which alone knows the endpoint's name.
+func TestProxy(t *testing.T) {
+	server, err := localiot.Start(localiot.Options{Dir: t.TempDir(), Names: []string{"iot.plant.invalid"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	_, port, _ := net.SplitHostPort(server.Endpoint())
+	const endpoint = "iot.plant.invalid:8883"
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.Host+" "+r.Header.Get("Proxy-Authorization"))
+		out, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+		in, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		go func() { _, _ = io.Copy(out, in); out.Close() }()
+		_, _ = io.Copy(in, out)
+		in.Close()
+	}))
+	t.Cleanup(proxy.Close)
+	c := deviceOn(t, server)
+	c.Config.MQTT.Endpoints = []string{endpoint}
+	if err := c.Config.MQTT.Proxy.UnmarshalText([]byte(strings.Replace(proxy.URL, "//", "//gw:secret@", 1))); err != nil {
+		t.Fatal(err)
+	}
+	connected(t, c).Close()
+	c.Config.MQTT.Proxy = mqtt.Proxy{}
+	c.dialing.own = nil
+	t.Setenv("HTTPS_PROXY", proxy.URL)
+	t.Setenv("NO_PROXY", "example.com")
+	connected(t, c).Close()
+	want := []string{"CONNECT " + endpoint + " Basic Z3c6c2VjcmV0", "CONNECT " + endpoint + " "}
+	if !slices.Equal(asked, want) {
+		t.Errorf("the proxy was asked %q", asked)
+	}
 }
 
 // A session as the agent uses it: reports, the gate, metrics, a job, a check that

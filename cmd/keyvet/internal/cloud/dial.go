@@ -132,7 +132,7 @@ func (c *Cloud) dialer(pair tls.Certificate, clientID string, persistent bool) (
 		return nil, err
 	}
 	return awsiot.NewDialer(mqtt.Config{
-		Endpoints: m.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Persistent: persistent,
+		Endpoints: m.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Proxy: m.Proxy.For, Persistent: persistent,
 		KeepAlive: m.KeepAlive.Duration, Timeout: m.Timeout.Duration, Longest: m.ReconnectMax.Duration, Attempts: c.Attempts,
 		Changed: c.Changed, Network: c.Network, Log: c.Log,
 	}, m.Pins)

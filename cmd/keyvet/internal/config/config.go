@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/mqtt"
 )
 
 // Config is keyvet.toml. The comments of the fields are its documentation:
@@ -66,12 +67,26 @@ type TPM struct {
 	Address string `toml:"address"`
 	// How long a command may take. The creation of a key has a limit of its own.
 	Timeout Duration `toml:"timeout"`
+	// How long the first check of `keyvet run` and `keyvet rotate` waits for a TPM that is
+	// not there yet, or that nobody has started: a driver that is loaded late, a firmware
+	// TPM that needs a program of its own. After that the check is undecided, and keyvet
+	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`; a
+	// systemd unit that is to wait longer than 3 minutes needs a longer `TimeoutStartSec=`.
+	Wait Duration `toml:"wait"`
 	// The persistent handle of the attestation key, in the range of the owner, such as
 	// `"0x81010020"`. If there is no key at the handle, `keyvet run` puts one there; it
 	// accepts no other key in its place. Empty means that the attestation key is kept in
 	// `state_dir/ak.pem`, and is replaced when the TPM can no longer load it, because it
 	// is another TPM or was cleared.
 	AK string `toml:"ak"`
+	// A file with the password of the owner hierarchy, on a TPM where it has one; empty
+	// means that it has none. keyvet uses it to read the storage key and NV indices, and to
+	// use keys that were made under the owner hierarchy. See "Passwords of the TPM" in
+	// docs/operations.md for what the file holds and who may read it.
+	OwnerAuthFile string `toml:"owner_auth_file"`
+	// A file with the password of the endorsement hierarchy, likewise. keyvet uses it to
+	// read the endorsement keys, to make the attestation key and to answer challenges.
+	EndorsementAuthFile string `toml:"endorsement_auth_file"`
 }
 
 // Evidence is the table [evidence].
@@ -81,9 +96,10 @@ type Evidence struct {
 	PCRs PCRs `toml:"pcrs"`
 	// Whether reports must have evidence. If so, on a device with a TPM, a report of
 	// `keyvet run` without evidence is undecided and does not open the gate, and a check
-	// of a TPM without an attestation key is undecided. `false` accepts a TPM that cannot
-	// sign: a TPM 1.2, a TPM without P-256, a TPM with a password on its endorsement
-	// hierarchy. It does not accept a TPM that no longer signs but did before:
+	// of a TPM that does not make an attestation key is undecided, unless its endorsement
+	// hierarchy has a password (`tpm.endorsement_auth_file`). `false` accepts a TPM that
+	// cannot sign: a TPM 1.2, a TPM without P-256, a TPM with a password that keyvet does
+	// not have. It does not accept a TPM that no longer signs but did before:
 	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }
@@ -156,6 +172,13 @@ type MQTT struct {
 	// that a large fleet does not come back at once: a small fleet may set it lower. With
 	// the default, AWS IoT's own refusals lead to pauses of up to an hour after ten of them.
 	ReconnectMax Duration `toml:"reconnect_max"`
+	// An HTTP proxy, such as `"http://user:password@host:3128"`, or `https://` for TLS to
+	// the proxy itself. keyvet asks it by CONNECT, with Basic authentication, for the
+	// endpoint, whose name the proxy looks up. Other characters than letters and digits in
+	// user and password are written as `%XX`. Empty means what the environment variables
+	// `HTTPS_PROXY` and `NO_PROXY` say (docs/systemd.md, "A proxy"). With a password here
+	// the file should belong to `root:keyvet` and have mode 0640.
+	Proxy mqtt.Proxy `toml:"proxy"`
 	// The topic of reports. `{thing}` stands for the name of the thing.
 	ReportTopic string `toml:"report_topic"`
 }
@@ -254,6 +277,7 @@ func Default() *Config {
 	c.RunDir = "/run/keyvet"
 	c.TPM.Address = "/dev/tpmrm0"
 	c.TPM.Timeout.Duration = 30 * time.Second
+	c.TPM.Wait.Duration = 90 * time.Second
 	c.Evidence.PCRs = PCRs{Bank: defaultBank, Indices: []uint{0, 1, 2, 3, 4, 5, 6, 7}}
 	c.Evidence.Required = true
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour

@@ -131,6 +131,7 @@ var wrong = []struct{ key, value, want string }{
 	{"rotate.issuer", "'me'", `fleet-provisioning or topics, not "me"`},
 	{"rotate.key", "'dsa'", `rsa-2048 or rsa-3072, not "dsa"`},
 	{"rotate.keys", "['ecdsa-p256', 'dsa']", `rsa-2048 or rsa-3072, not "dsa"`},
+	{"tpm.wait", "'11m'", "0s to 10m, not"},
 	{"rotate.min_interval", "'-1h'", "duration"},
 	{"log.level", "'loud'", `debug, info, warn or error, not "loud"`},
 }

@@ -21,6 +21,7 @@ var rules = map[string]func(*Config) error{
 	"thing.name":                  thingName,
 	"tpm.address":                 tpmAddress,
 	"tpm.timeout":                 tpmTimeout,
+	"tpm.wait":                    tpmWait,
 	"tpm.ak":                      func(c *Config) error { _, err := c.AttestationKey(); return err },
 	"identity.key":                identityKey,
 	"mqtt.endpoints":              endpoints,
@@ -76,6 +77,16 @@ func tpmAddress(c *Config) error {
 func tpmTimeout(c *Config) error {
 	if c.TPM.Timeout.Duration == 0 {
 		return mustBe("more than zero", "0s")
+	}
+	return nil
+}
+
+// maxWait bounds what a device without its TPM is silent for.
+const maxWait = 10 * time.Minute
+
+func tpmWait(c *Config) error {
+	if w := c.TPM.Wait.Duration; w > maxWait {
+		return mustBe("0s to 10m", w.String())
 	}
 	return nil
 }

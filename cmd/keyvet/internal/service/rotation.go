@@ -95,6 +95,9 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 // Rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
 func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
+	if asked.Job.ID != "" {
+		r.config.Attempts().Order()
+	}
 	request := rotate.Request{Trigger: asked.Trigger, Job: asked.Job, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
 	switch current, err := r.credentials.Files.Current(); {
 	case errors.Is(err, identity.ErrNone):

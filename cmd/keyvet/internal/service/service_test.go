@@ -222,7 +222,7 @@ func TestStartFails(t *testing.T) {
 	}
 	c.StateDir = filepath.Join(dir, "state")
 	write(t, filepath.Join(c.StateDir, "credentials"), nil) // no directory
-	c.TPM.Address = "unix:" + dir + "/none"
+	c.TPM.Address, c.TPM.Wait.Duration = "unix:"+dir+"/none", 0
 	if s, err := Start(optionsOf(c)); s != nil || err == nil {
 		t.Error("a file for the credentials")
 	}

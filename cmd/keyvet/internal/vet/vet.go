@@ -45,6 +45,9 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 	if len(c.Files) == 0 {
 		own, _ = credential.InUse(c.Config) // the inventory tells
 	}
+	if c.Config.TPM.Address != "" {
+		tpm.AssumeOwnLeftovers(c.Config.TPM.Address, own.Signer())
+	}
 	r, _, t := c.run(ctx, trigger, &own, nil)
 	if t != nil {
 		t.Close()
@@ -150,18 +153,25 @@ type Vetter struct {
 	Journal     rotate.Journal
 	Log         *slog.Logger
 
-	signed signed // the last report with evidence
+	signed  signed          // the last report with evidence
+	awaited bool            // the TPM, by the first check
+	late    device.TPMState // as the last check found it, if it may come yet; else ""
+	look    func() error    // instead of [tpm.Probe], by tests
 }
 
 // Vet makes the report, with the thing's name and the TPM's evidence, on the
 // credential of an id; "" is the one in use.
 func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
+	v.awaitTPM(ctx)
 	v.Credentials.Take(id)
 	own, ownErr := v.Credentials.Current()
 	defer debug.FreeOSMemory() // the next vet is a day away
 	r, inv, t := v.run(ctx, trigger, own, v.prepareTPM)
 	if t != nil {
 		defer t.Close()
+	}
+	if v.late = ""; isLate(inv.TPM, t != nil) {
+		v.late = inv.TPM.State
 	}
 	v.Credentials.Name(inv.Keys)
 	r.ThingName, _ = v.Credentials.Thing() // without one there is no connection

@@ -1,0 +1,45 @@
+package tpm
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+// excusable is a gap that is minor once an endorsement key was read.
+type excusable struct {
+	gap int    // its index
+	id  string // of that key; "" for any
+}
+
+// guarded reports whether a key was refused for the password of its hierarchy,
+// which has one by what the TPM states: one refusal alone is easily put in the
+// way of a key.
+func (inv *inventory) guarded(hierarchy tpm2.TPMHandle, err error) bool {
+	return errors.Is(err, errHierarchyPassword) && inv.state.auth[hierarchy]
+}
+
+// excuse makes minor what need not have been read where an endorsement key was.
+func (inv *inventory) excuse() {
+	for _, e := range inv.excusable {
+		read := func(k device.Key) bool { return k.Role == device.RoleEK && (e.id == "" || e.id == k.ID) }
+		if slices.ContainsFunc(inv.keys, read) {
+			inv.gaps[e.gap].Minor = true
+		}
+	}
+}
+
+// hasIndex reports whether there is something at an NV index.
+func (inv *inventory) hasIndex(index uint32) bool {
+	return slices.Contains(inv.listed, tpm2.TPMHandle(index))
+}
+
+// isGuarded reports whether an NV index is not for everybody to read: it takes the
+// owner's password, another one or a policy, or is locked (TPM2_NV_ReadLock, Part
+// 3, section 31.14).
+func (inv *inventory) isGuarded(err error) bool {
+	return errors.Is(err, errNotOurs) || errors.Is(err, tpm2.TPMRCNVLocked) || inv.guarded(tpm2.TPMRHOwner, err)
+}
