@@ -110,11 +110,12 @@ func (p *pace) timedOut(err error, n int) {
 	p.late = min(p.late+1, maxLate)
 }
 
-// bytesPerSecond is what the network is known to carry; 0: nothing is known.
-func (p *pace) bytesPerSecond() float64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.rate
+// Carries returns how many bytes the network carries in that time, as it was seen
+// last, rather too few; 0: nothing is known.
+func (d *Dialer) Carries(in time.Duration) int {
+	d.pace.mu.Lock()
+	defer d.pace.mu.Unlock()
+	return int(min(d.pace.rate*in.Seconds(), 1<<30))
 }
 
 // counted counts the bytes of a connection, both ways.

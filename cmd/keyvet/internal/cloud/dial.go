@@ -124,6 +124,18 @@ func (c *Cloud) space(ctx context.Context) error {
 	}
 }
 
+// reportTime is how long the network should have to carry a report.
+const reportTime = 2 * time.Minute
+
+// ReportBytes returns how large a report should be at most on this network; 0 if
+// that is not known.
+func (c *Cloud) ReportBytes() int {
+	if c.dialing.own == nil {
+		return 0
+	}
+	return c.dialing.own.Carries(reportTime)
+}
+
 // dialer is a dialer that connects with pair.
 func (c *Cloud) dialer(pair tls.Certificate, clientID string, persistent bool) (*mqtt.Dialer, error) {
 	m := c.Config.MQTT

@@ -116,7 +116,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 	}
 	s.rotator = &rotator{config: c, credentials: s.credentials, gate: g, engine: engine, jobs: aws, log: o.Log}
 	engine.Cloud, engine.Gate, engine.Watch = aws, s.rotator, o.Watch
-	aws.Misnamed = s.rotator.misname
+	aws.Misnamed, vetter.Limit = s.rotator.misname, aws.ReportBytes
 	s.agent.Device = ward{vetter, aws, s.rotator}
 	return nil
 }

@@ -152,6 +152,7 @@ type Vetter struct {
 	Credentials *credential.Store
 	Journal     rotate.Journal
 	Log         *slog.Logger
+	Limit       func() int // bytes that the network should have to carry; nil or 0: no limit
 
 	signed  signed          // the last report with evidence
 	awaited bool            // the TPM, by the first check
@@ -174,6 +175,9 @@ func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gat
 		v.late = inv.TPM.State
 	}
 	v.Credentials.Name(inv.Keys)
+	if v.Limit != nil {
+		r.Limit = v.Limit()
+	}
 	r.ThingName, _ = v.Credentials.Thing() // without one there is no connection
 	if ownErr == nil {
 		r.Credential = device.RoleDevice
