@@ -46,8 +46,10 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info.Clearing, info.Lockout = inv.addStates()
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
+	before := len(inv.gaps)
 	certs, issuers := inv.readCertificates()
-	inv.holdAgainst(certs)
+	t.read.certificates.Store(&endorsements{certs, issuers})
+	inv.holdAgainst(certs, inv.open(before) == 0)
 	inv.addEKs(certs)
 	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
 	inv.excuse()
@@ -377,10 +379,11 @@ func (c *creator) Send(command []byte) ([]byte, error) {
 	return response, err
 }
 
-// loads reports whether a command puts an object into the TPM: TPM2_CreatePrimary
-// and TPM2_Load (Part 2, section 6.5.2).
+// loads reports whether a command puts an object into the TPM (Part 2, section 6.5.2).
 func loads(command []byte) bool {
-	const createPrimary, load = 0x131, 0x157
-	code := binary.BigEndian.Uint32(command[6:])
-	return code == createPrimary || code == load
+	switch tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])) {
+	case tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCContextLoad:
+		return true
+	}
+	return false
 }
