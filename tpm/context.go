@@ -6,7 +6,6 @@ import (
 	"errors"
 	"sync"
 
-	keyfile "github.com/foxboron/go-tpm-keyfiles"
 	"github.com/google/go-tpm/tpm2"
 )
 
@@ -35,8 +34,8 @@ type savedKey struct {
 	name, parent tpm2.TPM2BName
 }
 
-func (t *TPM) contextOf(file *keyfile.TPMKey) contextID {
-	return contextID{t.address, sha256.Sum256(keyfile.Marshal(file))}
+func (t *TPM) contextOf(file *loadable) contextID {
+	return contextID{t.address, sha256.Sum256(file.marshal())}
 }
 
 // save keeps a key that was loaded. A TPM that does not give it out keeps nothing.

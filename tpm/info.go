@@ -145,6 +145,9 @@ func (t *TPM) capability(what tpm2.TPMCap, first uint32, add func(*tpm2.TPMUCapa
 		if err != nil {
 			return fmt.Errorf("tpm: get capability %v: %w", what, err)
 		}
+		if rsp.CapabilityData.Capability != what {
+			return fmt.Errorf("tpm: get capability %v: the answer is to another question, %v", what, rsp.CapabilityData.Capability)
+		}
 		last, err := add(&rsp.CapabilityData.Data)
 		if err != nil {
 			return fmt.Errorf("tpm: get capability %v: %w", what, err)

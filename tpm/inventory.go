@@ -51,7 +51,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	t.read.certificates.Store(&endorsements{certs, issuers})
 	inv.holdAgainst(certs, inv.open(before) == 0)
 	inv.addEKs(certs)
-	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
+	inv.addSRK()
 	inv.excuse()
 	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
@@ -60,6 +60,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.addCertificates(certs, issuers)
 	inv.addCertificates(inv.readIdentities())
 	info.PlatformCertificate = inv.readPlatformCertificate()
+	info.NamingKey = t.namingKey()
 	return info, inv.keys, inv.gaps
 }
 
@@ -118,6 +119,10 @@ func (inv *inventory) readPersistent() {
 		var area *tpm2.TPMTPublic
 		if err == nil {
 			area, err = named(public, name)
+		}
+		if !inv.state.platform && h > lastOwnerPersistent && errors.Is(err, tpm2.TPMRCHandle) {
+			inv.minor(source, fmt.Errorf("a key of the platform, whose hierarchy the firmware has disabled until the TPM is reset: nothing can use it: %w", err))
+			continue
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
@@ -197,10 +202,20 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		if inv.guarded(p.hierarchy, err) {
 			inv.excusable = append(inv.excusable, excusable{gap: len(inv.gaps) - 1})
 		}
-	case optional || inv.t.lacks(&p.area):
+	case optional || inv.t.lacks(&p.area) || inv.t.makesNo(&p.area):
 		inv.minor(p.id, err)
 	default:
 		inv.gap(p.id, fmt.Errorf("the TPM lists the algorithm, but refuses the key: something between keyvet and the TPM may do so: %w", err))
+	}
+}
+
+// addSRK adds the storage root key: the key at the handle that is set aside for
+// it, which programs then use, else those that they make by the templates.
+func (inv *inventory) addSRK() {
+	persistent := inv.take(func(o object) bool { return o.handle == srkHandle })
+	inv.addPrimary(storageRootKey, false, device.RoleSRK, persistent)
+	if persistent == nil {
+		inv.addPrimary(rsaStorageRootKey, false, device.RoleSRK, nil)
 	}
 }
 
@@ -300,15 +315,35 @@ func isMinor(err error) bool {
 	return errors.Is(err, errNoPublicKey) || errors.Is(err, ekcert.ErrNotCertificate)
 }
 
-// lacks reports whether the TPM's own lists leave out the algorithm or the curve
-// of a key (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+// lacks reports whether the TPM's own lists leave out a key.
 func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
+	listed, err := t.lists(area)
+	return err == nil && !listed
+}
+
+// namingKey is the id of the endorsement key that the TPM is known by: of those
+// that every TPM has, the first that its lists have.
+func (t *TPM) namingKey() string {
+	for _, ek := range endorsementKeys {
+		listed, err := t.lists(&ek.area)
+		switch {
+		case err != nil || !ek.always:
+			return ""
+		case listed:
+			return ek.id
+		}
+	}
+	return ""
+}
+
+// lists reports whether the TPM lists the algorithm or the curve of a key
+// (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+func (t *TPM) lists(area *tpm2.TPMTPublic) (listed bool, err error) {
 	what, wanted := tpm2.TPMCapAlgs, uint32(area.Type)
 	if ecc, err := area.Parameters.ECCDetail(); err == nil {
 		what, wanted = tpm2.TPMCapECCCurves, uint32(ecc.CurveID)
 	}
-	listed := false
-	err := t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
+	err = t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
 		if algorithms, err := data.Algorithms(); err == nil {
 			for _, a := range algorithms.AlgProperties {
 				last, listed = uint32(a.Alg), listed || uint32(a.Alg) == wanted
@@ -324,7 +359,19 @@ func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
 		}
 		return last, nil
 	})
-	return err == nil && !listed
+	return listed, err
+}
+
+// makesNo reports whether a key is of P-256, which this TPM lists but refuses the
+// attestation key as well. What is in the way of P-256 hides no firmware version:
+// then the attestation key has to be one of RSA.
+func (t *TPM) makesNo(area *tpm2.TPMTPublic) bool {
+	ecc, err := area.Parameters.ECCDetail()
+	if err != nil || ecc.CurveID != tpm2.TPMECCNistP256 {
+		return false
+	}
+	_, err = t.readPrimary(attestationKey)
+	return errors.Is(err, errUnsupported)
 }
 
 // withPrimary makes a primary key for as long as use runs. Whatever happens,

@@ -155,9 +155,6 @@ func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID
 	if err != nil {
 		return nil, fmt.Errorf("tpm: quote: %w", err)
 	}
-	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
-		return nil, fmt.Errorf("tpm: quote: %w", err)
-	}
 	return rsp, nil
 }
 
@@ -204,36 +201,12 @@ func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]
 	return errors.New("tpm: quote: the PCRs read are not those that were signed: they keep changing")
 }
 
-// readPCRs reads PCRs of a bank, in ascending order and end to end
-// (TPM2_PCR_Read, Part 3, section 22.4): none if the TPM has no such bank.
-func (t *TPM) readPCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
-	const most = 8 // digests of one answer (Part 2, TPML_DIGEST)
-	var values []byte
-	for part := range slices.Chunk(pcrs, most) {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, part)}.Execute(t)
-		if err != nil {
-			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
-		}
-		digests := rsp.PCRValues.Digests
-		if n := len(digests); n != 0 && n != len(part) {
-			return nil, fmt.Errorf("tpm: read PCRs: %d instead of %d", n, len(part))
-		}
-		for _, d := range digests {
-			values = append(values, d.Buffer...)
-		}
-	}
-	return values, nil
-}
-
 // certify has the attestation key sign that a loaded key is in this TPM.
 func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHandle, area *tpm2.TPMTPublic) (*device.CertifiedKey, error) {
 	rsp, err := tpm2.Certify{
 		ObjectHandle: key, SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme,
 	}.Execute(t)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: certify: %w", err)
-	}
-	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
 		return nil, fmt.Errorf("tpm: certify: %w", err)
 	}
 	text := base64.StdEncoding.EncodeToString
@@ -262,6 +235,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 	inv.toKeep.Schema = keptSchema
 	var signed *evidence.Statement
 	err := inv.t.withAK(func(ak loadedAK) (err error) {
+		o.source = ak.source
 		o.area, _ = ak.public.Contents() // no error: withAK has read it
 		o.public = ak.public.Bytes()
 		signed, err = inv.show(ak)

@@ -48,7 +48,8 @@ type Options struct {
 	Timeout time.Duration
 	// AKOptional says that the operator accepts a TPM that cannot make an
 	// attestation key for want of P-256: nothing it states is then held against
-	// what it signs.
+	// what it signs. Likewise a TPM 1.2 whose owner keeps others from reading its
+	// endorsement key.
 	AKOptional bool
 	// OwnerAuthFile and EndorsementAuthFile are files with the passwords of these
 	// hierarchies; "" where a hierarchy has none. They are read when they are

@@ -6,6 +6,7 @@ package vet
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -58,7 +59,7 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 // run reads all there is, puts every check to it and makes the report. The TPM
 // stays open for evidence; it is nil where there is none.
 func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
-	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only}
+	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only, Moduli: new(check.Moduli)}
 	inv := device.Inventory{ReadAt: env.Now}
 
 	// The device's key signs before the TPM is read: a TPM serves one at a time.
@@ -92,6 +93,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	findings := check.OfInventory(ctx, inv, env)
 	if len(c.Files) == 0 && len(c.Only) == 0 {
 		findings = append(findings, credential.ClaimFindings(c.Config)...)
+		findings = append(findings, credential.NameFindings(c.Config, inv)...)
 	}
 	r := device.NewReport(inv, findings)
 	r.Verbose = c.Verbose
@@ -104,6 +106,11 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 		for _, pattern := range c.Config.Check.Files {
 			f.pattern(pattern)
 		}
+	}
+	f.flush()
+	if n := env.Moduli.Spared(); n > 0 {
+		r.Gaps = append(r.Gaps, device.Gap{What: "RSA moduli of files", Minor: true,
+			Why: fmt.Sprintf("%d of so many were not searched for factors above %d, nor tested for being a prime: check fewer files at a time", n, check.SmallFactors)})
 	}
 	r.AddAcross(check.Across(ctx, f.numbers, env))
 	r.Accept(c.accept())
@@ -189,7 +196,7 @@ func (v *Vetter) report(ctx context.Context, trigger device.Trigger, own *creden
 	if v.late = ""; isLate(inv.TPM, t != nil) {
 		v.late = inv.TPM.State
 	}
-	v.Credentials.Name(inv.Keys)
+	v.Credentials.Name(inv)
 	r.ThingName, _ = v.Credentials.Thing() // without one there is no connection
 	if ownErr == nil {
 		r.Credential = device.RoleDevice
