@@ -92,12 +92,8 @@ type endorsements struct {
 }
 
 // readCertificates reads the certificates of the endorsement keys, and apart
-// from them those of their issuers; once, if all of them can be read.
+// from them those of their issuers.
 func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.Certificate) {
-	if e := inv.t.read.certificates.Load(); e != nil {
-		return e.certs, e.issuers
-	}
-	before := len(inv.gaps)
 	for _, c := range inv.readRange("tpm: EK certificates", firstEKIndex, lastEKIndex) {
 		if c.index < firstChainIndex || c.index > lastChainIndex {
 			certs = append(certs, c)
@@ -106,9 +102,6 @@ func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.
 		} else {
 			issuers = append(issuers, c.cert)
 		}
-	}
-	if inv.open(before) == 0 {
-		inv.t.read.certificates.Store(&endorsements{certs, issuers})
 	}
 	return certs, issuers
 }
