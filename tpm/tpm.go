@@ -47,7 +47,7 @@ type Options struct {
 	// DefaultTimeout. The creation of an RSA key has at least 120 s.
 	Timeout time.Duration
 	// AKOptional says that the operator accepts a TPM that cannot make an
-	// attestation key for want of P-256: nothing it states is then held against
+	// attestation key, be it of P-256 or of RSA-2048: nothing it states is then held against
 	// what it signs.
 	AKOptional bool
 	// OwnerAuthFile and EndorsementAuthFile are files with the passwords of these

@@ -98,8 +98,8 @@ type Evidence struct {
 	// `keyvet run` without evidence is undecided and does not open the gate, and a check
 	// of a TPM that does not make an attestation key is undecided, unless its endorsement
 	// hierarchy has a password (`tpm.endorsement_auth_file`). `false` accepts a TPM that
-	// cannot sign: a TPM 1.2, a TPM without P-256, a TPM with a password that keyvet does
-	// not have. It does not accept a TPM that no longer signs but did before:
+	// cannot sign: a TPM 1.2, a TPM that makes no attestation key of P-256 or RSA-2048, a
+	// TPM with a password that keyvet does not have. It does not accept a TPM that no longer signs but did before:
 	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }
