@@ -45,7 +45,7 @@ var tree = map[string][]string{
 	"device/gate":                    {"device", "device/durable"},
 	"device/identity":                {"device/durable"},
 	"device/keyfile":                 {"device", "device/curve", "device/signature"},
-	"device/rotate":                  {"device", "device/durable", "device/identity"},
+	"device/rotate":                  {"device", "device/durable", "device/identity", "device/keyfile"},
 	"device/signature":               {"device", "device/curve"},
 	"tpm":                            {"device", "device/keyfile", "tpm/advisory", "tpm/attempts", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
 	"tpm/advisory":                   {"device"},

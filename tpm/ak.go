@@ -82,7 +82,7 @@ func (t *TPM) CreateAK() (*AK, error) {
 	}
 	if err == nil {
 		err = a.with(t, func(ak loadedAK) error {
-			_, err := t.signedFirmwareVersion(ak)
+			_, _, err := t.signState(ak, [32]byte{})
 			return err
 		})
 	}

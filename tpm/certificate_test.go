@@ -109,7 +109,7 @@ func testCertificatesInNV(t *testing.T, by *way) {
 		"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
 		"tpm-ek-nv-0x01c00020 EK ECDSA-P256 tpm:nv:0x01c00020 1",
 		"tpm-ek-nv-0x01c00022 EK ECDSA-P384 tpm:nv:0x01c00022 0",
-		"gap tpm:nv:0x01c0000a minor=false",
+		"gap tpm:nv:0x01c0000a minor=true",
 		"gap tpm:nv:0x01c00014 minor=true",
 		"gap tpm:nv:0x01c00018 minor=true",
 		"gap tpm:nv:0x01c00101 minor=true",

@@ -47,6 +47,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
+	inv.holdAgainst(certs)
 	inv.addEKs(certs)
 	inv.addSRK()
 	inv.excuse()
@@ -57,6 +58,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.addCertificates(certs, issuers)
 	inv.addCertificates(inv.readIdentities())
 	info.PlatformCertificate = inv.readPlatformCertificate()
+	info.NamingKey = t.namingKey()
 	return info, inv.keys, inv.gaps
 }
 
@@ -78,11 +80,13 @@ const (
 type inventory struct {
 	t          *TPM
 	state      state
-	persistent []object // not yet given a place in keys
+	persistent []object          // not yet given a place in keys
+	nv         *[]tpm2.TPMHandle // the indices that may hold a certificate; nil until they are listed
+	toKeep     keptBody
+	anew       bool // a key was made that is not kept
 	keys       []device.Key
 	gaps       []device.Gap
 	excusable  []excusable
-	listed     []tpm2.TPMHandle // NV indices for certificates
 }
 
 // object is a key in the TPM.
@@ -181,9 +185,15 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		inv.addObject(p.id, role, *persistent)
 		return
 	}
-	o, err := inv.t.readPrimary(p)
+	o, kept := inv.t.keptPrimary(p)
+	var err error
+	if !kept {
+		o, err = inv.t.readPrimary(p)
+	}
 	switch {
 	case err == nil:
+		inv.anew = inv.anew || !kept
+		inv.toKeep.Keys = append(inv.toKeep.Keys, keptKey{p.id, o.public})
 		inv.addObject(p.id, role, o)
 	case !errors.Is(err, errUnsupported):
 		inv.gap(p.id, err)
@@ -303,15 +313,35 @@ func isMinor(err error) bool {
 	return errors.Is(err, errNoPublicKey) || errors.Is(err, ekcert.ErrNotCertificate)
 }
 
-// lacks reports whether the TPM's own lists leave out the algorithm or the curve
-// of a key (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+// lacks reports whether the TPM's own lists leave out a key.
 func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
+	listed, err := t.lists(area)
+	return err == nil && !listed
+}
+
+// namingKey is the id of the endorsement key that the TPM is known by: of those
+// that every TPM has, the first that its lists have.
+func (t *TPM) namingKey() string {
+	for _, ek := range endorsementKeys {
+		listed, err := t.lists(&ek.area)
+		switch {
+		case err != nil || !ek.always:
+			return ""
+		case listed:
+			return ek.id
+		}
+	}
+	return ""
+}
+
+// lists reports whether the TPM lists the algorithm or the curve of a key
+// (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+func (t *TPM) lists(area *tpm2.TPMTPublic) (listed bool, err error) {
 	what, wanted := tpm2.TPMCapAlgs, uint32(area.Type)
 	if ecc, err := area.Parameters.ECCDetail(); err == nil {
 		what, wanted = tpm2.TPMCapECCCurves, uint32(ecc.CurveID)
 	}
-	listed := false
-	err := t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
+	err = t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
 		if algorithms, err := data.Algorithms(); err == nil {
 			for _, a := range algorithms.AlgProperties {
 				last, listed = uint32(a.Alg), listed || uint32(a.Alg) == wanted
@@ -327,7 +357,7 @@ func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
 		}
 		return last, nil
 	})
-	return err == nil && !listed
+	return listed, err
 }
 
 // makesNo reports whether a key is of P-256, which this TPM lists but refuses the

@@ -240,10 +240,24 @@ func (t *TPM) withLoaded(file *loadable, area *tpm2.TPMTPublic, use func(key tpm
 			err = flushErr
 		}
 	}()
-	var key tpm2.NamedHandle
-	var parentName tpm2.TPM2BName
-	err = t.withParent(file.parent(), func(_ parent, h tpm2.AuthHandle) error {
-		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(creator)
+	id := t.contextOf(file)
+	key, parent, there, err := creator.restore(id)
+	if err != nil {
+		return err
+	}
+	if !there {
+		if key, parent, err = creator.load(file); err != nil {
+			return err
+		}
+		t.save(id, key, parent)
+	}
+	return use(key, parent)
+}
+
+// load loads the key of a file under its parent.
+func (c *creator) load(file *loadable) (key tpm2.NamedHandle, parentName tpm2.TPM2BName, err error) {
+	err = c.t.withParent(file.parent(), func(_ parent, h tpm2.AuthHandle) error {
+		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(c)
 		switch {
 		case isParameter(err):
 			return fmt.Errorf("%w: %w", ErrNotLoadable, err)
@@ -256,10 +270,7 @@ func (t *TPM) withLoaded(file *loadable, area *tpm2.TPMTPublic, use func(key tpm
 		key, parentName = tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, h.Name
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return use(key, parentName)
+	return key, parentName, err
 }
 
 // isParameter reports whether the TPM refused a parameter of the command, and not
@@ -286,6 +297,10 @@ func (c *creator) flush() error {
 }
 
 func (b *KeyBlob) String() string { return "the key blob" }
+
+// NeedsOwner reports whether the key is under the owner hierarchy itself: using it
+// takes that hierarchy's password, once it has one.
+func (b *KeyBlob) NeedsOwner() bool { return b.file.Parent == tpm2.TPMRHOwner }
 
 // where changes with the password, which is in the private area.
 func (b *KeyBlob) where() string {

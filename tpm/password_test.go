@@ -186,14 +186,15 @@ func testLockoutCounter(t *testing.T, by *way) {
 			}
 			counts("restarts", 1)
 			on(t, address, Options{}, func(c *TPM) { clearLockout(t, c) })
-			if err := use(o); !errors.Is(err, attempts.ErrRefused) {
-				t.Errorf("no order: %v", err)
-			}
 			o.Attempts.Order()
 			if err := use(o); !errors.Is(err, tpm2.TPMRCAuthFail) {
 				t.Errorf("an order, when no failure counts: %v", err)
 			}
-			counts("an order, when no failure counts", 1)
+			on(t, address, Options{}, func(c *TPM) { clearLockout(t, c) })
+			if err := use(o); !errors.Is(err, attempts.ErrRefused) {
+				t.Errorf("no order: %v", err)
+			}
+			counts("no order", 0)
 		})
 	}
 }
@@ -211,11 +212,7 @@ func testDAProtectedKeyWithoutPassword(t *testing.T, by *way) {
 	bad := protectedBlob(t, address, "secret")
 	on(t, address, Options{}, func(c *TPM) { setLockout(t, c, 4) })
 	use := func(b *KeyBlob, memory *attempts.Memory) error {
-		s, err := NewSigner(address, Options{Attempts: memory}, b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = s.SelfTest()
+		_, err := signerWith(t, address, b, memory).SelfTest()
 		return err
 	}
 	memory := new(attempts.Memory)
@@ -257,6 +254,38 @@ func challengeTo(t *testing.T, c *TPM, ek device.Key) (*evidence.Challenge, evid
 		t.Fatal(err)
 	}
 	return challenge, expected
+}
+
+// An endorsement key that was made just now has no password, however many
+// failures of others count.
+func TestFreshKeyNeedsNoCare(t *testing.T) { byEveryWay(t, testFreshKeyNeedsNoCare) }
+
+func testFreshKeyNeedsNoCare(t *testing.T, by *way) {
+	address := by.run(t, tpmtest.Options{NoEKCertificates: true}).Address()
+	bad := protectedBlob(t, address, "secret")
+	on(t, address, Options{}, func(c *TPM) { setLockout(t, c, 32) })
+	for range 2 {
+		if _, err := signerWith(t, address, bad, new(attempts.Memory)).SelfTest(); !errors.Is(err, tpm2.TPMRCAuthFail) {
+			t.Error(err)
+		}
+	}
+	on(t, address, Options{}, func(c *TPM) {
+		evict(t, c, 0x81010016)
+		_, keys, _ := c.Inventory()
+		challenge, expected := challengeTo(t, c, keyByID(t, keys, "tpm-ek-p384"))
+		if got, err := c.Activate(challenge); err != nil || !bytes.Equal(got, expected.Secret) || failures(t, c) != 2 {
+			t.Errorf("%x, %v", got, err)
+		}
+	})
+}
+
+func signerWith(t *testing.T, address string, b *KeyBlob, memory *attempts.Memory) *Signer {
+	t.Helper()
+	s, err := NewSigner(address, Options{Attempts: memory}, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // passwordFile makes a file with a password.

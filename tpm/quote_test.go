@@ -77,10 +77,13 @@ func statuses(r *evidence.Result) map[string]device.Status {
 }
 
 // loadedKey is a key that is in the TPM already.
-type loadedKey struct{ tpm2.AuthHandle }
+type loadedKey struct {
+	tpm2.AuthHandle
+	area *tpm2.TPMTPublic
+}
 
 func (k loadedKey) with(_ *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
-	return use(k.AuthHandle, &tpm2.TPMTPublic{ObjectAttributes: tpm2.TPMAObject{NoDA: true}})
+	return use(k.AuthHandle, k.area)
 }
 
 func (k loadedKey) where() string { return "loaded" }
@@ -108,7 +111,7 @@ func loadKey(t *testing.T, c *TPM, fixed bool) (loadedKey, device.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return loadedKey{emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name})}, device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
+	return loadedKey{emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}), contents}, device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
 }
 
 // Evidence of a TPM with all there is to it holds, level by level.

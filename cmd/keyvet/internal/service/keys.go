@@ -55,6 +55,10 @@ func (k keys) Make(ctx context.Context, algorithm string) ([]byte, error) {
 	if why := blob.Beside(); why != nil {
 		k.log.Warn("the new key is under the primary key of the owner hierarchy", "error", why)
 	}
+	if blob.NeedsOwner() && k.config.TPM.OwnerAuthFile == "" {
+		k.log.Warn("the new key is under the owner hierarchy of the TPM, since no storage key is at 0x81000001: " +
+			"once that hierarchy has a password, the key cannot be used without tpm.owner_auth_file")
+	}
 	return blob.PEM(), nil
 }
 

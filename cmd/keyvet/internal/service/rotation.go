@@ -59,7 +59,7 @@ func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vet
 // by its certificate would be another one by a certificate for another name.
 func nameOf(c config.Config, credentials *credential.Store) rotate.Name {
 	thing, _ := credentials.Thing()
-	return rotate.Name{Common: thing, Strict: thing != "" && c.Thing.Name == "cert:CN"}
+	return rotate.Name{Common: thing, Strict: thing != "" && c.Thing.Name == config.NameOfCertificate}
 }
 
 func journalOf(c config.Config) rotate.File {
@@ -76,6 +76,10 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 		own, _ := r.credentials.Current()
 		changed = !own.Same(&before) || state == gate.Open && r.gate.State() != gate.Open
 	}()
+	_, nameErr := r.credentials.Thing()
+	if nameErr != nil && r.config.Thing.Name == config.NameOfEK {
+		return false, agent.NotReady{Err: nameErr} // a first credential on its way would get none
+	}
 	_, err = r.engine.Resume(ctx)
 	switch {
 	case errors.Is(err, rotate.ErrNothing):
@@ -89,6 +93,9 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 	_, made := r.credentials.Files.Current()
 	if r.config.Provision.ClaimCertificate == "" || !errors.Is(made, identity.ErrNone) || !errors.Is(ownErr, fs.ErrNotExist) {
 		return false, nil
+	}
+	if nameErr != nil && !errors.Is(nameErr, credential.ErrNamedLater) {
+		return false, agent.NotReady{Err: nameErr}
 	}
 	return false, r.provision(ctx)
 }
