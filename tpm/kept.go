@@ -128,8 +128,11 @@ func keptArea(key keptKey) (*tpm2.TPMTPublic, error) {
 
 // templateOf is the template of a key that may be kept; nil if there is none.
 func templateOf(id string) *primary {
-	if id == storageRootKey.id {
+	switch id {
+	case storageRootKey.id:
 		return &storageRootKey
+	case rsaStorageRootKey.id:
+		return &rsaStorageRootKey
 	}
 	for i := range endorsementKeys {
 		if endorsementKeys[i].id == id {
