@@ -128,11 +128,10 @@ func keptArea(key keptKey) (*tpm2.TPMTPublic, error) {
 
 // templateOf is the template of a key that may be kept; nil if there is none.
 func templateOf(id string) *primary {
-	switch id {
-	case storageRootKey.id:
-		return &storageRootKey
-	case rsaStorageRootKey.id:
-		return &rsaStorageRootKey
+	for _, p := range []*primary{&storageRootKey, &rsaStorageRootKey} {
+		if p.id == id {
+			return p
+		}
 	}
 	for i := range endorsementKeys {
 		if endorsementKeys[i].id == id {
