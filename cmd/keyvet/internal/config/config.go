@@ -103,8 +103,9 @@ type Evidence struct {
 	// of a TPM that does not make an attestation key is undecided, unless its endorsement
 	// hierarchy has a password (`tpm.endorsement_auth_file`). `false` accepts a TPM that
 	// cannot sign: a TPM 1.2 (also one whose owner keeps others from reading its
-	// endorsement key), a TPM without P-256, a TPM with a password that keyvet does not
-	// have. It does not accept a TPM that no longer signs but did before:
+	// endorsement key), a TPM that makes no attestation key of P-256 or RSA-2048, a TPM
+	// with a password that keyvet does not have. It does not accept a TPM that no longer
+	// signs but did before:
 	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }

@@ -96,8 +96,9 @@ func TestKeysInTPM(t *testing.T) {
 	}
 }
 
-// Jobs that ask for a rotation again and again, under a storage key with a
-// password, add one failure in all.
+// Jobs that ask for a rotation again and again, beside a storage key with a
+// password, add one failure in all: the new keys are under another parent, and
+// the log says why.
 func TestStorageKeyWithPassword(t *testing.T) {
 	s := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
 	dir := t.TempDir()
