@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -141,7 +140,7 @@ const takeovers = 3 // in a row, that are told of
 // countTakeover looks for another client under the same client id, which a server
 // ends the session of the one before for (MQTT 3.1.1, section 3.1.4).
 func (d *Dialer) countTakeover(s *Session) {
-	if s.lasted() >= stableAfter || !errors.Is(s.lost(), io.EOF) || s.sent.waiting() > 0 {
+	if !s.taken() {
 		d.taken = 0
 		return
 	}
