@@ -22,7 +22,7 @@ const module = "github.com/keyvet/keyvet"
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
 	"cmd":                            {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
-	"cmd/keyvet":                     {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/format", "cmd/internal/terminal", "cmd/keyvet/internal/config", "cmd/keyvet/internal/quiet", "cmd/keyvet/internal/service", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm"},
+	"cmd/keyvet":                     {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/format", "cmd/internal/terminal", "cmd/keyvet/internal/config", "cmd/keyvet/internal/quiet", "cmd/keyvet/internal/service", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory"},
 	"cmd/keyvet/internal/cloud":      {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm/evidence"},
 	"cmd/keyvet/internal/credential": {"cmd/keyvet/internal/config", "device", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/keyvet/internal/service":    {"cmd/keyvet/internal/cloud", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/machine", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/identity", "device/rotate", "tpm", "tpm/advisory"},
@@ -47,7 +47,7 @@ var tree = map[string][]string{
 	"device/gate":                    {"device", "device/durable"},
 	"device/identity":                {"device/durable"},
 	"device/keyfile":                 {"device", "device/curve", "device/signature"},
-	"device/rotate":                  {"device", "device/durable", "device/identity"},
+	"device/rotate":                  {"device", "device/durable", "device/identity", "device/keyfile"},
 	"device/signature":               {"device", "device/curve"},
 	"tpm":                            {"device", "device/keyfile", "tpm/advisory", "tpm/attempts", "tpm/ekcert", "tpm/evidence", "tpm/link", "tpm/tpm12"},
 	"tpm/advisory":                   {"device"},

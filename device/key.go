@@ -251,6 +251,10 @@ type TPM struct {
 	State               TPMState `json:"state"`
 	// Problem says why a TPM is not TPMOK, in the words of what went wrong.
 	Problem string `json:"-"`
+	// NamingKey is the id of the endorsement key that the TPM is known by, whether
+	// it could be read or not; "" if the TPM could not be asked. It is always the
+	// same one: RSA-2048 where the TPM lists RSA, else P-256.
+	NamingKey string `json:"-"`
 	// Clearing is who may clear the TPM, which ends every key in it.
 	Clearing TPMClearing `json:"-"`
 	// Lockout is how close the TPM is to its dictionary-attack lockout; nil while

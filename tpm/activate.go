@@ -94,6 +94,9 @@ func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPM
 // it has one (EK Profile, the H templates), else the policy of the L templates,
 // the password of the endorsement hierarchy.
 func (t *TPM) endorsed(ek tpm2.NamedHandle, area *tpm2.TPMTPublic, use func(tpm2.AuthHandle) error) error {
+	if area.ObjectAttributes.UserWithAuth && !isPersistent(ek.Handle) {
+		return use(emptyAuth(ek)) // made by its template, without a password
+	}
 	if area.ObjectAttributes.UserWithAuth {
 		key, where := emptyAuth(ek), fmt.Sprintf("%#08x", uint32(ek.Handle))
 		return t.byEmptyPassword(key, area, where, "the endorsement key at "+where, func() error { return use(key) })

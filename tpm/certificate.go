@@ -84,9 +84,20 @@ func (c *certificate) key(id string) device.Key {
 	return device.Key{ID: id, Role: role, Source: c.source(), Public: c.public, SPKI: c.spki}
 }
 
+// endorsements are the certificates in NV of the endorsement keys, and of their
+// issuers.
+type endorsements struct {
+	certs   []*certificate
+	issuers []*x509.Certificate
+}
+
 // readCertificates reads the certificates of the endorsement keys, and apart
-// from them those of their issuers.
+// from them those of their issuers; once, if all of them can be read.
 func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.Certificate) {
+	if e := inv.t.read.certificates.Load(); e != nil {
+		return e.certs, e.issuers
+	}
+	before := len(inv.gaps)
 	for _, c := range inv.readRange("tpm: EK certificates", firstEKIndex, lastEKIndex) {
 		if c.index < firstChainIndex || c.index > lastChainIndex {
 			certs = append(certs, c)
@@ -95,6 +106,9 @@ func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.
 		} else {
 			issuers = append(issuers, c.cert)
 		}
+	}
+	if inv.open(before) == 0 {
+		inv.t.read.certificates.Store(&endorsements{certs, issuers})
 	}
 	return certs, issuers
 }
@@ -142,10 +156,20 @@ func certificateDigest(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (inv *inventory) indices(what string, first, last uint32) []tpm2.TPMHandle {
-	indices, err := inv.t.handles(first, last)
-	if err != nil {
-		inv.gap(what, err)
+// indices are the NV indices from first up to last, of a list that is read once.
+func (inv *inventory) indices(what string, first, last uint32) (indices []tpm2.TPMHandle) {
+	if inv.nv == nil {
+		nv, err := inv.t.handles(firstEKIndex, lastIdentityIndex)
+		if err != nil {
+			inv.gap(what, err)
+			return nil
+		}
+		inv.nv = &nv
+	}
+	for _, h := range *inv.nv {
+		if uint32(h) >= first && uint32(h) <= last {
+			indices = append(indices, h)
+		}
 	}
 	return indices
 }
@@ -153,9 +177,7 @@ func (inv *inventory) indices(what string, first, last uint32) []tpm2.TPMHandle 
 // readRange reads all certificates at the NV indices from first up to last.
 func (inv *inventory) readRange(what string, first, last uint32) []*certificate {
 	var certs []*certificate
-	indices := inv.indices(what, first, last)
-	inv.listed = append(inv.listed, indices...)
-	for _, h := range indices {
+	for _, h := range inv.indices(what, first, last) {
 		index := uint32(h)
 		if !holdsCertificate(index) {
 			continue

@@ -34,7 +34,18 @@ func (inv *inventory) excuse() {
 
 // hasIndex reports whether there is something at an NV index.
 func (inv *inventory) hasIndex(index uint32) bool {
-	return slices.Contains(inv.listed, tpm2.TPMHandle(index))
+	return inv.nv != nil && slices.Contains(*inv.nv, tpm2.TPMHandle(index))
+}
+
+// open is how many gaps from one on are not minor and will not be.
+func (inv *inventory) open(from int) (n int) {
+	for i, g := range inv.gaps[from:] {
+		excusable := slices.ContainsFunc(inv.excusable, func(e excusable) bool { return e.gap == from+i })
+		if !g.Minor && !excusable {
+			n++
+		}
+	}
+	return n
 }
 
 // isGuarded reports whether an NV index is not for everybody to read: it takes the

@@ -67,7 +67,10 @@ func (t *TPM) flushLeftovers() {
 // there now: the next [Open] takes out the transient keys that look like ours,
 // which would fill a TPM without a resource manager.
 func AssumeLeftovers(address string) {
-	areas := []*tpm2.TPMTPublic{&storageRootKey.area, &attestationKey.area, &storageParent.area, &endorsementStorage.area}
+	areas := []*tpm2.TPMTPublic{
+		&storageRootKey.area, &rsaStorageRootKey.area, &attestationKey.area, &rsaAttestationKey.area,
+		&storageParent.area, &rsaStorageParent.area, &endorsementStorage.area, &rsaEndorsementStorage.area,
+	}
 	for i := range endorsementKeys {
 		areas = append(areas, &endorsementKeys[i].area)
 	}

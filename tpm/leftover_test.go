@@ -55,7 +55,7 @@ func testAssumeOwnLeftovers(t *testing.T, by *way) {
 	own, other := createKey(t, address, "ecdsa-p256"), createKey(t, address, "ecdsa-p256")
 	on(t, address, Options{}, func(killed *TPM) {
 		for _, b := range []*KeyBlob{own, other} {
-			err := killed.withParent(b.file.Parent, func(h tpm2.AuthHandle) error {
+			err := killed.withParent(b.file.parent(), func(_ parent, h tpm2.AuthHandle) error {
 				_, err := tpm2.Load{ParentHandle: h, InPrivate: b.file.Privkey, InPublic: b.file.Pubkey}.Execute(killed)
 				return err
 			})

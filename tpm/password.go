@@ -64,7 +64,7 @@ func (t *TPM) ofHierarchy(h tpm2.TPMHandle, err error) error {
 	}
 	p := passwordOf[h]
 	if path := t.passwordFile(h); path != "" {
-		return fmt.Errorf("the %s hierarchy has another password than the one in %s (%s): %w: %w", p.hierarchy, path, p.key, errHierarchyPassword, err)
+		return fmt.Errorf("the %s hierarchy has another password than the one in %s (%s), or none: %w: %w", p.hierarchy, path, p.key, errHierarchyPassword, err)
 	}
 	return fmt.Errorf("the %s hierarchy has a password: name a file that holds it as %s: %w: %w", p.hierarchy, p.key, errHierarchyPassword, err)
 }
@@ -137,6 +137,8 @@ func (t *TPM) byEmptyPassword(key tpm2.AuthHandle, area *tpm2.TPMTPublic, where,
 		return fmt.Errorf("%s has a password, which keyvet has no way to give: make the key without one: %w", called, err)
 	case errors.Is(err, attempts.ErrTooClose):
 		return fmt.Errorf("%s may have a password: wait until the TPM forgets the failures, or clear them by its lockout password (tpm2_dictionarylockout -c): %w", called, err)
+	case errors.Is(err, tpm2.TPMRCLockout):
+		return explain(err)
 	}
 	return err
 }

@@ -122,7 +122,12 @@ func testLockoutCounter(t *testing.T, by *way) {
 		"storage key, for a new key": func(t *testing.T, address string) func(Options) error {
 			on(t, address, Options{}, func(c *TPM) { persistPrimary(t, c, storage, tpm2.TPMRHOwner, srkHandle, "secret") })
 			return func(o Options) (err error) {
-				on(t, address, o, func(c *TPM) { _, err = c.CreateKey("ecdsa-p256") })
+				on(t, address, o, func(c *TPM) {
+					var b *KeyBlob
+					if b, err = c.CreateKey("ecdsa-p256"); err == nil {
+						err = b.Beside() // it is under another key
+					}
+				})
 				return err
 			}
 		},
@@ -181,14 +186,15 @@ func testLockoutCounter(t *testing.T, by *way) {
 			}
 			counts("restarts", 1)
 			on(t, address, Options{}, func(c *TPM) { clearLockout(t, c) })
-			if err := use(o); !errors.Is(err, attempts.ErrRefused) {
-				t.Errorf("no order: %v", err)
-			}
 			o.Attempts.Order()
 			if err := use(o); !errors.Is(err, tpm2.TPMRCAuthFail) {
 				t.Errorf("an order, when no failure counts: %v", err)
 			}
-			counts("an order, when no failure counts", 1)
+			on(t, address, Options{}, func(c *TPM) { clearLockout(t, c) })
+			if err := use(o); !errors.Is(err, attempts.ErrRefused) {
+				t.Errorf("no order: %v", err)
+			}
+			counts("no order", 0)
 		})
 	}
 }
@@ -206,11 +212,7 @@ func testDAProtectedKeyWithoutPassword(t *testing.T, by *way) {
 	bad := protectedBlob(t, address, "secret")
 	on(t, address, Options{}, func(c *TPM) { setLockout(t, c, 4) })
 	use := func(b *KeyBlob, memory *attempts.Memory) error {
-		s, err := NewSigner(address, Options{Attempts: memory}, b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = s.SelfTest()
+		_, err := signerWith(t, address, b, memory).SelfTest()
 		return err
 	}
 	memory := new(attempts.Memory)
@@ -252,6 +254,38 @@ func challengeTo(t *testing.T, c *TPM, ek device.Key) (*evidence.Challenge, evid
 		t.Fatal(err)
 	}
 	return challenge, expected
+}
+
+// An endorsement key that was made just now has no password, however many
+// failures of others count.
+func TestFreshKeyNeedsNoCare(t *testing.T) { byEveryWay(t, testFreshKeyNeedsNoCare) }
+
+func testFreshKeyNeedsNoCare(t *testing.T, by *way) {
+	address := by.run(t, tpmtest.Options{NoEKCertificates: true}).Address()
+	bad := protectedBlob(t, address, "secret")
+	on(t, address, Options{}, func(c *TPM) { setLockout(t, c, 32) })
+	for range 2 {
+		if _, err := signerWith(t, address, bad, new(attempts.Memory)).SelfTest(); !errors.Is(err, tpm2.TPMRCAuthFail) {
+			t.Error(err)
+		}
+	}
+	on(t, address, Options{}, func(c *TPM) {
+		evict(t, c, 0x81010016)
+		_, keys, _ := c.Inventory()
+		challenge, expected := challengeTo(t, c, keyByID(t, keys, "tpm-ek-p384"))
+		if got, err := c.Activate(challenge); err != nil || !bytes.Equal(got, expected.Secret) || failures(t, c) != 2 {
+			t.Errorf("%x, %v", got, err)
+		}
+	})
+}
+
+func signerWith(t *testing.T, address string, b *KeyBlob, memory *attempts.Memory) *Signer {
+	t.Helper()
+	s, err := NewSigner(address, Options{Attempts: memory}, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // passwordFile makes a file with a password.
@@ -367,6 +401,7 @@ func testPasswordsNotGiven(t *testing.T, by *way) {
 		"gap tpm:nv:0x01c00020 minor=true",
 		"gap tpm-ek-p256 minor=false",
 		"gap tpm-srk minor=true",
+		"gap tpm-srk-rsa2048 minor=true",
 		"gap tpm-ak minor=true",
 	)
 }
@@ -386,6 +421,7 @@ func testNoKeyNothingExcused(t *testing.T, by *way) {
 		"gap tpm-ek-p256 minor=false",
 		"gap tpm-ek-p384 minor=false",
 		"gap tpm-srk minor=false",
+		"gap tpm-srk-rsa2048 minor=false",
 		"gap tpm-ak minor=true",
 	)
 }
@@ -408,7 +444,7 @@ func testPretendedPassword(t *testing.T, by *way) {
 			t.Errorf("%+v", g)
 		}
 	}
-	if len(gaps) != 3 {
+	if len(gaps) != 4 {
 		t.Errorf("%+v", gaps)
 	}
 }

@@ -141,6 +141,12 @@ func maySign(area *tpm2.TPMTPublic) error {
 // Public is an *rsa.PublicKey or an *ecdsa.PublicKey.
 func (s *Signer) Public() crypto.PublicKey { return s.public }
 
+// NeedsOwner is [KeyBlob.NeedsOwner]; a key at a handle does not.
+func (s *Signer) NeedsOwner() bool {
+	b, isBlob := s.key.(*KeyBlob)
+	return isBlob && b.NeedsOwner()
+}
+
 // ErrGone is wrapped by the error of a [Signer] whose private key this TPM does
 // not have: it never had it, was cleared since, or the key was removed or
 // replaced. A TPM that is busy, absent or switched off in part is another error:

@@ -22,6 +22,7 @@ type state struct {
 	noClear            bool                    // TPM2_Clear is disabled
 	recovery           uint32                  // seconds until one more failure is forgiven; 0: never
 	owner, endorsement bool                    // the hierarchy is enabled
+	platform           bool                    // so is the firmware's own
 	platformNV         bool                    // so are the NV indices that the platform defined
 }
 
@@ -43,7 +44,7 @@ func (t *TPM) readState() (state, error) {
 			tpm2.TPMRHOwner: permanent&1 != 0, tpm2.TPMRHEndorsement: permanent&(1<<1) != 0, tpm2.TPMRHLockout: permanent&(1<<2) != 0,
 		},
 		noClear: permanent&(1<<8) != 0, recovery: p[tpm2.TPMPTLockoutInterval],
-		owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
+		platform: startup&1 != 0, owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
 	}, nil
 }
 

@@ -48,7 +48,8 @@ type Options struct {
 	Timeout time.Duration
 	// AKOptional says that the operator accepts a TPM that cannot make an
 	// attestation key for want of P-256: nothing it states is then held against
-	// what it signs.
+	// what it signs. Likewise a TPM 1.2 whose owner keeps others from reading its
+	// endorsement key.
 	AKOptional bool
 	// OwnerAuthFile and EndorsementAuthFile are files with the passwords of these
 	// hierarchies; "" where a hierarchy has none. They are read when they are
@@ -69,6 +70,14 @@ type TPM struct {
 	is12        atomic.Bool   // a TPM 1.2, as the kernel says or as it answered
 	ak          *AK           // nil: the primary key attestationKey
 	nvBufferMax atomic.Uint32 // TPM_PT_NV_BUFFER_MAX; zero if it was not read
+	read        reading
+}
+
+// reading is what was read over this connection, and is not asked for again.
+type reading struct {
+	stated       atomic.Pointer[stated]
+	certificates atomic.Pointer[endorsements]
+	kept, shown  *Kept // see [TPM.UseKept] and [TPM.Shown]
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),

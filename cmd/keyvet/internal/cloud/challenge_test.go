@@ -18,6 +18,7 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
@@ -137,7 +138,7 @@ func deviceOn(t *testing.T, cloud *localiot.Server) *Cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	credentials.Name(nil)
+	credentials.Name(device.Inventory{})
 	return &Cloud{Config: *c, Credentials: credentials, Answerer: silent{}, Gate: shut{}, Log: slog.New(slog.DiscardHandler), Attempts: 1}
 }
 

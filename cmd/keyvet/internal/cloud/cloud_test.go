@@ -224,7 +224,7 @@ func TestNotReady(t *testing.T) {
 		if c.Credentials, err = credential.Open(c.Config); err != nil {
 			t.Fatal(err)
 		}
-		c.Credentials.Name(nil)
+		c.Credentials.Name(device.Inventory{})
 		s, err := c.Connect(t.Context())
 		if s != nil || !errors.Is(err, agent.ErrNotReady) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, %v", tt.name, s, err)
@@ -301,7 +301,7 @@ func TestDial(t *testing.T) {
 	if c.Credentials, err = credential.Open(c.Config); err != nil {
 		t.Fatal(err)
 	}
-	c.Credentials.Name(nil)
+	c.Credentials.Name(device.Inventory{})
 	claim, err := c.Dial(t.Context(), rotate.Claim)
 	if err != nil {
 		t.Fatal(err)

@@ -109,6 +109,9 @@ func (c *Cloud) dial(ctx context.Context, dialer *mqtt.Dialer, thing string) (*S
 	if err != nil {
 		return nil, err
 	}
+	if err := c.Credentials.Keep(thing); err != nil {
+		c.Log.Error("the device may get another name", "error", err)
+	}
 	return c.session(client, conn), nil
 }
 

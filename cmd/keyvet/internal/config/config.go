@@ -51,10 +51,14 @@ type Config struct {
 
 // Thing is the table [thing].
 type Thing struct {
-	// The name of the thing; `keyvet run` needs it. keyvet reads the name from elsewhere
-	// if this is `"cert:CN"` (the common name of the device's certificate), `"ek:sha256"`
-	// (the SHA-256 of the SPKI of the first endorsement key) or `"file:/etc/hostname"`
-	// (the text in that file).
+	// The name of the thing; `keyvet run` needs it. keyvet takes the name from elsewhere if
+	// this is `"cert:CN"` (the common name of the device's certificate),
+	// `"file:/etc/hostname"` (the text in that file), `"ek:sha256"` or `"template"`.
+	// `"ek:sha256"` is the SHA-256 of the SPKI of one endorsement key, in hex: the RSA-2048
+	// key of every TPM that lists RSA, else the P-256 key. While that key cannot be read,
+	// there is no name, and nothing is provisioned. `"template"` is the name that the
+	// provisioning template gives the thing. Both names are kept in `state_dir/thing` once
+	// AWS IoT has accepted the device by them; keyvet warns of another TPM.
 	Name string `toml:"name"`
 }
 
@@ -98,8 +102,9 @@ type Evidence struct {
 	// `keyvet run` without evidence is undecided and does not open the gate, and a check
 	// of a TPM that does not make an attestation key is undecided, unless its endorsement
 	// hierarchy has a password (`tpm.endorsement_auth_file`). `false` accepts a TPM that
-	// cannot sign: a TPM 1.2, a TPM without P-256, a TPM with a password that keyvet does
-	// not have. It does not accept a TPM that no longer signs but did before:
+	// cannot sign: a TPM 1.2 (also one whose owner keeps others from reading its
+	// endorsement key), a TPM without P-256, a TPM with a password that keyvet does not
+	// have. It does not accept a TPM that no longer signs but did before:
 	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }

@@ -98,7 +98,7 @@ func TestConfig(t *testing.T) {
 var wrong = []struct{ key, value, want string }{
 	{"state_dir", "''", `directory, not ""`},
 	{"run_dir", "''", `directory, not ""`},
-	{"thing.name", "'a/b'", `colon, underscore and hyphen, or cert:CN, ek:sha256 or file:PATH, not "a/b"`},
+	{"thing.name", "'a/b'", `colon, underscore and hyphen, or cert:CN, ek:sha256, template or file:PATH, not "a/b"`},
 	{"tpm.address", "'nonsense'", `"nonsense": not an address: give /dev/tpmrm0, `},
 	{"tpm.address", "'spi:/dev/spidev0.1?speed=fast'", "speed \"fast\": give 10kHz to 100MHz"},
 	{"tpm.timeout", "'0s'", `more than zero, not "0s"`},

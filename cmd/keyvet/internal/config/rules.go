@@ -55,13 +55,20 @@ func directory(path string) error {
 	return nil
 }
 
+// Names of things that are taken from elsewhere, besides files.
+const (
+	NameOfCertificate = "cert:CN"
+	NameOfEK          = "ek:sha256"
+	NameOfTemplate    = "template"
+)
+
 // thingName does not look at a name that is taken from elsewhere.
 func thingName(c *Config) error {
 	name := c.Thing.Name
 	if name == "" || strings.HasPrefix(name, "file:") || awsiot.CheckThingName(name) == nil {
 		return nil
 	}
-	return mustBe("1 to 128 of the characters a-z, A-Z, 0-9, colon, underscore and hyphen, or cert:CN, ek:sha256 or file:PATH", name)
+	return mustBe("1 to 128 of the characters a-z, A-Z, 0-9, colon, underscore and hyphen, or cert:CN, ek:sha256, template or file:PATH", name)
 }
 
 func tpmAddress(c *Config) error {

@@ -61,7 +61,7 @@ func rotatorOn(t *testing.T, life time.Duration) *rotator {
 	}
 	credentials, err := credential.Open(c)
 	must(t, err)
-	credentials.Name(nil)
+	credentials.Name(device.Inventory{})
 	g, err := gate.New(c.RunDir, durable.Disk{})
 	must(t, err)
 	log := slog.New(slog.DiscardHandler)

@@ -42,7 +42,7 @@ type jobs interface {
 // caller's to set.
 func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vetter, log *slog.Logger) *rotate.Engine {
 	return &rotate.Engine{
-		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c}, Vetter: vetter,
+		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c, log}, Vetter: vetter,
 		Name:  func() rotate.Name { return nameOf(c, credentials) },
 		Grace: c.Rotate.Grace.Duration, Jobs: rotate.JobLimits{Keys: c.JobKeys(), MinInterval: c.Rotate.MinInterval.Duration}, Log: log,
 		EndOld: func(_ context.Context, id string) error {
@@ -58,7 +58,7 @@ func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vet
 // by its certificate would be another one by a certificate for another name.
 func nameOf(c config.Config, credentials *credential.Store) rotate.Name {
 	thing, _ := credentials.Thing()
-	return rotate.Name{Common: thing, Strict: thing != "" && c.Thing.Name == "cert:CN"}
+	return rotate.Name{Common: thing, Strict: thing != "" && c.Thing.Name == config.NameOfCertificate}
 }
 
 func journalOf(c config.Config) rotate.File {
@@ -75,6 +75,10 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 		own, _ := r.credentials.Current()
 		changed = !own.Same(&before) || state == gate.Open && r.gate.State() != gate.Open
 	}()
+	_, nameErr := r.credentials.Thing()
+	if nameErr != nil && r.config.Thing.Name == config.NameOfEK {
+		return false, agent.NotReady{Err: nameErr} // a first credential on its way would get none
+	}
 	_, err = r.engine.Resume(ctx)
 	switch {
 	case errors.Is(err, rotate.ErrNothing):
@@ -88,6 +92,9 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 	_, made := r.credentials.Files.Current()
 	if r.config.Provision.ClaimCertificate == "" || !errors.Is(made, identity.ErrNone) || !errors.Is(ownErr, fs.ErrNotExist) {
 		return false, nil
+	}
+	if nameErr != nil && !errors.Is(nameErr, credential.ErrNamedLater) {
+		return false, agent.NotReady{Err: nameErr}
 	}
 	return false, r.provision(ctx)
 }
