@@ -103,6 +103,39 @@ func TestDay(t *testing.T) {
 	}
 }
 
+// A device whose session was kept without its filters, so that no notice reaches
+// it, does a job within an hour all the same.
+func TestJobWithoutNotice(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)))
+		r := &region{kept: true, ca: newAuthority(t), reports: make(map[string]int)}
+		s, err := Start(Options{
+			Config: regionDevice(t, dir, r, false), By: "test", Changes: &machine.Changes{}, Network: r.network(t), Log: slog.New(slog.DiscardHandler),
+		})
+		must(t, err)
+		defer s.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		time.Sleep(10 * time.Minute)
+		r.mu.Lock()
+		r.job = "check"
+		r.mu.Unlock()
+		began := time.Now()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		r.mu.Lock()
+		if took := r.done.Sub(began); r.done.IsZero() || took > time.Hour {
+			t.Errorf("the job was done after %v, at %v", took, r.done)
+		}
+		r.mu.Unlock()
+		cancel()
+		<-ended
+		time.Sleep(time.Hour)
+	})
+}
+
 // regionDevice is a device of the region, without a TPM.
 func regionDevice(t *testing.T, dir string, r *region, claim bool) config.Config {
 	t.Helper()

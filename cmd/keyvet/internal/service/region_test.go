@@ -39,6 +39,8 @@ type region struct {
 	ca, other authority
 
 	mu       sync.Mutex
+	job      string    // a check that is pending; nobody is told of it
+	done     time.Time // when it succeeded
 	connects int
 	bytes    int
 	reports  map[string]int // by payload
@@ -199,6 +201,22 @@ func (r *region) answer(topic string, payload []byte) packets.ControlPacket {
 		reply["clientToken"] = asked.ClientToken
 	}
 	verdict := "/accepted"
+	r.mu.Lock()
+	job := r.job
+	r.mu.Unlock()
+	switch of := "/jobs/" + job; {
+	case job == "":
+	case strings.HasSuffix(topic, "/jobs/get"):
+		reply["queuedJobs"] = []any{map[string]any{"jobId": job}}
+	case strings.HasSuffix(topic, of+"/get"):
+		reply["execution"] = map[string]any{
+			"jobId": job, "status": "QUEUED", "versionNumber": 1, "executionNumber": 1, "jobDocument": map[string]any{"operation": "keyvet.check", "version": "1.0"},
+		}
+	case strings.HasSuffix(topic, of+"/update") && strings.Contains(string(payload), "SUCCEEDED"):
+		r.mu.Lock()
+		r.job, r.done = "", time.Now()
+		r.mu.Unlock()
+	}
 	switch {
 	case named(r.refused, topic):
 		verdict, reply["code"], reply["message"], reply["statusCode"], reply["errorCode"] = "/rejected", 413, "too large", 400, "AccessDenied"
