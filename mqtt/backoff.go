@@ -30,6 +30,7 @@ type backoff struct {
 	answers  int // what the service answered itself, since the last stable session
 	changes  allowance
 	since    time.Time // the first failure
+	due      time.Time // when to try again; one who gives up waiting before does not wait anew
 }
 
 // failing is how a round over the endpoints failed.
@@ -73,6 +74,7 @@ const (
 // the quick tries.
 func (b *backoff) failed(how failing) {
 	b.begin()
+	defer b.pause()
 	b.last = how
 	switch how {
 	case near, untrusted:
@@ -96,7 +98,10 @@ func (b *backoff) lost(lasted time.Duration) {
 	b.begin()
 	b.near, b.last = 0, far
 	b.failures++
+	b.pause()
 }
+
+func (b *backoff) pause() { b.due = time.Now().Add(b.wait()) }
 
 func (b *backoff) begin() {
 	if b.failures == 0 {

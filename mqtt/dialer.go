@@ -83,7 +83,7 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 	d.endLast()
 	var failed roundError
 	for n := 1; ; n++ {
-		if wait := max(d.backoff.wait(), ConnectSpacing-time.Since(d.latest)); wait > 0 {
+		if wait := max(time.Until(d.backoff.due), ConnectSpacing-time.Since(d.latest)); wait > 0 {
 			if failed != nil {
 				d.cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
 			}
@@ -163,6 +163,7 @@ func (d *Dialer) sleep(ctx context.Context, wait time.Duration) error {
 		case <-d.cfg.Changed:
 			if soon := ConnectSpacing + rand.N(changedWindow); time.Until(until) > soon && d.backoff.changed() {
 				until = time.Now().Add(soon)
+				d.backoff.due = until
 				t.Reset(soon)
 			}
 		}

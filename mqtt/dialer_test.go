@@ -255,6 +255,27 @@ func TestDialEndsWithContext(t *testing.T) {
 	})
 }
 
+// One who gives up waiting, again and again, is back when the pause is over: it
+// does not begin anew.
+func TestDialGoesOnWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDialer(t, complete(t, Config{Endpoints: []string{"a:8883"}}))
+		tries := 0
+		refuses := func(context.Context, string) (*Session, error) {
+			tries++
+			return nil, ErrRefused
+		}
+		for end := time.Now().Add(24 * time.Hour); time.Now().Before(end); {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			d.dial(ctx, refuses)
+			cancel()
+		}
+		if tries < 30 || tries > 60 {
+			t.Errorf("%d tries in a day", tries)
+		}
+	})
+}
+
 func TestConfig(t *testing.T) {
 	good := complete(t, Config{})
 	if good.KeepAlive != 5*time.Minute || good.Timeout != 30*time.Second {

@@ -55,6 +55,7 @@ func TestDay(t *testing.T) {
 		{name: "findings are not allowed", region: &region{denied: []string{"gw/findings"}}, open: true},
 		{name: "metrics are not allowed", region: &region{denied: []string{"/defender/"}}, open: true},
 		{name: "a session kept without filters", region: &region{kept: true}, open: true},
+		{name: "the claim is not authorized", region: &region{connack: 5}, claim: true},
 		{name: "provisioning is rejected", region: &region{refused: []string{"create-from-csr"}}, claim: true},
 	} {
 		dir := t.TempDir()
