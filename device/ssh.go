@@ -15,9 +15,11 @@ type SSHCertificate struct {
 	ValidAfter  time.Time
 	ValidBefore time.Time // zero: for ever
 
-	// The key of the CA: one of the types of [Key.Public], what a security key was
-	// made for, and the bytes as they stand in the certificate.
+	// The key of the CA: one of the types of [Key.Public] with its
+	// SubjectPublicKeyInfo, what a security key was made for, and the bytes as they
+	// stand in the certificate.
 	CA            crypto.PublicKey
+	CASPKI        []byte
 	CAApplication string
 	CABlob        []byte
 

@@ -20,7 +20,7 @@ func (m *memory) judgeKey(ctx context.Context, ca *node, under device.Role, env 
 	if known {
 		return found
 	}
-	k := device.Key{Role: role, Public: ca.key, SPKI: ca.RawSubjectPublicKeyInfo, Chain: []*x509.Certificate{ca.Certificate}}
+	k := device.Key{Role: role, Public: ca.key.Public, SPKI: ca.key.SPKI, Chain: []*x509.Certificate{ca.Certificate}}
 	for _, c := range OfNumbers {
 		if !c.Applies(k) {
 			continue

@@ -246,9 +246,9 @@ type manyPrimes struct {
 
 func (k *manyPrimes) Public() crypto.PublicKey { return &k.public }
 
-func (k *manyPrimes) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (k *manyPrimes) Sign(_ io.Reader, digest []byte, _ crypto.SignerOpts) ([]byte, error) {
 	size := (k.public.N.BitLen() + 7) / 8
-	info := slices.Concat(pkcs1Info[opts.HashFunc()], digest)
+	info := slices.Concat(ofSHA256, digest)
 	padded := slices.Concat([]byte{0, 1}, slices.Repeat([]byte{0xff}, size-len(info)-3), []byte{0}, info)
 	m, s := new(big.Int).SetBytes(padded), new(big.Int)
 	one, e := big.NewInt(1), big.NewInt(int64(k.public.E))
@@ -261,6 +261,9 @@ func (k *manyPrimes) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	}
 	return s.Mod(s, k.public.N).FillBytes(make([]byte, size)), nil
 }
+
+// ofSHA256 is what stands before the digest (RFC 8017, section 9.2, note 1).
+var ofSHA256 = []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
 
 func ofPrimes(e int, primes []*big.Int) *manyPrimes {
 	k := &manyPrimes{public: rsa.PublicKey{N: big.NewInt(1), E: e}, primes: slices.Clone(primes)}

@@ -3,12 +3,12 @@ package check
 import (
 	"bytes"
 	"cmp"
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"slices"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/signature"
 )
 
 // memory is what was found out in one run and need not be found out again: most
@@ -16,7 +16,7 @@ import (
 type memory struct {
 	nodes map[*x509.Certificate]*node
 	pools map[poolKey]*pool
-	links map[linkKey]link
+	links map[linkKey]signature.Result
 	keys  map[judgedKey][]device.Finding
 	paths map[pathKey]*path
 	crls  map[crlKey]bool
@@ -33,7 +33,7 @@ type (
 	}
 	linkKey struct {
 		child *node
-		key   [32]byte
+		spki  [32]byte
 	}
 	pathKey struct {
 		id   string
@@ -54,7 +54,7 @@ type (
 func (e *Env) remembered() *memory {
 	if e.memory == nil {
 		e.memory = &memory{
-			nodes: make(map[*x509.Certificate]*node), pools: make(map[poolKey]*pool), links: make(map[linkKey]link),
+			nodes: make(map[*x509.Certificate]*node), pools: make(map[poolKey]*pool), links: make(map[linkKey]signature.Result),
 			keys: make(map[judgedKey][]device.Finding), paths: make(map[pathKey]*path), crls: make(map[crlKey]bool),
 		}
 	}
@@ -64,10 +64,11 @@ func (e *Env) remembered() *memory {
 // node is a certificate with what a search for paths asks of it again and again.
 type node struct {
 	*x509.Certificate
-	subject, issuer string // [device.NameKey]
-	key             crypto.PublicKey
-	bits            caKey // SHA-256 of the public key
-	scheme          scheme
+	subject, issuer string     // [device.NameKey]
+	key             device.Key // its Public and SPKI
+	bits            caKey      // SHA-256 of the public key
+	spki            [32]byte   // SHA-256 of the SubjectPublicKeyInfo: the same bits on another curve verify otherwise
+	scheme          signature.Scheme
 	critical        string // critical extensions that are not understood
 	names           []generalName
 	constraints     []*nameConstraints
@@ -78,7 +79,8 @@ func (m *memory) node(c *x509.Certificate) *node {
 	if n == nil {
 		n = &node{
 			Certificate: c, subject: device.NameKey(c.RawSubject), issuer: device.NameKey(c.RawIssuer),
-			key: publicKey(c), scheme: schemeOfCertificate(c), bits: keyHash(c.RawSubjectPublicKeyInfo),
+			key:  device.Key{Public: publicKey(c), SPKI: c.RawSubjectPublicKeyInfo},
+			bits: keyHash(c.RawSubjectPublicKeyInfo), spki: sha256.Sum256(c.RawSubjectPublicKeyInfo), scheme: schemeOf(c),
 		}
 		n.critical = unknownExtensions(c)
 		n.names, n.constraints = namesOf(c), constraintsOf(c)
@@ -96,30 +98,24 @@ func (n *node) is(o *node) bool { return n == o || n.subject == o.subject && n.b
 // selfIssued reports whether its own name is its issuer's.
 func (n *node) selfIssued() bool { return n.subject == n.issuer }
 
-// link is what came of checking a signature.
-type link struct {
-	verdict verdict
-	why     string // it is unknown
-}
-
 // maxSpent bounds what a run spends on signatures that do not verify, in checks
 // of RSA-2048: where many CAs have one name, which one signed is found by trying.
 const maxSpent = 4000
 
 // link returns whether the key of parent signed child.
-func (m *memory) link(child, parent *node) link {
-	key := linkKey{child, parent.bits}
+func (m *memory) link(child, parent *node) signature.Result {
+	key := linkKey{child, parent.spki}
 	l, known := m.links[key]
 	if known {
 		return l
 	}
 	if m.spent > maxSpent && child != parent {
-		return link{unknown, "not checked, after so many that did not verify"}
+		return signature.Result{Why: "not checked, after so many that did not verify"}
 	}
-	l.verdict, l.why = child.scheme.verify(parent.key, child.RawTBSCertificate, child.Signature)
-	if l.verdict != verified {
+	l = child.scheme.Verify(parent.key, child.RawTBSCertificate, child.Signature)
+	if l.Outcome != signature.Good {
 		m.spent++
-		if n, _, ok := (device.Key{Public: parent.key}).RSA(); ok {
+		if n, _, ok := parent.key.RSA(); ok {
 			m.spent += n.BitLen() / 2048 * n.BitLen() / 2048
 		}
 	}
@@ -215,8 +211,8 @@ func (m *memory) above(p *pool, n *node) *standing {
 	s := new(standing)
 	p.standing[n] = s
 	if n.selfIssued() {
-		own := m.link(n, n).verdict // nothing relies on that of a root
-		if s.root = own == verified || own == unknown && keyIDs(n, n) >= 0; s.root {
+		own := m.link(n, n).Outcome // nothing relies on that of a root
+		if s.root = own == signature.Good || own == signature.Unknown && keyIDs(n, n) >= 0; s.root {
 			return s
 		}
 	}
@@ -225,7 +221,7 @@ func (m *memory) above(p *pool, n *node) *standing {
 	for _, c := range candidates {
 		switch {
 		case len(s.issuers) > 0 && keyIDs(n, c) < 0:
-		case m.link(n, c).verdict == forged:
+		case m.link(n, c).Outcome == signature.Bad:
 			s.others = append(s.others, c)
 		default:
 			s.issuers = append(s.issuers, c)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/signature"
 )
 
 // What the check can give for not passing.
@@ -105,13 +106,12 @@ func (m *memory) signedCRL(crl *x509.RevocationList, ca *x509.Certificate) bool 
 	if ok, known := m.crls[key]; known {
 		return ok
 	}
-	n, s := m.node(ca), signatureScheme(crl.Raw)
-	if n.subject != device.NameKey(crl.RawIssuer) || s.weak != "" || extension(ca, oidKeyUsage) != nil && ca.KeyUsage&x509.KeyUsageCRLSign == 0 || ca.Version >= 3 && !isCA(ca) {
+	n, s := m.node(ca), signature.OfSigned(crl.Raw)
+	if n.subject != device.NameKey(crl.RawIssuer) || s.Weak != "" || extension(ca, oidKeyUsage) != nil && ca.KeyUsage&x509.KeyUsageCRLSign == 0 || ca.Version >= 3 && !isCA(ca) {
 		return false
 	}
-	v, _ := s.verify(n.key, crl.RawTBSRevocationList, crl.Signature)
-	m.crls[key] = v == verified
-	return v == verified
+	m.crls[key] = s.Verify(n.key, crl.RawTBSRevocationList, crl.Signature).Outcome == signature.Good
+	return m.crls[key]
 }
 
 // lookUp is what crl, by one of issuers, says of the certificate c at place i of a chain. A CRL

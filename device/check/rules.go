@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/signature"
 )
 
 // OIDs of RFC 5280, section 4.2.1.
@@ -60,15 +61,15 @@ func (s *search) problems(p *path) []device.Finding {
 	last := len(p.nodes) - 1
 	below := 0 // certificates of CAs below that are not their own issuers
 	for i, n := range p.nodes {
-		if relied := i < last || p.anchor == nil && !p.root; relied && n.scheme.weak != "" {
+		if relied := i < last || p.anchor == nil && !p.root; relied && n.scheme.Weak != "" {
 			say(weakSignature(s.k, n))
 		}
 		if n.critical != "" {
 			say(give(extensionUnknown, "%s has critical extensions that keyvet does not know: %s", called(s.k, n), n.critical))
 		}
 		if i < last {
-			if l := s.link(n, p.nodes[i+1]); l.verdict == unknown && n.scheme.weak == "" {
-				say(give(signatureUnknown, "the signature of %s by %s cannot be checked: %s", called(s.k, n), called(s.k, p.nodes[i+1]), l.why))
+			if l := s.link(n, p.nodes[i+1]); l.Outcome == signature.Unknown && n.scheme.Weak == "" {
+				say(give(signatureUnknown, "the signature of %s by %s cannot be checked: %s", called(s.k, n), called(s.k, p.nodes[i+1]), l.Why))
 			}
 		}
 		if i == 0 {
@@ -95,11 +96,11 @@ func (s *search) problems(p *path) []device.Finding {
 // the TPM nobody can replace, and a collision would need the help of its maker.
 func weakSignature(k device.Key, n *node) []device.Finding {
 	const message = "%s is signed with %s, which can be forged"
-	reason := forgeable[n.scheme.weak]
+	reason := forgeable[n.scheme.Weak]
 	if inTPM(k.Role) {
-		return giveAs(device.Warn, device.Low, reason, message, called(k, n), n.scheme.weak)
+		return giveAs(device.Warn, device.Low, reason, message, called(k, n), n.scheme.Weak)
 	}
-	return give(reason, message, called(k, n), n.scheme.weak)
+	return give(reason, message, called(k, n), n.scheme.Weak)
 }
 
 // unsigned is about the end of a path that neither its own key signed nor one
@@ -115,7 +116,7 @@ func (s *search) unsigned(p *path) []device.Finding {
 			return give(signatureInvalid, message, called(s.k, last), called(s.k, o))
 		}
 	}
-	if len(p.others) == 0 && last.selfIssued() && keyIDs(last, last) >= 0 && s.link(last, last).verdict == forged {
+	if len(p.others) == 0 && last.selfIssued() && keyIDs(last, last) >= 0 && s.link(last, last).Outcome == signature.Bad {
 		return give(signatureInvalid, "%s has its own name as issuer, and neither its own key nor another certificate that is there signed it", called(s.k, last))
 	}
 	return nil
@@ -153,6 +154,9 @@ func usages(n *node) []string {
 // for TLS, and is not known to be the device's, is not asked, nor is what is good
 // for another of its usages.
 func usageProblems(k device.Key, p *path) []device.Finding {
+	if k.Role == device.RoleEK {
+		return ekUsageProblems(k, p)
+	}
 	leaf := p.nodes[0]
 	said, isDevice := usages(leaf), shownAsUsage[k.Role]
 	if isCA(leaf.Certificate) {
@@ -186,6 +190,25 @@ func usageProblems(k device.Key, p *path) []device.Finding {
 	}
 	if !isDevice && slices.ContainsFunc(said, func(u string) bool { return refusing([]string{u}) == nil }) {
 		return nil
+	}
+	return found
+}
+
+// ekCertificate is tcg-kp-EKCertificate, the extended key usage of certificates of
+// endorsement keys (TCG EK Credential Profile for TPM Family 2.0).
+const ekCertificate = "2.23.133.8.1"
+
+// ekUsageProblems asks whether each CA between the certificate of an EK and a given
+// root, which is trusted as it is, may issue it: a maker's CA issues others too,
+// and those have their keys outside of TPMs.
+func ekUsageProblems(k device.Key, p *path) (found []device.Finding) {
+	if p.anchor == nil || len(p.nodes) < 3 {
+		return nil
+	}
+	for _, ca := range p.nodes[1 : len(p.nodes)-1] {
+		if all := usages(ca); all != nil && !slices.Contains(all, ekCertificate) && !slices.Contains(all, anyUsage) {
+			found = append(found, give(chainConstraint, "%s is not for EK certificates, by its extended key usage", called(k, ca))...)
+		}
 	}
 	return found
 }

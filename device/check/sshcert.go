@@ -2,20 +2,15 @@ package check
 
 import (
 	"cmp"
-	"crypto"
-	dss "crypto/dsa"
-	"crypto/ecdsa"
-	"crypto/sha1"
 	"crypto/sha256"
-	"encoding/asn1"
 	"encoding/binary"
-	"fmt"
 	"math/big"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/signature"
 )
 
 // sshValidity is what check expiry finds of an OpenSSH certificate (OpenSSH,
@@ -49,91 +44,50 @@ func describeSSH(c *device.SSHCertificate) string {
 // sshSignature is what check chain finds of an OpenSSH certificate. Whether its
 // CA is to be trusted is a question of the one who reads it.
 func sshSignature(c *device.SSHCertificate) []device.Finding {
-	switch v, why := verifySSH(c); {
-	case v == unknown:
-		return give(signatureUnknown, "the signature of the OpenSSH certificate %s cannot be checked: %s", c.KeyID, why)
-	case v == forged:
+	scheme := signature.Named(c.SignatureFormat)
+	switch r := verifySSH(scheme, c); {
+	case r.Outcome == signature.Unknown:
+		return give(signatureUnknown, "the signature of the OpenSSH certificate %s cannot be checked: %s", c.KeyID, r.Why)
+	case r.Outcome == signature.Bad:
 		return give(signatureInvalid, "the signature of the OpenSSH certificate %s does not verify with the key of its CA", c.KeyID)
-	case c.SignatureFormat == "ssh-rsa" || c.SignatureFormat == "ssh-dss":
+	case scheme.Weak != "":
 		return give(signedSHA1, "the OpenSSH certificate %s is signed with SHA-1 (%s), which can be forged", c.KeyID, c.SignatureFormat)
 	}
 	return passed("%s, signed by its CA with %s", describeSSH(c), c.SignatureFormat)
 }
 
-// sshSchemes are the formats of signatures (RFC 4253, section 6.6; RFC 5656;
-// RFC 8332; RFC 8709; OpenSSH, PROTOCOL.u2f).
-var sshSchemes = map[string]struct {
-	scheme
-	securityKey bool
-}{
-	"ssh-rsa":                            {scheme: scheme{by: "RSA", hash: crypto.SHA1}},
-	"rsa-sha2-256":                       {scheme: scheme{by: "RSA", hash: crypto.SHA256}},
-	"rsa-sha2-512":                       {scheme: scheme{by: "RSA", hash: crypto.SHA512}},
-	"ecdsa-sha2-nistp256":                {scheme: scheme{by: "ECDSA", hash: crypto.SHA256}},
-	"ecdsa-sha2-nistp384":                {scheme: scheme{by: "ECDSA", hash: crypto.SHA384}},
-	"ecdsa-sha2-nistp521":                {scheme: scheme{by: "ECDSA", hash: crypto.SHA512}},
-	"ssh-ed25519":                        {scheme: scheme{by: "Ed25519"}},
-	"sk-ecdsa-sha2-nistp256@openssh.com": {scheme{by: "ECDSA", hash: crypto.SHA256}, true},
-	"sk-ssh-ed25519@openssh.com":         {scheme{by: "Ed25519"}, true},
-}
-
-// verifySSH checks the signature by the key of the CA.
-func verifySSH(c *device.SSHCertificate) (v verdict, why string) {
-	if other, ok := c.CA.(*device.OtherKey); ok && strings.HasPrefix(other.Algorithm, "DSA") && c.SignatureFormat == "ssh-dss" {
-		return verifySSHDSA(c)
-	}
-	s, known := sshSchemes[c.SignatureFormat]
-	signed, signature := c.Signed, c.Signature
+// verifySSH checks the signature by the key of the CA, which has the form of its
+// format (RFC 4253, section 6.6; RFC 5656, section 3.1.2; OpenSSH, PROTOCOL.u2f).
+func verifySSH(scheme signature.Scheme, c *device.SSHCertificate) signature.Result {
+	signed, blob := c.Signed, c.Signature
+	format, securityKey := strings.CutPrefix(strings.TrimSuffix(c.SignatureFormat, "@openssh.com"), "sk-")
+	forged := signature.Result{Outcome: signature.Bad}
 	switch {
-	case !known:
-		return unknown, "keyvet has no test for " + c.SignatureFormat
-	case s.securityKey != (c.CAApplication != ""), s.securityKey != (len(c.SignatureRest) == 5):
-		return forged, "" // a key signs in the form of its own type
-	case s.securityKey: // over the hash of its application, flags and counter, and the hash of the message
+	case securityKey != (c.CAApplication != ""), securityKey != (len(c.SignatureRest) == 5):
+		return forged // a key signs in the form of its own type
+	case securityKey: // over the hash of its application, flags and counter, and the hash of the message
 		application, message := sha256.Sum256([]byte(c.CAApplication)), sha256.Sum256(signed)
 		signed = slices.Concat(application[:], c.SignatureRest, message[:])
 	}
-	switch s.by {
-	case "RSA": // OpenSSH takes one without its leading zeros
-		if n, _, ok := (device.Key{Public: c.CA}).RSA(); ok {
-			if missing := (n.BitLen()+7)/8 - len(signature); missing > 0 {
-				signature = append(make([]byte, missing), signature...)
+	key := device.Key{Public: c.CA, SPKI: c.CASPKI}
+	switch {
+	case format == "ssh-dss" && len(blob) == 40:
+		blob = signature.Pair(new(big.Int).SetBytes(blob[:20]), new(big.Int).SetBytes(blob[20:]))
+	case strings.HasPrefix(format, "ecdsa-sha2-nistp"):
+		r, rest, okR := sshString(blob)
+		s, rest, okS := sshString(rest)
+		if !okR || !okS || len(rest) > 0 || !strings.HasSuffix(format, strings.TrimPrefix(key.Algorithm(), "ECDSA-P")) {
+			return forged
+		}
+		blob = signature.Pair(new(big.Int).SetBytes(r), new(big.Int).SetBytes(s))
+	default: // OpenSSH takes one of RSA without its leading zeros
+		if n, _, ok := key.RSA(); ok {
+			if missing := (n.BitLen()+7)/8 - len(blob); missing > 0 {
+				blob = append(make([]byte, missing), blob...)
 			}
 		}
-	case "ECDSA": // r and s, RFC 5656, section 3.1.2
-		r, rest, okR := sshString(signature)
-		value, rest, okS := sshString(rest)
-		key, isEC := c.CA.(*ecdsa.PublicKey)
-		if !okR || !okS || len(rest) > 0 || !isEC || !strings.HasSuffix(strings.TrimSuffix(c.SignatureFormat, "@openssh.com"), fmt.Sprint("p", key.Curve.Params().BitSize)) {
-			return forged, ""
-		}
-		var err error
-		if signature, err = asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(r), new(big.Int).SetBytes(value)}); err != nil {
-			return forged, ""
-		}
 	}
-	return s.verify(c.CA, signed, signature)
-}
-
-// verifySSHDSA verifies by a key of the type ssh-dss (RFC 4253, section 6.6).
-func verifySSHDSA(c *device.SSHCertificate) (v verdict, why string) {
-	var key dss.PublicKey // what old CAs sign with
-	_, rest, ok := sshString(c.CABlob)
-	for _, n := range []**big.Int{&key.P, &key.Q, &key.G, &key.Y} {
-		var b []byte
-		if b, rest, ok = sshString(rest); !ok {
-			return unknown, "the DSA key of the CA is damaged"
-		}
-		*n = new(big.Int).SetBytes(b)
-	}
-	if len(c.Signature) != 40 || key.P.BitLen() > 4096 || key.Q.BitLen() != 160 || len(c.SignatureRest) > 0 {
-		return forged, ""
-	}
-	digest := sha1.Sum(c.Signed)
-	if dss.Verify(&key, digest[:], new(big.Int).SetBytes(c.Signature[:20]), new(big.Int).SetBytes(c.Signature[20:])) {
-		return verified, ""
-	}
-	return forged, ""
+	return scheme.Verify(key, signed, blob)
 }
 
 // sshString cuts a string off (RFC 4251, section 5).

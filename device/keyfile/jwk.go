@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // jwk is a JSON Web Key (RFC 7517; RFC 7518, section 6; RFC 8037, section 2).
@@ -184,14 +185,14 @@ func (k jwk) ec() (object, error) {
 	if err != nil {
 		return object{}, err
 	}
-	c, _ := curveNamed(name)
-	a, err := ecAlgorithm(c.oid)
+	c, _ := curve.Named(name)
+	a, err := ecAlgorithm(c.OID)
 	if err != nil {
 		return object{}, err
 	}
 	size := max(len(x), len(y))
-	if c.std != nil {
-		size = (c.std.Params().BitSize + 7) / 8
+	if c.Std != nil {
+		size = (c.Std.Params().BitSize + 7) / 8
 	}
 	if len(x) > size || len(y) > size {
 		return object{}, fmt.Errorf("coordinates too long for %s", name)

@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // opensshMagic begins OpenSSH's own private keys (OpenSSH, PROTOCOL.key).
@@ -169,11 +171,11 @@ func sshEC(blob *cryptobyte.String) (object, error) {
 	if !readString(blob, &name) || !readString(blob, &point) {
 		return object{}, errors.New("truncated or damaged OpenSSH ECDSA key")
 	}
-	c, known := curveNamed("P-" + strings.TrimPrefix(string(name), "nistp"))
+	c, known := curve.Named("P-" + strings.TrimPrefix(string(name), "nistp"))
 	if !known {
 		return object{}, fmt.Errorf("damaged OpenSSH ECDSA key: of the unknown curve %q", oneLine(string(name)))
 	}
-	a, err := ecAlgorithm(c.oid)
+	a, err := ecAlgorithm(c.OID)
 	if err != nil {
 		return object{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // addOpenSSH reads the keys of an OpenSSH private key (OpenSSH, PROTOCOL.key).
@@ -191,11 +192,11 @@ func sshDSAPrivate(fields []cryptobyte.String) (object, error) {
 
 // sshECPrivate takes the curve, the point and the scalar.
 func sshECPrivate(fields []cryptobyte.String) (object, error) {
-	c, known := curveNamed("P-" + strings.TrimPrefix(string(fields[0]), "nistp"))
+	c, known := curve.Named("P-" + strings.TrimPrefix(string(fields[0]), "nistp"))
 	if !known {
 		return object{}, errDamaged
 	}
-	a, err := ecAlgorithm(c.oid)
+	a, err := ecAlgorithm(c.OID)
 	if err != nil {
 		return object{}, err
 	}

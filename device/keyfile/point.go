@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"encoding/asn1"
-	"errors"
 	"math/big"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // ecAlgorithmOf is the algorithm of a key on the curve of params, which are
@@ -31,7 +31,7 @@ func curveName(params cryptobyte.String) string {
 	if !readOID(&params, &oid) {
 		return "ECDSA-explicit-parameters"
 	}
-	return "ECDSA-" + strings.Replace(curveOf(oid).name, "P-", "P", 1)
+	return "ECDSA-" + strings.Replace(curve.Of(oid).Name, "P-", "P", 1)
 }
 
 // pointOf is the uncompressed point that a private scalar makes on the curve of
@@ -44,8 +44,8 @@ func pointOf(params cryptobyte.String, scalar []byte) ([]byte, device.Answer) {
 	var oid asn1.ObjectIdentifier
 	rest := params
 	named := readOID(&rest, &oid)
-	if c := curveOf(oid); named && c.std != nil {
-		size := (c.std.Params().N.BitLen() + 7) / 8
+	if c := curve.Of(oid); named && c.Std != nil {
+		size := (c.Std.Params().N.BitLen() + 7) / 8
 		scalar = bytes.TrimLeft(scalar, "\x00")
 		if len(scalar) > size {
 			return nil, outOfRange
@@ -53,7 +53,7 @@ func pointOf(params cryptobyte.String, scalar []byte) ([]byte, device.Answer) {
 		fixed := make([]byte, size)
 		defer clear(fixed)
 		copy(fixed[size-len(scalar):], scalar)
-		private, err := ecdsa.ParseRawPrivateKey(c.std, fixed)
+		private, err := ecdsa.ParseRawPrivateKey(c.Std, fixed)
 		if err != nil {
 			return nil, outOfRange
 		}
@@ -63,35 +63,17 @@ func pointOf(params cryptobyte.String, scalar []byte) ([]byte, device.Answer) {
 		}
 		return point, fits
 	}
-	c, err := weierstrassOf(params)
+	c, err := curve.Computed(params)
 	if err != nil {
 		return nil, notTested("it is on a curve that keyvet cannot compute on: %v", err)
 	}
 	k := new(big.Int).SetBytes(scalar)
 	defer wipe(k)
-	if k.Sign() == 0 || k.Cmp(c.n) >= 0 {
-		return nil, outOfRange
-	}
-	x, y, ok := c.times(k, c.x, c.y)
+	point, ok := c.Public(k)
 	if !ok {
 		return nil, outOfRange
 	}
-	return c.bytes(x, y), fits
-}
-
-// weierstrassOf is the curve of params, if it is one of those that only this
-// package has.
-func weierstrassOf(params cryptobyte.String) (*weierstrass, error) {
-	var oid asn1.ObjectIdentifier
-	rest := params
-	if !readOID(&rest, &oid) {
-		return readCurve(params)
-	}
-	c := furtherCurves[curveOf(oid).name]
-	if c == nil {
-		return nil, errors.New(curveOf(oid).name)
-	}
-	return c, nil
+	return point, fits
 }
 
 // isReference reports whether a scalar only names a key in a secure element of

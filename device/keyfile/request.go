@@ -7,6 +7,7 @@ import (
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/signature"
 )
 
 // parseRequest reads a CertificationRequest (RFC 2986, section 4) whose key is
@@ -28,15 +29,22 @@ func parseRequest(der, spki []byte) (object, error) {
 func requestSignature(der []byte, key object) device.Answer {
 	s := cryptobyte.String(der)
 	var body, info cryptobyte.String
-	var signature []byte
+	var signed []byte
 	if !s.ReadASN1(&body, tag.SEQUENCE) || !body.ReadASN1Element(&info, tag.SEQUENCE) {
 		return notTested("the request is damaged")
 	}
 	a, err := readAlgorithm(&body)
-	if err != nil || !body.ReadASN1BitStringAsBytes(&signature) {
+	if err != nil || !body.ReadASN1BitStringAsBytes(&signed) {
 		return notTested("the signature of the request is damaged")
 	}
-	return verify(a, key, info, signature)
+	switch r := signature.Of(a.der).Verify(device.Key{Public: key.public, SPKI: key.spki}, info, signed); r.Outcome {
+	case signature.Good:
+		return device.Answer{Status: device.Pass, Why: "its signature is by its own key"}
+	case signature.Bad:
+		return device.Answer{Status: device.Fail, Why: "its signature does not verify: it was changed, or signed by another key"}
+	default:
+		return notTested("its signature cannot be checked: %s", r.Why)
+	}
 }
 
 // requestVersion is -1 if it is no number that could be one.

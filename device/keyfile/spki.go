@@ -17,6 +17,7 @@ import (
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // maxRSABits bounds modulus and exponent: what crypto/rsa and OpenSSL take at most.
@@ -50,49 +51,6 @@ var algorithms = map[string]string{
 	"2.16.840.1.101.3.4.3.17": "ML-DSA-44",
 	"2.16.840.1.101.3.4.3.18": "ML-DSA-65",
 	"2.16.840.1.101.3.4.3.19": "ML-DSA-87",
-}
-
-// curve is a named curve; std is nil where crypto/elliptic does not have it.
-type curve struct {
-	name string
-	oid  asn1.ObjectIdentifier
-	std  elliptic.Curve
-}
-
-var curves = []curve{
-	{"P-224", asn1.ObjectIdentifier{1, 3, 132, 0, 33}, elliptic.P224()},
-	{"P-256", asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, elliptic.P256()},
-	{"P-384", asn1.ObjectIdentifier{1, 3, 132, 0, 34}, elliptic.P384()},
-	{"P-521", asn1.ObjectIdentifier{1, 3, 132, 0, 35}, elliptic.P521()},
-	{"P192", asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 1}, nil},
-	{"secp160r1", asn1.ObjectIdentifier{1, 3, 132, 0, 8}, nil},
-	{"secp256k1", asn1.ObjectIdentifier{1, 3, 132, 0, 10}, nil},
-	{"brainpoolP160r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 1}, nil},
-	{"brainpoolP192r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 3}, nil},
-	{"brainpoolP224r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 5}, nil},
-	{"brainpoolP256r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 7}, nil},
-	{"brainpoolP320r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 9}, nil},
-	{"brainpoolP384r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 11}, nil},
-	{"brainpoolP512r1", asn1.ObjectIdentifier{1, 3, 36, 3, 3, 2, 8, 1, 1, 13}, nil},
-	{"SM2", asn1.ObjectIdentifier{1, 2, 156, 10197, 1, 301}, nil},
-}
-
-func curveNamed(name string) (curve, bool) {
-	for _, c := range curves {
-		if c.name == name {
-			return c, true
-		}
-	}
-	return curve{}, false
-}
-
-func curveOf(oid asn1.ObjectIdentifier) curve {
-	for _, c := range curves {
-		if c.oid.Equal(oid) {
-			return c
-		}
-	}
-	return curve{name: oid.String(), oid: oid}
 }
 
 // algorithm is an AlgorithmIdentifier (RFC 5280, section 4.1.1.2).
@@ -319,28 +277,28 @@ func ecPublic(params cryptobyte.String, point []byte) (crypto.PublicKey, error) 
 	case !readOID(&params, &oid):
 		return nil, errors.New("EC key whose curve is malformed")
 	}
-	c := curveOf(oid)
-	if c.std == nil {
-		return &device.OtherKey{Algorithm: "ECDSA-" + c.name}, nil
+	c := curve.Of(oid)
+	if c.Std == nil {
+		return &device.OtherKey{Algorithm: "ECDSA-" + c.Name}, nil
 	}
-	size := (c.std.Params().BitSize + 7) / 8
+	size := (c.Std.Params().BitSize + 7) / 8
 	if len(point) == 0 {
 		return nil, errors.New("EC key without a point")
 	}
 	xy := point[1:]
 	switch form := point[0]; {
 	case form == 0 && len(xy) == 0:
-		return newEC(c.std, new(big.Int), new(big.Int)), nil
+		return newEC(c.Std, new(big.Int), new(big.Int)), nil
 	case (form == 4 || form == 6 || form == 7) && len(xy) == 2*size:
-		return newEC(c.std, new(big.Int).SetBytes(xy[:size]), new(big.Int).SetBytes(xy[size:])), nil
+		return newEC(c.Std, new(big.Int).SetBytes(xy[:size]), new(big.Int).SetBytes(xy[size:])), nil
 	case (form == 2 || form == 3) && len(xy) == size:
-		x, y := elliptic.UnmarshalCompressed(c.std, point)
+		x, y := elliptic.UnmarshalCompressed(c.Std, point)
 		if x == nil { // no point has this x; (x, 0) is none either
 			x, y = new(big.Int).SetBytes(xy), new(big.Int)
 		}
-		return newEC(c.std, x, y), nil
+		return newEC(c.Std, x, y), nil
 	}
-	return nil, fmt.Errorf("malformed EC point: form %d of %d bytes on %s", point[0], len(point), c.name)
+	return nil, fmt.Errorf("malformed EC point: form %d of %d bytes on %s", point[0], len(point), c.Name)
 }
 
 func newEC(c elliptic.Curve, x, y *big.Int) *ecdsa.PublicKey {

@@ -58,7 +58,7 @@ func parseSSHCertificate(blob, s cryptobyte.String) (*device.SSHCertificate, err
 	if err != nil || authority.ssh != nil {
 		return nil, errors.New("damaged OpenSSH certificate: the key of its CA cannot be read")
 	}
-	c.CA, c.CAApplication, c.CABlob = authority.public, authority.application, ca
+	c.CA, c.CASPKI, c.CAApplication, c.CABlob = authority.public, authority.spki, authority.application, ca
 	var format, value cryptobyte.String
 	if !readString(&signature, &format) || !readString(&signature, &value) {
 		return nil, damaged

@@ -10,6 +10,7 @@ import (
 	tag "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // Numbers of TPM_ALG_ID (TPM 2.0 Library, Part 2, section 6.3).
@@ -131,11 +132,11 @@ func tpmECC(s cryptobyte.String) (object, error) {
 		return object{}, errors.New("a TPM template without a key: its point is empty or zero")
 	}
 	name := device.TPMCurve(id)
-	c, known := curveNamed(name)
-	if !known || c.std == nil {
+	c, known := curve.Named(name)
+	if !known || c.Std == nil {
 		return object{public: &device.OtherKey{Algorithm: "ECDSA-" + name}}, nil
 	}
-	size := (c.std.Params().BitSize + 7) / 8
+	size := (c.Std.Params().BitSize + 7) / 8
 	if (bigX.BitLen()+7)/8 > size || (bigY.BitLen()+7)/8 > size {
 		return object{}, fmt.Errorf("TPM public area with coordinates too long for %s", name)
 	}
@@ -143,7 +144,7 @@ func tpmECC(s cryptobyte.String) (object, error) {
 	point[0] = 4
 	bigX.FillBytes(point[1 : 1+size])
 	bigY.FillBytes(point[1+size:])
-	a, err := ecAlgorithm(c.oid)
+	a, err := ecAlgorithm(c.OID)
 	if err != nil {
 		return object{}, err
 	}

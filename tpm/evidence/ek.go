@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -9,8 +10,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/check"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 )
 
@@ -22,7 +25,7 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if v.certificates == nil {
 		return v.unshown(), "there is no EK certificate: no maker vouches for the TPM"
 	}
-	cert, _, unreadable := ekcert.Parse(v.certificates[0])
+	cert, odd, unreadable := ekcert.Parse(v.certificates[0])
 	if unreadable != nil {
 		return v.unshown(), fmt.Sprintf("the EK certificate cannot be read: %v", unreadable)
 	}
@@ -51,36 +54,68 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if len(v.policy.EKRoots) == 0 {
 		return device.Warn, fmt.Sprintf("issued by %s; no roots are given to hold it against", cert.Issuer)
 	}
-	chains, noPath := cert.Verify(v.pathOptions())
-	if noPath != nil {
-		return device.Fail, fmt.Sprintf("issued by %s, it does not lead to a given root: %v", cert.Issuer, noPath)
-	}
-	i := slices.IndexFunc(chains, mayIssueEKs)
-	if i < 0 {
-		return device.Fail, fmt.Sprintf("issued by %s, it leads to a given root only over a CA that is not for EK certificates, by its extended key usage", cert.Issuer)
-	}
-	leads := fmt.Sprintf("issued by %s, leads to the given %s", cert.Issuer, chains[i][len(chains[i])-1].Subject)
-	if !statesUsage(cert) {
-		return device.Warn, leads + "; but it does not say that it is for an EK: it has no extended key usage"
-	}
-	return device.Pass, leads
+	return v.pathToRoot(cert, odd)
 }
 
-// pathOptions are those of a path from the EK certificate to a given root.
-func (v *verification) pathOptions() x509.VerifyOptions {
-	options := x509.VerifyOptions{
-		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: v.policy.Now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // crypto/x509 does not know the one of EKs; mayIssueEKs does
+// pathToRoot asks of an EK certificate what a device asks of it
+// (check.ek_roots), and counts what the verifier accepts. What only warns, such
+// as of its age or hash, is the maker's, and does not keep it from leading to a root.
+func (v *verification) pathToRoot(cert *x509.Certificate, odd string) (device.Status, string) {
+	key := device.Key{
+		ID: v.idOf(cert), Role: device.RoleEK, Public: cert.PublicKey, SPKI: cert.RawSubjectPublicKeyInfo,
+		Chain: []*x509.Certificate{cert}, Encoding: odd,
 	}
-	for _, root := range v.policy.EKRoots {
-		options.Roots.AddCert(root)
-	}
-	for _, der := range v.certificates[1:] {
-		if issuer, _, err := ekcert.Parse(der); err == nil { // one that cannot be read leads nowhere
-			options.Intermediates.AddCert(issuer)
+	for _, der := range v.certificates {
+		if c, _, err := ekcert.Parse(der); err == nil { // one that cannot be read leads nowhere
+			key.Beside = append(key.Beside, c)
 		}
 	}
-	return options
+	inv := device.Inventory{Keys: []device.Key{key}, ReadAt: v.policy.Now}
+	found := check.OfInventory(context.Background(), inv, &check.Env{Now: v.policy.Now, EKRoots: v.policy.EKRoots, Only: []string{"ekcert", "expiry"}})
+	computed := statuses(found)
+	v.leads = statesUsage(cert) && (computed == device.Pass || computed == device.Warn)
+	found, accepted := device.Accept(found, v.report.Keys, v.policy.Accept, v.policy.Now)
+	v.accept(accepted)
+	status, said, leads := statuses(found), []string(nil), ""
+	for _, f := range found {
+		switch {
+		case f.Status != device.Pass:
+			v.findings = append(v.findings, f)
+			said = append(said, f.Message)
+		case f.Check == "ekcert":
+			leads = f.Message
+		}
+	}
+	if leads != "" {
+		said = append([]string{leads}, said...)
+	}
+	if !statesUsage(cert) {
+		status = device.Worst(status, device.Warn)
+		said = append(said, "it does not say that it is for an EK: it has no extended key usage")
+	}
+	return status, fmt.Sprintf("issued by %s: %s", cert.Issuer, strings.Join(said, "; "))
+}
+
+// statuses is the worst of what findings count as.
+func statuses(found []device.Finding) device.Status {
+	all := make([]device.Status, len(found))
+	for i, f := range found {
+		all[i] = f.Counts()
+	}
+	return device.Worst(all...)
+}
+
+const unlisted = "evidence: EK certificate"
+
+// idOf returns the id of the EK of that certificate in the report.
+func (d *document) idOf(cert *x509.Certificate) string {
+	sum := sha256.Sum256(cert.Raw)
+	for _, k := range d.report.Keys {
+		if k.Role == device.RoleEK && k.Certificate != nil && k.Certificate.SHA256 == hex.EncodeToString(sum[:]) {
+			return k.ID
+		}
+	}
+	return unlisted
 }
 
 // statesUsage reports whether a certificate has an extended key usage. The TCG
@@ -96,21 +131,9 @@ func forEK(cert *x509.Certificate) bool {
 	return slices.ContainsFunc(cert.UnknownExtKeyUsage, oidEKCertificate.Equal)
 }
 
-// mayIssueEKs reports whether each CA between an EK certificate and the root,
-// which is trusted as it is, may issue it: where one has an extended key usage,
-// that bounds those of what it issues.
-func mayIssueEKs(chain []*x509.Certificate) bool {
-	return !slices.ContainsFunc(chain[1:len(chain)-1], func(ca *x509.Certificate) bool {
-		return statesUsage(ca) && !forEK(ca) && !slices.Contains(ca.ExtKeyUsage, x509.ExtKeyUsageAny)
-	})
-}
-
 // listsCertificate reports whether the report lists a key with that
 // certificate, or may have before it was cut, which left nothing of EKs out
 // since the first version.
 func (d *document) listsCertificate(cert *x509.Certificate) bool {
-	sum := sha256.Sum256(cert.Raw)
-	return d.report.Cut.Uncounted() || slices.ContainsFunc(d.report.Keys, func(k device.KeyReport) bool {
-		return k.Role == device.RoleEK && k.Certificate != nil && k.Certificate.SHA256 == hex.EncodeToString(sum[:])
-	})
+	return d.report.Cut.Uncounted() || d.idOf(cert) != unlisted
 }

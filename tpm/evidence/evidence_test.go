@@ -132,8 +132,8 @@ func TestVerify(t *testing.T) {
 		{name: "no nonce", policy: Policy{EKRoots: roots(t), Activated: pair}, verdict: device.Warn, level: LevelFreshness, status: device.Warn, reason: "only a nonce shows"},
 		{name: "another nonce", policy: Policy{Nonce: []byte("other"), EKRoots: roots(t)}, verdict: device.Fail, level: LevelFreshness, status: device.Fail, reason: "another nonce"},
 		{name: "no roots", policy: Policy{Nonce: nonce, Activated: pair}, verdict: device.Warn, level: LevelEKCertificate, status: device.Warn, reason: "no roots are given"},
-		{name: "the issuer alone", policy: Policy{Nonce: nonce, EKRoots: roots(t)[:1], Activated: pair}, verdict: device.Pass, level: LevelEKCertificate, status: device.Pass, reason: "leads to the given CN=swtpm-localca"},
-		{name: "without the issuer", policy: Policy{Nonce: nonce, EKRoots: roots(t)[1:], Activated: pair}, verdict: device.Fail, level: LevelEKCertificate, status: device.Fail, reason: "unknown authority"},
+		{name: "the issuer alone", policy: Policy{Nonce: nonce, EKRoots: roots(t)[:1], Activated: pair}, verdict: device.Pass, level: LevelEKCertificate, status: device.Pass, reason: "leads to the given root CN=swtpm-localca"},
+		{name: "without the issuer", policy: Policy{Nonce: nonce, EKRoots: roots(t)[1:], Activated: pair}, verdict: device.Fail, level: LevelEKCertificate, status: device.Fail, reason: "does not lead to a given root"},
 	} {
 		tt.policy.Now, tt.policy.Check = now, passes
 		r := Verify(report, tt.policy)
@@ -380,7 +380,12 @@ func TestVerifyForged(t *testing.T) {
 			f.area.Type = tpm2.TPMAlgRSA
 			f.area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048})
 			f.area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: make([]byte, 256)})
-		}, none, LevelAttestationKey, device.Fail, "not an ECC key"},
+		}, none, LevelAttestationKey, device.Fail, "not an RSASSA key"},
+		{"a secret key", func(f *forgery) {
+			f.area.Type = tpm2.TPMAlgKeyedHash
+			f.area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull}})
+			f.area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgKeyedHash, &tpm2.TPM2BDigest{Buffer: make([]byte, 32)})
+		}, none, LevelAttestationKey, device.Fail, "neither an ECC nor an RSA key"},
 		{"another curve", func(f *forgery) { params(f, tpm2.TPMECCNistP384, tpm2.TPMAlgECDSA) }, none, LevelAttestationKey, device.Fail, "not an ECDSA P-256 key"},
 		{"another scheme", func(f *forgery) { params(f, tpm2.TPMECCNistP256, tpm2.TPMAlgNull) }, none, LevelAttestationKey, device.Fail, "not an ECDSA P-256 key"},
 		{"a point too long", func(f *forgery) {
@@ -445,7 +450,7 @@ func TestVerifyForged(t *testing.T) {
 		{"left-over bits", func(f *forgery) { f.report.Evidence.PCRValues = allZero[:len(allZero)-2] + "B=" }, none, LevelSchema, device.Fail, "not the base64"},
 		{"no evidence", func(f *forgery) { *f.report.Evidence = device.Evidence{} }, none, LevelSchema, device.Fail, `level ""`},
 
-		{"a known maker", func(f *forgery) { f.show(ek) }, known, LevelEKCertificate, device.Pass, "leads to the given CN=maker"},
+		{"a known maker", func(f *forgery) { f.show(ek) }, known, LevelEKCertificate, device.Pass, "leads to the given root CN=maker"},
 		{"no EK certificate, none asked", func(*forgery) {}, none, LevelEKCertificate, device.Warn, "no maker vouches"},
 		{"no EK certificate", func(*forgery) {}, known, LevelEKCertificate, device.Undecided, "no maker vouches"},
 		{"unparsable, none asked", func(f *forgery) { f.show(unparsable) }, none, LevelEKCertificate, device.Warn, "cannot be read"},
@@ -466,8 +471,8 @@ func TestVerifyForged(t *testing.T) {
 		{"for TLS", func(f *forgery) { f.show(forTLS) }, none, LevelEKCertificate, device.Fail, "not for an EK"},
 		{"for an AK", func(f *forgery) { f.show(forAK) }, none, LevelEKCertificate, device.Fail, "not for an EK"},
 		{"a CA", func(f *forgery) { f.show(isCA) }, none, LevelEKCertificate, device.Fail, "is one of a CA"},
-		{"another maker", func(f *forgery) { f.show(noUsage) }, known, LevelEKCertificate, device.Fail, "does not lead to a given root"},
-		{"expired", func(f *forgery) { f.show(ek) }, Policy{Check: passes, Now: now.Add(2 * time.Hour), EKRoots: known.EKRoots}, LevelEKCertificate, device.Fail, "expired"},
+		{"another maker", func(f *forgery) { f.show(noUsage) }, known, LevelEKCertificate, device.Fail, "by CN=maker does not verify"},
+		{"expired", func(f *forgery) { f.show(ek) }, Policy{Check: passes, Now: now.Add(2 * time.Hour), EKRoots: known.EKRoots}, LevelEKCertificate, device.Warn, "the certificate expired on 2026-12-01T01:00:00Z"},
 		{"issuers that lead nowhere", func(f *forgery) {
 			f.show(ek)
 			f.report.Evidence.EKIssuers = []string{b64([]byte("rubbish")), b64(isCA.Raw)}

@@ -22,8 +22,8 @@ func (v *verification) consistency() (device.Status, string) {
 		return device.Undecided, "not looked at: it rests on " + LevelSchema
 	}
 	r := v.report
-	var own []device.Finding // as the verifier accepts them
-	own, v.accepted = device.Accept(r.Findings, r.Keys, v.policy.Accept, v.policy.Now)
+	own, accepts := device.Accept(r.Findings, r.Keys, v.policy.Accept, v.policy.Now) // as the verifier accepts them
+	v.accept(accepts)
 	var counted []device.Status // with what the device calls accepted
 	accepted, contradiction := 0, ""
 	worst := make(map[string]device.Status) // of the findings on a key
@@ -90,7 +90,7 @@ func (v *verification) keys() (device.Status, string) {
 	}
 	inv, problems := v.inventory()
 	found, accepted := device.Accept(append(problems, v.policy.Check(inv)...), v.keyReports(inv), v.policy.Accept, v.policy.Now)
-	v.accepted = append(slices.DeleteFunc(v.accepted, func(a device.Accepted) bool { return slices.Contains(accepted, a) }), accepted...)
+	v.accept(accepted)
 	statuses := []device.Status{device.NotApplicable}
 	byKey := make(map[string]device.Status)
 	var said []string
@@ -117,6 +117,11 @@ func (v *verification) keys() (device.Status, string) {
 		what += ": " + strings.Join(said, "; ")
 	}
 	return device.Worst(statuses...), what
+}
+
+// accept keeps what the verifier accepted, once each.
+func (v *verification) accept(more []device.Accepted) {
+	v.accepted = append(slices.DeleteFunc(v.accepted, func(a device.Accepted) bool { return slices.Contains(more, a) }), more...)
 }
 
 // keyReports returns the keys of the report and those that its evidence shows besides.

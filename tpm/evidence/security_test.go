@@ -374,11 +374,11 @@ func TestIntermediates(t *testing.T) {
 		{"no usage", func(*x509.Certificate) {}, device.Pass, "leads to"},
 		{"for EKs", func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidEKCertificate} }, device.Pass, "leads to"},
 		{"for anything", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }, device.Pass, "leads to"},
-		{"for TLS", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, device.Fail, "over a CA that is not for EK certificates"},
-		{"not a CA", func(c *x509.Certificate) { c.IsCA = false }, device.Fail, "does not lead to a given root"},
-		{"not for signing certificates", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, device.Fail, "does not lead to a given root"},
-		{"expired", func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, device.Fail, "does not lead to a given root"},
-		{"too long a path", func(c *x509.Certificate) { c.MaxPathLenZero = true }, device.Fail, "does not lead to a given root"},
+		{"for TLS", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, device.Fail, "CN=2 is not for EK certificates"},
+		{"not a CA", func(c *x509.Certificate) { c.IsCA = false }, device.Fail, "CN=2 signed CN=3 but is not entitled"},
+		{"not for signing certificates", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, device.Fail, "CN=2 signed CN=3 but is not entitled"},
+		{"expired", func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, device.Warn, "the CA certificate CN=2 expired"},
+		{"too long a path", func(c *x509.Certificate) { c.MaxPathLenZero = true }, device.Fail, "CN=2 allows 0 CAs below it"},
 	} {
 		upper := issue(2, root, tt.change)
 		lower := issue(3, upper, func(*x509.Certificate) {})

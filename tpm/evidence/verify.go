@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
@@ -136,6 +135,7 @@ type verification struct {
 	stated   device.Status   // its verdict, or what that comes to by what the verifier accepts
 	accepted []device.Accepted
 	findings []device.Finding
+	leads    bool // the EK certificate leads to a given root, whatever is to be warned of
 }
 
 // document is a report with its evidence, as it came.
@@ -148,7 +148,7 @@ type document struct {
 
 // proof is what was signed by the attestation key, as far as that is seen yet.
 type proof struct {
-	ak         *ecdsa.PublicKey
+	ak         crypto.PublicKey
 	signed     bool // the signature holds, so that what follows is the key's
 	attest     *tpm2.TPMSAttest
 	quoteInfo  *tpm2.TPMSQuoteInfo
@@ -168,7 +168,7 @@ func Verify(report []byte, p Policy) *Result {
 		if l.needs == "" || held[l.needs] {
 			status, reason = l.ask(v)
 		}
-		held[l.name] = status == device.Pass
+		held[l.name] = status == device.Pass || l.name == LevelEKCertificate && v.leads
 		r.Levels = append(r.Levels, Level{l.name, status, reason})
 	}
 	shown := v.namedAK() || held[LevelSameTPM] && held[LevelEKCertificate]
@@ -178,7 +178,7 @@ func Verify(report []byte, p Policy) *Result {
 			r.Levels[i].Reason = "only if the attestation key is in a TPM, which is not shown: " + r.Levels[i].Reason
 		}
 	}
-	r.require(p.Require)
+	r.require(p.Require, v.leads)
 
 	var ofEvidence, all []device.Status
 	for _, l := range r.Levels {
@@ -203,15 +203,16 @@ func Verify(report []byte, p Policy) *Result {
 	return r
 }
 
-// require has the levels of these names pass or be undecided.
-func (r *Result) require(names []string) {
+// require has the levels of these names pass or be undecided. Of an EK certificate
+// that leads to a root, a warning may be left.
+func (r *Result) require(names []string, leads bool) {
 	for _, name := range names {
 		i := slices.IndexFunc(r.Levels, func(l Level) bool { return l.Name == name })
 		if i < 0 {
 			r.Levels = append(r.Levels, Level{name, device.Undecided, "required, but there is no such level"})
 			continue
 		}
-		if l := &r.Levels[i]; l.Status != device.Pass && l.Status != device.Fail {
+		if l := &r.Levels[i]; l.Status != device.Pass && l.Status != device.Fail && (name != LevelEKCertificate || l.Status != device.Warn || !leads) {
 			l.Status, l.Reason = device.Undecided, "required, but not shown: "+l.Reason
 		}
 	}

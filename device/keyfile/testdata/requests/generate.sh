@@ -33,7 +33,7 @@ openssl req -new -key key.tmp -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_p
 openssl req -new -key key.tmp -sha1 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:20 -subj /CN=pss -out pss-defaults.pem
 # that keyvet cannot check
 mkdir -p unknown
-openssl req -new -key key.tmp -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_mgf1_md:sha1 -subj /CN=pss -out unknown/pss-two-hashes.pem
+openssl req -new -key key.tmp -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_mgf1_md:sha1 -subj /CN=pss -out pss-two-hashes.pem
 openssl req -new -key key.tmp -ripemd160 -subj /CN=ripemd160 -out unknown/rsa-ripemd160.pem
 openssl genpkey -algorithm Ed448 -out key.tmp
 openssl req -new -key key.tmp -subj /CN=ed448 -out unknown/ed448.pem

@@ -1,10 +1,11 @@
-package keyfile
+package curve
 
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/asn1"
 	"math/big"
 	"testing"
 
@@ -13,13 +14,12 @@ import (
 )
 
 // generic is a curve of crypto/elliptic computed on as any other.
-func generic(c elliptic.Curve) *weierstrass {
-	p := c.Params()
-	return &weierstrass{p.P, new(big.Int).Sub(p.P, big.NewInt(3)), p.B, p.Gx, p.Gy, p.N}
+func generic(c elliptic.Curve) *Weierstrass {
+	return Curve{Std: c}.numbers()
 }
 
 // explicit writes the parameters of a curve (SEC 1, appendix C.2).
-func (c *weierstrass) explicit(base []byte) []byte {
+func (c *Weierstrass) explicit(base []byte) []byte {
 	var b cryptobyte.Builder
 	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1)
@@ -38,7 +38,7 @@ func (c *weierstrass) explicit(base []byte) []byte {
 	return b.BytesOrPanic()
 }
 
-func TestWeierstrassAgainstGo(t *testing.T) {
+func TestAgainstGo(t *testing.T) {
 	for _, std := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		c, name := generic(std), std.Params().Name
 		for i := range 2 {
@@ -68,56 +68,64 @@ func TestWeierstrassAgainstGo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, s, ok := pairOf(signature)
-			if !ok || !c.verifies(x, y, digest[:], r, s) {
+			var pair struct{ R, S *big.Int }
+			if _, err := asn1.Unmarshal(signature, &pair); err != nil || !c.verifies(x, y, digest[:], pair.R, pair.S) {
 				t.Errorf("%s: signature does not verify", name)
 			}
-			if digest[0] ^= 1; c.verifies(x, y, digest[:], r, s) {
+			if digest[0] ^= 1; c.verifies(x, y, digest[:], pair.R, pair.S) {
 				t.Errorf("%s: signature of something else verifies", name)
 			}
 		}
 	}
 }
 
-// TestFurtherCurves holds the table against what must be true of a curve.
-func TestFurtherCurves(t *testing.T) {
-	for _, known := range curves {
-		c := furtherCurves[known.name]
-		if known.std != nil {
-			c = generic(known.std)
+// TestNumbers holds the table against what must be true of a curve.
+func TestNumbers(t *testing.T) {
+	for _, known := range all {
+		c := numbers[known.Name]
+		if known.Std != nil {
+			c = generic(known.Std)
 		}
 		if c == nil {
-			t.Errorf("%s: no numbers", known.name)
+			t.Errorf("%s: no numbers", known.Name)
 			continue
 		}
 		base := c.bytes(c.x, c.y)
 		if _, _, ok := c.point(base); !ok || !c.p.ProbablyPrime(1) || !c.n.ProbablyPrime(1) {
-			t.Errorf("%s: no curve", known.name)
+			t.Errorf("%s: no curve", known.Name)
 		}
 		if _, _, ok := c.times(c.n, c.x, c.y); ok {
-			t.Errorf("%s: another order", known.name)
+			t.Errorf("%s: another order", known.Name)
 		}
 		less := new(big.Int).Sub(c.n, one)
 		if x, y, ok := c.times(less, c.x, c.y); !ok || x.Cmp(c.x) != 0 || new(big.Int).Add(y, c.y).Cmp(c.p) != 0 {
-			t.Errorf("%s: (n-1)·G is not -G", known.name)
+			t.Errorf("%s: (n-1)·G is not -G", known.Name)
 		}
 		compressed := append([]byte{2 + byte(c.y.Bit(0))}, c.x.FillBytes(make([]byte, c.size()))...)
 		for _, b := range [][]byte{base, compressed} {
-			read, err := readCurve(c.explicit(b))
-			if err != nil || read.x.Cmp(c.x) != 0 || read.y.Cmp(c.y) != 0 || read.n.Cmp(c.n) != 0 || read.a.Cmp(c.a) != 0 {
-				t.Errorf("%s: explicit parameters: %v", known.name, err)
+			own, err := read(c.explicit(b))
+			if err != nil || own.x.Cmp(c.x) != 0 || own.y.Cmp(c.y) != 0 || own.n.Cmp(c.n) != 0 || own.a.Cmp(c.a) != 0 {
+				t.Errorf("%s: explicit parameters: %v", known.Name, err)
 			}
+		}
+		if k, ok := Known(c.explicit(base)); !ok || k.Name != known.Name {
+			t.Errorf("%s: not known by its numbers: %v", known.Name, k)
+		}
+		other := *c
+		other.x, other.y, _ = c.times(big.NewInt(7), c.x, c.y)
+		if k, ok := Known(c.explicit(c.bytes(other.x, other.y))); ok {
+			t.Errorf("%s: taken for %s with another generator", known.Name, k.Name)
 		}
 		bad := *c
 		bad.p = new(big.Int).Mul(c.p, big.NewInt(3))
-		if _, err := readCurve(bad.explicit(base)); err == nil {
-			t.Errorf("%s: a field of no prime", known.name)
+		if _, err := read(bad.explicit(base)); err == nil {
+			t.Errorf("%s: a field of no prime", known.Name)
 		}
-		if _, err := readCurve(c.explicit(base[:len(base)-1])); err == nil {
-			t.Errorf("%s: a generator that is cut short", known.name)
+		if _, err := read(c.explicit(base[:len(base)-1])); err == nil {
+			t.Errorf("%s: a generator that is cut short", known.Name)
 		}
 	}
-	if len(furtherCurves) != len(curves)-4 {
-		t.Errorf("%d curves of %d", len(furtherCurves), len(curves))
+	if len(numbers) != len(all)-4 {
+		t.Errorf("%d curves of %d", len(numbers), len(all))
 	}
 }
