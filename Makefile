@@ -20,11 +20,14 @@ PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
-.PHONY: build test lint golangci go-test test-386 test-arm test-qemu-user test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
+.PHONY: build aws-layer test lint golangci go-test test-386 test-arm test-qemu-user test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
 
 build: ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
 	$(HOST) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-fleet
+
+aws-layer: ## keyvet for the functions of docs/aws, which run on arm64
+	GOOS=linux GOARCH=arm64 $(DEVICE) -o docs/aws/layer/bin/keyvet ./cmd/keyvet
 
 test: tools-test lint check-units go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
 

@@ -84,6 +84,13 @@ func (c *certificate) key(id string) device.Key {
 	return device.Key{ID: id, Role: role, Source: c.source(), Public: c.public, SPKI: c.spki}
 }
 
+// endorsements are the certificates in NV of the endorsement keys, and of their
+// issuers.
+type endorsements struct {
+	certs   []*certificate
+	issuers []*x509.Certificate
+}
+
 // readCertificates reads the certificates of the endorsement keys, and apart
 // from them those of their issuers.
 func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.Certificate) {
@@ -142,39 +149,100 @@ func certificateDigest(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (inv *inventory) indices(what string, first, last uint32) []tpm2.TPMHandle {
-	indices, err := inv.t.handles(first, last)
-	if err != nil {
-		inv.gap(what, err)
+// indices are the NV indices from first up to last, of a list that is read once.
+func (inv *inventory) indices(what string, first, last uint32) (indices []tpm2.TPMHandle) {
+	if inv.nv == nil {
+		nv, err := inv.t.handles(firstEKIndex, lastIdentityIndex)
+		if err != nil {
+			inv.gap(what, err)
+			return nil
+		}
+		inv.nv = &nv
+	}
+	for _, h := range *inv.nv {
+		if uint32(h) >= first && uint32(h) <= last {
+			indices = append(indices, h)
+		}
 	}
 	return indices
 }
 
 // readRange reads all certificates at the NV indices from first up to last.
 func (inv *inventory) readRange(what string, first, last uint32) []*certificate {
-	var certs []*certificate
+	var parts []part
 	for _, h := range inv.indices(what, first, last) {
 		index := uint32(h)
 		if !holdsCertificate(index) {
 			continue
 		}
-		source := (&certificate{index: index}).source()
 		content, err := inv.t.readNV(h)
-		if err != nil {
-			inv.gap(source, err)
+		parts = append(parts, part{index, content, err})
+	}
+	return inv.certificatesIn(parts)
+}
+
+// certificatesIn returns the certificates that indices hold. Those of a chain
+// are one stream of bytes over its indices: each may hold one, or several, or a
+// part of one (EK Profile, section 2.2.1.5.2).
+func (inv *inventory) certificatesIn(parts []part) []*certificate {
+	var certs []*certificate
+	var cut part
+	for _, p := range parts {
+		if p.err != nil {
+			inv.gap((&certificate{index: p.index}).source(), p.err)
+			if inv.isGuarded(p.err) {
+				inv.excusable = append(inv.excusable, excusable{len(inv.gaps) - 1, ekOf(p.index)})
+			}
 			continue
 		}
-		for len(content) > 0 {
-			c := &certificate{index: index}
-			if c.der, content, err = ekcert.Unwrap(content); err != nil {
-				inv.gap(source, err)
-				break
+		found, rest, err := split(p)
+		if cut.bytes != nil {
+			joined, restOfJoined, joinedErr := split(part{index: cut.index, bytes: slices.Concat(cut.bytes, p.bytes)})
+			if len(joined) > 0 && joined[0].err == nil || len(joined) == 0 && joinedErr == nil {
+				found, rest, err = joined, restOfJoined, joinedErr
+			} else {
+				inv.cutOff(cut) // what follows is not its end
 			}
-			c.parse()
-			certs = append(certs, c)
+		}
+		if certs, cut = append(certs, found...), rest; err != nil {
+			inv.gap((&certificate{index: p.index}).source(), err)
 		}
 	}
+	inv.cutOff(cut)
 	return certs
+}
+
+// part is what an NV index holds of a stream, or what is left of it.
+type part struct {
+	index uint32 // that it begins in
+	bytes []byte
+	err   error // why it could not be read
+}
+
+// cutOff adds as a gap a certificate that goes on nowhere.
+func (inv *inventory) cutOff(p part) {
+	if p.bytes != nil {
+		inv.gap((&certificate{index: p.index}).source(), fmt.Errorf("tpm: the certificate ends after %d bytes: %w", len(p.bytes), ekcert.ErrNotCertificate))
+	}
+}
+
+// split returns the certificates of a part, and of a chain what may go on in
+// the next one.
+func split(p part) (certs []*certificate, cut part, err error) {
+	for content := p.bytes; len(content) > 0; {
+		c := &certificate{index: p.index}
+		der, rest, err := ekcert.Unwrap(content)
+		if err != nil && p.index >= firstChainIndex && p.index <= lastChainIndex && ekcert.IsCut(content) {
+			return certs, part{index: p.index, bytes: content}, nil
+		}
+		if err != nil {
+			return certs, part{}, err
+		}
+		c.der, content = der, rest
+		c.parse()
+		certs = append(certs, c)
+	}
+	return certs, part{}, nil
 }
 
 // readNV reads a whole NV index. Where the index has a password, a wrong guess
@@ -192,14 +260,16 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	a := public.Attributes
 	nv := tpm2.NamedHandle{Handle: index, Name: rsp.NVName}
-	auth := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	auth, err := t.hierarchy(tpm2.TPMRHOwner)
 	switch {
 	case !a.Written:
 		return nil, fmt.Errorf("tpm: NV index was never written: %w", ekcert.ErrNotCertificate)
 	case a.AuthRead && a.NoDA:
-		auth.Handle, auth.Name = nv.Handle, nv.Name
+		auth = emptyAuth(nv)
 	case !a.OwnerRead:
-		return nil, errors.New("tpm: NV index can be read neither without a password nor by the owner")
+		return nil, errNotOurs
+	case err != nil:
+		return nil, fmt.Errorf("tpm: read NV index: %w", err)
 	}
 	if public.DataSize > ekcert.MaxBytes {
 		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
@@ -213,6 +283,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		size := min(chunk, public.DataSize-offset)
 		rsp, err := tpm2.NVRead{AuthHandle: auth, NVIndex: nv, Size: size, Offset: offset}.Execute(t)
 		if err != nil {
+			if auth.Handle == tpm2.TPMRHOwner {
+				err = t.ofHierarchy(auth.Handle, err)
+			}
 			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
 		}
 		if len(rsp.Data.Buffer) != int(size) {
@@ -223,6 +296,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	return content, nil
 }
+
+// errNotOurs: an NV index is not for keyvet to read.
+var errNotOurs = errors.New("tpm: NV index can be read neither without a password nor by the owner")
 
 // nvBuffer is how much of an NV index one command reads. The TPM is asked once,
 // by Info or here.

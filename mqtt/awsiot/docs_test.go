@@ -4,12 +4,10 @@ package awsiot_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"reflect"
@@ -19,8 +17,6 @@ import (
 	"testing"
 	"time"
 	"unicode"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
@@ -68,7 +64,7 @@ func allows(action, resource string, policies ...policy) bool {
 	for _, p := range policies {
 		for _, s := range p.Statement {
 			for _, r := range s.Resource {
-				if s.Effect == "Allow" && s.Action == action && wildcard(r).MatchString("arn:aws:iot:REGION:ACCOUNT:"+resource) {
+				if s.Effect == "Allow" && s.Action == action && wildcard(r).MatchString("arn:PARTITION:iot:REGION:ACCOUNT:"+resource) {
 					return true
 				}
 			}
@@ -135,7 +131,10 @@ func sessions(t *testing.T) map[string][]use {
 		"UpdateJob": func(c *awsiot.Client, _ awsiot.Provisioner) error {
 			return c.UpdateJob(ctx, job, device.JobFailed, details)
 		},
-		"OnJobs":           func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnJobs(ctx, func() {}) },
+		"ReportJob": func(c *awsiot.Client, _ awsiot.Provisioner) error {
+			return c.ReportJob(ctx, job.ID, device.JobRejected)
+		},
+		"OnJobs":           func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnJobs(ctx, func(*awsiot.Job) {}) },
 		"OnDesiredCheck":   func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnDesiredCheck(ctx, func(string) {}) },
 		"AcknowledgeCheck": func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.AcknowledgeCheck(ctx, "t") },
 		"CreateCertificate": func(_ *awsiot.Client, p awsiot.Provisioner) error {
@@ -239,7 +238,7 @@ func TestPolicies(t *testing.T) {
 		}
 		// AWS IoT takes 2,048 characters besides white space (API reference,
 		// "CreatePolicy"), in the longest region, too.
-		long := strings.NewReplacer("arn:aws:", "arn:aws-us-gov:", "REGION", "ap-southeast-2", "ACCOUNT", "123456789012").Replace(string(text))
+		long := strings.NewReplacer("PARTITION", "aws-us-gov", "REGION", "ap-southeast-2", "ACCOUNT", "123456789012").Replace(string(text))
 		if n := len(strings.Map(func(r rune) rune {
 			if unicode.IsSpace(r) {
 				return -1
@@ -356,359 +355,15 @@ func TestMetricDefinitions(t *testing.T) {
 	}
 }
 
-// template is the CloudFormation template with its short forms written out.
-func template(t *testing.T) map[string]any {
-	t.Helper()
-	var root yaml.Node
-	if err := yaml.Unmarshal(readDoc(t, "cloudformation.yaml"), &root); err != nil {
-		t.Fatal(err)
-	}
-	return plainNode(t, root.Content[0]).(map[string]any)
-}
-
-func plainNode(t *testing.T, n *yaml.Node) any {
-	t.Helper()
-	if n.Kind == yaml.AliasNode || n.Anchor != "" {
-		t.Fatalf("line %d: CloudFormation takes no aliases", n.Line)
-	}
-	var value any
-	switch n.Kind {
-	case yaml.MappingNode:
-		m := make(map[string]any)
-		for i := 0; i < len(n.Content); i += 2 {
-			if _, twice := m[n.Content[i].Value]; twice {
-				t.Errorf("line %d: %s is there twice", n.Line, n.Content[i].Value)
-			}
-			m[n.Content[i].Value] = plainNode(t, n.Content[i+1])
-		}
-		value = m
-	case yaml.SequenceNode:
-		list := []any{}
-		for _, item := range n.Content {
-			list = append(list, plainNode(t, item))
-		}
-		value = list
-	default:
-		value = n.Value
-	}
-	if form, short := strings.CutPrefix(n.Tag, "!"); short && !strings.HasPrefix(form, "!") {
-		name := map[string]string{"Ref": "Ref", "Sub": "Fn::Sub", "GetAtt": "Fn::GetAtt", "If": "Fn::If", "Equals": "Fn::Equals", "Not": "Fn::Not"}[form]
-		if name == "" {
-			t.Errorf("line %d: unknown function %s", n.Line, n.Tag)
-		}
-		value = map[string]any{name: value}
-	}
-	return value
-}
-
-// resources are those of the stack, by type and name.
-func resource(t *testing.T, stack map[string]any, name, kind string) map[string]any {
-	t.Helper()
-	r, _ := stack["Resources"].(map[string]any)[name].(map[string]any)
-	if r["Type"] != kind {
-		t.Fatalf("%s is %v", name, r)
-	}
-	return r["Properties"].(map[string]any)
-}
-
-// literal is a value of the stack as it stands in the other files.
-func literal(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		if text, ok := v["Fn::Sub"].(string); ok && len(v) == 1 {
-			return strings.NewReplacer("${AWS::Partition}", "aws", "${AWS::Region}", "REGION", "${AWS::AccountId}", "ACCOUNT", "${!", "${").Replace(text)
-		}
-		m := make(map[string]any)
-		for name, value := range v {
-			m[name] = literal(value)
-		}
-		return m
-	case []any:
-		list := []any{}
-		for _, item := range v {
-			list = append(list, literal(item))
-		}
-		return list
-	}
-	return v
-}
-
-func sameJSON(t *testing.T, what string, v any, file string) {
-	t.Helper()
-	var want any
-	if err := json.Unmarshal(readDoc(t, file), &want); err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(literal(v), want) {
-		t.Errorf("%s is not %s:\n%v\n%v", what, file, literal(v), want)
-	}
-}
-
-// The stack is made of the same documents as lie beside it.
-func TestStack(t *testing.T) {
-	stack := template(t)
-	sameJSON(t, "DevicePolicy", resource(t, stack, "DevicePolicy", "AWS::IoT::Policy")["PolicyDocument"], "device-policy.json")
-	sameJSON(t, "ChallengePolicy", resource(t, stack, "ChallengePolicy", "AWS::IoT::Policy")["PolicyDocument"], "challenge-policy.json")
-	sameJSON(t, "ClaimPolicy", resource(t, stack, "ClaimPolicy", "AWS::IoT::Policy")["PolicyDocument"], "claim-policy.json")
-	choice := resource(t, stack, "RotatePolicy", "AWS::IoT::Policy")["PolicyDocument"].(map[string]any)["Fn::If"].([]any)
-	if choice[0] != "ByTopics" {
-		t.Errorf("condition %v", choice[0])
-	}
-	sameJSON(t, "RotatePolicy", choice[1], "rotate-by-topics-policy.json")
-	sameJSON(t, "RotatePolicy", choice[2], "rotate-by-provisioning-policy.json")
-	names := []string{}
-	for name, kind := range map[string]string{"FirstTemplate": "keyvet-first", "RotateTemplate": "keyvet-rotate"} {
-		r := resource(t, stack, name, "AWS::IoT::ProvisioningTemplate")
-		var body any
-		if err := json.Unmarshal([]byte(r["TemplateBody"].(string)), &body); err != nil {
-			t.Fatal(err)
-		}
-		sameJSON(t, name, body, "provisioning-template.json")
-		if r["TemplateName"] != kind || r["PreProvisioningHook"] == nil || r["Enabled"] != "true" {
-			t.Errorf("%s: %v", name, r)
-		}
-		for _, part := range body.(map[string]any)["Resources"].(map[string]any) {
-			if part := part.(map[string]any); part["Type"] == "AWS::IoT::Policy" {
-				names = append(names, part["Properties"].(map[string]any)["PolicyName"].(string))
-			}
-		}
-	}
-	slices.Sort(names)
-	if !slices.Equal(slices.Compact(names), []string{"keyvet-challenge", "keyvet-device", "keyvet-rotate"}) {
-		t.Errorf("provisioning attaches %v", names)
-	}
-	checkReferences(t, stack)
-}
-
-// checkReferences finds what a function or a condition names and the stack does not have.
-func checkReferences(t *testing.T, stack map[string]any) {
-	t.Helper()
-	named := func(part, name string) bool {
-		_, ok := stack[part].(map[string]any)[name]
-		return ok
-	}
-	seen := 0
-	var walk func(v any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case []any:
-			for _, item := range v {
-				walk(item)
-			}
-		case map[string]any:
-			if name, ok := v["Ref"].(string); ok && len(v) == 1 {
-				if seen++; !strings.HasPrefix(name, "AWS::") && !named("Resources", name) && !named("Parameters", name) {
-					t.Errorf("Ref %s leads nowhere", name)
-				}
-			}
-			if name, ok := v["Fn::GetAtt"].(string); ok {
-				if name, _, dot := strings.Cut(name, "."); !dot || !named("Resources", name) {
-					t.Errorf("GetAtt %s leads nowhere", name)
-				}
-				seen++
-			}
-			if choice, ok := v["Fn::If"].([]any); ok && (len(choice) != 3 || !named("Conditions", choice[0].(string))) {
-				t.Errorf("If %v", choice)
-			}
-			if name, ok := v["Condition"].(string); ok && !named("Conditions", name) {
-				t.Errorf("Condition %s leads nowhere", name)
-			}
-			for _, item := range v {
-				walk(item)
-			}
-		}
-	}
-	walk(stack["Resources"])
-	walk(stack["Outputs"])
-	if seen < 10 {
-		t.Errorf("%d references", seen)
-	}
-	for name, r := range stack["Resources"].(map[string]any) {
-		after, _ := r.(map[string]any)["DependsOn"].([]any)
-		for _, other := range after {
-			if !named("Resources", other.(string)) {
-				t.Errorf("%s depends on %s, which leads nowhere", name, other)
-			}
-		}
-	}
-}
-
-// The rule takes what the client publishes, and every member that it selects is there.
-func TestRule(t *testing.T) {
-	stack := template(t)
-	sql := resource(t, stack, "FindingsRule", "AWS::IoT::TopicRule")["TopicRulePayload"].(map[string]any)["Sql"].(string)
-	parts := regexp.MustCompile(`^SELECT (.*) FROM '(.*)'$`).FindStringSubmatch(sql)
-	if parts == nil {
-		t.Fatal(sql)
-	}
-	sent := sentFindings(t)
-	if ok, err := path.Match(strings.ReplaceAll(parts[2], "+", "*"), sent.topic); !ok || err != nil {
-		t.Errorf("the rule is on %s, the findings on %s", parts[2], sent.topic)
-	}
-	for _, selected := range strings.Split(parts[1], ", ") {
-		if expression, _, as := strings.Cut(selected, " AS "); as {
-			if expression != "topic(2)" && expression != "timestamp()" {
-				t.Errorf("selects %s", expression)
-			}
-		} else if sent.doc[selected] == nil && selected != "leftOut" {
-			t.Errorf("selects %s, which is not in %s", selected, sent.raw)
-		}
-	}
-}
-
-func sentFindings(t *testing.T) request {
-	t.Helper()
-	s, c := dialScript(t, nil)
-	r := &device.Report{
-		ID: "r1", ThingName: thing, Time: time.Unix(1700000000, 0),
-		Keys: []device.KeyReport{{ID: "device", Role: device.RoleDevice, Certificate: &device.Certificate{SHA256: "c1"}}},
-		Findings: []device.Finding{
-			{Check: "roca", Key: "device", Status: device.Fail, Severity: device.Critical, ReasonCode: device.ReasonROCA, Message: "weak", Citation: "https://example.com"},
-			{Check: "size", Key: "device", Status: device.Warn, Severity: device.Low, ReasonCode: "KEYVET_RSA_TOO_LONG", Message: strings.Repeat("ü", 3000)},
-			{Check: "size", Key: device.TPMKeyID, Status: device.Undecided},
-		},
-	}
-	if err := c.PublishFindings(t.Context(), r); err != nil {
-		t.Fatal(err)
-	}
-	return s.requests()[0]
-}
-
-// python runs a function of the stack, as Lambda does, with a stand-in for boto3.
-func python(t *testing.T, function, boto3, call string, event any) string {
-	t.Helper()
-	code, _ := resource(t, template(t), function, "AWS::Lambda::Function")["Code"].(map[string]any)["ZipFile"].(string)
-	if len(code) == 0 || len(code) > 4096 { // CloudFormation takes no more inline
-		t.Fatalf("%s: %d characters", function, len(code))
-	}
-	dir := t.TempDir()
-	for name, text := range map[string]string{"index.py": code, "boto3.py": boto3, "call.py": call} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	input, err := json.Marshal(event)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "python3", filepath.Join(dir, "call.py"))
-	cmd.Env = append(os.Environ(), "AWS_REGION=eu-west-1", "PYTHONDONTWRITEBYTECODE=1")
-	cmd.Stdin = bytes.NewReader(input)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("python3 (Debian package python3): %v\n%s", err, stderr.String())
-	}
-	return string(out)
-}
-
-// Security Hub gets findings in its own format: the members that AWS Security
-// Finding Format requires, within their lengths.
-func TestSecurityHub(t *testing.T) {
-	sent := sentFindings(t)
-	event := map[string]any{"reportId": sent.doc["reportId"], "verdict": sent.doc["verdict"], "findings": sent.doc["findings"], "thingName": thing, "receivedAt": int64(1700000000123)}
-	out := python(t, "SecurityHubFunction", `
-class Hub:
-    def batch_import_findings(self, Findings):
-        import json
-        print(json.dumps(Findings))
-        return {"FailedCount": 0}
-def client(name):
-    assert name == "securityhub"
-    return Hub()
-`, `
-import json, sys, types, index
-index.handler(json.load(sys.stdin), types.SimpleNamespace(invoked_function_arn="arn:aws-cn:lambda:eu-west-1:123456789012:function:f"))
-`, event)
-	var imported []struct {
-		SchemaVersion, Id, ProductArn, GeneratorId, AwsAccountId, CreatedAt, UpdatedAt, Title, Description string
-		Types                                                                                              []string
-		Severity                                                                                           struct{ Label string }
-		Resources                                                                                          []struct {
-			Type, Id, Partition, Region string
-			Details                     struct{ Other map[string]string }
-		}
-	}
-	if err := json.Unmarshal([]byte(out), &imported); err != nil {
-		t.Fatal(err)
-	}
-	if len(imported) != 3 {
-		t.Fatalf("%s", out)
-	}
-	for i, f := range imported {
-		if f.SchemaVersion != "2018-10-08" || f.AwsAccountId != "123456789012" || f.ProductArn != "arn:aws-cn:securityhub:eu-west-1:123456789012:product/123456789012/default" ||
-			!strings.HasPrefix(f.Id, "keyvet/"+thing+"/") || f.GeneratorId == "keyvet/" || f.Title == "" || len([]rune(f.Title)) > 256 || f.Description == "" || len([]rune(f.Description)) > 1024 ||
-			len(f.Types) != 1 || len(f.Resources) != 1 || f.Resources[0].Id != "arn:aws-cn:iot:eu-west-1:123456789012:thing/"+thing || f.Resources[0].Partition != "aws-cn" {
-			t.Errorf("%+v", f)
-		}
-		if at, err := time.Parse(time.RFC3339, f.CreatedAt); err != nil || at.Unix() != 1700000000 {
-			t.Errorf("created at %q: %v", f.CreatedAt, err)
-		}
-		if want := []string{"CRITICAL", "MEDIUM", "LOW"}[i]; f.Severity.Label != want {
-			t.Errorf("severity %s, want %s", f.Severity.Label, want)
-		}
-	}
-	first := imported[0]
-	if first.Types[0] != "Software and Configuration Checks/Vulnerabilities/CVE" || first.Resources[0].Details.Other["deviceCertificateId"] != "c1" || first.Title != device.ReasonROCA+" on "+thing {
-		t.Errorf("%+v", first)
-	}
-}
-
-// A claim makes new things alone, and a device its own certificate alone.
-func TestHook(t *testing.T) {
-	boto3 := `
-class NotFound(Exception): pass
-class Errors: ResourceNotFoundException = NotFound
-class IoT:
-    exceptions = Errors
-    things = {"gw": [["arn:aws:iot:r:1:cert/old"], ["arn:aws:iot:r:1:cert/new"]], "empty": [[]]}
-    def list_thing_principals(self, thingName, nextToken=None):
-        if thingName not in self.things: raise NotFound()
-        pages, n = self.things[thingName], int(nextToken or 0)
-        page = {"principals": pages[n]}
-        if n + 1 < len(pages): page["nextToken"] = str(n + 1)
-        return page
-def client(name): return IoT()
-`
-	call := `
-import json, sys, index
-print(" ".join(str(index.handler(e, None)["allowProvisioning"]) for e in json.load(sys.stdin)))
-`
-	events, want := []any{}, []string{}
-	for _, tt := range []struct {
-		template, thing, claim, certificate, want string
-	}{
-		{"keyvet-first", "other", "claim", "c9", "True"},
-		{"keyvet-first", "gw", "claim", "c9", "False"},
-		{"keyvet-first", "empty", "claim", "c9", "False"},
-		{"keyvet-first", "gw", "claim", "new", "True"}, // the answer was lost
-		{"keyvet-rotate", "gw", "old", "c9", "True"},
-		{"keyvet-rotate", "gw", "new", "c9", "True"},
-		{"keyvet-rotate", "gw", "ld", "c9", "False"},
-		{"keyvet-rotate", "gw", "foreign", "c9", "False"},
-		{"keyvet-rotate", "other", "old", "c9", "False"},
-		{"not-keyvet-rotate", "gw", "old", "c9", "False"},
-	} {
-		events = append(events, map[string]any{
-			"templateArn": "arn:aws:iot:r:1:provisioningtemplate/" + tt.template, "claimCertificateId": tt.claim, "certificateId": tt.certificate,
-			"clientId": "x", "parameters": map[string]string{"ThingName": tt.thing},
-		})
-		want = append(want, tt.want)
-	}
-	if got := strings.TrimSpace(python(t, "HookFunction", boto3, call, events)); got != strings.Join(want, " ") {
-		t.Errorf("got  %s\nwant %s", got, strings.Join(want, " "))
-	}
-}
-
 // The operator's words name what there is.
 func TestDocsREADME(t *testing.T) {
 	text := string(readDoc(t, "README.md"))
 	err := filepath.WalkDir(docs, func(name string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
+		}
+		if name == filepath.Join(docs, "layer", "bin", "keyvet") { // built
+			return nil
 		}
 		rel, err := filepath.Rel(docs, name)
 		if err == nil && rel != "README.md" && !strings.Contains(text, rel) {

@@ -24,6 +24,16 @@ KEYVET_CLAIM_CERTIFICATE ?= "${@d.getVar('KEYVET_STATE_DIR') + '/claim/certifica
 KEYVET_CLAIM_KEY ?= "${@d.getVar('KEYVET_STATE_DIR') + '/claim/key.pem' if d.getVar('KEYVET_PROVISION_TEMPLATE') else ''}"
 KEYVET_DELETE_CLAIM ?= "0"
 
+# Rotations: "fleet-provisioning" or "topics", the template of the former, and how
+# long before its end a certificate is replaced unasked, such as "720h". The stack of
+# docs/aws has a template of its own for them.
+KEYVET_ROTATE_ISSUER ?= ""
+KEYVET_ROTATE_TEMPLATE ?= "${@'keyvet-rotate' if d.getVar('KEYVET_PROVISION_TEMPLATE') == 'keyvet-first' else ''}"
+KEYVET_ROTATE_BEFORE ?= ""
+# "http://host:3128". What is written here is readable on the device: a password
+# belongs into /etc/keyvet/environment (docs/systemd.md).
+KEYVET_PROXY ?= ""
+
 inherit features_check
 REQUIRED_DISTRO_FEATURES = "systemd"
 
@@ -52,9 +62,10 @@ python do_compile() {
     tables = (
         ('thing', (('name', 'THING_NAME'),)),
         ('tpm', (('address', 'TPM_ADDRESS'),)),
-        ('mqtt', (('ca_file', 'CA_FILE'),)),
+        ('mqtt', (('ca_file', 'CA_FILE'), ('proxy', 'PROXY'))),
         ('gate', (('open', 'GATE'),)),
         ('provision', (('template', 'PROVISION_TEMPLATE'), ('claim_certificate', 'CLAIM_CERTIFICATE'), ('claim_key', 'CLAIM_KEY'))),
+        ('rotate', (('issuer', 'ROTATE_ISSUER'), ('template', 'ROTATE_TEMPLATE'), ('before', 'ROTATE_BEFORE'))),
     )
     for table, keys in tables:
         lines = ['%s = %s' % (key, text(name)) for key, name in keys if get(name) or name == 'TPM_ADDRESS']
@@ -86,7 +97,7 @@ python do_compile() {
 }
 do_compile[cleandirs] = "${B}"
 do_compile[vardeps] += "KEYVET_THING_NAME KEYVET_ENDPOINTS KEYVET_CA_FILE KEYVET_TPM_ADDRESS KEYVET_STATE_DIR KEYVET_GATE \
-    KEYVET_PROVISION_TEMPLATE KEYVET_CLAIM_CERTIFICATE KEYVET_CLAIM_KEY KEYVET_DELETE_CLAIM"
+    KEYVET_PROVISION_TEMPLATE KEYVET_CLAIM_CERTIFICATE KEYVET_CLAIM_KEY KEYVET_DELETE_CLAIM KEYVET_ROTATE_ISSUER KEYVET_ROTATE_TEMPLATE KEYVET_ROTATE_BEFORE KEYVET_PROXY"
 
 do_install() {
     install -D -m 0644 ${B}/keyvet.toml ${D}${sysconfdir}/keyvet/keyvet.toml

@@ -1,0 +1,69 @@
+"""boto3 as the functions use it, with the account of a test behind it."""
+
+import base64
+import io
+import json
+import os
+import urllib.request
+
+
+class Failure(Exception):
+    """An error of a service, by its name."""
+
+    def __init__(self, response):
+        super().__init__(response["Error"]["Code"])
+        self.response = response
+
+
+class Exceptions:
+    def __init__(self):
+        self.classes = {}
+
+    def __getattr__(self, name):
+        return self.classes.setdefault(name, type(name, (Failure,), {}))
+
+
+def encode(value):
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(type(value))
+
+
+class Waiter:
+    def __init__(self, wait):
+        self.wait = wait
+
+
+class Client:
+    def __init__(self, service):
+        self.service = service
+        self.exceptions = Exceptions()
+
+    def get_waiter(self, name):
+        return Waiter(lambda **arguments: self.call("wait_" + name, arguments))
+
+    def call(self, operation, arguments):
+        import botocore.session, botocore.validate, botocore
+        if not operation.startswith("wait_"):
+            m = botocore.session.get_session().get_service_model(self.service)
+            name = {botocore.xform_name(n): n for n in m.operation_names}[operation]
+            r = botocore.validate.ParamValidator().validate(arguments, m.operation_model(name).input_shape)
+            assert not [l for l in r.generate_report().splitlines() if "min length: 64" not in l], (operation, r.generate_report())
+            open("/tmp/spec/calls", "a").write(self.service + "." + operation + "\n")
+        body = json.dumps({"service": self.service, "operation": operation, "arguments": arguments}, default=encode).encode()
+        with urllib.request.urlopen(urllib.request.Request(os.environ["ACCOUNT"], body)) as r:
+            answer = json.load(r)
+        if answer.get("error"):
+            failure = getattr(self.exceptions, answer["error"])
+            raise failure({"Error": {"Code": answer["error"]}, **(answer.get("response") or {})})
+        result = answer.get("result") or {}
+        if "Payload" in result:
+            result["Payload"] = io.BytesIO(base64.b64decode(result["Payload"]))
+        return result
+
+    def __getattr__(self, operation):
+        return lambda **arguments: self.call(operation, arguments)
+
+
+def client(service, **_):
+    return Client(service)
