@@ -20,7 +20,7 @@ import (
 // TestHerd simulates it, docs/herd.md shows it.
 //
 // What costs the service nothing stays below a minute, and what the service
-// itself answers, time and again, grows to an hour.
+// itself answers, time and again, grows to an hour, as does a silence of hours.
 type backoff struct {
 	longest time.Duration // the widest window; 0: longWindow
 
@@ -29,6 +29,8 @@ type backoff struct {
 	last     failing
 	answers  int // what the service answered itself, since the last stable session
 	changes  allowance
+	since    time.Time // the first failure
+	due      time.Time // when to try again; one who gives up waiting before does not wait anew
 }
 
 // failing is how a round over the endpoints failed.
@@ -53,9 +55,11 @@ const (
 	// Each try at a server that is not trusted sends a ClientHello of 1.5 KB.
 	untrustedTries = 30
 
-	// An answer that came so often will not change soon.
-	answerTries   = 10
-	answersWindow = time.Hour
+	// An answer that came so often will not change soon, nor will silence that has
+	// lasted for so long.
+	answerTries = 10
+	silentAfter = 90 * time.Minute
+	hourWindow  = time.Hour
 
 	// ConnectSpacing is what AWS IoT wants between two CONNECTs of one client id
 	// (AWS IoT Core endpoints and quotas, "Connect requests per second per client ID").
@@ -69,6 +73,8 @@ const (
 // failed counts a round. One that cost the service nothing does not lead beyond
 // the quick tries.
 func (b *backoff) failed(how failing) {
+	b.begin()
+	defer b.pause()
 	b.last = how
 	switch how {
 	case near, untrusted:
@@ -89,8 +95,18 @@ func (b *backoff) lost(lasted time.Duration) {
 	} else {
 		b.answers++
 	}
+	b.begin()
 	b.near, b.last = 0, far
 	b.failures++
+	b.pause()
+}
+
+func (b *backoff) pause() { b.due = time.Now().Add(b.wait()) }
+
+func (b *backoff) begin() {
+	if b.failures == 0 {
+		b.since = time.Now()
+	}
 }
 
 // changed begins a count, since the machine has another address or another time,
@@ -120,8 +136,11 @@ func (b *backoff) window() (least, most time.Duration) {
 	}
 	switch over := b.answers - answerTries; {
 	case over > 0 && longest >= longWindow: // else the operator wants it back sooner
-		most = max(longest, min(longest<<min(over, 3), answersWindow))
+		most = max(longest, min(longest<<min(over, 3), hourWindow))
 		return most / 2, most
+	case b.failures > quickTries && b.near == 0 && longest >= longWindow && time.Since(b.since) > silentAfter:
+		most = max(longest, hourWindow)
+		return most / 4 * 3, most
 	case b.failures > quickTries:
 		return 0, longest
 	case b.near > untrustedTries && b.last == untrusted:

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -84,7 +83,7 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 	d.endLast()
 	var failed roundError
 	for n := 1; ; n++ {
-		if wait := max(d.backoff.wait(), ConnectSpacing-time.Since(d.latest)); wait > 0 {
+		if wait := max(time.Until(d.backoff.due), ConnectSpacing-time.Since(d.latest)); wait > 0 {
 			if failed != nil {
 				d.cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
 			}
@@ -141,7 +140,7 @@ const takeovers = 3 // in a row, that are told of
 // countTakeover looks for another client under the same client id, which a server
 // ends the session of the one before for (MQTT 3.1.1, section 3.1.4).
 func (d *Dialer) countTakeover(s *Session) {
-	if s.lasted() >= stableAfter || !errors.Is(s.lost(), io.EOF) || s.sent.waiting() > 0 {
+	if !s.taken() {
 		d.taken = 0
 		return
 	}
@@ -164,6 +163,7 @@ func (d *Dialer) sleep(ctx context.Context, wait time.Duration) error {
 		case <-d.cfg.Changed:
 			if soon := ConnectSpacing + rand.N(changedWindow); time.Until(until) > soon && d.backoff.changed() {
 				until = time.Now().Add(soon)
+				d.backoff.due = until
 				t.Reset(soon)
 			}
 		}

@@ -21,6 +21,7 @@ import (
 )
 
 func TestWindow(t *testing.T) {
+	now, long := time.Now(), time.Now().Add(-2*silentAfter)
 	for _, tt := range []struct {
 		b           backoff
 		least, most time.Duration
@@ -28,8 +29,12 @@ func TestWindow(t *testing.T) {
 		{backoff{failures: 1}, 0, time.Second},
 		{backoff{failures: 2}, 0, 2 * time.Second},
 		{backoff{failures: 5}, 0, 16 * time.Second},
-		{backoff{failures: 6}, 0, 512 * time.Second},
-		{backoff{failures: 1 << 30, answers: 10}, 0, 512 * time.Second},
+		{backoff{failures: 6, since: now}, 0, 512 * time.Second},
+		{backoff{failures: 30, answers: 10, since: now}, 0, 512 * time.Second},
+		{backoff{failures: 6, since: long}, 45 * time.Minute, time.Hour},
+		{backoff{failures: 5, since: long}, 0, 16 * time.Second},
+		{backoff{failures: 31, near: 1, last: near, since: long}, 0, 512 * time.Second},
+		{backoff{failures: 31, longest: time.Minute, since: long}, 0, time.Minute},
 		{backoff{failures: 11, answers: 11}, 512 * time.Second, 1024 * time.Second},
 		{backoff{failures: 1 << 30, answers: 1 << 30}, 30 * time.Minute, time.Hour},
 		{backoff{failures: 5, near: 20, last: near}, 0, 16 * time.Second},
@@ -137,7 +142,7 @@ func TestDialWaits(t *testing.T) {
 		}
 	})
 	for n, all := range waits {
-		_, longest := (&backoff{failures: n + 1}).window()
+		_, longest := (&backoff{failures: n + 1, since: time.Now()}).window()
 		slices.Sort(all)
 		if all[0] < time.Second || all[0] > time.Second+longest/8 || all[devices-1] > time.Second+longest || all[devices-1] < longest/8*7 {
 			t.Errorf("round %d: waits of %v to %v, want 1 s and 0 to %v", n, all[0], all[devices-1], longest)
@@ -246,6 +251,27 @@ func TestDialEndsWithContext(t *testing.T) {
 		})
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnreachable) || rounds < 8 {
 			t.Errorf("%v after %d rounds", err, rounds)
+		}
+	})
+}
+
+// One who gives up waiting, again and again, is back when the pause is over: it
+// does not begin anew.
+func TestDialGoesOnWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDialer(t, complete(t, Config{Endpoints: []string{"a:8883"}}))
+		tries := 0
+		refuses := func(context.Context, string) (*Session, error) {
+			tries++
+			return nil, ErrRefused
+		}
+		for end := time.Now().Add(24 * time.Hour); time.Now().Before(end); {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			d.dial(ctx, refuses)
+			cancel()
+		}
+		if tries < 30 || tries > 60 {
+			t.Errorf("%d tries in a day", tries)
 		}
 	})
 }

@@ -164,7 +164,7 @@ func windows() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v and", ConnectSpacing)
 	for n := 1; n <= quickTries+1; n++ {
-		least, most := (&backoff{failures: n}).window()
+		least, most := (&backoff{failures: n, since: time.Now()}).window()
 		fmt.Fprintf(&b, " %d-%v", least, most)
 	}
 	return b.String()

@@ -38,7 +38,7 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 // and its reply have had their time on this network, since TCP repeats by itself.
 func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, size int, id *uint16) (packets.ControlPacket, error) {
 	var reply <-chan packets.ControlPacket
-	*id, reply = s.sent.add(size)
+	*id, reply = s.sent.add(topicOf(p), size)
 	defer s.sent.forget(*id, size)
 	tries := 3
 	if size >= bulk {
@@ -77,7 +77,7 @@ func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket,
 		case p := <-reply: // the last that came
 			return p, nil
 		default:
-			return nil, s.cut()
+			return nil, s.lost()
 		}
 	case <-timer.C:
 		return nil, nil
@@ -93,10 +93,22 @@ type sent struct {
 	last    uint16
 	bytes   int                                   // of all of them
 	replies map[uint16]chan packets.ControlPacket // each has room for one
+	oldest  string                                // topic of the first of those there are
+}
+
+// topicOf is the topic that a packet of ours names.
+func topicOf(p packets.ControlPacket) string {
+	switch p := p.(type) {
+	case *packets.PublishPacket:
+		return p.TopicName
+	case *packets.SubscribePacket:
+		return p.Topics[0]
+	}
+	return ""
 }
 
 // add takes a free id for a packet of so many bytes.
-func (s *sent) add(size int) (id uint16, reply <-chan packets.ControlPacket) {
+func (s *sent) add(topic string, size int) (id uint16, reply <-chan packets.ControlPacket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replies == nil {
@@ -105,6 +117,9 @@ func (s *sent) add(size int) (id uint16, reply <-chan packets.ControlPacket) {
 	for s.last++; s.last == 0 || s.replies[s.last] != nil; s.last++ {
 	}
 	c := make(chan packets.ControlPacket, 1)
+	if len(s.replies) == 0 {
+		s.oldest = topic
+	}
 	s.replies[s.last] = c
 	s.bytes += size
 	return s.last, c
@@ -126,6 +141,16 @@ func (s *sent) forget(id uint16, size int) {
 	defer s.mu.Unlock()
 	delete(s.replies, id)
 	s.bytes -= size
+}
+
+// upon is the topic of a packet that nobody has replied to, or "".
+func (s *sent) upon() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.replies) == 0 {
+		return ""
+	}
+	return s.oldest
 }
 
 // waiting is how many bytes may be on their way.

@@ -274,7 +274,7 @@ func (s *Session) write(p packets.ControlPacket, size int) error {
 
 // end closes the connection and ends every wait on it.
 func (s *Session) end(err error) {
-	if s.life.end(err) {
+	if s.life.end(err, s.sent.upon()) {
 		s.conn.Close()
 	}
 }

@@ -1,9 +1,11 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -243,4 +245,55 @@ func TestKeptSessionWithoutFilters(t *testing.T) {
 		}
 		s.Close()
 	})
+}
+
+// Sessions that the server ends soon are told of by what they have in common:
+// another client with the same id, or what the policy does not allow.
+func TestWhyTheServerEnds(t *testing.T) {
+	for what, tt := range map[string]struct {
+		asks  bool          // something that is not answered
+		lasts time.Duration // each session
+		want  string
+		never string
+	}{
+		"another client":    {false, 10 * time.Second, "another client may use this client id", "policy"},
+		"a policy":          {true, 10 * time.Second, "", "another client"},
+		"a nightly restart": {false, time.Hour, "", "another client"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			d := newDialer(t, complete(t, Config{Endpoints: []string{"a:8883"}, Log: slog.New(slog.NewTextHandler(&log, nil))}))
+			for range takeovers + 1 {
+				ended := make(chan struct{})
+				srv := server{packets.Publish: closes}
+				s, err := d.dial(t.Context(), func(ctx context.Context, endpoint string) (*Session, error) {
+					near, far := net.Pipe()
+					go func() {
+						<-ended
+						far.Close()
+					}()
+					go srv.serve(far)
+					return d.establish(ctx, &d.cfg, endpoint, near, nil)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(tt.lasts)
+				if tt.asks {
+					err := s.Publish(t.Context(), "keyvet/gw/report", nil)
+					if err == nil || !strings.Contains(err.Error(), "ended by the server upon keyvet/gw/report: does the policy of the client certificate allow that?") || !strings.Contains(s.Err().Error(), "keyvet/gw/report") {
+						t.Errorf("%s: %v", what, err)
+					}
+				}
+				close(ended)
+				<-s.Done()
+			}
+			if got := log.String(); !strings.Contains(got, tt.want) || strings.Contains(got, tt.never) {
+				t.Errorf("%s: log %s", what, got)
+			}
+			if d.last != nil {
+				d.last.Close()
+			}
+		})
+	}
 }

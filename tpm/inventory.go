@@ -45,8 +45,10 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info.Clearing, info.Lockout = inv.addStates()
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
+	before := len(inv.gaps)
 	certs, issuers := inv.readCertificates()
-	inv.holdAgainst(certs)
+	t.read.certificates.Store(&endorsements{certs, issuers})
+	inv.holdAgainst(certs, inv.open(before) == 0)
 	inv.addEKs(certs)
 	inv.addSRK()
 	inv.excuse()

@@ -284,18 +284,6 @@ func isParameter(err error) bool {
 	return parameter
 }
 
-// flush takes out what was loaded.
-func (c *creator) flush() error {
-	if c.handle == 0 {
-		return nil
-	}
-	if _, err := (tpm2.FlushContext{FlushHandle: c.handle}).Execute(c.t); err != nil {
-		c.t.leave(c.area)
-		return fmt.Errorf("flush: %w", err)
-	}
-	return nil
-}
-
 func (b *KeyBlob) String() string { return "the key blob" }
 
 // NeedsOwner reports whether the key is under the owner hierarchy itself: using it

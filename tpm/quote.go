@@ -94,19 +94,23 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 // addEKCertificate adds the first EK certificate in NV, if there is one, and
 // those of its issuers that are there too. It returns what it added, in DER.
 func (t *TPM) addEKCertificate(e *device.Evidence) [][]byte {
-	inv := inventory{t: t}
-	certs, issuers := inv.readCertificates()
-	if len(certs) == 0 {
+	read := t.read.certificates.Load() // the very ones of the inventory
+	if read == nil {
+		inv := inventory{t: t}
+		read = new(endorsements)
+		read.certs, read.issuers = inv.readCertificates()
+	}
+	if len(read.certs) == 0 {
 		return nil
 	}
-	first := certs[0]
+	first := read.certs[0]
 	added := [][]byte{first.der}
 	e.Level, e.EKCertificate = device.EvidenceCertified, base64.StdEncoding.EncodeToString(first.der)
 	if first.cert == nil { // unparsable
 		return added
 	}
 	size := len(first.der)
-	for _, issuer := range device.NewIssuers(issuers).Above(first.cert) {
+	for _, issuer := range device.NewIssuers(read.issuers).Above(first.cert) {
 		if size += len(issuer.Raw); size > maxCertificates || len(e.EKIssuers) == evidence.MaxIssuers {
 			break
 		}
@@ -271,9 +275,9 @@ func (inv *inventory) show(ak loadedAK) (*evidence.Statement, error) {
 }
 
 // holdAgainst drops what is kept if the EK certificates are others than those of
-// before.
-func (inv *inventory) holdAgainst(certs []*certificate) {
-	if inv.t.read.certificates.Load() != nil { // all of them were read
+// before. whole says that all of them were read.
+func (inv *inventory) holdAgainst(certs []*certificate, whole bool) {
+	if whole {
 		inv.toKeep.Certificates = certificatesDigest(certs)
 	}
 	if k := inv.t.read.kept; k != nil && !bytes.Equal(k.body.Certificates, inv.toKeep.Certificates) {

@@ -139,7 +139,7 @@ func (s screen) options(cfg config.Config, by string) service.Options {
 			return a
 		}
 	}
-	return service.Options{Config: cfg, By: by, Agent: maker(), Log: slog.New(quiet.New(slog.NewTextHandler(out, &handler))), Progress: s.progress}
+	return service.Options{Config: cfg, By: by, Agent: maker(), Log: slog.New(quiet.New(slog.NewTextHandler(out, &handler), "connected")), Progress: s.progress}
 }
 
 // journal puts the priority before a line of the log (sd-daemon(3)).

@@ -218,8 +218,14 @@ func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, c
 	}
 	a.forgetDelivered(v, o)
 	(&words{}).owe(v, o).tell(ctx, a, cloud)
+	for n := 0; n < movePast && o.Acknowledged && a.backlog.next(ctx, a, cloud); n++ {
+	}
 	return o
 }
+
+// movePast bounds the earlier reports that are sent in the session of a rotation:
+// a run that ends with it has no other.
+const movePast = 8
 
 // moved is the report on which the gate moved, and what came of it.
 type moved struct {

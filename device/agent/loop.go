@@ -209,8 +209,10 @@ func (l *loop) serve(ctx context.Context) {
 	for ctx.Err() == nil {
 		work, err := l.cloud.Next(ctx, l.open.waits)
 		again = nil
-		if err != nil {
+		if err != nil && !lost(l.cloud) { // else that is logged
 			l.Log.Warn("what the cloud asks for could not be read", "error", err)
+		}
+		if err != nil {
 			again = time.After(rand.N(redialPause))
 		}
 		if work == nil && l.findLocal() {

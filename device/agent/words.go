@@ -60,8 +60,11 @@ func (w *words) tell(ctx context.Context, a *Agent, cloud Cloud) {
 		if !*due || lost(cloud) {
 			return
 		}
-		if err := say(); err != nil {
+		err := say()
+		if err != nil && !lost(cloud) { // else that is logged
 			a.Log.Warn(failure, "error", err)
+		}
+		if err != nil {
 			return
 		}
 		*due = false

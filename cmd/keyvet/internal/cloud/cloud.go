@@ -65,10 +65,9 @@ type Mover interface {
 // Session is a proven session, as the agent wants one.
 type Session struct {
 	*awsiot.Client
-	cloud    *Cloud
-	conn     *mqtt.Session
-	alarm    *alarm
-	gateOpen bool // as it was reported last
+	cloud *Cloud
+	conn  *mqtt.Session
+	alarm *alarm
 
 	unheard    []func(context.Context) error // what to listen to that does not yet
 	checks     checks                        // that the shadow desires
@@ -124,7 +123,6 @@ func (s *Session) PublishEarlier(ctx context.Context, r *device.Report) error {
 
 // ReportGate implements [agent.Cloud].
 func (s *Session) ReportGate(ctx context.Context, g gate.State) error {
-	s.gateOpen = g == gate.Open
 	return s.Client.ReportGate(ctx, g.String())
 }
 
@@ -133,7 +131,7 @@ func (s *Session) ReportMetrics(ctx context.Context, r *device.Report) error {
 	if !s.cloud.Config.Defender.Enabled {
 		return nil
 	}
-	err := s.Client.ReportMetrics(ctx, awsiot.MetricsOf(r, s.gateOpen))
+	err := s.Client.ReportMetrics(ctx, awsiot.MetricsOf(r, s.cloud.Gate.State() == gate.Open))
 	if errors.Is(err, awsiot.ErrTooSoon) {
 		return nil
 	}

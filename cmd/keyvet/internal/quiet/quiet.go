@@ -5,6 +5,7 @@ package quiet
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,11 +23,13 @@ const maxKnown = 256
 type Handler struct {
 	next  slog.Handler
 	known *known
+	also  []string
 }
 
-// New returns a handler before next.
-func New(next slog.Handler) *Handler {
-	return &Handler{next: next, known: &known{failures: make(map[string]*failure)}}
+// New returns a handler before next. Messages of also are as failures, such as
+// that something is well again until the next failure.
+func New(next slog.Handler, also ...string) *Handler {
+	return &Handler{next, &known{failures: make(map[string]*failure)}, also}
 }
 
 type known struct {
@@ -47,7 +50,7 @@ func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 // Handle implements [slog.Handler].
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	words, failed := wordsOf(r)
-	if !failed {
+	if !failed && !slices.Contains(h.also, r.Message) {
 		return h.next.Handle(ctx, r)
 	}
 	repeats, tell := h.known.tell(words, time.Now())
@@ -117,10 +120,10 @@ func wordsOf(r slog.Record) (words string, failed bool) {
 
 // WithAttrs implements [slog.Handler].
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &Handler{h.next.WithAttrs(attrs), h.known}
+	return &Handler{h.next.WithAttrs(attrs), h.known, h.also}
 }
 
 // WithGroup implements [slog.Handler].
 func (h *Handler) WithGroup(name string) slog.Handler {
-	return &Handler{h.next.WithGroup(name), h.known}
+	return &Handler{h.next.WithGroup(name), h.known, h.also}
 }

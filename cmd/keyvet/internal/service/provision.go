@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -25,17 +26,32 @@ func (r *rotator) provision(ctx context.Context) error {
 	if err := r.misnamed(r.config.Provision.Template); err != nil {
 		return agent.NotReady{Err: fmt.Errorf("provisioning by claim: %w", err)}
 	}
-	if again := r.provisioning.again; time.Now().Before(again) {
-		return agent.NotReady{Err: fmt.Errorf("provisioning by claim failed and is tried again at %s: %w", again.Format(time.RFC3339), r.provisioning.err)}
+	if time.Now().Before(r.provisioning.again) {
+		return agent.NotReady{Err: r.provisioning}
+	}
+	if r.provisioning.times > 0 { // its steps are known
+		log := r.engine.Log
+		defer func() { r.engine.Log = log }()
+		r.engine.Log = slog.New(warnings{r.log.Handler()})
 	}
 	_, err := r.engine.Run(ctx, rotate.Request{Trigger: device.TriggerFirstBoot, Key: r.config.Rotate.Key, From: rotate.Claim})
 	if ended := new(rotate.Error); errors.As(err, &ended) { // each time it takes a key and perhaps a certificate
-		r.provisioning.failed(time.Now(), err, slices.Contains(refusals, ended.Reason))
+		if r.provisioning.failed(time.Now(), err, slices.Contains(refusals, ended.Reason)); !r.provisioning.again.IsZero() {
+			return agent.NotReady{Err: r.provisioning}
+		}
 	}
 	if err != nil {
 		return agent.NotReady{Err: fmt.Errorf("provisioning by claim: %w", err)}
 	}
 	return nil
+}
+
+// warnings is a log without what is less.
+type warnings struct{ slog.Handler }
+
+// Enabled implements [slog.Handler].
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
 }
 
 // refusals are the reasons that the next try would most likely have again.
@@ -50,6 +66,13 @@ type trouble struct {
 	err   error
 	again time.Time // not before
 }
+
+// Error says why, and when it is tried again.
+func (t trouble) Error() string {
+	return fmt.Sprintf("provisioning by claim failed and is tried again at %s: %v", t.again.Format(time.RFC3339), t.err)
+}
+
+func (t trouble) Unwrap() error { return t.err }
 
 // Between two tries. A refusal costs two requests: six an hour at most.
 const (

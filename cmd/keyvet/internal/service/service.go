@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -37,6 +38,8 @@ type Options struct {
 	Alive    func()                          // called whenever it has come a step further; may be nil
 	Watch    func(step string, back bool)    // called with each step of a rotation; may be nil
 	Changes  *machine.Changes                // of clock and network; nil: the machine's own
+	// Network connects to an endpoint; nil: by TCP.
+	Network func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Service is a device that is looked after.
@@ -98,7 +101,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 	vetter := &vet.Vetter{Check: check, Credentials: s.credentials, Journal: journalOf(c), Log: o.Log}
 	aws := &cloud.Cloud{
 		Config: c, Credentials: s.credentials, Answerer: vetter, Gate: g, Mover: s.agent, Log: o.Log,
-		Attempts: 1, Persistent: !o.Once,
+		Attempts: 1, Persistent: !o.Once, Network: o.Network,
 	}
 	told := &machine.Told{Path: machine.ToldPath(c.StateDir)}
 	if err := told.Load(); err != nil {
@@ -123,8 +126,8 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 
 // watch hears of a clock that is set and of another address.
 func (s *Service) watch(o Options, aws *cloud.Cloud) {
-	s.agent.Clock = agent.Clock{Elapsed: machine.Elapsed}
 	if o.Changes == nil && !o.Once {
+		s.agent.Elapsed = machine.Elapsed
 		ctx, stop := context.WithCancel(context.Background())
 		s.release = append(s.release, stop)
 		changes, err := machine.Watch(ctx)

@@ -60,10 +60,23 @@ func (c *creator) Send(command []byte) ([]byte, error) {
 	return response, err
 }
 
-// loads reports whether a command puts an object into the TPM: TPM2_CreatePrimary,
-// TPM2_Load and TPM2_ContextLoad (Part 2, section 6.5.2).
+// loads reports whether a command puts an object into the TPM (Part 2, section 6.5.2).
 func loads(command []byte) bool {
-	const createPrimary, load, contextLoad = 0x131, 0x157, 0x161
-	code := binary.BigEndian.Uint32(command[6:])
-	return code == createPrimary || code == load || code == contextLoad
+	switch tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])) {
+	case tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCContextLoad:
+		return true
+	}
+	return false
+}
+
+// flush takes out what was loaded.
+func (c *creator) flush() error {
+	if c.handle == 0 {
+		return nil
+	}
+	if _, err := (tpm2.FlushContext{FlushHandle: c.handle}).Execute(c.t); err != nil {
+		c.t.leave(c.area)
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
 }
