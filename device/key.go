@@ -251,8 +251,37 @@ type TPM struct {
 	State               TPMState `json:"state"`
 	// Problem says why a TPM is not TPMOK, in the words of what went wrong.
 	Problem string `json:"-"`
+	// NamingKey is the id of the endorsement key that the TPM is known by, whether
+	// it could be read or not; "" if the TPM could not be asked. It is always the
+	// same one: RSA-2048 where the TPM lists RSA, else P-256.
+	NamingKey string `json:"-"`
 	// Clearing is who may clear the TPM, which ends every key in it.
 	Clearing TPMClearing `json:"-"`
+	// Lockout is how close the TPM is to its dictionary-attack lockout; nil while
+	// no failure counts.
+	Lockout *TPMLockout `json:"lockout,omitempty"`
+}
+
+// TPMLockout is what a TPM 2.0 states of wrong passwords for keys that count them
+// (TPM 2.0 Library, Part 1, "Dictionary Attack Protection").
+type TPMLockout struct {
+	Failures uint32 `json:"failures"` // that count now
+	Limit    uint32 `json:"limit"`    // at which the TPM refuses all such keys
+	Locked   bool   `json:"locked"`   // it does
+	Recovery uint32 `json:"recovery"` // seconds until one failure is forgiven, while the TPM is powered; 0: none is
+}
+
+// String says it in a sentence.
+func (l TPMLockout) String() string {
+	forgives := "none is forgiven"
+	if l.Recovery > 0 {
+		forgives = fmt.Sprintf("one is forgiven after %v", time.Duration(l.Recovery)*time.Second)
+	}
+	text := fmt.Sprintf("%d of %d wrong passwords count towards the TPM's lockout; %s", l.Failures, l.Limit, forgives)
+	if l.Locked {
+		text = fmt.Sprintf("in lockout: keys with a password are refused; %d wrong passwords count, the limit is %d, and %s", l.Failures, l.Limit, forgives)
+	}
+	return text + ", and the lockout password clears them all (tpm2_dictionarylockout -c)"
 }
 
 // TPMClearing is who may clear a TPM 2.0 from the running system (TPM2_Clear,

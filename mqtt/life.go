@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"errors"
+	"io"
 	"sync"
 	"time"
 )
@@ -49,6 +51,18 @@ func (l *life) lost() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return failure{ErrLost, "", l.err, ""}
+}
+
+// cut is lost, over a packet that was not answered: a server may end the
+// connection of a client that does what it may not.
+func (l *life) cut() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	advice := ""
+	if errors.Is(l.err, io.EOF) {
+		advice = "does the policy of the client certificate allow it?"
+	}
+	return failure{ErrLost, "", l.err, advice}
 }
 
 // lasted is how long the connection has been there.

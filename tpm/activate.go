@@ -13,8 +13,8 @@ import (
 
 // Activate answers a verifier's challenge with its secret, which only the TPM
 // can that has both the endorsement key and the attestation key of the
-// challenge (TPM2_ActivateCredential, Part 3, section 12.5). The endorsement
-// hierarchy must have no password. It takes two free transient slots.
+// challenge (TPM2_ActivateCredential, Part 3, section 12.5). It takes two free
+// transient slots.
 func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 	const most = 1 << 10 // bytes; a secret is as long as an RSA key
 	if len(c.CredentialBlob) > most || len(c.Secret) > most {
@@ -22,17 +22,22 @@ func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 	}
 	err = t.withAK(func(ak loadedAK) error {
 		return t.withEK(c, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
-			rsp, err := tpm2.ActivateCredential{
-				ActivateHandle: emptyAuth(ak.NamedHandle), KeyHandle: endorsed(ek, area),
-				CredentialBlob: tpm2.TPM2BIDObject{Buffer: c.CredentialBlob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: c.Secret},
-			}.Execute(t)
+			err := t.endorsed(ek, area, func(ek tpm2.AuthHandle) error {
+				rsp, err := tpm2.ActivateCredential{
+					ActivateHandle: emptyAuth(ak.NamedHandle), KeyHandle: ek,
+					CredentialBlob: tpm2.TPM2BIDObject{Buffer: c.CredentialBlob}, Secret: tpm2.TPM2BEncryptedSecret{Buffer: c.Secret},
+				}.Execute(t)
+				if err == nil {
+					secret = rsp.CertInfo.Buffer
+				}
+				return err
+			})
 			switch {
 			case errors.Is(err, tpm2.TPMRCIntegrity):
 				return fmt.Errorf("tpm: activate: the challenge is damaged, or was made for another attestation key: %w", err)
 			case err != nil:
 				return fmt.Errorf("tpm: activate: %w", explain(err))
 			}
-			secret = rsp.CertInfo.Buffer
 			return nil
 		})
 	})
@@ -85,20 +90,25 @@ func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPM
 	return nil
 }
 
-// endorsed is an endorsement key with what it takes to use it: its empty
-// password where it has one (EK Profile, the H templates), else the policy of
-// the L templates, the password of the endorsement hierarchy.
-func endorsed(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) tpm2.AuthHandle {
+// endorsed uses an endorsement key with what that takes: its empty password where
+// it has one (EK Profile, the H templates), else the policy of the L templates,
+// the password of the endorsement hierarchy.
+func (t *TPM) endorsed(ek tpm2.NamedHandle, area *tpm2.TPMTPublic, use func(tpm2.AuthHandle) error) error {
+	if area.ObjectAttributes.UserWithAuth && !isPersistent(ek.Handle) {
+		return use(emptyAuth(ek)) // made by its template, without a password
+	}
 	if area.ObjectAttributes.UserWithAuth {
-		return emptyAuth(ek)
+		key, where := emptyAuth(ek), fmt.Sprintf("%#08x", uint32(ek.Handle))
+		return t.byEmptyPassword(key, area, where, "the endorsement key at "+where, func() error { return use(key) })
+	}
+	hierarchy, err := t.hierarchy(tpm2.TPMRHEndorsement)
+	if err != nil {
+		return err
 	}
 	const nonceSize = 16
 	policy := func(tr transport.TPM, session tpm2.TPMISHPolicy, nonce tpm2.TPM2BNonce) error {
-		_, err := tpm2.PolicySecret{
-			AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
-			PolicySession: session, NonceTPM: nonce,
-		}.Execute(tr)
-		return err
+		_, err := tpm2.PolicySecret{AuthHandle: hierarchy, PolicySession: session, NonceTPM: nonce}.Execute(tr)
+		return t.ofHierarchy(tpm2.TPMRHEndorsement, err)
 	}
-	return tpm2.AuthHandle{Handle: ek.Handle, Name: ek.Name, Auth: tpm2.Policy(area.NameAlg, nonceSize, policy)}
+	return use(tpm2.AuthHandle{Handle: ek.Handle, Name: ek.Name, Auth: tpm2.Policy(area.NameAlg, nonceSize, policy)})
 }

@@ -15,10 +15,11 @@ import (
 // In a file it is a child of the endorsement hierarchy's storage key: a random
 // key, which is another one after each TPM2_Clear and on each installation, as
 // the primary key is not. It is no child of the EK, whose policy would take a
-// session besides, and whose RSA template takes a chip minutes.
+// session besides, and whose RSA template takes a chip minutes. On a TPM without
+// P-256, key and storage key are RSA-2048; there a key at a handle saves minutes.
 type AK struct {
-	handle tpm2.TPMHandle  // 0: it is in the file
-	file   *keyfile.TPMKey // nil: it is at the handle
+	handle tpm2.TPMHandle // 0: it is in the file
+	file   *loadable      // nil: it is at the handle
 	area   *tpm2.TPMTPublic
 }
 
@@ -26,9 +27,12 @@ type AK struct {
 // of another TPM, or this one was cleared since.
 var ErrAKUnusable = errors.New("the attestation key cannot be used")
 
-// endorsementStorage is the primary key that a key file means by the endorsement
-// hierarchy, as storageParent is that of the owner hierarchy.
-var endorsementStorage = primary{"tpm-ak-parent", "ECDSA-P256", "SRK-P256 (H)", tpm2.TPMRHEndorsement, keyfile.ECCSRK_H2_Template}
+// The primary keys that a key file means by the endorsement hierarchy, as those
+// of storageParent are by the owner hierarchy.
+var (
+	endorsementStorage    = primary{"tpm-ak-parent", "ECDSA-P256", "SRK-P256 (H)", tpm2.TPMRHEndorsement, keyfile.ECCSRK_H2_Template}
+	rsaEndorsementStorage = primary{"tpm-ak-parent", "RSA-2048", "SRK-RSA2048 (H)", tpm2.TPMRHEndorsement, rsaStorage}
+)
 
 // ParseAK reads what [AK.PEM] wrote.
 func ParseAK(text []byte) (*AK, error) {
@@ -36,7 +40,7 @@ func ParseAK(text []byte) (*AK, error) {
 	if block == nil || block.Type != keyBlobType {
 		return nil, fmt.Errorf("tpm: read attestation key: %w", ErrNoKeyBlob)
 	}
-	file, err := keyfile.Parse(block.Bytes)
+	file, err := parseLoadable(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("tpm: read attestation key: %w", err)
 	}
@@ -44,7 +48,7 @@ func ParseAK(text []byte) (*AK, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("tpm: read attestation key: public area: %w", err)
-	case !file.Keytype.Equal(keyfile.OIDLoadableKey) || file.Parent != tpm2.TPMRHEndorsement || !sameTemplate(area, &attestationKey.area):
+	case !file.Keytype.Equal(keyfile.OIDLoadableKey) || file.Parent != tpm2.TPMRHEndorsement || !isAK(area):
 		return nil, errors.New("tpm: read attestation key: the key in the file is another one")
 	}
 	return &AK{file: file, area: area}, nil
@@ -56,7 +60,7 @@ func (a *AK) PEM() []byte {
 	if a.file == nil {
 		return nil
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: keyBlobType, Bytes: keyfile.Marshal(a.file)})
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlobType, Bytes: a.file.marshal()})
 }
 
 func (a *AK) source() string {
@@ -70,21 +74,15 @@ func (a *AK) source() string {
 // a key that is kept shows that this TPM can attest. Nothing of it stays in the
 // TPM.
 func (t *TPM) CreateAK() (*AK, error) {
-	a := new(AK)
-	err := t.withPrimary(endorsementStorage, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
-		rsp, err := tpm2.Create{ParentHandle: emptyAuth(h), InPublic: tpm2.New2B(attestationKey.area)}.Execute(t)
-		if err != nil {
-			return explainCreation(err)
+	a, err := t.createAK(attestationKey)
+	if t.without(err, &attestationKey.area) {
+		if rsa, rsaErr := t.createAK(rsaAttestationKey); !errors.Is(rsaErr, errUnsupported) {
+			a, err = rsa, rsaErr
 		}
-		if a.area, err = rsp.OutPublic.Contents(); err != nil {
-			return err
-		}
-		a.file = keyfile.NewTPMKey(keyfile.OIDLoadableKey, rsp.OutPublic, rsp.OutPrivate, keyfile.WithParent(tpm2.TPMRHEndorsement))
-		return nil
-	})
+	}
 	if err == nil {
 		err = a.with(t, func(ak loadedAK) error {
-			_, err := t.signedFirmwareVersion(ak)
+			_, _, err := t.signState(ak, [32]byte{})
 			return err
 		})
 	}
@@ -92,6 +90,22 @@ func (t *TPM) CreateAK() (*AK, error) {
 		return nil, fmt.Errorf("tpm: create attestation key: %w", err)
 	}
 	return a, nil
+}
+
+func (t *TPM) createAK(template primary) (*AK, error) {
+	a := new(AK)
+	err := t.withParent(parent{handle: tpm2.TPMRHEndorsement}, func(p parent, h tpm2.AuthHandle) error {
+		rsp, err := tpm2.Create{ParentHandle: h, InPublic: tpm2.New2B(template.area)}.Execute(t.forCreation(&template.area))
+		if err != nil {
+			return explainCreation(err)
+		}
+		if a.area, err = rsp.OutPublic.Contents(); err != nil {
+			return err
+		}
+		a.file = newLoadable(rsp, p)
+		return nil
+	})
+	return a, err
 }
 
 // PersistentAK is the attestation key at a persistent handle of the owner,
@@ -113,7 +127,7 @@ func (t *TPM) PersistentAK(handle uint32) (*AK, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("tpm: attestation key: %w", err)
-	case !sameTemplate(area, &attestationKey.area):
+	case !isAK(area):
 		return nil, fmt.Errorf("tpm: attestation key: another key is at %#08x: choose a handle that is free", handle)
 	}
 	a.area = area
@@ -121,13 +135,13 @@ func (t *TPM) PersistentAK(handle uint32) (*AK, error) {
 }
 
 func (t *TPM) persistAK(handle tpm2.TPMHandle) error {
-	return t.withPrimary(attestationKey, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
-		_, err := tpm2.EvictControl{
-			Auth:         tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
-			ObjectHandle: &h, PersistentHandle: handle,
-		}.Execute(t)
+	return t.withEither(attestationKey, rsaAttestationKey, func(_ primary, h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
+		owner, err := t.hierarchy(tpm2.TPMRHOwner)
+		if err == nil {
+			_, err = tpm2.EvictControl{Auth: owner, ObjectHandle: &h, PersistentHandle: handle}.Execute(t)
+		}
 		if err != nil {
-			return fmt.Errorf("put it at %#08x: %w", uint32(handle), explain(err))
+			return fmt.Errorf("put it at %#08x: %w", uint32(handle), explain(t.ofHierarchy(tpm2.TPMRHOwner, err)))
 		}
 		return nil
 	})
@@ -147,6 +161,7 @@ func (t *TPM) UseAK(a *AK) error {
 // loadedAK is an attestation key that is in the TPM.
 type loadedAK struct {
 	tpm2.NamedHandle
+	source string // as sources tell it
 	public tpm2.TPM2BPublic
 	parent []byte // its name; nil for a primary key
 }
@@ -156,8 +171,8 @@ func (t *TPM) withAK(use func(loadedAK) error) error {
 	if t.ak != nil {
 		return t.ak.with(t, use)
 	}
-	return t.withPrimary(attestationKey, func(h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
-		return use(loadedAK{NamedHandle: h, public: public})
+	return t.withEither(attestationKey, rsaAttestationKey, func(p primary, h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
+		return use(loadedAK{NamedHandle: h, source: "tpm:template:" + p.name, public: public})
 	})
 }
 
@@ -170,10 +185,10 @@ func (a *AK) with(t *TPM, use func(loadedAK) error) error {
 		if !sameKey(area, a.area) {
 			return fmt.Errorf("another key is at %#08x than before", uint32(a.handle))
 		}
-		return use(loadedAK{NamedHandle: tpm2.NamedHandle{Handle: h.Handle, Name: h.Name}, public: tpm2.New2B(*area)})
+		return use(loadedAK{NamedHandle: tpm2.NamedHandle{Handle: h.Handle, Name: h.Name}, source: a.source(), public: tpm2.New2B(*area)})
 	}
 	err := t.withLoaded(a.file, a.area, func(h tpm2.NamedHandle, parent tpm2.TPM2BName) error {
-		return use(loadedAK{NamedHandle: h, public: a.file.Pubkey, parent: parent.Buffer})
+		return use(loadedAK{NamedHandle: h, source: a.source(), public: a.file.Pubkey, parent: parent.Buffer})
 	})
 	if errors.Is(err, ErrNotLoadable) {
 		return fmt.Errorf("%w: %w", ErrAKUnusable, err)

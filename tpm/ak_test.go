@@ -134,10 +134,10 @@ func testAKRefused(t *testing.T, by *way) {
 		t.Errorf("another TPM's: %v", err)
 	}
 	changed := *ak
-	file := *ak.file
+	file := *ak.file.TPMKey
 	file.Privkey.Buffer = bytes.Clone(file.Privkey.Buffer)
 	file.Privkey.Buffer[9] ^= 1
-	changed.file = &file
+	changed.file = &loadable{TPMKey: &file}
 	if err := c.UseAK(&changed); !errors.Is(err, ErrAKUnusable) {
 		t.Errorf("damaged: %v", err)
 	}

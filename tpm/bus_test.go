@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/attempts"
 	"github.com/keyvet/keyvet/tpm/link"
 	"github.com/keyvet/keyvet/tpm/tis"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
@@ -30,7 +31,7 @@ const headerLen = 10
 
 // over is the TPM behind a connection.
 func over(conn io.ReadWriteCloser, timeout time.Duration) *TPM {
-	return &TPM{address: "test", link: link.New("test", conn, timeout), timeout: timeout}
+	return &TPM{address: "test", link: link.New("test", conn, timeout), opts: Options{Timeout: timeout, Attempts: new(attempts.Memory)}}
 }
 
 // onBus is the TPM at address behind a chip on a bus. Call it in a bubble of

@@ -84,9 +84,20 @@ func (c *certificate) key(id string) device.Key {
 	return device.Key{ID: id, Role: role, Source: c.source(), Public: c.public, SPKI: c.spki}
 }
 
+// endorsements are the certificates in NV of the endorsement keys, and of their
+// issuers.
+type endorsements struct {
+	certs   []*certificate
+	issuers []*x509.Certificate
+}
+
 // readCertificates reads the certificates of the endorsement keys, and apart
-// from them those of their issuers.
+// from them those of their issuers; once, if all of them can be read.
 func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.Certificate) {
+	if e := inv.t.read.certificates.Load(); e != nil {
+		return e.certs, e.issuers
+	}
+	before := len(inv.gaps)
 	for _, c := range inv.readRange("tpm: EK certificates", firstEKIndex, lastEKIndex) {
 		if c.index < firstChainIndex || c.index > lastChainIndex {
 			certs = append(certs, c)
@@ -95,6 +106,9 @@ func (inv *inventory) readCertificates() (certs []*certificate, issuers []*x509.
 		} else {
 			issuers = append(issuers, c.cert)
 		}
+	}
+	if inv.open(before) == 0 {
+		inv.t.read.certificates.Store(&endorsements{certs, issuers})
 	}
 	return certs, issuers
 }
@@ -142,10 +156,20 @@ func certificateDigest(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-func (inv *inventory) indices(what string, first, last uint32) []tpm2.TPMHandle {
-	indices, err := inv.t.handles(first, last)
-	if err != nil {
-		inv.gap(what, err)
+// indices are the NV indices from first up to last, of a list that is read once.
+func (inv *inventory) indices(what string, first, last uint32) (indices []tpm2.TPMHandle) {
+	if inv.nv == nil {
+		nv, err := inv.t.handles(firstEKIndex, lastIdentityIndex)
+		if err != nil {
+			inv.gap(what, err)
+			return nil
+		}
+		inv.nv = &nv
+	}
+	for _, h := range *inv.nv {
+		if uint32(h) >= first && uint32(h) <= last {
+			indices = append(indices, h)
+		}
 	}
 	return indices
 }
@@ -162,6 +186,9 @@ func (inv *inventory) readRange(what string, first, last uint32) []*certificate 
 		content, err := inv.t.readNV(h)
 		if err != nil {
 			inv.gap(source, err)
+			if inv.isGuarded(err) {
+				inv.excusable = append(inv.excusable, excusable{len(inv.gaps) - 1, ekOf(index)})
+			}
 			continue
 		}
 		for len(content) > 0 {
@@ -192,14 +219,16 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	a := public.Attributes
 	nv := tpm2.NamedHandle{Handle: index, Name: rsp.NVName}
-	auth := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	auth, err := t.hierarchy(tpm2.TPMRHOwner)
 	switch {
 	case !a.Written:
 		return nil, fmt.Errorf("tpm: NV index was never written: %w", ekcert.ErrNotCertificate)
 	case a.AuthRead && a.NoDA:
-		auth.Handle, auth.Name = nv.Handle, nv.Name
+		auth = emptyAuth(nv)
 	case !a.OwnerRead:
-		return nil, errors.New("tpm: NV index can be read neither without a password nor by the owner")
+		return nil, errNotOurs
+	case err != nil:
+		return nil, fmt.Errorf("tpm: read NV index: %w", err)
 	}
 	if public.DataSize > ekcert.MaxBytes {
 		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
@@ -213,6 +242,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 		size := min(chunk, public.DataSize-offset)
 		rsp, err := tpm2.NVRead{AuthHandle: auth, NVIndex: nv, Size: size, Offset: offset}.Execute(t)
 		if err != nil {
+			if auth.Handle == tpm2.TPMRHOwner {
+				err = t.ofHierarchy(auth.Handle, err)
+			}
 			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
 		}
 		if len(rsp.Data.Buffer) != int(size) {
@@ -223,6 +255,9 @@ func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	return content, nil
 }
+
+// errNotOurs: an NV index is not for keyvet to read.
+var errNotOurs = errors.New("tpm: NV index can be read neither without a password nor by the owner")
 
 // nvBuffer is how much of an NV index one command reads. The TPM is asked once,
 // by Info or here.

@@ -130,8 +130,12 @@ func FuzzKeys(f *testing.F) {
 		signing.hierarchy = tpm2.TPMRHOwner
 		signing.area.ObjectAttributes.Restricted = false
 		return c.withPrimary(attestationKey, func(ak tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
-			return c.withPrimary(signing, func(key tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
-				_, err := c.certify(ak, [32]byte{}, emptyAuth(key))
+			return c.withPrimary(signing, func(key tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
+				area, err := public.Contents()
+				if err != nil {
+					return err
+				}
+				_, err = c.certify(ak, [32]byte{}, emptyAuth(key), area)
 				return err
 			})
 		})

@@ -59,15 +59,21 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	case len(certs) > 0 && certs[0].public != nil:
 		inv.addKey(certs[0].key("tpm-ek"))
 		inv.gaps = append(inv.gaps, device.Gap{What: "tpm-ek", Why: "read from its certificate alone: " + err.Error(), Minor: true})
+	case state.Owned && errors.Is(err, tpm12.DisabledCmd):
+		inv.gaps = append(inv.gaps, device.Gap{
+			What: "tpm-ek", Minor: t.opts.AKOptional,
+			Why: fmt.Sprintf("tpm: %v; the owner can let anybody read it (tpm_restrictpubek of tpm-tools), or accept that nobody can by evidence.required = false", err),
+		})
 	default:
 		inv.gap("tpm-ek", fmt.Errorf("tpm: %w", err))
 	}
 	inv.addCertificates(certs, nil)
+	info.NamingKey = "tpm-ek"
 	if state.Owned {
 		inv.gaps = append(inv.gaps, device.Gap{
 			What:  "tpm-srk",
-			Why:   "the TPM has an owner: its storage root key and the keys under it are readable by the owner's password alone, which keyvet does not ask for",
-			Minor: len(inv.keys) > 0, // the one key that tells of the chip was read
+			Why:   "the TPM has an owner: its storage root key and the keys under it are readable by the owner's password only, which keyvet does not use for a TPM 1.2",
+			Minor: len(inv.keys) > 0 || t.opts.AKOptional, // the one key that tells of the chip was read
 		})
 	}
 	switch content, err := tpm12.ReadNV(t, tpm12.PlatformCertificate); {

@@ -64,9 +64,12 @@ func testTPM12OwnedWithoutCertificate(t *testing.T, by *way) {
 	c := connect(t, by.run(t, tpmtest.Options{TPM12: true, Owned: true, NoEKCertificates: true}).Address())
 	_, keys, gaps := c.Inventory()
 	expect(t, brief(keys, gaps), "gap tpm-ek minor=false", "gap tpm-srk minor=false")
-	if !strings.Contains(gaps[0].Why, "owner's password") {
+	if !strings.Contains(gaps[0].Why, "owner's password") || !strings.Contains(gaps[0].Why, "evidence.required = false") {
 		t.Errorf("%v", gaps)
 	}
+	c.opts.AKOptional = true
+	_, keys, gaps = c.Inventory()
+	expect(t, brief(keys, gaps), "gap tpm-ek minor=true", "gap tpm-srk minor=true")
 }
 
 // answer12 is a response of a TPM 1.2.

@@ -14,10 +14,14 @@ import (
 // Info is what the TPM says of itself (TPM2_GetCapability, Part 3, section
 // 30.2; properties in Part 2, section 6.13). A TPM in failure mode is
 // TPMDegraded and nothing more is said of it, since what it says then is not
-// to be trusted. After an error the state is that of [StateOf].
+// to be trusted. After an error the state is that of [StateOf]. A TPM in working
+// order is asked once.
 func (t *TPM) Info() (device.TPM, error) {
 	if t.is12.Load() {
 		return t.info12()
+	}
+	if s := t.read.stated.Load(); s != nil {
+		return s.info, nil
 	}
 	info, err := t.info20()
 	if err != nil {
@@ -30,7 +34,8 @@ func (t *TPM) info20() (device.TPM, error) {
 	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
 	// In failure mode TPM2_GetCapability still answers, so another command,
 	// which needs no authorization and changes nothing, has to ask.
-	switch _, err := (tpm2.ReadClock{}).Execute(t); {
+	clock, err := tpm2.ReadClock{}.Execute(t)
+	switch {
 	case errors.Is(err, tpm2.TPMRCFailure):
 		return info, nil
 	case isTPM12(err):
@@ -59,7 +64,15 @@ func (t *TPM) info20() (device.TPM, error) {
 		info.Family = family
 	}
 	info.State = device.TPMOK
+	t.read.stated.Store(&stated{info, uint64(v1)<<32 | uint64(v2), clock.CurrentTime.ClockInfo})
 	return info, nil
+}
+
+// stated is what a TPM states of itself, which is not what it signs.
+type stated struct {
+	info     device.TPM
+	firmware uint64
+	clock    tpm2.TPMSClockInfo
 }
 
 // words is the text in properties that each hold four characters, without
@@ -131,6 +144,9 @@ func (t *TPM) capability(what tpm2.TPMCap, first uint32, add func(*tpm2.TPMUCapa
 		rsp, err := tpm2.GetCapability{Capability: what, Property: first, PropertyCount: 128}.Execute(t)
 		if err != nil {
 			return fmt.Errorf("tpm: get capability %v: %w", what, err)
+		}
+		if rsp.CapabilityData.Capability != what {
+			return fmt.Errorf("tpm: get capability %v: the answer is to another question, %v", what, rsp.CapabilityData.Capability)
 		}
 		last, err := add(&rsp.CapabilityData.Data)
 		if err != nil {

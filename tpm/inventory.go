@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/ekcert"
@@ -28,7 +27,9 @@ import (
 // one that the TPM signs. A TPM 2.0 in working order gives its attestation key
 // and at least one endorsement key. Minor is a gap only if the same answer could
 // hide nothing: an endorsement key that the profile leaves to the maker, sealed
-// data at a persistent handle, an NV index without a certificate.
+// data at a persistent handle, an NV index without a certificate; and, once an
+// endorsement key was read, a key that nobody ever made since its hierarchy has a
+// password, and an NV index that is not for everybody.
 func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info, err := t.Info()
 	switch {
@@ -41,12 +42,14 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 		return t.inventory12(info)
 	}
 	inv := inventory{t: t}
-	info.Clearing = inv.addStates()
+	info.Clearing, info.Lockout = inv.addStates()
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
 	certs, issuers := inv.readCertificates()
+	inv.holdAgainst(certs)
 	inv.addEKs(certs)
-	inv.addPrimary(storageRootKey, false, device.RoleSRK, inv.take(func(o object) bool { return o.handle == srkHandle }))
+	inv.addSRK()
+	inv.excuse()
 	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
 		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), roleOf(o), o)
@@ -54,6 +57,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.addCertificates(certs, issuers)
 	inv.addCertificates(inv.readIdentities())
 	info.PlatformCertificate = inv.readPlatformCertificate()
+	info.NamingKey = t.namingKey()
 	return info, inv.keys, inv.gaps
 }
 
@@ -74,9 +78,14 @@ const (
 // inventory is one being read.
 type inventory struct {
 	t          *TPM
-	persistent []object // not yet given a place in keys
+	state      state
+	persistent []object          // not yet given a place in keys
+	nv         *[]tpm2.TPMHandle // the indices that may hold a certificate; nil until they are listed
+	toKeep     keptBody
+	anew       bool // a key was made that is not kept
 	keys       []device.Key
 	gaps       []device.Gap
+	excusable  []excusable
 }
 
 // object is a key in the TPM.
@@ -107,6 +116,10 @@ func (inv *inventory) readPersistent() {
 		var area *tpm2.TPMTPublic
 		if err == nil {
 			area, err = named(public, name)
+		}
+		if !inv.state.platform && h > lastOwnerPersistent && errors.Is(err, tpm2.TPMRCHandle) {
+			inv.minor(source, fmt.Errorf("a key of the platform, whose hierarchy the firmware has disabled until the TPM is reset: nothing can use it: %w", err))
+			continue
 		}
 		if err != nil {
 			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
@@ -171,16 +184,35 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 		inv.addObject(p.id, role, *persistent)
 		return
 	}
-	o, err := inv.t.readPrimary(p)
+	o, kept := inv.t.keptPrimary(p)
+	var err error
+	if !kept {
+		o, err = inv.t.readPrimary(p)
+	}
 	switch {
 	case err == nil:
+		inv.anew = inv.anew || !kept
+		inv.toKeep.Keys = append(inv.toKeep.Keys, keptKey{p.id, o.public})
 		inv.addObject(p.id, role, o)
 	case !errors.Is(err, errUnsupported):
 		inv.gap(p.id, err)
-	case optional || inv.t.lacks(&p.area):
+		if inv.guarded(p.hierarchy, err) {
+			inv.excusable = append(inv.excusable, excusable{gap: len(inv.gaps) - 1})
+		}
+	case optional || inv.t.lacks(&p.area) || inv.t.makesNo(&p.area):
 		inv.minor(p.id, err)
 	default:
 		inv.gap(p.id, fmt.Errorf("the TPM lists the algorithm, but refuses the key: something between keyvet and the TPM may do so: %w", err))
+	}
+}
+
+// addSRK adds the storage root key: the key at the handle that is set aside for
+// it, which programs then use, else those that they make by the templates.
+func (inv *inventory) addSRK() {
+	persistent := inv.take(func(o object) bool { return o.handle == srkHandle })
+	inv.addPrimary(storageRootKey, false, device.RoleSRK, persistent)
+	if persistent == nil {
+		inv.addPrimary(rsaStorageRootKey, false, device.RoleSRK, nil)
 	}
 }
 
@@ -235,6 +267,9 @@ func (inv *inventory) addEK(ek endorsementKey, persistent *object, certs []*cert
 	if len(inv.gaps) == before {
 		return
 	}
+	if inv.hasIndex(ek.index) { // so somebody did make this key
+		inv.excusable = slices.DeleteFunc(inv.excusable, func(e excusable) bool { return e.gap == before })
+	}
 	for _, c := range certs {
 		if c.public == nil || c.index != ek.index && isEKIndex(c.index) {
 			continue // of no key, or of that of another template
@@ -277,15 +312,35 @@ func isMinor(err error) bool {
 	return errors.Is(err, errNoPublicKey) || errors.Is(err, ekcert.ErrNotCertificate)
 }
 
-// lacks reports whether the TPM's own lists leave out the algorithm or the curve
-// of a key (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+// lacks reports whether the TPM's own lists leave out a key.
 func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
+	listed, err := t.lists(area)
+	return err == nil && !listed
+}
+
+// namingKey is the id of the endorsement key that the TPM is known by: of those
+// that every TPM has, the first that its lists have.
+func (t *TPM) namingKey() string {
+	for _, ek := range endorsementKeys {
+		listed, err := t.lists(&ek.area)
+		switch {
+		case err != nil || !ek.always:
+			return ""
+		case listed:
+			return ek.id
+		}
+	}
+	return ""
+}
+
+// lists reports whether the TPM lists the algorithm or the curve of a key
+// (TPM_CAP_ALGS and TPM_CAP_ECC_CURVES, Part 3, section 30.2).
+func (t *TPM) lists(area *tpm2.TPMTPublic) (listed bool, err error) {
 	what, wanted := tpm2.TPMCapAlgs, uint32(area.Type)
 	if ecc, err := area.Parameters.ECCDetail(); err == nil {
 		what, wanted = tpm2.TPMCapECCCurves, uint32(ecc.CurveID)
 	}
-	listed := false
-	err := t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
+	err = t.capability(what, 0, func(data *tpm2.TPMUCapabilities) (last uint32, err error) {
 		if algorithms, err := data.Algorithms(); err == nil {
 			for _, a := range algorithms.AlgProperties {
 				last, listed = uint32(a.Alg), listed || uint32(a.Alg) == wanted
@@ -301,49 +356,17 @@ func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
 		}
 		return last, nil
 	})
-	return err == nil && !listed
+	return listed, err
 }
 
-// withPrimary makes a primary key for as long as use runs. Whatever happens,
-// it is flushed afterwards, unless the connection broke.
-func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic) error) (err error) {
-	if t.is12.Load() {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, errTPM12)
+// makesNo reports whether a key is of P-256, which this TPM lists but refuses the
+// attestation key as well. What is in the way of P-256 hides no firmware version:
+// then the attestation key has to be one of RSA.
+func (t *TPM) makesNo(area *tpm2.TPMTPublic) bool {
+	ecc, err := area.Parameters.ECCDetail()
+	if err != nil || ecc.CurveID != tpm2.TPMECCNistP256 {
+		return false
 	}
-	creator := &creator{t: t, link: t.forCreation(&p.area), area: &p.area}
-	defer func() {
-		if flushErr := creator.flush(); err == nil && flushErr != nil {
-			err = fmt.Errorf("%s: %w", p.id, flushErr)
-		}
-	}()
-	rsp, err := tpm2.CreatePrimary{PrimaryHandle: p.hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
-	if err != nil {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explainCreation(err))
-	}
-	if _, err := named(rsp.OutPublic, rsp.Name); err != nil {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)
-	}
-	return use(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, rsp.OutPublic)
-}
-
-// creator is the transport of a command that loads an object. It takes the
-// object's handle from the response itself, so that it can be flushed even if
-// the rest of the response makes no sense.
-type creator struct {
-	t      *TPM
-	link   transport.TPM
-	area   *tpm2.TPMTPublic // of the object, or its template
-	handle tpm2.TPMHandle   // 0 if nothing was loaded
-}
-
-func (c *creator) Send(command []byte) ([]byte, error) {
-	response, err := c.link.Send(command)
-	if err != nil {
-		c.t.leave(c.area) // whether the TPM carried it out is not known
-	}
-	const header = 10
-	if err == nil && len(response) >= header+4 && binary.BigEndian.Uint32(response[6:]) == 0 {
-		c.handle = tpm2.TPMHandle(binary.BigEndian.Uint32(response[header:]))
-	}
-	return response, err
+	_, err = t.readPrimary(attestationKey)
+	return errors.Is(err, errUnsupported)
 }

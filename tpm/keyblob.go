@@ -3,6 +3,7 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -17,10 +18,11 @@ import (
 // KeyBlob is a key pair as it lies in a file: the public area, and the private
 // area under a key of the TPM's, so that it can be used in that TPM alone.
 type KeyBlob struct {
-	file   *keyfile.TPMKey
+	file   *loadable
 	area   *tpm2.TPMTPublic
 	public crypto.PublicKey
 	spki   []byte
+	beside error // why it is not under the key at 0x81000001
 }
 
 // ErrNoKeyBlob: the text holds no TSS2 PRIVATE KEY.
@@ -53,7 +55,7 @@ func ParseKeyBlob(text []byte) (*KeyBlob, error) {
 }
 
 func parseKeyBlob(der []byte) (*KeyBlob, error) {
-	file, err := keyfile.Parse(der)
+	file, err := parseLoadable(der)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +70,7 @@ func parseKeyBlob(der []byte) (*KeyBlob, error) {
 	return newKeyBlob(file)
 }
 
-func newKeyBlob(file *keyfile.TPMKey) (_ *KeyBlob, err error) {
+func newKeyBlob(file *loadable) (_ *KeyBlob, err error) {
 	b := &KeyBlob{file: file}
 	if b.area, err = file.Pubkey.Contents(); err != nil {
 		return nil, fmt.Errorf("public area: %w", err)
@@ -85,7 +87,7 @@ func newKeyBlob(file *keyfile.TPMKey) (_ *KeyBlob, err error) {
 // PEM is the key as a TSS2 PRIVATE KEY. Whoever has it and may use the TPM may
 // use the key.
 func (b *KeyBlob) PEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: keyBlobType, Bytes: keyfile.Marshal(b.file)})
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlobType, Bytes: b.file.marshal()})
 }
 
 // Public is the public key, in one of the forms of [device.Key.Public].
@@ -125,16 +127,11 @@ func keyTemplate(algorithm tpm2.TPMAlgID, decrypt bool, parameters tpm2.TPMUPubl
 	}
 }
 
-// storageParent is the primary key that a key file means by the owner
-// hierarchy: template H-2 with an empty unique field ("ASN.1 Specification for
-// TPM 2.0 Key Files", section 3.1), another key than storageRootKey.
-var storageParent = primary{"tpm-key-parent", "ECDSA-P256", "SRK-P256 (H)", tpm2.TPMRHOwner, keyfile.ECCSRK_H2_Template}
-
 // CreateKey makes a signing key: "ecdsa-p256", "ecdsa-p384", "rsa-2048" or
 // "rsa-3072", in the TPM and never to leave it (TPM2_Create, Part 3, section
-// 12.1). Its parent is the storage key at 0x81000001 if there is one, else the
-// owner hierarchy's primary key, which needs that hierarchy to have no
-// password. Nothing of it stays in the TPM.
+// 12.1). Its parent is the storage key at 0x81000001 if there is one that can be
+// used without a password, else the owner hierarchy's primary key, which needs
+// that hierarchy to have no password. Nothing of it stays in the TPM.
 func (t *TPM) CreateKey(algorithm string) (*KeyBlob, error) {
 	template, ok := keyTemplates[algorithm]
 	if !ok {
@@ -148,24 +145,47 @@ func (t *TPM) CreateKey(algorithm string) (*KeyBlob, error) {
 }
 
 func (t *TPM) createKey(template tpm2.TPMTPublic) (*KeyBlob, error) {
-	parent := tpm2.TPMRHOwner
 	handles, err := t.handles(srkHandle, srkHandle)
 	if err != nil {
 		return nil, err
 	}
+	var beside error
 	if len(handles) > 0 {
-		parent = srkHandle
+		b, err := t.createUnder(parent{handle: srkHandle}, template)
+		if err == nil || !isOfParent(err) {
+			return b, err
+		}
+		beside = fmt.Errorf("the key at %#08x cannot be the parent of others: %w", uint32(srkHandle), err)
 	}
-	var rsp *tpm2.CreateResponse
-	err = t.withParent(parent, func(h tpm2.AuthHandle) (err error) {
-		rsp, err = tpm2.Create{ParentHandle: h, InPublic: tpm2.New2B(template)}.Execute(t.forCreation(&template))
-		return explainCreation(err)
+	b, err := t.createUnder(parent{handle: tpm2.TPMRHOwner}, template)
+	switch {
+	case err != nil && beside != nil:
+		return nil, fmt.Errorf("%w; under the primary key of the owner hierarchy: %w", beside, err)
+	case err != nil:
+		return nil, err
+	}
+	b.beside = beside
+	return b, nil
+}
+
+func (t *TPM) createUnder(p parent, template tpm2.TPMTPublic) (b *KeyBlob, err error) {
+	err = t.withParent(p, func(p parent, h tpm2.AuthHandle) error {
+		rsp, err := tpm2.Create{ParentHandle: h, InPublic: tpm2.New2B(template)}.Execute(t.forCreation(&template))
+		if err != nil {
+			return explainCreation(err)
+		}
+		b, err = newKeyBlob(newLoadable(rsp, p))
+		return err
 	})
 	if err != nil {
 		return nil, ofCreation(err)
 	}
-	return newKeyBlob(keyfile.NewTPMKey(keyfile.OIDLoadableKey, rsp.OutPublic, rsp.OutPrivate, keyfile.WithParent(parent)))
+	return b, nil
 }
+
+// Beside returns why a key that [TPM.CreateKey] made is not under the storage key
+// at 0x81000001, though a key is there; nil if it is, or none is there.
+func (b *KeyBlob) Beside() error { return b.beside }
 
 // Why [TPM.CreateKey] made no key, as far as a caller may test for.
 var (
@@ -189,27 +209,9 @@ func ofCreation(err error) error {
 // forCreation is the transport of the command that makes a key by a template.
 func (t *TPM) forCreation(template *tpm2.TPMTPublic) transport.TPM {
 	if template.Type == tpm2.TPMAlgRSA {
-		return t.link.Within(max(t.timeout, rsaCreation))
+		return t.link.Within(max(t.opts.Timeout, rsaCreation))
 	}
 	return t.link
-}
-
-// withParent has the parent of a key blob for as long as use runs.
-func (t *TPM) withParent(parent tpm2.TPMHandle, use func(tpm2.AuthHandle) error) error {
-	if isPersistent(parent) {
-		h, _, err := t.readPublic(parent)
-		if err != nil {
-			return err
-		}
-		return use(h)
-	}
-	p := storageParent
-	if parent == tpm2.TPMRHEndorsement {
-		p = endorsementStorage
-	}
-	return t.withPrimary(p, func(h tpm2.NamedHandle, _ tpm2.TPM2BPublic) error {
-		return use(withoutPassword(h.Handle, h.Name))
-	})
 }
 
 // with has the key in the TPM for as long as use runs.
@@ -231,17 +233,31 @@ var ErrNotLoadable = errors.New("the TPM cannot load it: it is of another TPM or
 // withLoaded has the key of a file in the TPM for as long as use runs; its
 // parent is out of it again by then, so that there is room for two such keys.
 // Whatever happens, the key is flushed afterwards, unless the connection broke.
-func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(key tpm2.NamedHandle, parent tpm2.TPM2BName) error) (err error) {
+func (t *TPM) withLoaded(file *loadable, area *tpm2.TPMTPublic, use func(key tpm2.NamedHandle, parent tpm2.TPM2BName) error) (err error) {
 	creator := &creator{t: t, link: t.link, area: area}
 	defer func() {
 		if flushErr := creator.flush(); err == nil {
 			err = flushErr
 		}
 	}()
-	var key tpm2.NamedHandle
-	var parent tpm2.TPM2BName
-	err = t.withParent(file.Parent, func(h tpm2.AuthHandle) error {
-		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(creator)
+	id := t.contextOf(file)
+	key, parent, there, err := creator.restore(id)
+	if err != nil {
+		return err
+	}
+	if !there {
+		if key, parent, err = creator.load(file); err != nil {
+			return err
+		}
+		t.save(id, key, parent)
+	}
+	return use(key, parent)
+}
+
+// load loads the key of a file under its parent.
+func (c *creator) load(file *loadable) (key tpm2.NamedHandle, parentName tpm2.TPM2BName, err error) {
+	err = c.t.withParent(file.parent(), func(_ parent, h tpm2.AuthHandle) error {
+		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(c)
 		switch {
 		case isParameter(err):
 			return fmt.Errorf("%w: %w", ErrNotLoadable, err)
@@ -251,13 +267,10 @@ func (t *TPM) withLoaded(file *keyfile.TPMKey, area *tpm2.TPMTPublic, use func(k
 		if _, err := named(file.Pubkey, rsp.Name); err != nil {
 			return err
 		}
-		key, parent = tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, h.Name
+		key, parentName = tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, h.Name
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return use(key, parent)
+	return key, parentName, err
 }
 
 // isParameter reports whether the TPM refused a parameter of the command, and not
@@ -284,6 +297,15 @@ func (c *creator) flush() error {
 }
 
 func (b *KeyBlob) String() string { return "the key blob" }
+
+// NeedsOwner reports whether the key is under the owner hierarchy itself: using it
+// takes that hierarchy's password, once it has one.
+func (b *KeyBlob) NeedsOwner() bool { return b.file.Parent == tpm2.TPMRHOwner }
+
+// where changes with the password, which is in the private area.
+func (b *KeyBlob) where() string {
+	return fmt.Sprintf("private area %x", sha256.Sum256(b.file.Privkey.Buffer))
+}
 
 func isPersistent(h tpm2.TPMHandle) bool { return h >= firstPersistent && h <= lastPersistent }
 

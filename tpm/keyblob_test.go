@@ -14,7 +14,7 @@ import (
 
 // blobOf is a key just made under the owner hierarchy, whatever key it is.
 func blobOf(rsp *tpm2.CreateResponse) *KeyBlob {
-	return &KeyBlob{file: keyfile.NewTPMKey(keyfile.OIDLoadableKey, rsp.OutPublic, rsp.OutPrivate)}
+	return &KeyBlob{file: newLoadable(rsp, parent{handle: tpm2.TPMRHOwner})}
 }
 
 // publicArea is that of a P-256 key.

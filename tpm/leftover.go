@@ -13,8 +13,14 @@ import (
 // three slots.
 var leftovers = struct {
 	sync.Mutex
-	areas map[string][]*tpm2.TPMTPublic
-}{areas: make(map[string][]*tpm2.TPMTPublic)}
+	areas map[string][]leftover
+}{areas: make(map[string][]leftover)}
+
+// leftover is a key that may be in a TPM.
+type leftover struct {
+	area *tpm2.TPMTPublic
+	is   func(found, area *tpm2.TPMTPublic) bool // sameTemplate or sameKey
+}
 
 // leave notes a key, by its public area or by its template, if the connection
 // broke.
@@ -22,9 +28,9 @@ func (t *TPM) leave(area *tpm2.TPMTPublic) {
 	broken := t.link.Broken()
 	leftovers.Lock()
 	defer leftovers.Unlock()
-	known := func(other *tpm2.TPMTPublic) bool { return sameTemplate(other, area) }
+	known := func(other leftover) bool { return other.is(area, other.area) }
 	if broken && !slices.ContainsFunc(leftovers.areas[t.address], known) {
-		leftovers.areas[t.address] = append(leftovers.areas[t.address], area)
+		leftovers.areas[t.address] = append(leftovers.areas[t.address], leftover{area, sameTemplate})
 	}
 }
 
@@ -44,7 +50,7 @@ func (t *TPM) flushLeftovers() {
 	}
 	for _, h := range handles {
 		_, area, err := t.readPublic(h)
-		if err != nil || !slices.ContainsFunc(areas, func(left *tpm2.TPMTPublic) bool { return sameTemplate(area, left) }) {
+		if err != nil || !slices.ContainsFunc(areas, func(left leftover) bool { return left.is(area, left.area) }) {
 			continue
 		}
 		if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(t); err != nil {
@@ -61,14 +67,37 @@ func (t *TPM) flushLeftovers() {
 // there now: the next [Open] takes out the transient keys that look like ours,
 // which would fill a TPM without a resource manager.
 func AssumeLeftovers(address string) {
-	areas := []*tpm2.TPMTPublic{&storageRootKey.area, &attestationKey.area, &storageParent.area, &endorsementStorage.area}
+	areas := []*tpm2.TPMTPublic{
+		&storageRootKey.area, &rsaStorageRootKey.area, &attestationKey.area, &rsaAttestationKey.area,
+		&storageParent.area, &rsaStorageParent.area, &endorsementStorage.area, &rsaEndorsementStorage.area,
+	}
 	for i := range endorsementKeys {
 		areas = append(areas, &endorsementKeys[i].area)
 	}
 	for _, template := range keyTemplates {
 		areas = append(areas, &template)
 	}
+	assume(address, sameTemplate, areas)
+}
+
+// AssumeOwnLeftovers is [AssumeLeftovers] for a process that does not have the
+// TPM to itself: only what no other program makes is taken out, the attestation
+// key and the device's own key; own may be nil. A TPM that has no resource manager
+// serves one program at a time, so neither is in use.
+func AssumeOwnLeftovers(address string, own *Signer) {
+	assume(address, sameTemplate, []*tpm2.TPMTPublic{&attestationKey.area, &rsaAttestationKey.area})
+	if own == nil {
+		return
+	}
+	if b, isBlob := own.key.(*KeyBlob); isBlob {
+		assume(address, sameKey, []*tpm2.TPMTPublic{b.area})
+	}
+}
+
+func assume(address string, is func(found, area *tpm2.TPMTPublic) bool, areas []*tpm2.TPMTPublic) {
 	leftovers.Lock()
 	defer leftovers.Unlock()
-	leftovers.areas[address] = areas
+	for _, area := range areas {
+		leftovers.areas[address] = append(leftovers.areas[address], leftover{area, is})
+	}
 }

@@ -26,10 +26,13 @@ func testAssumeLeftovers(t *testing.T, by *way) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
-		assume bool
+		assume string
 		left   int
-	}{{false, 3}, {true, 1}} {
-		if tt.assume {
+	}{{"nothing", 3}, {"our own", 2}, {"all", 1}} {
+		switch tt.assume {
+		case "our own":
+			AssumeOwnLeftovers(emulator.Address(), nil)
+		case "all":
 			AssumeLeftovers(emulator.Address())
 		}
 		c := connect(t, emulator.Address())
@@ -41,4 +44,35 @@ func testAssumeLeftovers(t *testing.T, by *way) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A check that is killed while the device's key signs leaves that key, which no
+// other key of its kind is taken for.
+func TestAssumeOwnLeftovers(t *testing.T) { byEveryWay(t, testAssumeOwnLeftovers) }
+
+func testAssumeOwnLeftovers(t *testing.T, by *way) {
+	address := by.run(t, tpmtest.Options{NoEKCertificates: true}).Address()
+	own, other := createKey(t, address, "ecdsa-p256"), createKey(t, address, "ecdsa-p256")
+	on(t, address, Options{}, func(killed *TPM) {
+		for _, b := range []*KeyBlob{own, other} {
+			err := killed.withParent(b.file.parent(), func(_ parent, h tpm2.AuthHandle) error {
+				_, err := tpm2.Load{ParentHandle: h, InPrivate: b.file.Privkey, InPublic: b.file.Pubkey}.Execute(killed)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	AssumeOwnLeftovers(address, signerOf(t, address, own))
+	on(t, address, Options{}, func(c *TPM) {
+		handles, err := c.handles(firstTransient, lastTransient)
+		if err != nil || len(handles) != 1 {
+			t.Fatalf("%x, %v", handles, err)
+		}
+		_, area, err := c.readPublic(handles[0])
+		if err != nil || !sameKey(area, other.area) {
+			t.Errorf("%+v, %v", area, err)
+		}
+	})
 }

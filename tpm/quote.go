@@ -2,7 +2,6 @@ package tpm
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -72,16 +71,22 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 		if r.DeviceKey == nil {
 			return nil
 		}
-		return r.DeviceKey.with(t, func(key tpm2.AuthHandle, _ *tpm2.TPMTPublic) (err error) {
-			e.DeviceKey, err = t.certify(ak.NamedHandle, qualifying, key)
+		return r.DeviceKey.with(t, func(key tpm2.AuthHandle, area *tpm2.TPMTPublic) (err error) {
+			e.DeviceKey, err = t.certify(ak.NamedHandle, qualifying, key, area)
 			return err
 		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := evidence.VerifyDigest(e, r.Digest); err != nil {
+	s, err := evidence.VerifyDigest(e, r.Digest)
+	if err != nil {
 		return nil, fmt.Errorf("tpm: attest: the TPM signed something else: %w", err)
+	}
+	if k := t.read.kept; k != nil {
+		if err := k.holds(s.FirmwareVersion, s.ResetCount, s.RestartCount); err != nil {
+			return nil, fmt.Errorf("tpm: attest: kept keys: %w", err)
+		}
 	}
 	return e, nil
 }
@@ -146,9 +151,6 @@ func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID
 	if err != nil {
 		return nil, fmt.Errorf("tpm: quote: %w", err)
 	}
-	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
-		return nil, fmt.Errorf("tpm: quote: %w", err)
-	}
 	return rsp, nil
 }
 
@@ -195,66 +197,44 @@ func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]
 	return errors.New("tpm: quote: the PCRs read are not those that were signed: they keep changing")
 }
 
-// readPCRs reads PCRs of a bank, in ascending order and end to end
-// (TPM2_PCR_Read, Part 3, section 22.4): none if the TPM has no such bank.
-func (t *TPM) readPCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
-	const most = 8 // digests of one answer (Part 2, TPML_DIGEST)
-	var values []byte
-	for part := range slices.Chunk(pcrs, most) {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, part)}.Execute(t)
-		if err != nil {
-			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
-		}
-		digests := rsp.PCRValues.Digests
-		if n := len(digests); n != 0 && n != len(part) {
-			return nil, fmt.Errorf("tpm: read PCRs: %d instead of %d", n, len(part))
-		}
-		for _, d := range digests {
-			values = append(values, d.Buffer...)
-		}
-	}
-	return values, nil
-}
-
 // certify has the attestation key sign that a loaded key is in this TPM.
-func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHandle) (*device.CertifiedKey, error) {
-	public, name, err := t.publicOf(key.Handle)
-	if err == nil {
-		_, err = named(public, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("tpm: certify: read public area: %w", err)
-	}
+func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHandle, area *tpm2.TPMTPublic) (*device.CertifiedKey, error) {
 	rsp, err := tpm2.Certify{
 		ObjectHandle: key, SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme,
 	}.Execute(t)
 	if err != nil {
 		return nil, fmt.Errorf("tpm: certify: %w", err)
 	}
-	if _, err := rsp.Signature.Signature.ECDSA(); err != nil {
-		return nil, fmt.Errorf("tpm: certify: %w", err)
-	}
 	text := base64.StdEncoding.EncodeToString
 	return &device.CertifiedKey{
-		Public: text(public.Bytes()), Attest: text(rsp.CertifyInfo.Bytes()), Signature: text(tpm2.Marshal(rsp.Signature)),
+		Public: text(tpm2.Marshal(*area)), Attest: text(rsp.CertifyInfo.Bytes()), Signature: text(tpm2.Marshal(rsp.Signature)),
 	}, nil
 }
 
 // addAttestationKey adds the attestation key, and holds what the TPM states of
-// its firmware against what it signs of it. Whoever sits between the TPM and
-// this program can change the one, not the other, but can refuse the key: a TPM
-// without one is a gap, which is minor only if the operator accepts such a TPM
-// ([Options]).
+// its firmware against what it signs of it, with all that is to be kept. Whoever
+// sits between the TPM and this program can change the one, not the other, but can
+// refuse the key: a TPM without one is a gap, which is minor only if the operator
+// accepts such a TPM ([Options]), or if the TPM states that the endorsement
+// hierarchy has a password. Where all that had to be made is kept, nothing is
+// signed yet: Attest does that.
 func (inv *inventory) addAttestationKey(info device.TPM) {
 	o := object{source: "tpm:template:" + attestationKey.name}
-	var signed uint64
 	if inv.t.ak != nil {
 		o.source = inv.t.ak.source()
 	}
+	if inv.t.read.kept != nil && !inv.anew {
+		o.area, o.public = inv.t.ak.area, tpm2.Marshal(*inv.t.ak.area)
+		inv.addObject(attestationKey.id, device.RoleAK, o)
+		return
+	}
+	inv.toKeep.Schema = keptSchema
+	var signed *evidence.Statement
 	err := inv.t.withAK(func(ak loadedAK) (err error) {
+		o.source = ak.source
 		o.area, _ = ak.public.Contents() // no error: withAK has read it
 		o.public = ak.public.Bytes()
-		signed, err = inv.t.signedFirmwareVersion(ak)
+		signed, err = inv.show(ak)
 		return err
 	})
 	if o.area != nil {
@@ -262,32 +242,41 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 	}
 	if err != nil {
 		err = fmt.Errorf("the firmware version is stated, and not signed: %w", err)
-		if inv.t.akOptional && (errors.Is(err, errUnsupported) || hasPassword(err)) {
+		if inv.t.opts.AKOptional && errors.Is(err, errUnsupported) || inv.guarded(tpm2.TPMRHEndorsement, err) {
 			inv.minor(attestationKey.id, err)
 		} else {
 			inv.gap(attestationKey.id, err)
 		}
 		return
 	}
-	if version := advisory.FirmwareVersion(info.Manufacturer, signed); version != info.FirmwareVersion {
+	if version := advisory.FirmwareVersion(info.Manufacturer, signed.FirmwareVersion); version != info.FirmwareVersion {
 		inv.gap("tpm firmware version", fmt.Errorf("the TPM states %s, but signs %s: something between keyvet and the TPM changes what it says", info.FirmwareVersion, version))
 	}
 }
 
-// signedFirmwareVersion has the TPM sign its firmware version, which any
-// attestation tells (Part 2, section 10.12.8, TPMS_ATTEST).
-func (t *TPM) signedFirmwareVersion(ak loadedAK) (uint64, error) {
-	var nonce [32]byte
-	rand.Read(nonce[:]) // never fails
-	e := &device.Evidence{
-		Level: device.EvidenceSelfAsserted, AKPublic: base64.StdEncoding.EncodeToString(ak.public.Bytes()), AKParent: base64.StdEncoding.EncodeToString(ak.parent),
-	}
-	if err := t.quotePCRs(e, ak.NamedHandle, evidence.QualifyingData(nonce, nil), tpm2.TPMAlgSHA256, nil); err != nil {
-		return 0, err
-	}
-	s, err := evidence.VerifyDigest(e, nonce)
+// show has the TPM sign what it has shown of its keys, for [TPM.Shown].
+func (inv *inventory) show(ak loadedAK) (*evidence.Statement, error) {
+	digest, err := inv.toKeep.digest()
 	if err != nil {
-		return 0, fmt.Errorf("tpm: the TPM signed something else: %w", err)
+		return nil, err
 	}
-	return s.FirmwareVersion, nil
+	e, s, err := inv.t.signState(ak, digest)
+	if err != nil {
+		return nil, err
+	}
+	if inv.t.ak != nil && inv.toKeep.Certificates != nil {
+		inv.t.read.shown = &Kept{body: inv.toKeep, evidence: *e, statement: *s}
+	}
+	return s, nil
+}
+
+// holdAgainst drops what is kept if the EK certificates are others than those of
+// before.
+func (inv *inventory) holdAgainst(certs []*certificate) {
+	if inv.t.read.certificates.Load() != nil { // all of them were read
+		inv.toKeep.Certificates = certificatesDigest(certs)
+	}
+	if k := inv.t.read.kept; k != nil && !bytes.Equal(k.body.Certificates, inv.toKeep.Certificates) {
+		inv.t.read.kept = nil
+	}
 }

@@ -77,11 +77,16 @@ func statuses(r *evidence.Result) map[string]device.Status {
 }
 
 // loadedKey is a key that is in the TPM already.
-type loadedKey struct{ tpm2.AuthHandle }
+type loadedKey struct {
+	tpm2.AuthHandle
+	area *tpm2.TPMTPublic
+}
 
 func (k loadedKey) with(_ *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
-	return use(k.AuthHandle, nil)
+	return use(k.AuthHandle, k.area)
 }
+
+func (k loadedKey) where() string { return "loaded" }
 
 func (k loadedKey) String() string { return "a loaded key" }
 
@@ -106,7 +111,7 @@ func loadKey(t *testing.T, c *TPM, fixed bool) (loadedKey, device.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return loadedKey{emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name})}, device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
+	return loadedKey{emptyAuth(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}), contents}, device.Key{ID: "device", Role: device.RoleDevice, Public: public, SPKI: spki}
 }
 
 // Evidence of a TPM with all there is to it holds, level by level.
@@ -350,6 +355,25 @@ func TestQuotePCRs(t *testing.T) { byEveryWay(t, testQuotePCRs) }
 
 func testQuotePCRs(t *testing.T, by *way) {
 	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	pieces := func(most, ticks int) func(int32, []byte) []byte { // of an answer, each with another counter by so many ticks
+		return func(n int32, b []byte) []byte {
+			given, kept := b[21:24], append([]byte(nil), b[:28]...)
+			count := 0
+			for i := range 24 {
+				if given[i/8]>>(i%8)&1 == 0 {
+					continue
+				}
+				if count++; count > most {
+					kept[21+i/8] &^= 1 << (i % 8)
+					count--
+				}
+			}
+			kept = append(kept, b[28:28+34*count]...)
+			kept[27], kept[5], kept[4] = byte(count), byte(len(kept)), byte(len(kept)>>8)
+			kept[13] += byte(int(n) * ticks)
+			return kept
+		}
+	}
 	none := append([]byte{0x80, 1, 0, 0, 0, 22, 0, 0, 0, 0}, make([]byte, 12)...) // no selection, no digests
 	for _, tt := range []struct {
 		name    string
@@ -365,7 +389,18 @@ func testQuotePCRs(t *testing.T, by *way) {
 			b = append(b, make([]byte, 32)...)
 			b[5], b[4] = byte(len(b)), 0
 			return b
-		}, 0, "1 instead of 8"},
+		}, 0, "1 values of 8 PCRs"},
+		{"one at a time", pieces(1, 0), 8, ""},
+		{"four at a time", pieces(4, 0), 8, ""},
+		{"of another moment once", func(n int32, b []byte) []byte { return pieces(4, int(max(0, 2-n)))(1, b) }, 8, ""},
+		{"each of another moment", pieces(4, 1), 0, "keep changing"},
+		{"no more after some", func(n int32, b []byte) []byte {
+			if n > 1 {
+				return none
+			}
+			return pieces(4, 0)(n, b)
+		}, 0, "4 instead of 8"},
+		{"others than asked for", func(_ int32, b []byte) []byte { b[21], b[22] = b[22], b[21]; return b }, 0, "not asked for"},
 	} {
 		var read atomic.Int32
 		proxy := by.proxy(t, emulator, func(command, response []byte) []byte {

@@ -27,8 +27,8 @@ import (
 // which could give away the key, goes unseen.
 //
 // The key must have no password. Where it has one, and its attributes do not
-// say noDA, an attempt counts towards the TPM's lockout: after the first, the
-// Signer makes no other.
+// say noDA, an attempt counts towards the TPM's lockout: after the first, no
+// Signer of this process makes another, see [attempts.Memory].
 //
 // Its methods may be called from several goroutines; signatures go one at a time.
 type Signer struct {
@@ -37,14 +37,14 @@ type Signer struct {
 	key     signingKey
 	public  crypto.PublicKey
 
-	mu       sync.Mutex
-	schemes  []tls.SignatureScheme // that passed the self-test
-	password error                 // that the TPM wanted one
+	mu      sync.Mutex
+	schemes []tls.SignatureScheme // that passed the self-test
 }
 
 // signingKey is a key that is in the TPM while it is used.
 type signingKey interface {
 	with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error
+	where() string // of attempts.Object
 	String() string
 }
 
@@ -84,6 +84,8 @@ type persistentKey struct {
 }
 
 func (k persistentKey) String() string { return fmt.Sprintf("the key at %#08x", uint32(k.handle)) }
+
+func (k persistentKey) where() string { return fmt.Sprintf("%#08x", uint32(k.handle)) }
 
 func (k persistentKey) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
 	h, area, err := t.readPublic(k.handle)
@@ -138,6 +140,12 @@ func maySign(area *tpm2.TPMTPublic) error {
 
 // Public is an *rsa.PublicKey or an *ecdsa.PublicKey.
 func (s *Signer) Public() crypto.PublicKey { return s.public }
+
+// NeedsOwner is [KeyBlob.NeedsOwner]; a key at a handle does not.
+func (s *Signer) NeedsOwner() bool {
+	b, isBlob := s.key.(*KeyBlob)
+	return isBlob && b.NeedsOwner()
+}
 
 // ErrGone is wrapped by the error of a [Signer] whose private key this TPM does
 // not have: it never had it, was cleared since, or the key was removed or
@@ -235,9 +243,6 @@ func (s *Signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.password != nil {
-		return nil, s.password
-	}
 	t, err := Open(s.address, s.opts)
 	if err != nil {
 		return nil, err
@@ -269,27 +274,14 @@ func (s *Signer) signOn(t *TPM, digest []byte, hash tpm2.TPMAlgID, opts crypto.S
 func (s *Signer) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.password != nil {
-		return s.password
-	}
 	return s.have(t, use)
 }
 
-// have is with under the lock. It keeps in mind that the TPM wants a password.
+// have is with under the lock.
 func (s *Signer) have(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
 	return s.key.with(t, func(h tpm2.AuthHandle, area *tpm2.TPMTPublic) error {
-		err := use(h, area)
-		if hasPassword(err) {
-			s.password = fmt.Errorf("the key has a password, which there is nobody to give: %w", err)
-			return s.password
-		}
-		return err
+		return t.byEmptyPassword(h, area, s.key.where(), "the key", func() error { return use(h, area) })
 	})
-}
-
-// hasPassword reports whether the TPM refused the empty password.
-func hasPassword(err error) bool {
-	return errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)
 }
 
 // sign is TPM2_Sign (Part 3, section 20.2).

@@ -53,7 +53,7 @@ func createTemplate(t *testing.T, address, password string, template tpm2.TPMTPu
 	}
 	defer c.Close()
 	var rsp *tpm2.CreateResponse
-	err = c.withParent(tpm2.TPMRHOwner, func(h tpm2.AuthHandle) (err error) {
+	err = c.withParent(parent{handle: tpm2.TPMRHOwner}, func(_ parent, h tpm2.AuthHandle) (err error) {
 		secret := tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(password)}}}
 		rsp, err = tpm2.Create{ParentHandle: h, InSensitive: secret, InPublic: tpm2.New2B(template)}.Execute(c)
 		return err
@@ -299,7 +299,7 @@ func testCreateKeyUnderPersistentParent(t *testing.T, by *way) {
 			t.Error(err)
 		}
 	}
-	if _, err := signerOf(t, address, underOwner).SelfTest(); err == nil || !strings.Contains(err.Error(), "the hierarchy has a password") {
+	if _, err := signerOf(t, address, underOwner).SelfTest(); err == nil || !strings.Contains(err.Error(), "the owner hierarchy has a password") {
 		t.Errorf("under the owner hierarchy: %v", err)
 	}
 }
@@ -382,8 +382,8 @@ func testSignerRefuses(t *testing.T, by *way) {
 	persistBlob(t, address, other, 0x81000200)
 	foreign := createKey(t, by.run(t, tpmtest.Options{NoEKCertificates: true}).Address(), "ecdsa-p256")
 	orphan := *good
-	file := *good.file
-	file.Parent, orphan.file = 0x81000300, &file
+	file := *good.file.TPMKey
+	file.Parent, orphan.file = 0x81000300, &loadable{TPMKey: &file}
 	persistentSigner := func(handle uint32) func() (*Signer, error) {
 		return func() (*Signer, error) { return NewPersistentSigner(address, Options{}, handle, good.Public()) }
 	}
@@ -515,8 +515,8 @@ func testPasswordTriedOnce(t *testing.T, by *way) {
 		}
 		return response
 	})
-	s := signerOf(t, proxy.Address(), b)
 	for range 3 {
+		s := signerOf(t, proxy.Address(), b)
 		if _, err := s.SelfTest(); !errors.Is(err, tpm2.TPMRCAuthFail) || !strings.Contains(err.Error(), "password") {
 			t.Errorf("%v", err)
 		}
@@ -671,7 +671,6 @@ func FuzzSign(f *testing.F) {
 		if signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts); err == nil {
 			verify(r.signer.public, digest[:], r.opts, signature)
 		}
-		r.signer.password = nil
 	})
 }
 

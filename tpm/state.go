@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/attempts"
 	"github.com/keyvet/keyvet/tpm/tpm12"
 )
 
@@ -16,12 +17,13 @@ import (
 // of group PT_VAR: TPMA_PERMANENT and TPMA_STARTUP_CLEAR, Part 2, sections 6.13,
 // 8.6 and 8.7).
 type state struct {
-	locked             bool   // dictionary-attack lockout
-	lockoutAuth        bool   // the lockout hierarchy has a password
-	noClear            bool   // TPM2_Clear is disabled
-	recovery           uint32 // seconds until one more failure is forgiven; 0: never
-	owner, endorsement bool   // the hierarchy is enabled
-	platformNV         bool   // so are the NV indices that the platform defined
+	lockout            attempts.Lockout
+	auth               map[tpm2.TPMHandle]bool // the hierarchies that have a password
+	noClear            bool                    // TPM2_Clear is disabled
+	recovery           uint32                  // seconds until one more failure is forgiven; 0: never
+	owner, endorsement bool                    // the hierarchy is enabled
+	platform           bool                    // so is the firmware's own
+	platformNV         bool                    // so are the NV indices that the platform defined
 }
 
 func (t *TPM) readState() (state, error) {
@@ -31,24 +33,31 @@ func (t *TPM) readState() (state, error) {
 	}
 	permanent, has := p[tpm2.TPMPTPermanent]
 	startup, has2 := p[tpm2.TPMPTStartupClear]
-	if !has || !has2 {
+	failures, has3 := p[tpm2.TPMPTLockoutCounter]
+	limit, has4 := p[tpm2.TPMPTMaxAuthFail]
+	if !has || !has2 || !has3 || !has4 {
 		return state{}, errors.New("tpm: the TPM does not state its state")
 	}
 	return state{
-		locked: permanent&(1<<9) != 0, lockoutAuth: permanent&(1<<2) != 0, noClear: permanent&(1<<8) != 0, recovery: p[tpm2.TPMPTLockoutInterval],
-		owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
+		lockout: attempts.Lockout{Failures: failures, Limit: limit, Locked: permanent&(1<<9) != 0},
+		auth: map[tpm2.TPMHandle]bool{
+			tpm2.TPMRHOwner: permanent&1 != 0, tpm2.TPMRHEndorsement: permanent&(1<<1) != 0, tpm2.TPMRHLockout: permanent&(1<<2) != 0,
+		},
+		noClear: permanent&(1<<8) != 0, recovery: p[tpm2.TPMPTLockoutInterval],
+		platform: startup&1 != 0, owner: startup&(1<<1) != 0, endorsement: startup&(1<<2) != 0, platformNV: startup&(1<<3) != 0,
 	}, nil
 }
 
 // addStates adds as gaps what of the TPM's state keeps things from being read.
 // Lockout is a minor one: it keeps keys from being used, not from being read. It
-// returns who may clear the TPM.
-func (inv *inventory) addStates() device.TPMClearing {
+// returns who may clear the TPM, and how close it is to its lockout.
+func (inv *inventory) addStates() (device.TPMClearing, *device.TPMLockout) {
 	s, err := inv.t.readState()
 	if err != nil {
 		inv.gap("tpm: state", err)
-		return device.ClearingUnknown
+		return device.ClearingUnknown, nil
 	}
+	inv.state = s
 	if !s.owner {
 		inv.gap("tpm: owner hierarchy", disabled("keys and NV indices"))
 	}
@@ -58,17 +67,17 @@ func (inv *inventory) addStates() device.TPMClearing {
 	if !s.platformNV {
 		inv.gap("tpm: NV of the platform", disabled("NV indices, EK certificates among them,"))
 	}
-	if s.locked {
-		why := "in dictionary-attack lockout: keys with a password are refused until "
-		if s.recovery != 0 {
-			why += fmt.Sprintf("it has been powered for up to %d s, or ", s.recovery)
-		}
-		inv.gaps = append(inv.gaps, device.Gap{What: "tpm: lockout", Why: why + "its lockout password clears it (tpm2_dictionarylockout -c)", Minor: true})
+	var lockout *device.TPMLockout
+	if l := s.lockout; l.Locked || l.Failures > 0 {
+		lockout = &device.TPMLockout{Failures: l.Failures, Limit: l.Limit, Locked: l.Locked, Recovery: s.recovery}
 	}
-	if s.lockoutAuth || s.noClear {
-		return device.ClearingGuarded
+	if s.lockout.Locked {
+		inv.gaps = append(inv.gaps, device.Gap{What: "tpm: lockout", Why: lockout.String(), Minor: true})
 	}
-	return device.ClearingOpen
+	if s.auth[tpm2.TPMRHLockout] || s.noClear {
+		return device.ClearingGuarded, lockout
+	}
+	return device.ClearingOpen, lockout
 }
 
 func disabled(what string) error {
@@ -147,19 +156,20 @@ func explain(err error) error {
 
 const busy = "the TPM stayed busy for as long as a command may take: let it finish its self-test, look for another program that uses it, or raise the timeout"
 
+const fullOfKeys = "keys that other programs, or a program that was killed, left there fill the TPM: use the kernel's resource manager, /dev/tpmrm0, " +
+	"or have them flushed (tpm2_flushcontext -t; keyvet run flushes its own when it starts)"
+
 // refusals are the codes that tell of the TPM's state, not of the command
 // (Part 2, section 6.6.3).
 var refusals = []struct {
 	code  tpm2.TPMRC
 	means string
 }{
-	{tpm2.TPMRCBadAuth, "the hierarchy has a password, which keyvet does not ask for"},
-	{tpm2.TPMRCAuthFail, "the hierarchy has a password, which keyvet does not ask for"},
 	{tpm2.TPMRCHierarchy, "the hierarchy is disabled until the TPM is reset"},
 	{tpm2.TPMRCHandle, "the TPM lists it and does not give it, so its hierarchy is disabled until the TPM is reset"},
 	{tpm2.TPMRCLockout, "the TPM is in dictionary-attack lockout: wait, or clear it by its lockout password (tpm2_dictionarylockout -c)"},
-	{tpm2.TPMRCObjectMemory, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
-	{tpm2.TPMRCObjectHandles, "other programs' keys fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
+	{tpm2.TPMRCObjectMemory, fullOfKeys},
+	{tpm2.TPMRCObjectHandles, fullOfKeys},
 	{tpm2.TPMRCSessionMemory, "other programs' sessions fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
 	{tpm2.TPMRCSessionHandles, "other programs' sessions fill the TPM; flush them (tpm2_flushcontext --saved-session)"},
 	{tpm2.TPMRCMemory, "the TPM is out of memory; use the kernel's resource manager, /dev/tpmrm0"},

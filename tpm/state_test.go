@@ -1,10 +1,12 @@
 package tpm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,6 +49,7 @@ func testDisabledHierarchies(t *testing.T, by *way) {
 			"tpm-ek-rsa2048 EK RSA-2048 tpm:nv:0x01c00002 1",
 			"tpm-ek-p384 EK ECDSA-P384 tpm:nv:0x01c00016 1",
 			"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+			"tpm-srk-rsa2048 SRK RSA-2048 tpm:template:SRK-RSA2048 0",
 			"gap tpm: endorsement hierarchy minor=false", "gap tpm:0x81010001 minor=false", "gap tpm:0x81010016 minor=false",
 			"gap tpm-ek-rsa2048 minor=true", "gap tpm-ek-p256 minor=false", "gap tpm-ek-p384 minor=true", "gap tpm-ak minor=false",
 		},
@@ -55,13 +58,14 @@ func testDisabledHierarchies(t *testing.T, by *way) {
 			"tpm-ek-p256 EK ECDSA-P256 tpm:template:L-2 0",
 			"tpm-ek-p384 EK ECDSA-P384 tpm:template:H-3 1",
 			"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
-			"gap tpm: owner hierarchy minor=false", "gap tpm:0x81010001 minor=false", "gap tpm:0x81010016 minor=false", "gap tpm-srk minor=false",
+			"gap tpm: owner hierarchy minor=false", "gap tpm:0x81010001 minor=false", "gap tpm:0x81010016 minor=false", "gap tpm-srk minor=false", "gap tpm-srk-rsa2048 minor=false",
 		},
 		0x4000000d: { // TPM_RH_PLATFORM_NV
 			"tpm-ek-rsa2048 EK RSA-2048 tpm:0x81010001 0",
 			"tpm-ek-p256 EK ECDSA-P256 tpm:template:L-2 0",
 			"tpm-ek-p384 EK ECDSA-P384 tpm:0x81010016 0",
 			"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+			"tpm-srk-rsa2048 SRK RSA-2048 tpm:template:SRK-RSA2048 0",
 			"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
 			"gap tpm: NV of the platform minor=false",
 			"gap tpm:nv:0x01c00002 minor=false", "gap tpm:nv:0x01c00016 minor=false", "gap tpm:nv:0x01c08000 minor=true",
@@ -89,8 +93,54 @@ func testDisabledPlatformHierarchy(t *testing.T, by *way) {
 	c := connect(t, by.run(t, tpmtest.Options{}).Address())
 	switchOff(t, c, uint32(tpm2.TPMRHPlatform))
 	_, keys, gaps := c.Inventory()
-	if len(keys) != 5 || len(gaps) != 0 {
+	if len(keys) != 6 || len(gaps) != 0 {
 		t.Errorf("%v", brief(keys, gaps))
+	}
+}
+
+// A key that the firmware keeps there, and then hides with its hierarchy, is no
+// reason to shut the gate at each boot; one that is hidden in another way is.
+func TestHiddenPlatformKey(t *testing.T) { byEveryWay(t, testHiddenPlatformKey) }
+
+func testHiddenPlatformKey(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{})
+	c := connect(t, emulator.Address())
+	rsp, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHPlatform, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm2.EvictControl{
+		Auth: tpm2.TPMRHPlatform, ObjectHandle: tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, PersistentHandle: 0x81800001,
+	}.Execute(c)
+	if err == nil {
+		_, err = tpm2.FlushContext{FlushHandle: rsp.ObjectHandle}.Execute(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, keys, gaps := c.Inventory()
+	if got := brief(keys, gaps); len(gaps) != 0 || !slices.Contains(got, "tpm-0x81800001 PERSISTENT ECDSA-P256 tpm:0x81800001 0") {
+		t.Errorf("enabled: %v", got)
+	}
+	c.Close()
+	hidden := by.proxy(t, emulator, func(command, response []byte) []byte {
+		if bytes.HasSuffix(command, []byte{0, 0, 1, 0x73, 0x81, 0x80, 0, 1}) { // TPM2_ReadPublic
+			return frame(0x8001, 0x18b) // TPM_RC_HANDLE, handle 1
+		}
+		return response
+	})
+	c = connect(t, hidden.Address())
+	_, keys, gaps = c.Inventory()
+	if got := brief(keys, gaps); !slices.Contains(got, "gap tpm:0x81800001 minor=false") {
+		t.Errorf("hidden, though enabled: %v", got)
+	}
+	c.Close()
+	hidden.Close()
+	c = connect(t, emulator.Address())
+	switchOff(t, c, uint32(tpm2.TPMRHPlatform))
+	_, keys, gaps = c.Inventory()
+	if got := brief(keys, gaps); len(gaps) != 1 || got[len(got)-1] != "gap tpm:0x81800001 minor=true" || !strings.Contains(gaps[0].Why, "the firmware has disabled") {
+		t.Errorf("disabled: %v", got)
 	}
 }
 
@@ -124,11 +174,14 @@ func testLockout(t *testing.T, by *way) {
 	const dictionaryAttackParameters = 0x13a
 	// No tries at all, one forgiven in 600 s.
 	command(t, c, dictionaryAttackParameters, uint32(tpm2.TPMRHLockout), 0, 0, 0, 0, 0, 0, 2, 0x58, 0, 0, 0, 1)
-	_, keys, gaps := c.Inventory()
-	if len(keys) != 5 {
+	info, keys, gaps := c.Inventory()
+	if l := info.Lockout; l == nil || !l.Locked || l.Recovery != 600 {
+		t.Errorf("%+v", l)
+	}
+	if len(keys) != 6 {
 		t.Errorf("%v", brief(keys, gaps))
 	}
-	if len(gaps) != 1 || gaps[0].What != "tpm: lockout" || !gaps[0].Minor || !strings.Contains(gaps[0].Why, "up to 600 s") {
+	if len(gaps) != 1 || gaps[0].What != "tpm: lockout" || !gaps[0].Minor || !strings.Contains(gaps[0].Why, "after 10m0s") {
 		t.Errorf("%+v", gaps)
 	}
 	if _, err := c.Quote([32]byte{}); err != nil {
@@ -153,7 +206,7 @@ func testSessionsExhausted(t *testing.T, by *way) {
 	}
 	before := allHandles(t, c)
 	_, keys, gaps := c.Inventory()
-	if len(keys) != 5 || len(gaps) != 0 {
+	if len(keys) != 6 || len(gaps) != 0 {
 		t.Errorf("%v", brief(keys, gaps))
 	}
 	if _, err := c.Quote([32]byte{}); err != nil {
@@ -166,8 +219,8 @@ func testSessionsExhausted(t *testing.T, by *way) {
 
 func TestExplain(t *testing.T) {
 	for code, want := range map[tpm2.TPMRC]string{
-		tpm2.TPMRCBadAuth | 0x100: "a password", tpm2.TPMRCAuthFail: "a password", tpm2.TPMRCHierarchy | 0x100: "is disabled",
-		tpm2.TPMRCLockout: "tpm2_dictionarylockout", tpm2.TPMRCObjectMemory: "/dev/tpmrm0", tpm2.TPMRCObjectHandles: "/dev/tpmrm0",
+		tpm2.TPMRCHierarchy | 0x100: "is disabled",
+		tpm2.TPMRCLockout:           "tpm2_dictionarylockout", tpm2.TPMRCObjectMemory: "/dev/tpmrm0", tpm2.TPMRCObjectHandles: "/dev/tpmrm0",
 		tpm2.TPMRCSessionMemory: "/dev/tpmrm0", tpm2.TPMRCSessionHandles: "tpm2_flushcontext", tpm2.TPMRCMemory: "/dev/tpmrm0",
 		tpm2.TPMRCInitialize: "was not started", tpm2.TPMRCUpgrade: "finish it", tpm2.TPMRCReboot: "restart the device",
 		tpm2.TPMRCYielded: "stayed busy", tpm2.TPMRCTesting: "stayed busy", tpm2.TPMRCNVRate: "stayed busy", tpm2.TPMRCRetry: "stayed busy",
@@ -222,6 +275,41 @@ func testRetry(t *testing.T, by *way) {
 	defer c.Close()
 	if _, err := c.Info(); err == nil || !strings.Contains(err.Error(), "the TPM stayed busy") && !errors.Is(err, ErrTimeout) {
 		t.Errorf("a TPM that never starts: %v", err)
+	}
+}
+
+// A command that was canceled is sent once more, and not for ever.
+func TestCanceled(t *testing.T) { byEveryWay(t, testCanceled) }
+
+func testCanceled(t *testing.T, by *way) {
+	emulator := by.run(t, tpmtest.Options{NoEKCertificates: true})
+	for _, times := range []int{1, 2} { // that each command is canceled
+		var mu sync.Mutex
+		var last []byte
+		asked, most := 0, 0
+		proxy := by.proxy(t, emulator, func(command, response []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if !bytes.Equal(last, command) {
+				last, asked = bytes.Clone(command), 0
+			}
+			asked++
+			if most = max(most, asked); asked <= times {
+				return frame(0x8001, 0x909)
+			}
+			asked = 0
+			return response
+		})
+		c, err := Open(proxy.Address(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := c.Info()
+		if canceled := times > 1; (err != nil) != canceled || most != 2 || canceled && !errors.Is(err, tpm2.TPMRCCanceled) {
+			t.Errorf("%d times: %+v, %v, sent %d times", times, info, err, most)
+		}
+		c.Close()
+		proxy.Close()
 	}
 }
 

@@ -2,7 +2,6 @@ package tpm
 
 import (
 	"encoding/hex"
-	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -40,9 +39,19 @@ var endorsementKeys = []endorsementKey{
 	{primary{"tpm-ek-rsa4096", "RSA-4096", "H-7", tpm2.TPMRHEndorsement, highRSA(tpm2.TPMAlgSHA384, 256, 4096)}, 0x01c0001e, false, true},
 }
 
+// ekOf is the id of the endorsement key whose certificate is at that NV index, or "".
+func ekOf(index uint32) string {
+	for _, ek := range endorsementKeys {
+		if ek.index == index {
+			return ek.id
+		}
+	}
+	return ""
+}
+
 // isEKIndex reports whether the certificate of one of endorsementKeys is at that NV index.
 func isEKIndex(index uint32) bool {
-	return slices.ContainsFunc(endorsementKeys, func(ek endorsementKey) bool { return ek.index == index })
+	return ekOf(index) != ""
 }
 
 // policyB is the policy of the templates of the high range, by hash (EK
@@ -92,30 +101,56 @@ func highECC(hash tpm2.TPMAlgID, aesBits tpm2.TPMKeyBits, curve tpm2.TPMECCCurve
 	return area
 }
 
-// storageRootKey is the ECC template of the TCG TPM v2.0 Provisioning
-// Guidance, section 7.5.1.
-var storageRootKey = primary{"tpm-srk", "ECDSA-P256", "SRK-P256", tpm2.TPMRHOwner, tpm2.ECCSRKTemplate}
+// The templates of the TCG TPM v2.0 Provisioning Guidance, section 7.5.1.
+var (
+	storageRootKey    = primary{"tpm-srk", "ECDSA-P256", "SRK-P256", tpm2.TPMRHOwner, tpm2.ECCSRKTemplate}
+	rsaStorageRootKey = primary{"tpm-srk-rsa2048", "RSA-2048", "SRK-RSA2048", tpm2.TPMRHOwner, tpm2.RSASRKTemplate}
+)
 
 // attestationKey signs quotes. It is a restricted P-256 signing key, so it
 // signs nothing that the TPM did not make itself, in the endorsement
 // hierarchy, outside of which the TPM obscures its firmware version and reset
 // counts in what it signs (Part 1, on attestation). Its use counts towards no lockout.
-var attestationKey = primary{"tpm-ak", "ECDSA-P256", "AK-P256", tpm2.TPMRHEndorsement, tpm2.TPMTPublic{
-	Type:    tpm2.TPMAlgECC,
-	NameAlg: tpm2.TPMAlgSHA256,
-	ObjectAttributes: tpm2.TPMAObject{
-		FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
-		UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true,
-	},
-	Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
+var attestationKey = primary{"tpm-ak", "ECDSA-P256", "AK-P256", tpm2.TPMRHEndorsement, akArea(tpm2.TPMAlgECC,
+	tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
 		Scheme: tpm2.TPMTECCScheme{
 			Scheme:  tpm2.TPMAlgECDSA,
 			Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256}),
 		},
 		CurveID: tpm2.TPMECCNistP256,
 	}),
-	Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+	tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
 		X: tpm2.TPM2BECCParameter{Buffer: make([]byte, 32)},
 		Y: tpm2.TPM2BECCParameter{Buffer: make([]byte, 32)},
 	}),
-}}
+)}
+
+// rsaAttestationKey takes the place of attestationKey on a TPM without P-256.
+var rsaAttestationKey = primary{"tpm-ak", "RSA-2048", "AK-RSA2048", tpm2.TPMRHEndorsement, akArea(tpm2.TPMAlgRSA,
+	tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
+		Scheme: tpm2.TPMTRSAScheme{
+			Scheme:  tpm2.TPMAlgRSASSA,
+			Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSigSchemeRSASSA{HashAlg: tpm2.TPMAlgSHA256}),
+		},
+		KeyBits: 2048,
+	}),
+	tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: make([]byte, 256)}),
+)}
+
+func akArea(algorithm tpm2.TPMAlgID, parameters tpm2.TPMUPublicParms, unique tpm2.TPMUPublicID) tpm2.TPMTPublic {
+	return tpm2.TPMTPublic{
+		Type:    algorithm,
+		NameAlg: tpm2.TPMAlgSHA256,
+		ObjectAttributes: tpm2.TPMAObject{
+			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
+			UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true,
+		},
+		Parameters: parameters,
+		Unique:     unique,
+	}
+}
+
+// isAK reports whether a key was made by the template of an attestation key.
+func isAK(area *tpm2.TPMTPublic) bool {
+	return sameTemplate(area, &attestationKey.area) || sameTemplate(area, &rsaAttestationKey.area)
+}

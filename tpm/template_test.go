@@ -76,6 +76,7 @@ func testRSA3072(t *testing.T, by *way) {
 		"tpm-ek-p384 EK ECDSA-P384 tpm:0x81010016 1",
 		"tpm-ek-rsa3072 EK RSA-3072 tpm:0x8101001c 1",
 		"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+		"tpm-srk-rsa2048 SRK RSA-2048 tpm:template:SRK-RSA2048 0",
 		"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
 	)
 	before := keyByID(t, keys, "tpm-ek-rsa3072")
@@ -104,6 +105,7 @@ func testLowAndHighRange(t *testing.T, by *way) {
 		"tpm-ek-p256-high EK ECDSA-P256 tpm:0x81010014 0",
 		"tpm-ek-p521 EK ECDSA-P521 tpm:0x81010018 0",
 		"tpm-srk SRK ECDSA-P256 tpm:template:SRK-P256 0",
+		"tpm-srk-rsa2048 SRK RSA-2048 tpm:template:SRK-RSA2048 0",
 		"tpm-ak AK ECDSA-P256 tpm:template:AK-P256 0",
 	)
 }

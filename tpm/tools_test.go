@@ -72,7 +72,7 @@ func testAgreesWithTPM2Tools(t *testing.T, by *way) {
 		t.Fatal(err)
 	}
 	// The keys that are made by a template, where the tools can see them too.
-	handles := map[string]tpm2.TPMHandle{"tpm-ek-p256": 0x81000200, "tpm-srk": 0x81000201, "tpm-ak": 0x81000202}
+	handles := map[string]tpm2.TPMHandle{"tpm-ek-p256": 0x81000200, "tpm-srk": 0x81000201, "tpm-srk-rsa2048": 0x81000203, "tpm-ak": 0x81000202}
 	_, keys := read(t, emulator)
 	persist(t, emulator, handles)
 
@@ -146,7 +146,7 @@ func persist(t *testing.T, emulator machine, handles map[string]tpm2.TPMHandle) 
 		t.Fatal(err)
 	}
 	defer c.Close()
-	all := []primary{storageRootKey, attestationKey}
+	all := []primary{storageRootKey, rsaStorageRootKey, attestationKey}
 	for _, ek := range endorsementKeys {
 		all = append(all, ek.primary)
 	}

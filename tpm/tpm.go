@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyvet/keyvet/tpm/attempts"
 	"github.com/keyvet/keyvet/tpm/link"
 )
 
@@ -46,22 +47,37 @@ type Options struct {
 	// DefaultTimeout. The creation of an RSA key has at least 120 s.
 	Timeout time.Duration
 	// AKOptional says that the operator accepts a TPM that cannot make an
-	// attestation key, for want of P-256 or because the endorsement hierarchy
-	// has a password: nothing it states is then held against what it signs.
+	// attestation key for want of P-256: nothing it states is then held against
+	// what it signs. Likewise a TPM 1.2 whose owner keeps others from reading its
+	// endorsement key.
 	AKOptional bool
+	// OwnerAuthFile and EndorsementAuthFile are files with the passwords of these
+	// hierarchies; "" where a hierarchy has none. They are read when they are
+	// needed.
+	OwnerAuthFile, EndorsementAuthFile string
+	// Attempts is what is known of keys with passwords; nil for a memory that all
+	// of the process shares and that ends with it.
+	Attempts *attempts.Memory
 }
 
 // TPM is one connection to one TPM. Its methods may be called from several
 // goroutines; commands go one at a time.
 type TPM struct {
-	address    string
-	link       *link.Link
-	timeout    time.Duration
-	akOptional bool
+	address string
+	link    *link.Link
+	opts    Options
 
 	is12        atomic.Bool   // a TPM 1.2, as the kernel says or as it answered
 	ak          *AK           // nil: the primary key attestationKey
 	nvBufferMax atomic.Uint32 // TPM_PT_NV_BUFFER_MAX; zero if it was not read
+	read        reading
+}
+
+// reading is what was read over this connection, and is not asked for again.
+type reading struct {
+	stated       atomic.Pointer[stated]
+	certificates atomic.Pointer[endorsements]
+	kept, shown  *Kept // see [TPM.UseKept] and [TPM.Shown]
 }
 
 // Open connects to the TPM at address: a device path (/dev/tpmrm0, /dev/tpm0),
@@ -73,11 +89,14 @@ func Open(address string, opts Options) (*TPM, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
 	}
+	if opts.Attempts == nil {
+		opts.Attempts = &unkept
+	}
 	l, err := link.Open(address, opts.Timeout)
 	if err != nil {
 		return nil, fmt.Errorf("tpm: open %s: %w", address, err)
 	}
-	t := &TPM{address: address, link: l, timeout: opts.Timeout, akOptional: opts.AKOptional}
+	t := &TPM{address: address, link: l, opts: opts}
 	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))
 	t.flushLeftovers()
 	return t, nil

@@ -22,7 +22,7 @@ import (
 var checkCommand = cli.Command{
 	Name: "check", Args: "[FILE|DIR ...]", Most: -1,
 	Short: "test keys here and now; changes nothing, needs no network",
-	Long: `Tests keys here and now. It changes nothing, not even in the TPM, and needs no
+	Long: `Tests keys here and now. It changes nothing that the TPM keeps, and needs no
 network. With FILEs or DIRs it tests only those, and the TPM if -tpm is given;
 without, all that the configuration names: the TPM, the device's certificate and
 key, its CA certificates and further files.

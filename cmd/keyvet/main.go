@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/advisory"
 )
 
 // Set by the linker: -X main.version=… -X main.commit=….
@@ -32,7 +33,10 @@ var program = &cli.Program{
 		"ssh-keyscan host | keyvet check -        standard input",
 	},
 	Details: func() [][2]string {
-		return [][2]string{{"clock floor", device.ClockFloor().Format(time.RFC3339)}} // a clock before that is wrong
+		return [][2]string{
+			{"clock floor", device.ClockFloor().Format(time.RFC3339)}, // a clock before that is wrong
+			{"advisories", "reviewed " + advisory.Reviewed()},         // held against their sources; once a year at least
+		}
 	},
 	Values: map[string][]string{
 		"tpm": {"/dev/tpmrm0", "unix:", "tcp:", "spi:", "i2c:"}, "format": formNames(), "fail-on": {"low", "medium", "high", "critical"},

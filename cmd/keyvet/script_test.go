@@ -145,7 +145,7 @@ func exitCommand(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // tpmCommand: tpm start [1.2] | pause | resume | stop | reset | clear | import-roca HANDLE |
-// pretend-infineon | interpose [hide-ak | hide-all-keys | COMMAND RESPONSE] | create-key ALGORITHM FILE. The address is in $TPM, and
+// pretend-infineon | cancel-rsa | without ecc | without rsa | interpose [hide-ak | hide-all-keys | COMMAND RESPONSE] | create-key ALGORITHM FILE. The address is in $TPM, and
 // where openssl and tpm2-tools look for it.
 func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	d := deskOf(ts)
@@ -189,6 +189,18 @@ func tpmCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "pretend-infineon":
 		pretend := tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}
 		d.proxy, err = tpmtest.NewProxy(d.tpm.Address(), pretend.Rewrite)
+		ts.Check(err)
+		ts.Setenv("TPM", d.proxy.Address())
+	case "cancel-rsa": // this time
+		d.proxy, err = tpmtest.NewInterposer(d.tpm.Address(), tpmtest.CancelRSA, func(_, response []byte) []byte { return response })
+		ts.Check(err)
+		ts.Setenv("TPM", d.proxy.Address())
+	case "without": // an algorithm: one that it neither makes keys of nor lists
+		lacks := tpmtest.Lacks{Algorithm: tpmtest.ECC, Code: 0x2ca}
+		if args[1] == "rsa" {
+			lacks = tpmtest.Lacks{Algorithm: tpmtest.RSA, Code: 0x2c1}
+		}
+		d.proxy, err = tpmtest.NewInterposer(d.tpm.Address(), lacks.Refuse, lacks.Rewrite)
 		ts.Check(err)
 		ts.Setenv("TPM", d.proxy.Address())
 	case "interpose": // somebody on the bus, who states a version that no advisory affects

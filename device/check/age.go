@@ -33,7 +33,7 @@ func runAge(_ context.Context, k device.Key, env *Env) []device.Finding {
 		return notApplicable("check.max_age is not set")
 	}
 	if device.ClockBehind(env.Now) {
-		return give(clockImplausible, "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
+		return give(clockImplausible, "the clock says %s, before this program was made", env.Now.UTC().Format(time.RFC3339))
 	}
 	old := env.Now.Sub(k.Leaf().NotBefore)
 	if old > env.MaxAge {

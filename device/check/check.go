@@ -76,6 +76,8 @@ type Env struct {
 
 	Keys []device.Key // those that are asked of; [Run], [OfInventory] and [OfKeys] set it
 
+	Moduli *Moduli // what is known of RSA moduli; nil: nothing is remembered of them
+
 	memory *memory // see [Env.remembered]; a run begins with none
 }
 
@@ -138,6 +140,9 @@ func OfInventory(ctx context.Context, inv device.Inventory, env *Env) []device.F
 func OfKeys(ctx context.Context, keys []device.Key, env *Env) []device.Finding {
 	e := *env
 	e.Keys, e.memory = keys, nil
+	if e.asks(factors) {
+		e.Moduli.attack(ctx, keys)
+	}
 	var all []device.Finding
 	for _, k := range keys {
 		before := len(all)

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -427,6 +428,22 @@ func asOAEP(t *testing.T, c *x509.Certificate) *x509.Certificate {
 	return reparse(t, bytes.Replace(c.Raw, append(bytes.Clone(pkcs1), 1), append(bytes.Clone(pkcs1), 7), 1))
 }
 
+// repeated returns what of the advice the message has: three words in a row, or a
+// sentence that says what to do. People are shown both.
+func repeated(message, advice string) string {
+	words := func(text string) []string {
+		return strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	}
+	plain := " " + strings.Join(words(message), " ") + " "
+	all := words(advice)
+	for i := range max(len(all)-2, 0) {
+		if some := strings.Join(all[i:i+3], " "); strings.Contains(plain, " "+some+" ") {
+			return some
+		}
+	}
+	return regexp.MustCompile(`[:;,] (use|replace|make|update|set|put|take|renew|remove) .*`).FindString(message)
+}
+
 func TestSamples(t *testing.T) {
 	type tally struct{ good, bad int }
 	seen := make(map[string]*tally)
@@ -476,6 +493,9 @@ func TestSamples(t *testing.T) {
 					given[f.ReasonCode] = true
 					if !declares(c, f.ReasonCode) {
 						t.Errorf("the check does not declare its reason %s", f.ReasonCode)
+					}
+					if r, _ := ReasonOf(c.ID, f.ReasonCode); repeated(f.Message, r.Do) != "" {
+						t.Errorf("what to do, %q, is in the message, too: %q", repeated(f.Message, r.Do), f.Message)
 					}
 				}
 				if f.Message == "" || strings.ContainsAny(f.Message, "\n\r") || strings.Contains(f.Message, "%!") {
@@ -694,7 +714,7 @@ func TestProof(t *testing.T) {
 	p := nextPrime(randomOdd(random(7), 512))
 	n := new(big.Int).Mul(p, nextPrime(new(big.Int).Add(p, big.NewInt(2))))
 	for _, n := range []*big.Int{n, new(big.Int).Mul(p, p), new(big.Int).Mul(p, big.NewInt(65521)), new(big.Int).Lsh(p, 1)} {
-		f := runFactors(t.Context(), rsaKey(n, 3), nil)[0]
+		f := runFactors(t.Context(), rsaKey(n, 3), &Env{})[0]
 		factor, ok := new(big.Int).SetString(fmt.Sprint(f.Proof["factor"]), 16)
 		if !ok || factor.Cmp(big.NewInt(1)) <= 0 || factor.Cmp(n) >= 0 || new(big.Int).Mod(n, factor).Sign() != 0 {
 			t.Errorf("%v does not prove that %x is factored", f.Proof, n)
@@ -709,21 +729,6 @@ func TestProof(t *testing.T) {
 		if strings.Contains(f.Message, "filter") == exact {
 			t.Errorf("exact %v: %s", exact, f.Message)
 		}
-	}
-}
-
-func TestMaybeSquare(t *testing.T) {
-	passed := 0
-	for i := range int64(64) {
-		if !maybeSquare(big.NewInt(i * i)) {
-			t.Errorf("%d² is not taken for a square", i)
-		}
-		if maybeSquare(big.NewInt(i)) {
-			passed++
-		}
-	}
-	if passed != 12 {
-		t.Errorf("%d residues pass, squares have 12", passed)
 	}
 }
 

@@ -42,7 +42,7 @@ func runCompromised(_ context.Context, k device.Key, env *Env) []device.Finding 
 		if e.Name != "" {
 			key = fmt.Sprintf("the key, %q,", e.Name)
 		}
-		one := give(compromisedKey, "%s is on the list %q of keys whose private half is public: replace it", key, e.List)
+		one := give(compromisedKey, "%s is on the list %q of keys whose private half is public", key, e.List)
 		one[0].ReasonCode = cmp.Or(e.Reason, compromisedKey.Code)
 		one[0].Citation = e.Cite
 		one[0].Proof = map[string]any{"list": e.List}

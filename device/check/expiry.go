@@ -45,7 +45,7 @@ var expiry = Check{
 // runExpiry looks at every certificate of the best path, since peers do.
 func runExpiry(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	if device.ClockBehind(env.Now) {
-		return give(clockImplausible, "the clock says %s: set it, then check again", env.Now.UTC().Format(time.RFC3339))
+		return give(clockImplausible, "the clock says %s, before this program was made", env.Now.UTC().Format(time.RFC3339))
 	}
 	if k.SSH != nil {
 		return sshValidity(k.SSH, env)
@@ -76,7 +76,7 @@ func expiryOf(k device.Key, certs []*x509.Certificate, env *Env) []device.Findin
 			}
 			found = append(found, giveAs(status, severity, expired, "%s expired on %s", name, to)...)
 		case env.Now.Before(c.NotBefore):
-			found = append(found, give(notYetValid, "%s is valid from %s on, and the clock says %s: if it is behind, set it", name, from, now)...)
+			found = append(found, give(notYetValid, "%s is valid from %s on, and the clock says %s", name, from, now)...)
 		case env.Now.Add(warnBefore(c, env)).After(c.NotAfter):
 			found = append(found, give(expiring, "%s expires on %s", name, to)...)
 		}

@@ -2,9 +2,7 @@ package check
 
 import (
 	"context"
-	"iter"
 	"math/big"
-	"sync"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -69,13 +67,17 @@ type broken struct {
 	how    string   // ends "the modulus is factored: "
 }
 
-// attacks are the ways to factor a modulus that are tried, the cheapest first.
-// Each returns nil if it does not work.
-var attacks = []func(context.Context, target) *broken{
-	smallFactor, closeFactors, perfectPower, wiener, nearFraction, shortSleeve, prime,
-}
+// attacks are the ways to factor a modulus that are tried on each, the cheapest
+// first. Each returns nil if it does not work.
+var attacks = []attack{smallFactor, closeFactors, perfectPower, wiener, nearFraction, shortSleeve}
 
-func runFactors(ctx context.Context, k device.Key, _ *Env) []device.Finding {
+// costly are further attacks, each of which takes longer than all others together.
+// Of many keys in files only some are put to them, see [Moduli].
+var costly = []attack{largerFactor, prime}
+
+type attack func(context.Context, target) *broken
+
+func runFactors(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	n, e, _ := k.RSA()
 	if n.Sign() <= 0 {
 		return give(modulusInvalid, "the modulus is not positive")
@@ -84,17 +86,19 @@ func runFactors(ctx context.Context, k device.Key, _ *Env) []device.Finding {
 		return giveAs(device.Undecided, "", rsaTooLong, "a modulus of %d bits is too long to look for factors", n.BitLen())
 	}
 	if n.Bit(0) == 0 {
-		return told(&broken{modulusEven, "", big.NewInt(2), "it is even"})
+		return told(&broken{modulusEven, "", two, "it is even"})
 	}
-	for _, try := range attacks {
-		if err := ctx.Err(); err != nil {
-			return give(notChecked, "not checked: %v", err)
-		}
-		if b := try(ctx, target{n, e}); b != nil {
-			return told(b)
-		}
+	a := env.Moduli.of(k.Role, target{n, e})
+	a.run(ctx)
+	switch {
+	case a.err != nil:
+		return give(notChecked, "not checked: %v", a.err)
+	case a.broken != nil:
+		return told(a.broken)
+	case !a.wholly:
+		return passed("no factor below %d, and none by the methods of Fermat and Wiener or by a pattern; so many moduli of files were tested before that larger small factors were not looked for, nor whether it is a prime", SmallFactors)
 	}
-	return passed("no factor below %d, and none by the methods of Fermat and Wiener or by a pattern", smallFactors)
+	return passed("no factor below %d, and none by the methods of Fermat and Wiener or by a pattern", largerFactors)
 }
 
 func told(b *broken) []device.Finding {
@@ -109,72 +113,8 @@ func told(b *broken) []device.Finding {
 	return found
 }
 
-// Prepare makes what checks need and takes time to make. [Run] does it otherwise.
-func Prepare() { smallPrimes() }
-
-// smallFactors is the bound of the small factors that are looked for.
-const smallFactors = 1 << 20
-
-// smallPrimes are products of the odd primes below the bound, of about 2048 bits
-// each: their product would be no faster to reduce, and much slower to make.
-var smallPrimes = sync.OnceValue(productsOfPrimes)
-
-func productsOfPrimes() (products []*big.Int) {
-	product, word := big.NewInt(1), uint64(1)
-	for p := range oddPrimes() {
-		if word *= uint64(p); word < 1<<44 { // another fits
-			continue
-		}
-		product.Mul(product, new(big.Int).SetUint64(word))
-		word = 1
-		if product.BitLen() >= 2048 {
-			products, product = append(products, product), big.NewInt(1)
-		}
-	}
-	return append(products, product.Mul(product, new(big.Int).SetUint64(word)))
-}
-
-// oddPrimes yields the odd primes below the bound, by the sieve of Eratosthenes.
-func oddPrimes() iter.Seq[uint32] {
-	return func(yield func(uint32) bool) {
-		composite := make([]bool, smallFactors/2) // of 2i+1
-		for p := 3; p < smallFactors; p += 2 {
-			if composite[p/2] {
-				continue
-			}
-			if !yield(uint32(p)) {
-				return
-			}
-			if p >= 1<<10 { // its multiples up to smallFactors have been crossed out, and p² need not fit in 32 bits
-				continue
-			}
-			for m := p * p; m < smallFactors; m += 2 * p {
-				composite[m/2] = true
-			}
-		}
-	}
-}
-
-// smallFactor finds the smallest prime factor below the bound.
-func smallFactor(_ context.Context, t target) *broken {
-	common, product, quotient := big.NewInt(1), new(big.Int), new(big.Int)
-	for _, some := range smallPrimes() {
-		quotient.QuoRem(product.Mul(common, some), t.n, common)
-	}
-	if common.GCD(nil, nil, common, t.n).Cmp(one) == 0 {
-		return nil
-	}
-	for p := range oddPrimes() {
-		prime := new(big.Int).SetUint64(uint64(p))
-		if new(big.Int).Mod(common, prime).Sign() == 0 {
-			return &broken{smallFactorFound, "", prime, prime.Text(10) + " divides it"}
-		}
-	}
-	return nil
-}
-
-// one is not to be changed.
-var one = big.NewInt(1)
+// These are not to be changed.
+var one, two = big.NewInt(1), big.NewInt(2)
 
 // closeFactors finds the factors of a square, and those near each other.
 func closeFactors(_ context.Context, t target) *broken {
@@ -196,26 +136,21 @@ func fermat(n *big.Int) (factor *big.Int, steps int) {
 	if new(big.Int).Mul(a, a).Cmp(n) == 0 {
 		return a, 0
 	}
-	b, b2, square := new(big.Int), new(big.Int), new(big.Int)
+	b, square := new(big.Int), new(big.Int)
+	b2 := new(big.Int).Mul(a, a)
+	b2.Sub(b2, n)
+	step := new(big.Int).Lsh(a, 1) // from a² to (a+1)²
+	step.Add(step, one)
 	for steps = 1; steps <= fermatSteps; steps++ {
-		a.Add(a, one)
-		b2.Mul(a, a).Sub(b2, n)
+		b2.Add(b2, step)
+		step.Add(step, two)
 		if !maybeSquare(b2) {
 			continue
 		}
 		if b.Sqrt(b2); square.Mul(b, b).Cmp(b2) == 0 {
-			return new(big.Int).Sub(a, b), steps
+			a.Add(a, big.NewInt(int64(steps)))
+			return a.Sub(a, b), steps
 		}
 	}
 	return nil, 0
-}
-
-// maybeSquare spares most square roots: squares have only 12 residues modulo 64.
-func maybeSquare(n *big.Int) bool {
-	const squares = 1<<0 | 1<<1 | 1<<4 | 1<<9 | 1<<16 | 1<<17 | 1<<25 | 1<<33 | 1<<36 | 1<<41 | 1<<49 | 1<<57
-	var low uint
-	for i := range 6 {
-		low |= n.Bit(i) << i
-	}
-	return uint64(squares)>>low&1 == 1
 }

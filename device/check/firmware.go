@@ -244,7 +244,7 @@ func fixedROCA(tpm *device.TPM, a device.Advisory, env *Env) []device.Finding {
 	switch {
 	case weak != nil:
 		slices.Sort(weak)
-		f = give(firmwareROCA, "firmware %s is fixed, but %s predates the fix: replace the keys, the update did not cure them", tpm.FirmwareVersion, strings.Join(weak, ", "))
+		f = give(firmwareROCA, "firmware %s is fixed, but %s predates the fix", tpm.FirmwareVersion, strings.Join(weak, ", "))
 	case seen == 0:
 		f = give(firmwareKeysUnread, "firmware %s is fixed, but none of this TPM's RSA keys could be read: whether one predates the fix of %s is not known", tpm.FirmwareVersion, a.CVE)
 	default:

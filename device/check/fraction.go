@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"math/big"
+	"math/bits"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -12,36 +13,6 @@ var factorsPattern = device.Reason{
 	Code: "KEYVET_RSA_FACTORS_PATTERN", Status: device.Fail, Severity: device.Critical,
 	Means: "The primes of the RSA modulus repeat a pattern or are mostly zeros, which factors the modulus.",
 	Do:    "Replace the key, and the program or the random-number generator that made it.",
-}
-
-// convergent is a fraction that continues another: above/below.
-type convergent struct {
-	above, below *big.Int
-	next         *big.Int // the partial quotient after it: the larger, the closer the fraction; nil at the end
-}
-
-// convergents yields those of the continued fraction of a/b, both positive. The
-// numbers are valid until the next.
-func convergents(a, b *big.Int) iter.Seq[convergent] {
-	return func(yield func(convergent) bool) {
-		a, b := new(big.Int).Set(a), new(big.Int).Set(b)
-		above, below := big.NewInt(1), big.NewInt(0)
-		lastAbove, lastBelow := big.NewInt(0), big.NewInt(1)
-		quotient, product := new(big.Int), new(big.Int)
-		for first := true; b.Sign() > 0; first = false {
-			rest := new(big.Int)
-			quotient.QuoRem(a, b, rest)
-			a, b = b, rest
-			if !first && !yield(convergent{above, below, quotient}) {
-				return
-			}
-			lastAbove.Add(lastAbove, product.Mul(quotient, above))
-			lastBelow.Add(lastBelow, product.Mul(quotient, below))
-			above, lastAbove = lastAbove, above
-			below, lastBelow = lastBelow, below
-		}
-		yield(convergent{above, below, nil})
-	}
 }
 
 // unlikely is a partial quotient, in bits, that one convergent in 16 million has.
@@ -56,18 +27,91 @@ const unlikely = 24
 // primes; Google's paranoid_crypto, CheckContinuedFraction).
 func nearFraction(ctx context.Context, t target) *broken {
 	size := uint(t.n.BitLen())
-	for c := range convergents(t.n, new(big.Int).Lsh(one, size)) {
-		if ctx.Err() != nil || uint(c.below.BitLen()) > size/2 {
+	for below := range wideSteps(t.n, size) {
+		if ctx.Err() != nil {
 			return nil
 		}
-		if c.next == nil || c.next.BitLen() <= unlikely {
-			continue
-		}
-		if p := splitQuadratic(t.n, c.below, (size+1)/2); p != nil {
+		if p := splitQuadratic(t.n, below, (size+1)/2); p != nil {
 			return &broken{factorsPattern, "https://smartfacts.cr.yp.to/smartfacts-20130916.pdf", p, "its factors repeat a pattern"}
 		}
 	}
 	return nil
+}
+
+// wideSteps yields the denominators, up to half the size of n in bits, of those
+// convergents of n/2^size after which an unlikely partial quotient comes. Most
+// steps of Euclid's algorithm are taken many at a time with the highest words of
+// the numbers (Lehmer's method; Collins' condition: Jebelean, A Double-Digit
+// Lehmer-Euclid Algorithm, 1995). Those with an unlikely quotient never are.
+func wideSteps(n *big.Int, size uint) iter.Seq[*big.Int] {
+	return func(yield func(*big.Int) bool) {
+		a, b := new(big.Int).Lsh(one, size), new(big.Int).Set(n)
+		last, below := new(big.Int), big.NewInt(1)
+		var quotient, rest, x, y, word big.Int
+		// combine sets z to a·u + b·v.
+		combine := func(z, a *big.Int, u uint, b *big.Int, v uint) {
+			x.Mul(a, word.SetUint64(uint64(u)))
+			y.Mul(b, word.SetUint64(uint64(v)))
+			z.Add(&x, &y)
+		}
+		var nextA, nextB, nextLast, nextBelow big.Int
+		for b.Sign() > 0 && uint(below.BitLen()) <= size/2 {
+			if m, ok := manySteps(a, b); ok {
+				// a and b are less than before: of each pair of terms one is negative.
+				combine(&nextA, a, m.u0, nextB.Neg(b), m.v0)
+				combine(&nextB, a, m.u1, rest.Neg(b), m.v1)
+				a.Abs(&nextA)
+				b.Abs(&nextB)
+				combine(&nextBelow, below, m.v1, last, m.u1)
+				combine(&nextLast, below, m.v0, last, m.u0)
+				below.Set(&nextBelow)
+				last.Set(&nextLast)
+				continue
+			}
+			quotient.QuoRem(a, b, &rest)
+			if quotient.BitLen() > unlikely && !yield(below) {
+				return
+			}
+			a.Set(b)
+			b.Set(&rest)
+			last.Add(last, x.Mul(&quotient, below))
+			last, below = below, last
+		}
+	}
+}
+
+// steps are some steps of Euclid's algorithm: after them the numbers are a·u0 - b·v0
+// and a·u1 - b·v1, or the negatives of these.
+type steps struct{ u0, u1, v0, v1 uint }
+
+// manySteps takes steps with the highest words of a > b, as long as they are those
+// that the whole numbers take and their quotients are likely ones. It reports
+// whether there are any.
+func manySteps(a, b *big.Int) (s steps, ok bool) {
+	words, others := a.Bits(), b.Bits()
+	top := len(words) - 1
+	if top < 1 || len(others) < top {
+		return s, false
+	}
+	shift := uint(bits.LeadingZeros(uint(words[top])))
+	back := bits.UintSize - shift
+	high := uint(words[top])<<shift | uint(words[top-1])>>back
+	low := uint(others[top-1]) >> back
+	if len(others) > top {
+		low |= uint(others[top]) << shift
+	}
+	u2, v2 := uint(0), uint(1)
+	s = steps{u1: 1}
+	for low >= v2 && high-low >= s.v1+v2 {
+		quotient := high / low
+		if quotient>>unlikely != 0 {
+			break
+		}
+		high, low = low, high%low
+		s.u0, s.u1, u2 = s.u1, u2, s.u1+quotient*u2
+		s.v0, s.v1, v2 = s.v1, v2, s.v1+quotient*v2
+	}
+	return s, s.v0 != 0
 }
 
 // splitQuadratic writes n·v as A·x² + B·x + C with x = 2^k and looks for roots

@@ -27,7 +27,7 @@ func runLockout(tpm *device.TPM, env *Env) []device.Finding {
 	case tpm == nil || !relied:
 		return notApplicable("the device's key is not in a TPM")
 	case tpm.Clearing == device.ClearingOpen:
-		return give(lockoutOpen, "the TPM's lockout hierarchy has no password: any user who may use the TPM can clear it, and the device's key with it; set one with tpm2_changeauth -c lockout")
+		return give(lockoutOpen, "the TPM's lockout hierarchy has no password: any user who may use the TPM can clear it, and the device's key with it")
 	case tpm.Clearing == device.ClearingGuarded:
 		return passed("not everybody can clear the TPM")
 	}

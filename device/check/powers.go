@@ -25,10 +25,10 @@ var modulusPrime = device.Reason{
 const ofModulus = "https://www.rfc-editor.org/rfc/rfc8017#section-3.1"
 
 // perfectPower finds the root of a cube or a higher power. Since no factor is
-// below the bound of the small ones, no exponent is above 1/20 of n's bits; and
+// below the bound of the small ones, no exponent is above 1/16 of n's bits; and
 // since a power of a power is one, prime exponents are enough.
 func perfectPower(_ context.Context, t target) *broken {
-	for k := uint(3); k*20 <= uint(t.n.BitLen())+20; k += 2 {
+	for k := uint(3); k*16 <= uint(t.n.BitLen()); k += 2 {
 		if !isSmallPrime(k) || !maybePower(t.n, k) {
 			continue
 		}
@@ -51,20 +51,29 @@ func isSmallPrime(k uint) bool {
 // maybePower reports whether n is a k-th power modulo some primes r of which
 // k divides r-1: of those numbers only one in k is.
 func maybePower(n *big.Int, k uint) bool {
-	var rest, r, mod, exponent big.Int
 	found := 0
-	for p := 2*k + 1; found < 6; p += 2 * k {
-		if !isSmallPrime(p) {
+	for r := 2*k + 1; found < 6; r += 2 * k {
+		if !isSmallPrime(r) {
 			continue
 		}
 		found++
-		r.SetUint64(uint64(p))
-		rest.Mod(n, &r)
-		if rest.Sign() != 0 && mod.Exp(&rest, exponent.SetUint64(uint64((p-1)/k)), &r).Cmp(one) != 0 {
+		if rest := remainder(n, r); rest != 0 && powerModulo(rest, (r-1)/k, r) != 1 {
 			return false
 		}
 	}
 	return true
+}
+
+// powerModulo is x^e modulo m, which is below 2^16.
+func powerModulo(x, e, m uint) uint {
+	power := uint(1)
+	for ; e > 0; e >>= 1 {
+		if e&1 == 1 {
+			power = power * x % m
+		}
+		x = x * x % m
+	}
+	return power
 }
 
 // floorRoot is the k-th root of the positive n, rounded down, by Newton's method

@@ -30,7 +30,7 @@ func runROCA(_ context.Context, k device.Key, _ *Env) []device.Finding {
 		return notApplicable("a modulus of %d bits is too short to tell", n.BitLen())
 	}
 	if ROCA(n) {
-		return give(rocaModulus, "the modulus has the structure of Infineon's flawed key generation: the private key can be computed from it; make a new key elsewhere")
+		return give(rocaModulus, "the modulus has the structure of Infineon's flawed key generation: the private key can be computed from it")
 	}
 	return passed("no ROCA structure")
 }

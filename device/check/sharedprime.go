@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -97,7 +98,7 @@ func findShared(keys []device.Key) map[string]sharing {
 	var hit []owned
 	var common []*big.Int // of hit
 	for i, g := range batchGCD(all) {
-		if g.Cmp(one) > 0 {
+		if g.Cmp(one) != 0 {
 			hit, common = append(hit, all[i]), append(common, g)
 		}
 	}
@@ -127,43 +128,106 @@ func findShared(keys []device.Key) map[string]sharing {
 	return shared
 }
 
-// batchGCD returns for each modulus what it has in common with the product of
-// all others: the product is reduced modulo the square of each, down a tree
-// (Bernstein, How to find smooth parts of integers, 2004).
+// batchGCD returns for each modulus what it has in common with some of the
+// others, 1 if with none: of two that have a prime in common each shows it. A
+// second pass, in the other order, is for those that the first shows alone.
 func batchGCD(all []owned) []*big.Int {
-	if len(all) < 2 {
-		return nil
-	}
-	level := make([]*big.Int, len(all))
+	moduli := make([]*big.Int, len(all))
 	for i, o := range all {
-		level[i] = o.n
+		moduli[i] = o.n
 	}
-	tree := [][]*big.Int{level}
-	for len(level) > 1 {
-		var above []*big.Int
-		for pair := range slices.Chunk(level, 2) {
-			product := pair[0]
-			if len(pair) == 2 {
-				product = new(big.Int).Mul(pair[0], pair[1])
+	common := commonWithEarlier(moduli)
+	if !slices.ContainsFunc(common, func(g *big.Int) bool { return g.Cmp(one) != 0 }) {
+		return common
+	}
+	slices.Reverse(moduli)
+	later := commonWithEarlier(moduli)
+	slices.Reverse(later)
+	for i, g := range common {
+		if g.Cmp(one) == 0 || g.Cmp(all[i].n) == 0 && later[i].Cmp(one) != 0 {
+			common[i] = later[i]
+		}
+	}
+	return common
+}
+
+// commonWithEarlier returns for each modulus what it has in common with the
+// product of those before it. A tree of products is made, and each product on a
+// left branch is reduced modulo all that is on the right one (after Bernstein, How
+// to find smooth parts of integers, 2004). To do it for one direction only takes
+// half the time.
+func commonWithEarlier(moduli []*big.Int) []*big.Int {
+	common := make([]*big.Int, len(moduli))
+	if len(moduli) > 0 {
+		multiply(moduli, 0, common).compare(nil)
+	}
+	return common
+}
+
+// product is that of some neighbours in a list of moduli.
+type product struct {
+	value       *big.Int // nil for that of all, which is not used
+	left, right *product
+	common      **big.Int // of a single modulus: the result
+	depth       int
+}
+
+// multiply makes the tree of products, on the processors that there are.
+func multiply(moduli []*big.Int, depth int, common []*big.Int) *product {
+	p := &product{depth: depth}
+	if len(moduli) == 1 {
+		p.value, p.common = moduli[0], &common[0]
+		return p
+	}
+	half := len(moduli) / 2
+	both(depth,
+		func() { p.left = multiply(moduli[:half], depth+1, common[:half]) },
+		func() { p.right = multiply(moduli[half:], depth+1, common[half:]) })
+	if depth > 0 {
+		p.value = new(big.Int).Mul(p.left.value, p.right.value)
+	}
+	return p
+}
+
+// compare finds what each modulus of p has in common with earlier, a number that
+// may be changed, or nil, and with those of p before it.
+func (p *product) compare(earlier *big.Int) {
+	if p.common != nil {
+		*p.common = one
+		if earlier != nil {
+			*p.common = earlier.GCD(nil, nil, earlier, p.value)
+		}
+		return
+	}
+	left, right := p.left, p.right
+	p.left, p.right = nil, nil
+	both(p.depth,
+		func() {
+			var before *big.Int
+			if earlier != nil {
+				before = new(big.Int).Rem(earlier, left.value)
 			}
-			above = append(above, product)
-		}
-		tree = append(tree, above)
-		level = above
+			left.compare(before)
+		},
+		func() {
+			before := new(big.Int).Rem(left.value, right.value)
+			if earlier != nil {
+				before.Mul(before, new(big.Int).Rem(earlier, right.value))
+				before.Rem(before, right.value)
+			}
+			right.compare(before)
+		})
+}
+
+// both does two things, at the same time if they are large.
+func both(depth int, first, second func()) {
+	if depth > 3 {
+		first()
+		second()
+		return
 	}
-	rests := level
-	for depth := len(tree) - 2; depth >= 0; depth-- {
-		below := make([]*big.Int, len(tree[depth]))
-		for i, n := range tree[depth] {
-			square := new(big.Int).Mul(n, n)
-			below[i] = square.Mod(rests[i/2], square)
-		}
-		tree[depth+1] = nil
-		rests = below
-	}
-	for i, o := range all {
-		rest := new(big.Int).Quo(rests[i], o.n)
-		rests[i] = rest.GCD(nil, nil, rest, o.n)
-	}
-	return rests
+	var other sync.WaitGroup
+	other.Go(first)
+	second()
+	other.Wait()
 }

@@ -145,19 +145,19 @@ func notTaken(algorithm string, status device.Status) []device.Finding {
 	if !named {
 		reason = algorithmRefused
 	}
-	const takes = "use ECDSA P-256, P-384 or P-521, or RSA of 2048 bits or more"
+	const takes = "ECDSA P-256, P-384 and P-521, and RSA of 2048 bits or more"
 	if status == device.Fail {
-		return give(reason, "AWS IoT does not take %s: %s", algorithm, takes)
+		return give(reason, "AWS IoT does not take %s, but %s", algorithm, takes)
 	}
-	return giveAs(status, device.Low, reason, "AWS IoT would not take %s from a device; for one that is to connect to it, %s", algorithm, takes)
+	return giveAs(status, device.Low, reason, "AWS IoT would not take %s from a device, but %s", algorithm, takes)
 }
 
 // runDSA warns of DSA wherever it is: OpenSSL, OpenSSH and TLS 1.3 have given it up.
 func runDSA(algorithm string, shown device.Status) []device.Finding {
 	if shown == device.Fail {
-		return give(dsa, "AWS IoT and TLS 1.3 do not take %s: use ECDSA P-256", algorithm)
+		return give(dsa, "AWS IoT and TLS 1.3 do not take %s", algorithm)
 	}
-	return giveAs(device.Warn, device.Medium, dsa, "%s is not accepted any more by TLS 1.3 and OpenSSH: use ECDSA P-256", algorithm)
+	return giveAs(device.Warn, device.Medium, dsa, "TLS 1.3 and OpenSSH have given %s up", algorithm)
 }
 
 // algorithmName reports whether an algorithm has a name: else it is an OID, or

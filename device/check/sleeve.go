@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"math/bits"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -65,16 +66,28 @@ func findSleeve(n *big.Int) (sleeve, bool) {
 		set, word := new(big.Int), new(big.Int)
 		for words := uint(1); (words+1)*width <= uint(n.BitLen()); words++ {
 			set.Or(set, word.Rsh(n, words*width).And(word, mask))
-			end, bits := longestRun(set, width)
-			if bits == 0 {
-				break
+			zeros := width - ones(set)
+			if zeros*(uint(n.BitLen())/width) < evidence {
+				break // nor will there be more
 			}
+			if zeros*words < evidence {
+				continue
+			}
+			end, bits := longestRun(set, width)
 			if bits*words > best.bits*best.words {
 				best = sleeve{width, end, bits, words}
 			}
 		}
 	}
 	return best, best.bits*best.words >= evidence
+}
+
+// ones is how many bits of a number are set.
+func ones(n *big.Int) (count uint) {
+	for _, word := range n.Bits() {
+		count += uint(bits.OnesCount(uint(word)))
+	}
+	return count
 }
 
 // longestRun is where the longest run of zeros in a word ends, and its length;

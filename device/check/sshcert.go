@@ -21,7 +21,7 @@ func sshValidity(c *device.SSHCertificate, env *Env) []device.Finding {
 	from, to := c.ValidAfter.Format(layout), c.ValidBefore.Format(layout)
 	switch {
 	case env.Now.Before(c.ValidAfter):
-		return give(notYetValid, "the OpenSSH certificate is valid from %s on, and the clock says %s: if it is behind, set it", from, env.Now.UTC().Format(layout))
+		return give(notYetValid, "the OpenSSH certificate is valid from %s on, and the clock says %s", from, env.Now.UTC().Format(layout))
 	case c.ValidBefore.IsZero():
 		return passed("%s, valid for ever", describeSSH(c))
 	case !env.Now.Before(c.ValidBefore):

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -220,19 +221,20 @@ func TestFactorIsProven(t *testing.T) {
 
 // BenchmarkFactors takes each attack by itself on a modulus that none breaks.
 func BenchmarkFactors(b *testing.B) {
-	names := []string{"small", "close", "power", "wiener", "fraction", "sleeve", "prime"}
+	names := []string{"small", "close", "power", "wiener", "fraction", "sleeve", "larger", "prime"}
 	b.Run("prepare", func(b *testing.B) {
 		for b.Loop() {
-			productsOfPrimes()
+			productsOfPrimes(3, SmallFactors)
+			productsOfPrimes(SmallFactors, largerFactors)
 		}
 	})
 	Prepare()
 	for _, bits := range []int{2048, 4096, 16384} {
 		n := randomOdd(random(8), bits)
-		for smallFactor(b.Context(), target{n: n}) != nil {
+		for smallFactor(b.Context(), target{n: n}) != nil || largerFactor(b.Context(), target{n: n}) != nil {
 			n.Add(n, big.NewInt(2))
 		}
-		for i, try := range attacks {
+		for i, try := range slices.Concat(attacks, costly) {
 			b.Run(fmt.Sprint(names[i], "/", bits), func(b *testing.B) {
 				t := target{n, big.NewInt(65537)}
 				if names[i] == "wiener" {
@@ -267,7 +269,7 @@ func TestGoodKeysPass(t *testing.T) {
 		for i, p := range primes {
 			for _, q := range primes[:i] {
 				n := new(big.Int).Mul(p, q)
-				for at, try := range attacks[:len(attacks)-1] { // to be prime is tested elsewhere, and takes long
+				for at, try := range attacks {
 					if b := try(t.Context(), target{n, new(big.Int).Sub(n, big.NewInt(int64(2*at+2)))}); b != nil && !tooClose(p, q) {
 						t.Errorf("%x: %s", n, b.how)
 					}

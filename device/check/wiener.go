@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"iter"
 	"math/big"
 
 	"github.com/keyvet/keyvet/device"
@@ -37,6 +38,33 @@ func wiener(ctx context.Context, t target) *broken {
 		}
 	}
 	return nil
+}
+
+// convergent is one of the fractions above/below that come ever closer to a number.
+type convergent struct{ above, below *big.Int }
+
+// convergents yields those of the continued fraction of a/b, both positive. The
+// numbers are valid until the next.
+func convergents(a, b *big.Int) iter.Seq[convergent] {
+	return func(yield func(convergent) bool) {
+		a, b := new(big.Int).Set(a), new(big.Int).Set(b)
+		above, below := big.NewInt(1), big.NewInt(0)
+		lastAbove, lastBelow := big.NewInt(0), big.NewInt(1)
+		quotient, product := new(big.Int), new(big.Int)
+		for first := true; b.Sign() > 0; first = false {
+			rest := new(big.Int)
+			quotient.QuoRem(a, b, rest)
+			a, b = b, rest
+			if !first && !yield(convergent{above, below}) {
+				return
+			}
+			lastAbove.Add(lastAbove, product.Mul(quotient, above))
+			lastBelow.Add(lastBelow, product.Mul(quotient, below))
+			above, lastAbove = lastAbove, above
+			below, lastBelow = lastBelow, below
+		}
+		yield(convergent{above, below})
+	}
 }
 
 // splitBySum is one of two factors of n whose sum is given, or nil.

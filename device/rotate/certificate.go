@@ -8,6 +8,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"github.com/keyvet/keyvet/device/keyfile"
 )
 
 const (
@@ -24,26 +26,29 @@ func certificateRequest(commonName string, key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
 }
 
-// parseChain reads certificates in PEM, leaf first, and nothing else.
-func parseChain(chain []byte) ([]*x509.Certificate, error) {
+// parseChain reads certificates in PEM, leaf first, and nothing else: also such as
+// crypto/x509 refuses for how they are encoded. odd says what is so in the leaf.
+func parseChain(chain []byte) (all []*x509.Certificate, odd string, err error) {
 	if len(chain) > maxChainBytes {
-		return nil, fmt.Errorf("%d bytes of certificates", len(chain))
+		return nil, "", fmt.Errorf("%d bytes of certificates", len(chain))
 	}
-	var all []*x509.Certificate
 	for block, rest := pem.Decode(chain); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("a %q is among the certificates", block.Type)
+			return nil, "", fmt.Errorf("a %q is among the certificates", block.Type)
 		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		c, how, err := keyfile.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, err
+			return nil, "", err
+		}
+		if all == nil {
+			odd = how
 		}
 		if all = append(all, c); len(all) > maxCertificates {
-			return nil, fmt.Errorf("more than %d certificates", maxCertificates)
+			return nil, "", fmt.Errorf("more than %d certificates", maxCertificates)
 		}
 	}
 	if all == nil {
-		return nil, errors.New("no certificate in PEM")
+		return nil, "", errors.New("no certificate in PEM")
 	}
-	return all, nil
+	return all, odd, nil
 }

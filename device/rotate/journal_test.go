@@ -153,7 +153,7 @@ func FuzzChain(f *testing.F) {
 	}
 	f.Add(w.issue(key.Public(), thing).PEM)
 	f.Fuzz(func(t *testing.T, chain []byte) {
-		if all, err := rotate.ParseChain(chain); err == nil && (len(all) == 0 || all[0] == nil) {
+		if all, _, err := rotate.ParseChain(chain); err == nil && (len(all) == 0 || all[0] == nil) {
 			t.Fatal("no certificate and no error")
 		}
 	})

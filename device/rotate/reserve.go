@@ -18,7 +18,7 @@ func (w *worker) reserve(_ context.Context) error {
 		if err != nil {
 			return ofStore.reason(err)
 		}
-		if certificates, err := parseChain(chain); err == nil { // one that cannot be read can be replaced
+		if certificates, _, err := parseChain(chain); err == nil { // one that cannot be read can be replaced
 			r.Old.describe(certificates[0])
 		}
 	}
@@ -33,7 +33,9 @@ func (c *Credential) describe(leaf *x509.Certificate) {
 	if c.CertificateID == "" {
 		c.CertificateID = hex.EncodeToString(id[:])
 	}
-	c.SPKISHA256 = digest(leaf.RawSubjectPublicKeyInfo)
+	if c.SPKISHA256 == "" { // a new key has its own, and its certificate may state it in another form
+		c.SPKISHA256 = digest(leaf.RawSubjectPublicKeyInfo)
+	}
 }
 
 func digest(spki []byte) string {

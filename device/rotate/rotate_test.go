@@ -3,6 +3,8 @@ package rotate_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -96,6 +98,7 @@ func TestRefusals(t *testing.T) {
 		{"no certificate", func(b *bench) {
 			b.engine.Cloud = bent{b.engine.Cloud, rotate.Certificate{ID: "1", PEM: []byte("none")}}
 		}, rotate.ReasonCertificateInvalid},
+		{"damaged certificate", func(b *bench) { b.encode = func(der []byte) []byte { return der[:len(der)/2] } }, rotate.ReasonCertificateInvalid},
 		{"huge token", func(b *bench) {
 			b.engine.Cloud = bent{b.engine.Cloud, rotate.Certificate{ID: "1", PEM: []byte("x"), Token: strings.Repeat("x", 1<<20)}}
 		}, rotate.ReasonCertificateInvalid},
@@ -116,6 +119,73 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("something is under way still: %v", err)
 			}
 		})
+	}
+}
+
+// TestOddCertificates rotates to certificates that crypto/x509 refuses for how they
+// are encoded, which a CA that is not in the operator's power may issue.
+func TestOddCertificates(t *testing.T) {
+	replaced := func(der []byte, field int, change func(asn1.RawValue) []byte) []byte {
+		var outer struct{ Body, Algorithm, Signature asn1.RawValue }
+		var body []asn1.RawValue
+		if _, err := asn1.Unmarshal(der, &outer); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := asn1.Unmarshal(outer.Body.FullBytes, &body); err != nil {
+			t.Fatal(err)
+		}
+		body[field] = asn1.RawValue{FullBytes: change(body[field])}
+		var err error
+		if outer.Body.FullBytes, err = asn1.Marshal(body); err == nil {
+			der, err = asn1.Marshal(outer)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	for name, encode := range map[string]func([]byte) []byte{
+		"negative serial number": func(der []byte) []byte {
+			return replaced(der, 1, func(asn1.RawValue) []byte { return []byte{2, 1, 0xff} })
+		},
+		"compressed point": func(der []byte) []byte { // the key in another form than the device's own
+			return replaced(der, 6, func(spki asn1.RawValue) []byte {
+				var key struct {
+					Algorithm asn1.RawValue
+					Point     asn1.BitString
+				}
+				if _, err := asn1.Unmarshal(spki.FullBytes, &key); err != nil {
+					t.Fatal(err)
+				}
+				xy := key.Point.Bytes
+				key.Point = asn1.BitString{Bytes: append([]byte{2 + xy[64]&1}, xy[1:33]...), BitLength: 33 * 8}
+				der, err := asn1.Marshal(key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return der
+			})
+		},
+	} {
+		b := newBench(t)
+		b.encode = encode
+		o, err := b.engine.Run(t.Context(), byJob)
+		if err != nil || o.Status != device.JobSucceeded {
+			t.Errorf("%s: %+v, %v", name, o, err)
+			continue
+		}
+		current, err := b.engine.Store.Current()
+		if err != nil || current == "a" {
+			t.Errorf("%s: %q is in use, %v", name, current, err)
+		}
+		chain, err := b.engine.Store.Certificate(current)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(chain)
+		if _, err := x509.ParseCertificate(block.Bytes); err == nil {
+			t.Errorf("%s: crypto/x509 takes it", name)
+		}
 	}
 }
 

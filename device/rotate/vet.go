@@ -1,7 +1,6 @@
 package rotate
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"slices"
@@ -53,7 +52,7 @@ func (w *worker) check(ctx context.Context) error {
 	if err != nil {
 		return ofStore.reason(err)
 	}
-	if key.Chain, err = parseChain(chain); err != nil {
+	if key.Chain, key.Encoding, err = parseChain(chain); err != nil {
 		return &Error{ReasonCertificateInvalid, err}
 	}
 	if err := w.fits(key); err != nil {
@@ -68,7 +67,7 @@ func (w *worker) check(ctx context.Context) error {
 func (w *worker) fits(key device.Key) error {
 	leaf := key.Leaf()
 	switch {
-	case !bytes.Equal(leaf.RawSubjectPublicKeyInfo, key.SPKI):
+	case !device.SameKey(leaf.RawSubjectPublicKeyInfo, key.SPKI):
 		return because(ReasonCertificateKey, "the certificate is for another key")
 	case leaf.IsCA:
 		return because(ReasonCertificateUsage, "the certificate is that of a CA")

@@ -43,6 +43,7 @@ type world struct {
 	confirms     bool                    // the issuer retires the old certificate when the new one is confirmed
 	ended        string                  // the old credential that is not in the store
 	shape        func(*x509.Certificate) // of the certificates that are issued
+	encode       func(der []byte) []byte // the same; nil: as crypto/x509 does
 	gone         map[int]bool            // keys that the TPM lost
 	now          time.Time
 	guards       string // the key of the gate; lost at a power cut
@@ -302,6 +303,9 @@ func (w *world) issue(public crypto.PublicKey, commonName string) rotate.Certifi
 	der, err := x509.CreateCertificate(rand.Reader, template, issuer, public, authority())
 	if err != nil {
 		panic(err)
+	}
+	if w.encode != nil {
+		der = w.encode(der)
 	}
 	sum := sha256.Sum256(der)
 	id := hex.EncodeToString(sum[:])

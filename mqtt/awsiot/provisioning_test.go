@@ -64,7 +64,6 @@ func issuedReplies(t *testing.T) []issued {
 		{"no PEM", id, "hello", "", "", "other than PEM"},
 		{"text after it", id, leaf + "hello", "", "", "other than PEM"},
 		{"a key", id, leaf, key, "", "not a certificate"},
-		{"broken DER", id, "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", "", "", "certificate 1: x509"},
 		{"too long a chain", id, leaf, strings.Repeat(ca, 10), "", "more than 10"},
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -42,7 +43,7 @@ type Entry struct {
 	Family       string          `json:"family,omitempty"`  // "1.2" or "2.0"; either if empty
 	Line         []Range         `json:"line"`              // the firmware that this weakness was ever in, and its successors
 	Affected     []Range         `json:"affected"`          // of Line
-	Fixed        string          `json:"fixed,omitempty"`   // first good version of the line
+	Fixed        string          `json:"fixed,omitempty"`   // first good version of the line; or, with stars, what good ones look like: "3.*.2"
 	Unfixed      bool            `json:"unfixed,omitempty"` // the line has no good version, and Fixed is ""
 	Sure         string          `json:"sure"`              // P vendor source, C two secondary sources, S one secondary source
 	Severity     device.Severity `json:"severity"`
@@ -51,8 +52,10 @@ type Entry struct {
 }
 
 // Range is a set of firmware versions. A version is held against a bound by as
-// many of its numbers as the bound has: 7.61.2785.0 is within {To: "7.61"}.
+// many of its numbers as the bound has: 7.61.2785.0 is within {To: "7.61"}, and
+// 3.87.0.5 within {Like: "3.*.0"}.
 type Range struct {
+	Like   string `json:"like,omitempty"`   // these numbers, any for a star; alone
 	From   string `json:"from,omitempty"`   // at least this
 	To     string `json:"to,omitempty"`     // at most this
 	Before string `json:"before,omitempty"` // less than this
@@ -61,13 +64,17 @@ type Range struct {
 //go:embed advisories.json
 var embedded []byte
 
+// Reviewed returns when the built-in advisories were last held against their
+// sources, as a date: "2026-11-26".
+func Reviewed() string { return builtin().reviewed }
+
 // builtin is the list of this version of keyvet.
-var builtin = sync.OnceValue(func() List {
-	list, err := Load(bytes.NewReader(embedded))
+var builtin = sync.OnceValue(func() file {
+	f, err := load(bytes.NewReader(embedded))
 	if err != nil {
 		panic(err) // a test loads it
 	}
-	return list
+	return f
 })
 
 // Match holds a TPM against the built-in advisories and further ones. It
@@ -76,7 +83,7 @@ var builtin = sync.OnceValue(func() List {
 // where one secondary source is all there is (Sure "S"). A TPM that is not in
 // working order, or of an unknown make, matches nothing.
 func Match(t device.TPM, further ...List) []device.Advisory {
-	matched := builtin().match(t)
+	matched := builtin().list.match(t)
 	for _, l := range further {
 		matched = append(matched, l.match(t)...)
 	}
@@ -97,7 +104,7 @@ func (l List) match(t device.TPM) []device.Advisory {
 			continue // "7.4" does not tell 7.4.0.0 from 7.4.0.1
 		}
 		affected := holds(e.Affected, v)
-		if !affected && (Range{Before: e.Fixed}).holds(v) {
+		if !affected && !e.isFixed(v) {
 			continue // between the affected versions and the fix: nothing is known of it
 		}
 		matched = append(matched, device.Advisory{
@@ -108,11 +115,20 @@ func (l List) match(t device.TPM) []device.Advisory {
 	return matched
 }
 
+// isFixed reports whether a version of the line, which is not affected, is known
+// to have the fix.
+func (e Entry) isFixed(v version) bool {
+	if isPattern(e.Fixed) {
+		return Range{Like: e.Fixed}.holds(v)
+	}
+	return !Range{Before: e.Fixed}.holds(v)
+}
+
 // precision is how many numbers of a version the entry needs.
 func (e Entry) precision() int {
 	longest := 0
 	for _, r := range append([]Range{{Before: e.Fixed}}, e.Affected...) {
-		for _, bound := range []string{r.From, r.To, r.Before} {
+		for _, bound := range []string{r.From, r.To, r.Before, r.Like} {
 			longest = max(longest, strings.Count(bound, ".")+1)
 		}
 	}
@@ -154,6 +170,8 @@ func (e Entry) severity() device.Severity {
 // String is the range for people: "4.40 to 4.42", "<= 4.33", "< 12.0.5", "71.0".
 func (r Range) String() string {
 	switch {
+	case r.Like != "":
+		return r.Like
 	case r.From != "" && r.From == r.To:
 		return r.From
 	case r.From != "" && r.To != "":
@@ -169,6 +187,9 @@ func (r Range) String() string {
 }
 
 func (r Range) holds(v version) bool {
+	if r.Like != "" {
+		return v.isLike(r.Like)
+	}
 	return (r.From == "" || v.compare(r.From) >= 0) && (r.To == "" || v.compare(r.To) <= 0) && (r.Before == "" || v.compare(r.Before) < 0)
 }
 
@@ -176,6 +197,13 @@ func (r Range) holds(v version) bool {
 func (r Range) check() error {
 	if r == (Range{}) {
 		return errors.New("a range without bounds")
+	}
+	if r.Like != "" {
+		if r != (Range{Like: r.Like}) {
+			return errors.New("a range with both like and a bound")
+		}
+		_, err := parseVersion(strings.ReplaceAll(r.Like, "*", "0"))
+		return err
 	}
 	if r.To != "" && r.Before != "" {
 		return errors.New("a range with both to and before")
@@ -216,6 +244,18 @@ func parseVersion(text string) (version, error) {
 	return v, nil
 }
 
+func isPattern(text string) bool { return strings.Contains(text, "*") }
+
+// isLike reports whether v has the numbers of a pattern, "3.*.0".
+func (v version) isLike(pattern string) bool {
+	for i, want := range strings.Split(pattern, ".") {
+		if want != "*" && (i >= len(v) || strconv.FormatUint(v[i], 10) != want) {
+			return false
+		}
+	}
+	return true
+}
+
 // compare holds v against a bound, by the numbers that the bound has; one that
 // v does not have is 0.
 func (v version) compare(bound string) int {
@@ -238,43 +278,58 @@ func (v version) compare(bound string) int {
 	return 0
 }
 
-// Load reads an advisory file of at most MaxBytes: a JSON object with "format"
-// and "advisories". Unknown members, missing ones and values that make no
-// sense are errors.
+// file is one advisory file.
+type file struct {
+	list     List
+	reviewed string
+}
+
+// Load reads an advisory file of at most MaxBytes: a JSON object with "format",
+// "advisories" and perhaps "reviewed", a date. Unknown members, missing ones and
+// values that make no sense are errors.
 func Load(r io.Reader) (List, error) {
+	f, err := load(r)
+	return f.list, err
+}
+
+func load(r io.Reader) (file, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("advisory: %w", err)
+		return file{}, fmt.Errorf("advisory: %w", err)
 	}
 	if len(b) > MaxBytes {
-		return nil, fmt.Errorf("advisory: the file is larger than %d bytes", MaxBytes)
+		return file{}, fmt.Errorf("advisory: the file is larger than %d bytes", MaxBytes)
 	}
-	var file struct {
+	var said struct {
 		Format     string `json:"format"`
+		Reviewed   string `json:"reviewed"`
 		Advisories List   `json:"advisories"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&file); err != nil {
-		return nil, fmt.Errorf("advisory: %w", err)
+	if err := dec.Decode(&said); err != nil {
+		return file{}, fmt.Errorf("advisory: %w", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("advisory: something follows the JSON object")
+		return file{}, errors.New("advisory: something follows the JSON object")
 	}
-	if file.Format != Format {
-		return nil, fmt.Errorf("advisory: the format is %.40q instead of %q", file.Format, Format)
+	if said.Format != Format {
+		return file{}, fmt.Errorf("advisory: the format is %.40q instead of %q", said.Format, Format)
+	}
+	if _, err := time.Parse(time.DateOnly, said.Reviewed); said.Reviewed != "" && err != nil {
+		return file{}, fmt.Errorf("advisory: reviewed %.20q is not a date, such as 2026-11-26", said.Reviewed)
 	}
 	seen := make(map[string]bool)
-	for i, e := range file.Advisories {
+	for i, e := range said.Advisories {
 		if err := e.check(); err != nil {
-			return nil, fmt.Errorf("advisory: entry %d (%.60s): %w", i+1, e.ID, err)
+			return file{}, fmt.Errorf("advisory: entry %d (%.60s): %w", i+1, e.ID, err)
 		}
 		if seen[e.ID] {
-			return nil, fmt.Errorf("advisory: entry %d (%.60s): the id is there twice", i+1, e.ID)
+			return file{}, fmt.Errorf("advisory: entry %d (%.60s): the id is there twice", i+1, e.ID)
 		}
 		seen[e.ID] = true
 	}
-	return file.Advisories, nil
+	return file{said.Advisories, said.Reviewed}, nil
 }
 
 func (e Entry) check() error {
@@ -322,6 +377,9 @@ func (e Entry) check() error {
 	}
 	if e.Fixed == "" {
 		return errors.New("fixed is missing; unfixed says that there is no such version")
+	}
+	if isPattern(e.Fixed) {
+		return Range{Like: e.Fixed}.check()
 	}
 	fixed, err := parseVersion(e.Fixed)
 	if err != nil {

@@ -49,7 +49,7 @@ func TestMatch(t *testing.T) {
 		{"STM", "2.0", "71.0", "cve-2019-16863-stm-71", ""},
 		{"STM", "2.0", "71.4", "cve-2019-16863-stm-71", ""},
 		{"STM", "2.0", "71.12", "cve-2019-16863-stm-71", ""},
-		{"STM", "2.0", "71.8", "", ""}, // neither listed nor fixed
+		{"STM", "2.0", "71.8", "cve-2019-16863-stm-71", ""}, // not listed, and before the fix
 		{"STM", "2.0", "71.16", "", "cve-2019-16863-stm-71"},
 		{"STM", "2.0", "71.17", "", "cve-2019-16863-stm-71"},
 		{"STM", "2.0", "73.0", "cve-2019-16863-stm-73.0", ""},
@@ -110,7 +110,7 @@ func TestMatch(t *testing.T) {
 		{"NTC", "2.0", "1.3.0.1", "cve-2023-1017-ntc-1.3", ""},
 		{"NTC", "2.0", "1.3.1.0", "cve-2023-1017-ntc-1.3", ""},
 		{"NTC", "2.0", "1.3.2.8", "cve-2023-1017-ntc-1.3", ""},
-		{"NTC", "2.0", "1.3.2.9", "", ""}, // neither listed nor fixed
+		{"NTC", "2.0", "1.3.2.9", "cve-2023-1017-ntc-1.3", ""}, // not listed, and before the fix
 		{"NTC", "2.0", "1.3.2.20", "", "cve-2023-1017-ntc-1.3"},
 		// CVE-2025-2884
 		{"IFX", "2.0", "15.20.15686.0", "cve-2025-2884-ifx-15", ""},
@@ -121,12 +121,25 @@ func TestMatch(t *testing.T) {
 		{"IFX", "2.0", "7.66.19374.1", "cve-2025-2884-ifx-7.6", "cve-2017-15361-ifx-7"},
 		{"IFX", "2.0", "7.66.19374.2", "", "cve-2017-15361-ifx-7 cve-2025-2884-ifx-7.6"},
 		{"IFX", "2.0", "7.70.0.0", "", "cve-2017-15361-ifx-7"}, // of neither line
+		{"IFX", "2.0", "7.67.19690.2", "", "cve-2017-15361-ifx-7 cve-2025-2884-ifx-7.6"},
 		{"IFX", "2.0", "7.83.3358.0", "cve-2025-2884-ifx-7.8", "cve-2017-15361-ifx-7"},
 		{"IFX", "2.0", "7.86.19393.1", "cve-2025-2884-ifx-7.8", "cve-2017-15361-ifx-7"},
 		{"IFX", "2.0", "7.86.19393.2", "", "cve-2017-15361-ifx-7 cve-2025-2884-ifx-7.8"},
-		{"IFX", "2.0", "16.13.17664.0", "", ""}, // no source has a range
+		{"IFX", "2.0", "16.10.16384.0", "cve-2025-2884-ifx-16", ""},
+		{"IFX", "2.0", "16.13.17664.0", "", "cve-2025-2884-ifx-16"},
+		{"IFX", "2.0", "17.12.16832.0", "cve-2025-2884-ifx-17", ""},
+		{"IFX", "2.0", "17.24.18954.0", "", "cve-2025-2884-ifx-17"},
+		{"IFX", "2.0", "26.10.16384.0", "cve-2025-2884-ifx-26", ""},
+		{"IFX", "2.0", "26.13.17664.0", "", "cve-2025-2884-ifx-26"},
+		{"IFX", "2.0", "27.10.16384.0", "cve-2025-2884-ifx-27", ""},
+		{"IFX", "2.0", "27.13.17664.0", "", "cve-2025-2884-ifx-27"},
+		{"IFX", "2.0", "28.0.0.0", "", ""},
 		// Unknown makers and versions.
-		{"AMD", "2.0", "3.55.0.5", "", ""},
+		{"AMD", "2.0", "3.55.0.5", "amd-pa-420-amd-3", ""},
+		{"AMD", "2.0", "3.94.2.5", "", "amd-pa-420-amd-3"},
+		{"AMD", "2.0", "3.94.1.0", "", ""},
+		{"AMD", "2.0", "3.94", "", ""},
+		{"AMD", "2.0", "6.24.0.6", "", ""},
 		{"IBM", "2.0", "8217.4131.22.13878", "", ""},
 		{"", "", "", "", ""},
 		{"IFX", "2.0", "", "", ""},
@@ -175,7 +188,7 @@ func TestMatchFillsIn(t *testing.T) {
 // The table of advisories, by number: what is dropped must be dropped on purpose.
 func TestBuiltin(t *testing.T) {
 	byCVE := make(map[string]int)
-	for _, e := range builtin() {
+	for _, e := range builtin().list {
 		byCVE[e.CVE]++
 		if e.Weakens == device.WeakensAny {
 			t.Errorf("%s does not say which keys it weakens", e.ID)
@@ -186,7 +199,7 @@ func TestBuiltin(t *testing.T) {
 	}
 	want := map[string]int{
 		"CVE-2017-15361": 7, "CVE-2019-16863": 9, "CVE-2019-11090": 8, "CVE-2018-3659": 3, "CVE-2020-25082": 1,
-		"CVE-2021-32015": 1, "CVE-2023-1017": 1, "CVE-2025-2884": 4, "CVE-2026-6923": 1,
+		"CVE-2021-32015": 1, "CVE-2023-1017": 1, "CVE-2025-2884": 8, "CVE-2026-6923": 1, "AMD-PA-420": 1,
 	}
 	for cve, n := range want {
 		if byCVE[cve] != n {
@@ -235,6 +248,10 @@ func TestLoad(t *testing.T) {
 		{`{"before": "1.5"}`, `{"before": "v1.5"}`, "not a version"},
 		{`{"before": "1.5"}`, `{"before": "1.5.0.0.0"}`, "not a version"},
 		{`{"before": "1.5"}`, `{}`, "without bounds"},
+		{`{"before": "1.5"}`, `{"like": "1.*.x"}`, "not a version"},
+		{`{"before": "1.5"}`, `{"like": "1.*", "to": "1.4"}`, "both like and a bound"},
+		{`"fixed": "1.5"`, `"fixed": "1.*.x"`, "not a version"},
+		{`"format"`, `"reviewed": "last year", "format"`, "not a date"},
 		{`{"before": "1.5"}`, `{"to": "1.3", "before": "1.5"}`, "both to and before"},
 		{`{"before": "1.5"}`, `{"from": "1.5", "before": "1.5"}`, "is empty"},
 		{`{"before": "1.5"}`, `{"from": "1.5", "to": "1.4"}`, "is empty"},
@@ -268,7 +285,7 @@ func TestLoad(t *testing.T) {
 
 // TestSeverities holds the severities that the sources give.
 func TestSeverities(t *testing.T) {
-	for _, e := range builtin() {
+	for _, e := range builtin().list {
 		if e.CVE == "CVE-2020-25082" && e.Severity != device.Low { // CVSS 3.8: physical access, high privileges
 			t.Errorf("%s is %s", e.ID, e.Severity)
 		}
@@ -281,7 +298,7 @@ func TestSeverities(t *testing.T) {
 func TestRangeString(t *testing.T) {
 	for want, r := range map[string]Range{
 		"4.40 to 4.42": {From: "4.40", To: "4.42"}, "<= 4.33": {To: "4.33"}, "< 12.0.5": {Before: "12.0.5"},
-		"71.0": {From: "71.0", To: "71.0"}, ">= 1": {From: "1"}, ">= 1 and < 2": {From: "1", Before: "2"},
+		"71.0": {From: "71.0", To: "71.0"}, ">= 1": {From: "1"}, "3.*.0": {Like: "3.*.0"}, ">= 1 and < 2": {From: "1", Before: "2"},
 	} {
 		if r.String() != want {
 			t.Errorf("%q, want %q", r, want)

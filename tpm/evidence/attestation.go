@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -14,10 +15,11 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// attestationKey is the key in a TPMT_PUBLIC, if it says of itself that it was
-// made in a TPM, stays there, and signs nothing but what the TPM made (Part 2,
-// section 8.3).
-func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
+// attestationKey is the key in a TPMT_PUBLIC, an *ecdsa.PublicKey of P-256 or an
+// *rsa.PublicKey of 2,048 bits or more, if it says of itself that it was made in
+// a TPM, stays there, and signs nothing but what the TPM made (Part 2, section
+// 8.3), by SHA-256.
+func attestationKey(public []byte) (crypto.PublicKey, error) {
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
 	if err != nil {
 		return nil, err
@@ -30,11 +32,17 @@ func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
 		return nil, errors.New("not a key that was made in its TPM and stays there")
 	case area.NameAlg != tpm2.TPMAlgSHA256:
 		return nil, errors.New("not a key named by SHA-256")
+	case area.Type == tpm2.TPMAlgRSA:
+		return rsaAttestationKey(area)
 	}
+	return eccAttestationKey(area)
+}
+
+func eccAttestationKey(area *tpm2.TPMTPublic) (*ecdsa.PublicKey, error) {
 	params, noECC := area.Parameters.ECCDetail()
 	point, noPoint := area.Unique.ECC()
 	if noECC != nil || noPoint != nil {
-		return nil, errors.New("not an ECC key")
+		return nil, errors.New("neither an ECC nor an RSA key")
 	}
 	if params.CurveID != tpm2.TPMECCNistP256 || params.Scheme.Scheme != tpm2.TPMAlgECDSA {
 		return nil, errors.New("not an ECDSA P-256 key")
@@ -49,28 +57,58 @@ func attestationKey(public []byte) (*ecdsa.PublicKey, error) {
 	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), uncompressed)
 }
 
+// rsaAttestationKey is the key of a TPM without P-256.
+func rsaAttestationKey(area *tpm2.TPMTPublic) (*rsa.PublicKey, error) {
+	params, noRSA := area.Parameters.RSADetail()
+	modulus, noModulus := area.Unique.RSA()
+	if noRSA != nil || noModulus != nil {
+		return nil, errors.New("not an RSA key")
+	}
+	n := new(big.Int).SetBytes(modulus.Buffer)
+	switch bits := n.BitLen(); {
+	case params.Scheme.Scheme != tpm2.TPMAlgRSASSA:
+		return nil, errors.New("not an RSASSA key")
+	case bits < 2048 || bits > 4096 || bits != int(params.KeyBits):
+		return nil, fmt.Errorf("an RSA key of %d bits, not of 2048 to 4096", bits)
+	case params.Exponent != 0 && params.Exponent != 65537: // 0 is the default (Part 2, section 12.2.3.5)
+		return nil, fmt.Errorf("an RSA key of exponent %d", params.Exponent)
+	}
+	return &rsa.PublicKey{N: n, E: 65537}, nil
+}
+
 // readAttest is the TPMS_ATTEST that ak signed. The caller looks at its kind.
-func readAttest(ak *ecdsa.PublicKey, signed, signature []byte) (*tpm2.TPMSAttest, error) {
+func readAttest(ak crypto.PublicKey, signed, signature []byte) (*tpm2.TPMSAttest, error) {
 	if err := verifySignature(ak, signed, signature); err != nil {
 		return nil, err
 	}
 	return parseAttest(signed)
 }
 
-func verifySignature(ak *ecdsa.PublicKey, signed, signature []byte) error {
+func verifySignature(ak crypto.PublicKey, signed, signature []byte) error {
 	sig, err := tpm2.Unmarshal[tpm2.TPMTSignature](signature)
 	if err != nil {
 		return fmt.Errorf("the signature cannot be read: %w", err)
 	}
-	s, err := sig.Signature.ECDSA()
-	if err != nil || sig.SigAlg != tpm2.TPMAlgECDSA || s.Hash != tpm2.TPMAlgSHA256 {
-		return errors.New("the signature is not ECDSA with SHA-256")
+	sum := sha256.Sum256(signed)
+	holds := false
+	switch k := ak.(type) {
+	case *ecdsa.PublicKey:
+		s, err := sig.Signature.ECDSA()
+		if err != nil || sig.SigAlg != tpm2.TPMAlgECDSA || s.Hash != tpm2.TPMAlgSHA256 {
+			return errors.New("the signature is not ECDSA with SHA-256")
+		}
+		holds = ecdsa.Verify(k, sum[:], new(big.Int).SetBytes(s.SignatureR.Buffer), new(big.Int).SetBytes(s.SignatureS.Buffer))
+	case *rsa.PublicKey:
+		s, err := sig.Signature.RSASSA()
+		if err != nil || sig.SigAlg != tpm2.TPMAlgRSASSA || s.Hash != tpm2.TPMAlgSHA256 {
+			return errors.New("the signature is not RSASSA with SHA-256")
+		}
+		holds = rsa.VerifyPKCS1v15(k, crypto.SHA256, sum[:], s.Sig.Buffer) == nil
 	}
 	if !bytes.Equal(tpm2.Marshal(*sig), signature) {
 		return errors.New("something follows the signature")
 	}
-	sum := sha256.Sum256(signed)
-	if !ecdsa.Verify(ak, sum[:], new(big.Int).SetBytes(s.SignatureR.Buffer), new(big.Int).SetBytes(s.SignatureS.Buffer)) {
+	if !holds {
 		return errors.New("the signature does not verify by the attestation key")
 	}
 	return nil

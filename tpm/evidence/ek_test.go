@@ -181,7 +181,9 @@ func TestSameAsTheDevice(t *testing.T) {
 				if f.Status == device.Pass {
 					continue
 				}
-				if !strings.Contains(l.Reason, f.Message) || !slices.ContainsFunc(r.Findings, func(o device.Finding) bool { return o.ReasonCode == f.ReasonCode && o.Message == f.Message && o.Key == f.Key }) {
+				if !strings.Contains(l.Reason, f.Message) || !slices.ContainsFunc(r.Findings, func(o device.Finding) bool {
+					return o.ReasonCode == f.ReasonCode && o.Message == f.Message && o.Key == f.Key
+				}) {
 					t.Errorf("nothing is said of %+v", f)
 				}
 			}

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
@@ -21,7 +22,11 @@ func (v *verification) attestationKey() (device.Status, string) {
 		return device.Fail, err.Error()
 	}
 	v.ak, v.statement.AKName = ak, nameOf(v.akPublic)
-	return device.Pass, "a restricted ECDSA P-256 signing key that says it was made in a TPM and stays there"
+	kind := "ECDSA P-256"
+	if k, ok := ak.(*rsa.PublicKey); ok {
+		kind = fmt.Sprintf("RSA-%d", k.N.BitLen())
+	}
+	return device.Pass, "a restricted " + kind + " signing key that says it was made in a TPM and stays there"
 }
 
 // lists reports whether the report lists any key in that role, and this one.
@@ -75,7 +80,7 @@ func (v *verification) over() (device.Status, string) {
 		return device.Fail, "the quote is over another report, nonce or EK certificate"
 	}
 	if v.report != nil {
-		spki, _ := x509.MarshalPKIXPublicKey(v.ak) // no error: it is a point of P-256
+		spki, _ := x509.MarshalPKIXPublicKey(v.ak) // no error: it is of a kind that every SubjectPublicKeyInfo can hold
 		if listed, found := v.lists(device.RoleAK, spki); listed && !found {
 			return device.Fail, "the quote is over this report, but by an attestation key that it does not list: another TPM's"
 		}

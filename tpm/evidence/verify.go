@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
@@ -149,7 +148,7 @@ type document struct {
 
 // proof is what was signed by the attestation key, as far as that is seen yet.
 type proof struct {
-	ak         *ecdsa.PublicKey
+	ak         crypto.PublicKey
 	signed     bool // the signature holds, so that what follows is the key's
 	attest     *tpm2.TPMSAttest
 	quoteInfo  *tpm2.TPMSQuoteInfo

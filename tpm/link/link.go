@@ -89,11 +89,17 @@ type within struct {
 
 func (w within) Send(command []byte) ([]byte, error) { return w.link.send(command, w.timeout) }
 
-// send repeats a command that the TPM asks to repeat, within one deadline.
+// send repeats a command that the TPM asks to repeat, within one deadline, and
+// once a command that was canceled (TPM_RC_CANCELED): nothing of it was done.
 func (l *Link) send(command []byte, timeout time.Duration) ([]byte, error) {
 	deadline := time.Now().Add(timeout)
+	canceled := false
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		response, err := l.exchange(command, deadline, timeout)
+		if err == nil && !canceled && binary.BigEndian.Uint32(response[6:]) == 0x909 && time.Until(deadline) > 0 {
+			canceled = true
+			response, err = l.exchange(command, deadline, timeout)
+		}
 		if err != nil || !asksAgain(response) || time.Until(deadline) < pause {
 			return response, err
 		}

@@ -2,12 +2,12 @@ package tis
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 )
 
-// tries is how often a register whose bits make no sense is read, and how
-// often a command or a response is sent that came damaged.
+// tries is how often a command or a response is sent that came damaged.
 const tries = 5
 
 // register is a register of locality 0 by its address on either bus.
@@ -70,18 +70,30 @@ func (c *Chip) status() (status, error) {
 }
 
 // readSane reads a register, again if bits of its first byte are set that
-// cannot be: they are what an absent chip, or noise, gives.
+// cannot be: they are what an absent chip gives, or noise, or a chip that takes a
+// moment to wake up. The pauses grow; all take no longer than the shortest time
+// of the interface, timeout D.
 func (c *Chip) readSane(r register, n int, zero byte) ([]byte, error) {
 	b := make([]byte, n)
-	for range tries {
-		if err := c.bus.read(r, b); err != nil {
-			return nil, err
-		}
-		if b[0]&zero == 0 {
-			return b, nil
+	sane := func() (bool, error) {
+		err := c.bus.read(r, b)
+		return err == nil && b[0]&zero == 0, err
+	}
+	ok, err := sane()
+	if err == nil && !ok {
+		var failed error
+		err = c.poll(timeoutD, func() (bool, error) {
+			ok, failed = sane()
+			return ok, failed
+		})
+		if err != nil && failed == nil && !errors.Is(err, errClosed) {
+			return nil, fmt.Errorf("%#02x cannot be: no TPM, or a bad connection", b[0])
 		}
 	}
-	return nil, fmt.Errorf("%#02x cannot be: no TPM, or a bad connection", b[0])
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // await polls the status until it is what ok wants.

@@ -263,6 +263,67 @@ func TestLateChip(t *testing.T) {
 	}
 }
 
+// sleeper has a chip fall asleep whenever the locality is given back, and give ff
+// until it has been awake for that long after the next access.
+func sleeper(wakes time.Duration) func(tpmtest.Register, bool, []byte) {
+	asleep, since := true, time.Time{}
+	return func(r tpmtest.Register, write bool, b []byte) {
+		if r == tpmtest.Access && write && b[0] == accessActive {
+			asleep, since = true, time.Time{}
+			return
+		}
+		if write || !asleep {
+			return
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if asleep = time.Since(since) < wakes; asleep {
+			for i := range b {
+				b[i] = 0xff
+			}
+		}
+	}
+}
+
+// A chip that takes a moment to wake up is waited for, and no longer than the
+// interface lets it be.
+func TestSleepingChip(t *testing.T) {
+	for _, bus := range []string{"spi", "i2c"} {
+		for _, wakes := range []time.Duration{50 * time.Microsecond, 5 * time.Millisecond, timeoutD - time.Millisecond} {
+			on(t, bus, tpmtest.Faults{Wire: sleeper(wakes)}, Options{}, func(t *testing.T, tpm *answers, _ *tpmtest.Chip, c *Chip, err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 3 {
+					start := time.Now()
+					works(t, tpm, c, 22, 40)
+					if took := time.Since(start); took > wakes+100*time.Millisecond { // of the bubble's clock
+						t.Errorf("it took %v", took)
+					}
+				}
+			})
+		}
+		var commands bool
+		sleeps := sleeper(time.Hour)
+		never := tpmtest.Faults{Wire: func(r tpmtest.Register, write bool, b []byte) {
+			if commands = commands || r == tpmtest.Access && write; commands { // from the first one on
+				sleeps(r, write, b)
+			}
+		}}
+		on(t, bus, never, Options{}, func(t *testing.T, _ *answers, _ *tpmtest.Chip, c *Chip, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			fails(t, c, "0xff cannot be: no TPM, or a bad connection", false)
+			if took := time.Since(start); took > timeoutA { // of the bubble's clock
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
 func TestWaitStates(t *testing.T) {
 	on(t, "spi", tpmtest.Faults{WaitStates: maxWaits}, Options{}, func(t *testing.T, tpm *answers, _ *tpmtest.Chip, c *Chip, err error) {
 		if err != nil {

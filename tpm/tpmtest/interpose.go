@@ -40,6 +40,17 @@ func RefuseCommand(command, response uint32) Refuse {
 	}
 }
 
+// CancelRSA is a [Refuse] for a TPM that gives up on the RSA endorsement key by
+// the template of the EK Profile, as one does that something interrupts.
+func CancelRSA(command []byte) []byte {
+	const canceled = 0x909                                             // TPM_RC_CANCELED
+	template := []byte{0x00, 0x01, 0x00, 0x0b, 0x00, 0x03, 0x00, 0xb2} // TPM_ALG_RSA, TPM_ALG_SHA256, TPMA_OBJECT
+	if codeOf(command) == ccCreatePrimary && bytes.Contains(command, template) {
+		return refusal(canceled)
+	}
+	return nil
+}
+
 // HideAK is a [Refuse] for somebody on the bus who lets no attestation key be
 // made or loaded, so that nothing is signed.
 func HideAK(command []byte) []byte {

@@ -14,6 +14,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -260,6 +261,37 @@ func (s *SWTPM) await(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// Reset has the TPM start again, as at a boot: what was loaded is gone, and what it
+// gave out to be loaded again is of no use any more (TPM Reset: Part 1, on startup).
+// Its client has to connect again.
+func (s *SWTPM) Reset() error {
+	conn, err := net.Dial("unix", s.control())
+	if err != nil {
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	defer conn.Close()
+	result := make([]byte, 4)
+	if _, err := conn.Write([]byte{0, 0, 0, 2, 0, 0, 0, 0}); err != nil { // CMD_INIT (swtpm_ioctls(3))
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	if _, err := io.ReadFull(conn, result); err != nil {
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	answer, hangUp, err := Dial(s.Address())
+	if err != nil {
+		return err
+	}
+	defer hangUp()
+	response, err := answer([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0}) // TPM2_Startup(CLEAR)
+	if err != nil {
+		return fmt.Errorf("tpmtest: swtpm: %w", err)
+	}
+	if code := binary.BigEndian.Uint32(result) | binary.BigEndian.Uint32(response[6:]); code != 0 {
+		return fmt.Errorf("tpmtest: swtpm did not start again: %#x", code)
+	}
+	return nil
 }
 
 // Pause stops the TPM as it is: it takes connections and commands and does not answer.

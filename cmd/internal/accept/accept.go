@@ -156,7 +156,7 @@ func readOne(table map[string]any) (a device.Acceptance, wrong []error) {
 		wrong = append(wrong, fmt.Errorf("%s is missing", name))
 		return ""
 	}
-	if a.Code = text("code", true); a.Code != "" && !known(a.Code) {
+	if a.Code = text("code", true); a.Code != "" && !known(a.Code) && !ofList(a.Code) {
 		wrong = append(wrong, fmt.Errorf("unknown code %q, did you mean %q?", shown(a.Code), nearest(a.Code, codes())))
 	}
 	a.Key = text("key", true)
@@ -214,6 +214,18 @@ func known(code device.ReasonCode) bool {
 		end, has := strings.CutPrefix(code, begins)
 		return open && has && isRest(end) || code == c && !open
 	})
+}
+
+// ofList reports whether a code can be that of an operator's list of compromised
+// keys. Those that begin as keyvet's own or AWS IoT's do, or are nearly one of
+// them, are taken for mistakes.
+func ofList(code device.ReasonCode) bool {
+	const signs = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" // as package blocklist has them
+	if strings.Trim(code, signs) != "" || strings.HasPrefix(code, "KEYVET_") || strings.HasPrefix(code, "CERTIFICATE_") {
+		return false
+	}
+	near := strings.TrimSuffix(nearest(code, codes()), "*")
+	return levenshtein.ComputeDistance(code, near) > 3
 }
 
 // nearest returns the word that takes the fewest changes.

@@ -35,7 +35,7 @@ func TestLoad(t *testing.T) {
 		list[1] != (device.Acceptance{Code: "CERTIFICATE_PAST_EXPIRATION", Key: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", Why: "known"}) {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if err := os.WriteFile(name, []byte("[[check.accept]]\n[[check.accept]]\ncode = 'X'\n"), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte("[[check.accept]]\n[[check.accept]]\ncode = 'x'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Load(name)
@@ -55,6 +55,7 @@ func TestParse(t *testing.T) {
 		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "KEYVET_COMPROMISED_KEY", 1),
 		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "CERTIFICATE_KEY_VULNERABILITY_CVE-2017-15361", 1),
 		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "KEYVET_FIRMWARE_UNREAD", 1),
+		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "ACME_LEAKED-2024", 1), // of an operator's list
 	} {
 		if _, wrong := parse(text); wrong != nil {
 			t.Errorf("%s: %v", text, wrong)
@@ -71,6 +72,9 @@ func TestParse(t *testing.T) {
 		{good, "[[check.accept\n", "line "},
 		{"KEYVET_RSA_TOO_SHORT", "KEYVET_RSA_TO_SHORT", `unknown code "KEYVET_RSA_TO_SHORT", did you mean "KEYVET_RSA_TOO_SHORT"?`},
 		{"KEYVET_RSA_TOO_SHORT", "CERTIFICATE_EXPIRED", "unknown code"},
+		{"KEYVET_RSA_TOO_SHORT", "KEYWET_RSA_TOO_SHORT", `did you mean "KEYVET_RSA_TOO_SHORT"?`},
+		{"KEYVET_RSA_TOO_SHORT", "ACME_LEAKED.2024", "unknown code"},
+		{"KEYVET_RSA_TOO_SHORT", "Acme", "unknown code"},
 		{"KEYVET_RSA_TOO_SHORT", "KEYVET_FIRMWARE_", "unknown code"},
 		{"KEYVET_RSA_TOO_SHORT", "KEYVET_FIRMWARE_*", "unknown code"},
 		{"'KEYVET_RSA_TOO_SHORT'", "7", "code must be a string in quotes, not 7"},

@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,6 +84,9 @@ func (s Style) Report(r *device.Report) string {
 		}
 		p.word = max(p.word, len(word))
 		p.line(status, word, pad("TPM", role), describeTPM(r.TPM))
+		if l := r.TPM.Lockout; l != nil {
+			p.WriteString(strings.Repeat(" ", indent) + p.wrap(l.String(), indent, indent) + "\n")
+		}
 		p.findings(byKey[device.TPMKeyID], "")
 	}
 	delete(byKey, device.TPMKeyID)
@@ -109,6 +113,7 @@ func (s Style) Report(r *device.Report) string {
 		}
 	}
 	p.gaps(r.Gaps)
+	p.interruptions(r.Findings)
 	p.searched(r.Searched)
 	p.notLookedUp(r.NotLookedUpLine())
 	if p.Len() > 0 {
@@ -234,6 +239,9 @@ func (s Style) Findings(all []device.Finding) string {
 }
 
 func (p *page) listed(f device.Finding) bool {
+	if interrupted(f) && !p.verbose {
+		return false // they are counted in a line
+	}
 	return p.verbose || f.Status != device.Pass && f.Status != device.NotApplicable
 }
 
@@ -297,6 +305,24 @@ func (p *page) gaps(all []device.Gap) {
 		case p.verbose:
 			p.line(device.NotApplicable, "note", g.What+": "+g.Why)
 		}
+	}
+}
+
+// interrupted reports whether a check was not made since the user ended it all.
+func interrupted(f device.Finding) bool {
+	return f.ReasonCode == "KEYVET_NOT_CHECKED" && strings.HasSuffix(f.Message, context.Canceled.Error())
+}
+
+// interruptions counts what was not done.
+func (p *page) interruptions(all []device.Finding) {
+	n := 0
+	for _, f := range all {
+		if interrupted(f) {
+			n++
+		}
+	}
+	if n > 0 {
+		p.line(device.Undecided, "GAP", fmt.Sprintf("interrupted: %s not made", are(n, "check", "was", "were")))
 	}
 }
 

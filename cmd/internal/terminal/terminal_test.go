@@ -164,3 +164,38 @@ func TestIsUTF8(t *testing.T) {
 		}
 	}
 }
+
+// A report that the user interrupted says so once.
+func TestInterrupted(t *testing.T) {
+	r := &device.Report{TPM: &device.TPM{State: device.TPMOK, Manufacturer: "IBM"}}
+	for _, id := range []string{"a", "b", "c"} {
+		r.Keys = append(r.Keys, device.KeyReport{ID: id, Role: device.RoleFile, Algorithm: "RSA-2048", Source: "file:" + id, Status: device.Undecided})
+		for range 10 {
+			r.Findings = append(r.Findings, device.Finding{Check: "roca", Key: id, Status: device.Undecided, ReasonCode: "KEYVET_NOT_CHECKED", Message: "not checked: context canceled"})
+		}
+	}
+	r.Findings = append(r.Findings, device.Finding{Check: "size", Key: "c", Status: device.Fail, ReasonCode: "TEST_SIZE", Message: "too short"})
+	text := Style{}.Report(r)
+	if strings.Count(text, "not checked") != 0 || strings.Count(text, "interrupted: 30 checks were not made") != 1 || !strings.Contains(text, "too short") {
+		t.Error(text)
+	}
+	if r.Verbose = true; strings.Count(Style{}.Report(r), "not checked") != 30 {
+		t.Error("-v does not show all")
+	}
+}
+
+// How close the TPM is to its lockout is shown where a failure counts.
+func TestLockout(t *testing.T) {
+	r := &device.Report{TPM: &device.TPM{State: device.TPMOK, Manufacturer: "IBM"}}
+	if text := (Style{}).Report(r); strings.Contains(text, "lockout") {
+		t.Error(text)
+	}
+	r.TPM.Lockout = &device.TPMLockout{Failures: 3, Limit: 32, Recovery: 7200}
+	if text := (Style{}).Report(r); !strings.Contains(text, "3 of 32 wrong passwords count towards the TPM's lockout; one is forgiven after 2h0m0s, and") {
+		t.Error(text)
+	}
+	r.TPM.Lockout.Locked, r.TPM.Lockout.Recovery = true, 0
+	if text := (Style{}).Report(r); !strings.Contains(text, "in lockout: keys with a password are refused; 3 wrong passwords count, the limit is 32, and none is forgiven") {
+		t.Error(text)
+	}
+}

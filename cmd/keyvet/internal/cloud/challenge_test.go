@@ -18,6 +18,7 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
@@ -98,11 +99,11 @@ func TestListening(t *testing.T) {
 		subscribed: nil, subscriptionRefused: fmt.Errorf("x: %w", mqtt.ErrDenied), subscriptionCut: fmt.Errorf("x: %w", mqtt.ErrLost),
 		subscriptionFailed: context.DeadlineExceeded,
 	} {
-		if got := outcomeOf(err, time.Second); got != want {
+		if got := outcomeOf(err, time.Second, 10*time.Second); got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
 		}
 	}
-	if got := outcomeOf(mqtt.ErrLost, time.Minute); got != subscriptionFailed {
+	if got := outcomeOf(mqtt.ErrLost, time.Minute, 10*time.Second); got != subscriptionFailed {
 		t.Errorf("lost after a minute: %d", got)
 	}
 }
@@ -137,7 +138,7 @@ func deviceOn(t *testing.T, cloud *localiot.Server) *Cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	credentials.Name(nil)
+	credentials.Name(device.Inventory{})
 	return &Cloud{Config: *c, Credentials: credentials, Answerer: silent{}, Gate: shut{}, Log: slog.New(slog.DiscardHandler), Attempts: 1}
 }
 

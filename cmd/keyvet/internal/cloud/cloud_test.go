@@ -117,8 +117,13 @@ func TestSession(t *testing.T) {
 	c.Config.TPM.Address = "" // no challenges
 	s := connected(t, c)
 	r := report()
-	if err := s.Publish(t.Context(), r); err != nil {
+	var answered time.Time
+	s.Answered = func(at time.Time) { answered = at }
+	if err := errors.Join(s.Publish(t.Context(), r), s.PublishFindings(t.Context(), r)); err != nil {
 		t.Fatal(err)
+	}
+	if time.Since(answered).Abs() > time.Minute {
+		t.Errorf("AWS IoT answered at %v", answered)
 	}
 	if got := reported(t, server); got["reportId"] != r.ID || got["gate"] != "shut" {
 		t.Errorf("%v", got)
@@ -219,7 +224,7 @@ func TestNotReady(t *testing.T) {
 		if c.Credentials, err = credential.Open(c.Config); err != nil {
 			t.Fatal(err)
 		}
-		c.Credentials.Name(nil)
+		c.Credentials.Name(device.Inventory{})
 		s, err := c.Connect(t.Context())
 		if s != nil || !errors.Is(err, agent.ErrNotReady) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, %v", tt.name, s, err)
@@ -296,7 +301,7 @@ func TestDial(t *testing.T) {
 	if c.Credentials, err = credential.Open(c.Config); err != nil {
 		t.Fatal(err)
 	}
-	c.Credentials.Name(nil)
+	c.Credentials.Name(device.Inventory{})
 	claim, err := c.Dial(t.Context(), rotate.Claim)
 	if err != nil {
 		t.Fatal(err)

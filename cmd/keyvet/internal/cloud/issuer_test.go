@@ -109,7 +109,7 @@ func enrolmentOn(t *testing.T, f *fakeAWS, byClaim bool, issuer string) *enrolme
 	if err != nil {
 		t.Fatal(err)
 	}
-	credentials.Name(nil)
+	credentials.Name(device.Inventory{})
 	e := &enrolment{cloud: &Cloud{Config: *c, Credentials: credentials}, conn: f, provisioner: f}
 	if !byClaim {
 		e.thing = f

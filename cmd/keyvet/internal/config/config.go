@@ -51,10 +51,14 @@ type Config struct {
 
 // Thing is the table [thing].
 type Thing struct {
-	// The name of the thing; `keyvet run` needs it. keyvet reads the name from elsewhere
-	// if this is `"cert:CN"` (the common name of the device's certificate), `"ek:sha256"`
-	// (the SHA-256 of the SPKI of the first endorsement key) or `"file:/etc/hostname"`
-	// (the text in that file).
+	// The name of the thing; `keyvet run` needs it. keyvet takes the name from elsewhere if
+	// this is `"cert:CN"` (the common name of the device's certificate),
+	// `"file:/etc/hostname"` (the text in that file), `"ek:sha256"` or `"template"`.
+	// `"ek:sha256"` is the SHA-256 of the SPKI of one endorsement key, in hex: the RSA-2048
+	// key of every TPM that lists RSA, else the P-256 key. While that key cannot be read,
+	// there is no name, and nothing is provisioned. `"template"` is the name that the
+	// provisioning template gives the thing. Both names are kept in `state_dir/thing` once
+	// AWS IoT has accepted the device by them; keyvet warns of another TPM.
 	Name string `toml:"name"`
 }
 
@@ -79,6 +83,14 @@ type TPM struct {
 	// `state_dir/ak.pem`, and is replaced when the TPM can no longer load it, because it
 	// is another TPM or was cleared.
 	AK string `toml:"ak"`
+	// A file with the password of the owner hierarchy, on a TPM where it has one; empty
+	// means that it has none. keyvet uses it to read the storage key and NV indices, and to
+	// use keys that were made under the owner hierarchy. See "Passwords of the TPM" in
+	// docs/operations.md for what the file holds and who may read it.
+	OwnerAuthFile string `toml:"owner_auth_file"`
+	// A file with the password of the endorsement hierarchy, likewise. keyvet uses it to
+	// read the endorsement keys, to make the attestation key and to answer challenges.
+	EndorsementAuthFile string `toml:"endorsement_auth_file"`
 }
 
 // Evidence is the table [evidence].
@@ -88,9 +100,11 @@ type Evidence struct {
 	PCRs PCRs `toml:"pcrs"`
 	// Whether reports must have evidence. If so, on a device with a TPM, a report of
 	// `keyvet run` without evidence is undecided and does not open the gate, and a check
-	// of a TPM without an attestation key is undecided. `false` accepts a TPM that cannot
-	// sign: a TPM 1.2, a TPM without P-256, a TPM with a password on its endorsement
-	// hierarchy. It does not accept a TPM that no longer signs but did before:
+	// of a TPM that does not make an attestation key is undecided, unless its endorsement
+	// hierarchy has a password (`tpm.endorsement_auth_file`). `false` accepts a TPM that
+	// cannot sign: a TPM 1.2 (also one whose owner keeps others from reading its
+	// endorsement key), a TPM without P-256, a TPM with a password that keyvet does not
+	// have. It does not accept a TPM that no longer signs but did before:
 	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }
@@ -155,6 +169,14 @@ type MQTT struct {
 	ClientID string `toml:"client_id"`
 	// The interval of keep-alive packets, from 30 seconds to 20 minutes.
 	KeepAlive Duration `toml:"keepalive"`
+	// How long a network step may take on a fast link: reaching the endpoint, the TLS
+	// handshake, each answer. keyvet allows more for large messages, for round trips that
+	// it has measured to be long, and after steps that ran out of time.
+	Timeout Duration `toml:"timeout"`
+	// The longest pause between two tries to connect. A pause is a random part of this, so
+	// that a large fleet does not come back at once: a small fleet may set it lower. With
+	// the default, AWS IoT's own refusals lead to pauses of up to an hour after ten of them.
+	ReconnectMax Duration `toml:"reconnect_max"`
 	// An HTTP proxy, such as `"http://user:password@host:3128"`, or `https://` for TLS to
 	// the proxy itself. keyvet asks it by CONNECT, with Basic authentication, for the
 	// endpoint, whose name the proxy looks up. Other characters than letters and digits in
@@ -265,6 +287,8 @@ func Default() *Config {
 	c.Evidence.Required = true
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour
 	c.MQTT.KeepAlive.Duration = 5 * time.Minute
+	c.MQTT.Timeout.Duration = 10 * time.Second
+	c.MQTT.ReconnectMax.Duration = 512 * time.Second
 	c.MQTT.ReportTopic = "keyvet/{thing}/report"
 	c.Gate.Open = gate.Acknowledged
 	c.Rotate.Issuer = IssuerFleet

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/tpm"
+	"github.com/keyvet/keyvet/tpm/attempts"
 )
 
 // NeedsEvidence returns why a report without evidence opens nothing, and how to
@@ -37,7 +39,15 @@ func (c *Config) NeedsEvidence() string {
 
 // TPMOptions returns how to talk to the TPM.
 func (c *Config) TPMOptions() tpm.Options {
-	return tpm.Options{Timeout: c.TPM.Timeout.Duration, AKOptional: c.NeedsEvidence() == ""}
+	return tpm.Options{
+		Timeout: c.TPM.Timeout.Duration, AKOptional: c.NeedsEvidence() == "",
+		OwnerAuthFile: c.TPM.OwnerAuthFile, EndorsementAuthFile: c.TPM.EndorsementAuthFile, Attempts: c.Attempts(),
+	}
+}
+
+// Attempts returns what is known of the TPM's keys with passwords.
+func (c *Config) Attempts() *attempts.Memory {
+	return attempts.Of(filepath.Join(c.StateDir, "tpm-attempts.json"))
 }
 
 // AttestationKey returns the persistent handle that tpm.ak names; 0 if it names none.

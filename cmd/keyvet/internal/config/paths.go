@@ -38,6 +38,9 @@ func (c *Config) ConfiguredFiles() (certificate, key string) {
 // AKPath returns the path of the attestation key, which is kept once it has signed.
 func (c *Config) AKPath() string { return filepath.Join(c.StateDir, "ak.pem") }
 
+// KeptPath returns the path of what the TPM has shown of its keys.
+func (c *Config) KeptPath() string { return filepath.Join(c.StateDir, "tpm-keys.json") }
+
 // RequestPath returns the path of the file by which `keyvet rotate` asks the service that runs.
 func (c *Config) RequestPath() string { return filepath.Join(c.StateDir, "rotate.request") }
 

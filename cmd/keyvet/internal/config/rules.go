@@ -27,6 +27,8 @@ var rules = map[string]func(*Config) error{
 	"mqtt.endpoints":              endpoints,
 	"mqtt.pins":                   pins,
 	"mqtt.keepalive":              keepAlive,
+	"mqtt.timeout":                func(c *Config) error { return within(c.MQTT.Timeout.Duration, time.Second, 5*time.Minute) },
+	"mqtt.reconnect_max":          func(c *Config) error { return within(c.MQTT.ReconnectMax.Duration, time.Second, 24*time.Hour) },
 	"mqtt.report_topic":           reportTopic,
 	"gate.open":                   func(c *Config) error { return oneOf(string(c.Gate.Open), "acknowledged", "local") },
 	"provision.claim_certificate": func(c *Config) error { return c.ofClaim(c.Provision.ClaimCertificate) },
@@ -53,13 +55,20 @@ func directory(path string) error {
 	return nil
 }
 
+// Names of things that are taken from elsewhere, besides files.
+const (
+	NameOfCertificate = "cert:CN"
+	NameOfEK          = "ek:sha256"
+	NameOfTemplate    = "template"
+)
+
 // thingName does not look at a name that is taken from elsewhere.
 func thingName(c *Config) error {
 	name := c.Thing.Name
 	if name == "" || strings.HasPrefix(name, "file:") || awsiot.CheckThingName(name) == nil {
 		return nil
 	}
-	return mustBe("1 to 128 of the characters a-z, A-Z, 0-9, colon, underscore and hyphen, or cert:CN, ek:sha256 or file:PATH", name)
+	return mustBe("1 to 128 of the characters a-z, A-Z, 0-9, colon, underscore and hyphen, or cert:CN, ek:sha256, template or file:PATH", name)
 }
 
 func tpmAddress(c *Config) error {
@@ -117,10 +126,19 @@ func pins(c *Config) error {
 }
 
 func keepAlive(c *Config) error {
-	if k := c.MQTT.KeepAlive.Duration; k < awsiot.MinKeepAlive || k > awsiot.MaxKeepAlive {
-		return mustBe("30s to 20m", k.String())
+	return within(c.MQTT.KeepAlive.Duration, awsiot.MinKeepAlive, awsiot.MaxKeepAlive)
+}
+
+func within(d, least, most time.Duration) error {
+	if d < least || d > most {
+		return mustBe(short(least)+" to "+short(most), d.String())
 	}
 	return nil
+}
+
+// short is a whole number of seconds, minutes or hours as people write it.
+func short(d time.Duration) string {
+	return strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace(d.String())
 }
 
 func reportTopic(c *Config) error {

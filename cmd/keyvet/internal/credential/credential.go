@@ -191,7 +191,7 @@ func keyPairOfFile(c config.Config, certificate, key []byte) (tls.Certificate, e
 		return tls.Certificate{}, err
 	}
 	return keyPair(certificate, func(_ crypto.PublicKey, spki []byte) (crypto.PrivateKey, error) {
-		if !bytes.Equal(spki, blob.SPKI()) {
+		if !device.SameKey(spki, blob.SPKI()) {
 			return nil, errors.New("the key does not belong to the certificate")
 		}
 		return tpm.NewSigner(c.TPM.Address, c.TPMOptions(), blob)

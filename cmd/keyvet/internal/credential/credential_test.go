@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -359,4 +360,66 @@ func TestKeyAtHandle(t *testing.T) {
 	if _, err := InUse(c); err == nil {
 		t.Error("a handle that is none")
 	}
+}
+
+// An hour of attempts to connect, and restarts, with keys that have a password:
+// one failure in all counts towards the TPM's lockout.
+func TestPasswordInTPM(t *testing.T) {
+	s := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	dir := t.TempDir()
+	tool := func(name string, args ...string) []byte {
+		t.Helper()
+		cmd := exec.Command(name, append(args, "-T", s.TCTI())...)
+		cmd.Dir = dir
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return out
+	}
+	tool("tpm2_dictionarylockout", "-Q", "-s", "-n", "32", "-t", "7200", "-l", "86400")
+	tool("tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc256:ecdsa-sha256:null", "-a", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|sign", "-p", "secret", "-c", "key.ctx")
+	tool("tpm2_flushcontext", "-t")
+	tool("tpm2_evictcontrol", "-Q", "-C", "o", "-c", "key.ctx", "0x81000100")
+	tool("tpm2_flushcontext", "-t")
+	tool("tpm2_readpublic", "-Q", "-c", "0x81000100", "-f", "pem", "-o", "public.pem")
+	text, err := os.ReadFile(filepath.Join(dir, "public.pem"))
+	must(t, err)
+	block, _ := pem.Decode(text)
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	must(t, err)
+	counts := func(want string) {
+		t.Helper()
+		if out := tool("tpm2_getcap", "properties-variable"); !bytes.Contains(out, []byte("TPM2_PT_LOCKOUT_COUNTER: "+want+"\n")) {
+			t.Errorf("not %s: %s", want, out)
+		}
+	}
+	ca := newAuthority(t, "ca", nil)
+	connects := func(c config.Config) {
+		t.Helper()
+		for range 60 {
+			got, err := InUse(c)
+			must(t, err)
+			got.Prove()
+			if _, err := got.Pair(nil); err == nil || !strings.Contains(err.Error(), "the key has a password") || errors.Is(Gone(err), rotate.ErrKeyGone) {
+				t.Fatal(err)
+			}
+		}
+	}
+	c := on(t, ca.issue(t, "gw", public), nil)
+	c.Identity.Key, c.TPM.Address = "tpm:0x81000100", s.Address()
+	connects(c)
+	counts("0x1")
+	claim := c // the same key as that of a claim, in the same state
+	claim.Provision.ClaimCertificate, claim.Provision.ClaimKey = filepath.Join(c.StateDir, "identity", "certificate.pem"), c.Identity.Key
+	for range 10 {
+		got, err := Claim(claim)
+		must(t, err)
+		if _, err := got.Pair(nil); err == nil {
+			t.Fatal("the claim's key signs")
+		}
+	}
+	c.Attempts().Order()
+	connects(c)
+	counts("0x1")
 }

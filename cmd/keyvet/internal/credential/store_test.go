@@ -1,16 +1,12 @@
 package credential
 
 import (
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
-	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/identity"
 	"github.com/keyvet/keyvet/device/rotate"
 )
@@ -82,47 +78,5 @@ func TestStore(t *testing.T) {
 	c.StateDir = filepath.Join(c.StateDir, "other")
 	if _, err := Open(c); err == nil {
 		t.Error("a state directory that is a file")
-	}
-}
-
-func TestName(t *testing.T) {
-	dir := t.TempDir()
-	file := write(t, filepath.Join(dir, "hostname"), []byte("gw-7\n"))
-	long := write(t, filepath.Join(dir, "long"), make([]byte, maxNameBytes+1))
-	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "gw-8"}}
-	noLeaf := errors.New("no certificate")
-	ek := device.Key{Role: device.RoleEK, SPKI: []byte("spki")}
-	second := device.Key{Role: device.RoleEK, SPKI: []byte("another")}
-	for _, tt := range []struct {
-		configured string
-		leaf       *x509.Certificate
-		keys       []device.Key
-		want       string
-		wantErr    string
-	}{
-		{"gw-1", nil, nil, "gw-1", ""},
-		{"cert:CN", leaf, nil, "gw-8", ""},
-		{"cert:CN", nil, nil, "", `thing.name = "cert:CN": no certificate`},
-		{"cert:CN", &x509.Certificate{}, nil, "", "thing"},
-		{"ek:sha256", nil, []device.Key{{Role: device.RoleSRK, SPKI: []byte("x")}, ek, second}, ek.SPKISHA256(), ""},
-		{"ek:sha256", nil, nil, "", "no endorsement key was read"},
-		{"file:" + file, nil, nil, "gw-7", ""},
-		{"file:" + filepath.Join(dir, "none"), nil, nil, "", "thing.name: open"},
-		{"file:" + long, nil, nil, "", "more than"},
-		{"two words", nil, nil, "two words", "thing"},
-	} {
-		got, err := thingName(tt.configured, tt.leaf, noLeaf, tt.keys)
-		if tt.wantErr == "" && (got != tt.want || err != nil) || tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)) {
-			t.Errorf("%s: %q, %v", tt.configured, got, err)
-		}
-	}
-	s := &Store{config: *config.Default()}
-	s.config.Thing.Name = "gw-1"
-	if thing, err := s.Thing(); thing != "" || err != nil {
-		t.Errorf("before a self-check: %q, %v", thing, err)
-	}
-	s.Name(nil)
-	if thing, err := s.Thing(); thing != "gw-1" || err != nil {
-		t.Errorf("%q, %v", thing, err)
 	}
 }

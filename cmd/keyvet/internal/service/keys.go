@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -22,7 +23,10 @@ import (
 )
 
 // keys makes keys in the TPM or, on a device that has none, in software.
-type keys struct{ config config.Config }
+type keys struct {
+	config config.Config
+	log    *slog.Logger
+}
 
 // Make implements [rotate.Keys].
 func (k keys) Make(ctx context.Context, algorithm string) ([]byte, error) {
@@ -47,6 +51,13 @@ func (k keys) Make(ctx context.Context, algorithm string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", rotate.ErrAlgorithm, err)
 	case err != nil:
 		return nil, err
+	}
+	if why := blob.Beside(); why != nil {
+		k.log.Warn("the new key is under the primary key of the owner hierarchy", "error", why)
+	}
+	if blob.NeedsOwner() && k.config.TPM.OwnerAuthFile == "" {
+		k.log.Warn("the new key is under the owner hierarchy of the TPM: once that hierarchy has a password, " +
+			"the key cannot be used without tpm.owner_auth_file; a storage key at 0x81000001 avoids that")
 	}
 	return blob.PEM(), nil
 }

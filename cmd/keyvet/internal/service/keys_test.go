@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -9,6 +10,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -29,7 +33,7 @@ func kind(p crypto.PublicKey) string {
 }
 
 func keysOn(address string) keys {
-	k := keys{*config.Default()}
+	k := keys{*config.Default(), slog.New(slog.DiscardHandler)}
 	k.config.TPM.Address, k.config.StateDir = address, "/nonexistent"
 	return k
 }
@@ -89,5 +93,42 @@ func TestKeysInTPM(t *testing.T) {
 	roca := tpmtest.RunProxy(t, s.Address(), tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}.Rewrite)
 	if _, err := keysOn(roca.Address()).Make(t.Context(), "rsa-2048"); !errors.Is(err, rotate.ErrAlgorithm) {
 		t.Errorf("firmware of the flawed library makes an RSA key: %v", err)
+	}
+}
+
+// Jobs that ask for a rotation again and again, under a storage key with a
+// password, add one failure in all.
+func TestStorageKeyWithPassword(t *testing.T) {
+	s := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
+	dir := t.TempDir()
+	tool := func(name string, args ...string) []byte {
+		t.Helper()
+		cmd := exec.Command(name, append(args, "-T", s.TCTI())...)
+		cmd.Dir = dir
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return out
+	}
+	tool("tpm2_dictionarylockout", "-Q", "-s", "-n", "32", "-t", "7200", "-l", "86400")
+	tool("tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc", "-a", "restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth", "-p", "pw", "-c", "key.ctx")
+	tool("tpm2_flushcontext", "-t")
+	tool("tpm2_evictcontrol", "-Q", "-C", "o", "-c", "key.ctx", "0x81000001")
+	tool("tpm2_flushcontext", "-t")
+	k := keysOn(s.Address())
+	var log bytes.Buffer
+	k.config.StateDir, k.log = t.TempDir(), slog.New(slog.NewTextHandler(&log, nil))
+	for range 10 {
+		k.config.Attempts().Order() // as each job does
+		if _, err := k.Make(t.Context(), device.ECDSAP256); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := strings.Count(log.String(), "the storage key at 0x81000001 has a password"); n != 10 || strings.Count(log.String(), "without tpm.owner_auth_file") != 10 {
+		t.Errorf("%d times: %s", n, &log)
+	}
+	if out := tool("tpm2_getcap", "properties-variable"); !bytes.Contains(out, []byte("TPM2_PT_LOCKOUT_COUNTER: 0x1\n")) {
+		t.Errorf("%s", out)
 	}
 }

@@ -23,6 +23,7 @@ const (
 // word, a rotation that waits, a certificate close to its end; nil if nothing.
 func (r *rotator) Local() *agent.Work {
 	if r.requested() {
+		r.config.Attempts().Order()
 		return r.work("by hand", func(ctx context.Context, do agent.Actions) error {
 			return do.Rotate(ctx, agent.Rotation{Trigger: device.TriggerManual})
 		})

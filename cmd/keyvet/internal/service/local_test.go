@@ -61,7 +61,7 @@ func rotatorOn(t *testing.T, life time.Duration) *rotator {
 	}
 	credentials, err := credential.Open(c)
 	must(t, err)
-	credentials.Name(nil)
+	credentials.Name(device.Inventory{})
 	g, err := gate.New(c.RunDir, durable.Disk{})
 	must(t, err)
 	log := slog.New(slog.DiscardHandler)
@@ -186,7 +186,7 @@ func TestProvisioningPauses(t *testing.T) {
 		if _, err := r.Prepare(t.Context()); !errors.Is(err, agent.ErrNotReady) || !strings.Contains(err.Error(), "tried again at") || r.provisioning.times != 3 {
 			t.Errorf("%v, after %d", err, r.provisioning.times)
 		}
-		time.Sleep(time.Minute + time.Second)
+		time.Sleep(time.Minute + 16*time.Second)
 		if _, err := r.Prepare(t.Context()); !errors.Is(err, agent.ErrNotReady) || strings.Contains(err.Error(), "tried again at") || r.provisioning.times != 4 {
 			t.Errorf("%v, after %d", err, r.provisioning.times)
 		}

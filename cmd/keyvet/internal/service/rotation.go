@@ -11,7 +11,6 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
-	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/identity"
@@ -43,7 +42,7 @@ type jobs interface {
 // caller's to set.
 func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vetter, log *slog.Logger) *rotate.Engine {
 	return &rotate.Engine{
-		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c}, Vetter: vetter,
+		Journal: journalOf(c), Store: credentials.Files, Keys: keys{c, log}, Vetter: vetter,
 		Name:  func() rotate.Name { return nameOf(c, credentials) },
 		Grace: c.Rotate.Grace.Duration, Jobs: rotate.JobLimits{Keys: c.JobKeys(), MinInterval: c.Rotate.MinInterval.Duration}, Log: log,
 		EndOld: func(_ context.Context, id string) error {
@@ -59,7 +58,7 @@ func newEngine(c config.Config, credentials *credential.Store, vetter rotate.Vet
 // by its certificate would be another one by a certificate for another name.
 func nameOf(c config.Config, credentials *credential.Store) rotate.Name {
 	thing, _ := credentials.Thing()
-	return rotate.Name{Common: thing, Strict: thing != "" && c.Thing.Name == "cert:CN"}
+	return rotate.Name{Common: thing, Strict: thing != "" && c.Thing.Name == config.NameOfCertificate}
 }
 
 func journalOf(c config.Config) rotate.File {
@@ -76,6 +75,10 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 		own, _ := r.credentials.Current()
 		changed = !own.Same(&before) || state == gate.Open && r.gate.State() != gate.Open
 	}()
+	_, nameErr := r.credentials.Thing()
+	if nameErr != nil && r.config.Thing.Name == config.NameOfEK {
+		return false, agent.NotReady{Err: nameErr} // a first credential on its way would get none
+	}
 	_, err = r.engine.Resume(ctx)
 	switch {
 	case errors.Is(err, rotate.ErrNothing):
@@ -90,43 +93,18 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 	if r.config.Provision.ClaimCertificate == "" || !errors.Is(made, identity.ErrNone) || !errors.Is(ownErr, fs.ErrNotExist) {
 		return false, nil
 	}
+	if nameErr != nil && !errors.Is(nameErr, credential.ErrNamedLater) {
+		return false, agent.NotReady{Err: nameErr}
+	}
 	return false, r.provision(ctx)
-}
-
-// provision makes the first credential, by the claim.
-func (r *rotator) provision(ctx context.Context) error {
-	if again := r.provisioning.again; time.Now().Before(again) {
-		return agent.NotReady{Err: fmt.Errorf("provisioning by claim failed and is tried again at %s: %w", again.Format(time.RFC3339), r.provisioning.err)}
-	}
-	_, err := r.engine.Run(ctx, rotate.Request{Trigger: device.TriggerFirstBoot, Key: r.config.Rotate.Key, From: rotate.Claim})
-	if ended := new(rotate.Error); errors.As(err, &ended) { // each time it takes a key and perhaps a certificate
-		r.provisioning.failed(time.Now(), err)
-	}
-	if err != nil {
-		return agent.NotReady{Err: fmt.Errorf("provisioning by claim: %w", err)}
-	}
-	return nil
-}
-
-// trouble is what failed over and over, and is to be tried again ever more seldom.
-type trouble struct {
-	times int
-	err   error
-	again time.Time // not before
-}
-
-// failed is one more failure; the first two are tried again at once.
-func (t *trouble) failed(now time.Time, err error) {
-	t.times++
-	t.err = err
-	if n := t.times - 3; n >= 0 {
-		t.again = now.Add(min(time.Minute<<min(n, 10), 6*time.Hour))
-	}
 }
 
 // Rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
 func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
+	if asked.Job.ID != "" {
+		r.config.Attempts().Order()
+	}
 	request := rotate.Request{Trigger: asked.Trigger, Job: asked.Job, Key: cmp.Or(asked.Key, r.config.Rotate.Key)}
 	switch current, err := r.credentials.Files.Current(); {
 	case errors.Is(err, identity.ErrNone):
@@ -134,6 +112,11 @@ func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
 	case err == nil && current == identity.First && r.config.Identity.Certificate != "":
 		request.From = rotate.Configured
 		return r.engine.Refuse(ctx, request, fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", r.config.StateDir))
+	}
+	if r.config.Rotate.Issuer == config.IssuerFleet {
+		if err := r.misnamed(r.config.RotateTemplate()); err != nil {
+			return r.engine.Refuse(ctx, request, err)
+		}
 	}
 	_, err := r.engine.Run(ctx, request)
 	if s, loadErr := r.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {

@@ -23,7 +23,7 @@ const maxWhole = 256
 
 const maxSearched = 1_000_000 // files of one directory and those below it
 
-// files are tested one after the other, and little is remembered of each.
+// files are tested some at a time, and little is remembered of each.
 type files struct {
 	ctx     context.Context
 	env     *check.Env
@@ -31,6 +31,66 @@ type files struct {
 	ids     ids
 	numbers []device.Key               // of all keys, for the checks that compare keys
 	cas     map[[sha256.Size]byte]bool // those above keys, of which one is enough
+
+	waiting []*tested
+	bytes   int64 // the size of those that wait
+}
+
+// Of the files that are tested at a time, on all processors, there are at most as
+// many and, but for one that is larger by itself, as large. They bound the memory.
+const (
+	maxWaiting      = 64
+	maxWaitingBytes = 256 << 10
+)
+
+// tested is a file and what came of testing it.
+type tested struct {
+	read  func() []part
+	parts []part
+	then  func([]part) // when all before it are in the report; nil: nothing
+}
+
+// part is what is tested of a file at a time: all, or some of its many keys.
+type part struct {
+	keys     []device.Key
+	gaps     []device.Gap
+	whole    bool // whether it was searched to its end
+	findings []device.Finding
+}
+
+// wait has a file tested when there are enough of them.
+func (f *files) wait(t *tested, size int64) {
+	f.waiting = append(f.waiting, t)
+	if f.bytes += size; len(f.waiting) >= maxWaiting || f.bytes >= maxWaitingBytes {
+		f.flush()
+	}
+}
+
+// flush tests the files that wait. Their order is that of the report.
+func (f *files) flush() {
+	waiting := f.waiting
+	f.waiting, f.bytes = nil, 0
+	check.Parallel(len(waiting), func(i int) { waiting[i].parts = waiting[i].read() })
+	var all []*part
+	for _, t := range waiting {
+		for i := range t.parts {
+			p := &t.parts[i]
+			f.ids.unique(p.keys)
+			f.env.Moduli.Expect(p.keys)
+			all = append(all, p)
+		}
+	}
+	check.Parallel(len(all), func(i int) { all[i].findings = check.OfKeys(f.ctx, all[i].keys, f.env) })
+	for _, t := range waiting {
+		for _, p := range t.parts {
+			f.report.Add(p.keys, p.findings)
+			f.report.Gaps = append(f.report.Gaps, p.gaps...)
+			f.remember(p.keys)
+		}
+		if t.then != nil {
+			t.then(t.parts)
+		}
+	}
 }
 
 // ids count the keys of each id.
@@ -61,19 +121,14 @@ func (f *files) remember(keys []device.Key) {
 	}
 }
 
-// add tests the keys of one file.
-func (f *files) add(keys []device.Key, gaps []device.Gap) {
-	f.ids.unique(keys)
-	f.report.Add(keys, check.OfKeys(f.ctx, keys, f.env))
-	f.report.Gaps = append(f.report.Gaps, gaps...)
-	f.remember(keys)
+// gap adds what could not be looked at.
+func (f *files) gap(what, why string) {
+	f.wait(&tested{read: func() []part { return []part{{gaps: []device.Gap{{What: what, Why: why}}}} }}, 0)
 }
 
 // pattern tests the files of check.files that fit a pattern.
 func (f *files) pattern(pattern string) {
-	gap := func(why string) {
-		f.add(nil, []device.Gap{{What: "check.files " + pattern, Why: why}})
-	}
+	gap := func(why string) { f.gap("check.files "+pattern, why) }
 	names, err := []string{pattern}, error(nil)
 	if strings.ContainsAny(pattern, `*?[\`) {
 		names, err = filepath.Glob(pattern)
@@ -98,8 +153,20 @@ func (f *files) name(name string) {
 		f.dir(name)
 		return
 	}
-	for keys, gaps := range keyfile.Batches(name) {
-		f.add(keys, gaps)
+	info, err := os.Stat(name)
+	if err == nil && info.Size() <= maxWaitingBytes {
+		f.wait(&tested{read: func() (parts []part) {
+			for keys, gaps := range keyfile.Batches(name) {
+				parts = append(parts, part{keys: keys, gaps: gaps})
+			}
+			return parts
+		}}, info.Size())
+		return
+	}
+	for keys, gaps := range keyfile.Batches(name) { // which may be many
+		f.flush()
+		f.wait(&tested{read: func() []part { return []part{{keys: keys, gaps: gaps}} }}, 0)
+		f.flush()
 	}
 }
 
@@ -112,6 +179,7 @@ func isDir(name string) bool {
 // links: where one leads to a file below, that has its own turn. Directories of
 // the kernel's, such as /proc, are left out.
 func (f *files) dir(name string) {
+	f.flush()
 	found := device.Searched{Dir: name, First: len(f.report.Keys)}
 	root := name
 	if real, err := filepath.EvalSymlinks(name); err == nil { // the directory itself may be a link
@@ -130,7 +198,7 @@ func (f *files) dir(name string) {
 			if errors.As(err, &pathErr) {
 				err = pathErr.Err
 			}
-			f.add(nil, []device.Gap{{What: shown, Why: err.Error()}})
+			f.gap(shown, err.Error())
 			if d != nil && d.IsDir() {
 				return fs.SkipDir
 			}
@@ -139,28 +207,40 @@ func (f *files) dir(name string) {
 		case d.Type()&fs.ModeSymlink != 0:
 			found.Links++
 		case d.Type().IsRegular():
-			f.any(shown, &found)
+			f.any(shown, d, &found)
 		}
 		return nil
 	})
 	if err != nil {
-		f.add(nil, []device.Gap{{What: name, Why: "not searched to its end: " + err.Error()}})
+		f.gap(name, "not searched to its end: "+err.Error())
 	}
+	f.flush()
 	found.Last = len(f.report.Keys)
 	f.report.Searched = append(f.report.Searched, found)
 }
 
 // any tests a file that need not hold a key.
-func (f *files) any(path string, found *device.Searched) {
-	keys, gaps, whole := keyfile.ReadAny(path)
+func (f *files) any(path string, d fs.DirEntry, found *device.Searched) {
+	var size int64
+	if info, err := d.Info(); err == nil {
+		size = info.Size()
+	}
 	found.Files++
-	if len(keys)+len(gaps) > 0 {
-		found.Keyed++
-		f.add(keys, gaps)
-	}
-	if !whole {
-		found.Large++
-	}
+	f.wait(&tested{
+		read: func() []part {
+			var p part
+			p.keys, p.gaps, p.whole = keyfile.ReadAny(path)
+			return []part{p}
+		},
+		then: func(parts []part) {
+			if p := parts[0]; len(p.keys)+len(p.gaps) > 0 {
+				found.Keyed++
+			}
+			if !parts[0].whole {
+				found.Large++
+			}
+		},
+	}, size)
 }
 
 // isKernels reports whether a directory is of a file system that the kernel makes

@@ -99,6 +99,10 @@ func (c *Check) readDevice(inv *device.Inventory, env *check.Env, own *credentia
 		inv.Keys, inv.Gaps = append(inv.Keys, keys...), append(inv.Gaps, gaps...)
 	}
 	add(own.Keys(device.RoleDevice, c.Config.Identity.Certificate != "", inv.Keys))
+	if s := own.Signer(); s != nil && s.NeedsOwner() && c.Config.TPM.OwnerAuthFile == "" {
+		inv.Gaps = append(inv.Gaps, device.Gap{What: "device key", Minor: true, Why: "it is under the owner hierarchy of the TPM: once that hierarchy has a password, " +
+			"the key cannot be used without tpm.owner_auth_file; to avoid that, put a storage key at 0x81000001 and rotate"})
+	}
 	if c.Config.Provision.ClaimCertificate != "" {
 		claim, _ := credential.Claim(c.Config) // the inventory tells
 		add(claim.Keys(device.RoleClaim, !c.Config.Provision.DeleteClaim, inv.Keys))

@@ -6,6 +6,7 @@ package vet
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"log/slog"
 	"runtime/debug"
@@ -45,6 +46,9 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 	if len(c.Files) == 0 {
 		own, _ = credential.InUse(c.Config) // the inventory tells
 	}
+	if c.Config.TPM.Address != "" {
+		tpm.AssumeOwnLeftovers(c.Config.TPM.Address, own.Signer())
+	}
 	r, _, t := c.run(ctx, trigger, &own, nil)
 	if t != nil {
 		t.Close()
@@ -55,7 +59,7 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 // run reads all there is, puts every check to it and makes the report. The TPM
 // stays open for evidence; it is nil where there is none.
 func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
-	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only}
+	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only, Moduli: new(check.Moduli)}
 	inv := device.Inventory{ReadAt: env.Now}
 
 	// The device's key signs before the TPM is read: a TPM serves one at a time.
@@ -89,6 +93,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	findings := check.OfInventory(ctx, inv, env)
 	if len(c.Files) == 0 && len(c.Only) == 0 {
 		findings = append(findings, credential.ClaimFindings(c.Config)...)
+		findings = append(findings, credential.NameFindings(c.Config, inv)...)
 	}
 	r := device.NewReport(inv, findings)
 	r.Verbose = c.Verbose
@@ -101,6 +106,11 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 		for _, pattern := range c.Config.Check.Files {
 			f.pattern(pattern)
 		}
+	}
+	f.flush()
+	if n := env.Moduli.Spared(); n > 0 {
+		r.Gaps = append(r.Gaps, device.Gap{What: "RSA moduli of files", Minor: true,
+			Why: fmt.Sprintf("%d of so many were not searched for factors above %d, nor tested for being a prime: check fewer files at a time", n, check.SmallFactors)})
 	}
 	r.AddAcross(check.Across(ctx, f.numbers, env))
 	r.Accept(c.accept())
@@ -149,6 +159,7 @@ type Vetter struct {
 	Credentials *credential.Store
 	Journal     rotate.Journal
 	Log         *slog.Logger
+	Limit       func() int // bytes that the network should have to carry; nil or 0: no limit
 
 	signed  signed          // the last report with evidence
 	awaited bool            // the TPM, by the first check
@@ -157,20 +168,39 @@ type Vetter struct {
 }
 
 // Vet makes the report, with the thing's name and the TPM's evidence, on the
-// credential of an id; "" is the one in use.
+// credential of an id; "" is the one in use. Keys of the TPM that are kept count
+// only with that evidence; without it, all are read again.
 func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
 	v.awaitTPM(ctx)
 	v.Credentials.Take(id)
 	own, ownErr := v.Credentials.Current()
 	defer debug.FreeOSMemory() // the next vet is a day away
-	r, inv, t := v.run(ctx, trigger, own, v.prepareTPM)
+	r, stands := v.report(ctx, trigger, own, ownErr, true)
+	if !stands {
+		v.Log.Warn("the TPM has not shown that it is the one whose keys are kept: all of them are read again")
+		r, _ = v.report(ctx, trigger, own, ownErr, false)
+	}
+	return gate.Vetted{Report: r, Credential: own.Guarded()}
+}
+
+// report makes the report. It stands unless keys in it were taken on trust and the
+// TPM has not signed it.
+func (v *Vetter) report(ctx context.Context, trigger device.Trigger, own *credential.Credential, ownErr error, mayTrust bool) (_ *device.Report, stands bool) {
+	onTrust := false
+	r, inv, t := v.run(ctx, trigger, own, func(t *tpm.TPM) (gaps []device.Gap) {
+		gaps, onTrust = v.prepareTPM(t, mayTrust)
+		return gaps
+	})
 	if t != nil {
 		defer t.Close()
 	}
 	if v.late = ""; isLate(inv.TPM, t != nil) {
 		v.late = inv.TPM.State
 	}
-	v.Credentials.Name(inv.Keys)
+	v.Credentials.Name(inv)
+	if v.Limit != nil {
+		r.Limit = v.Limit()
+	}
 	r.ThingName, _ = v.Credentials.Thing() // without one there is no connection
 	if ownErr == nil {
 		r.Credential = device.RoleDevice
@@ -185,5 +215,9 @@ func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gat
 	if t != nil && inv.TPM.State == device.TPMOK {
 		v.attest(t, r, own.Signer())
 	}
-	return gate.Vetted{Report: r, Credential: own.Guarded()}
+	if r.Evidence == nil {
+		return r, !onTrust
+	}
+	v.keep(t)
+	return r, true
 }

@@ -1,0 +1,96 @@
+package check
+
+import (
+	"context"
+	"iter"
+	"math/big"
+	"sync"
+)
+
+// The bounds of the small factors that are looked for: in every modulus, and in
+// those that are put to the costly attacks.
+const (
+	SmallFactors  = 1 << 16
+	largerFactors = 1 << 20
+)
+
+// Prepare makes what checks need and takes time to make. [Run] does it otherwise.
+func Prepare() { smallPrimes(); largerPrimes() }
+
+// The products of the odd primes below each bound.
+var (
+	smallPrimes  = sync.OnceValue(func() []*big.Int { return productsOfPrimes(3, SmallFactors) })
+	largerPrimes = sync.OnceValue(func() []*big.Int { return productsOfPrimes(SmallFactors, largerFactors) })
+)
+
+// productsOfPrimes returns products, of about 8192 bits each, of the primes from
+// one number to another: their product would be no faster to reduce, and much
+// slower to make.
+func productsOfPrimes(from, to uint32) (products []*big.Int) {
+	product, word := big.NewInt(1), uint64(1)
+	for p := range oddPrimes(to) {
+		if p < from {
+			continue
+		}
+		if word *= uint64(p); word < 1<<44 { // another fits
+			continue
+		}
+		product.Mul(product, new(big.Int).SetUint64(word))
+		word = 1
+		if product.BitLen() >= 8192 {
+			products, product = append(products, product), big.NewInt(1)
+		}
+	}
+	return append(products, product.Mul(product, new(big.Int).SetUint64(word)))
+}
+
+// oddPrimes yields the odd primes below a bound of at most 2^20, by the sieve of
+// Eratosthenes.
+func oddPrimes(bound uint32) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		composite := make([]bool, bound/2) // of 2i+1
+		for p := uint32(3); p < bound; p += 2 {
+			if composite[p/2] {
+				continue
+			}
+			if !yield(p) {
+				return
+			}
+			if p >= 1<<10 { // its multiples up to 2^20 have been crossed out, and p² need not fit in 32 bits
+				continue
+			}
+			for m := p * p; m < bound; m += 2 * p {
+				composite[m/2] = true
+			}
+		}
+	}
+}
+
+// smallFactor finds the smallest prime factor below the lower bound.
+func smallFactor(_ context.Context, t target) *broken {
+	return factorAmong(t.n, smallPrimes(), SmallFactors)
+}
+
+// largerFactor finds the smallest prime factor below the upper bound.
+func largerFactor(_ context.Context, t target) *broken {
+	return factorAmong(t.n, largerPrimes(), largerFactors)
+}
+
+// factorAmong finds the smallest prime factor of n that the products have and
+// that is below the bound.
+func factorAmong(n *big.Int, products []*big.Int, bound uint32) *broken {
+	common, product, quotient := big.NewInt(1), new(big.Int), new(big.Int)
+	for _, some := range products {
+		quotient.QuoRem(product.Mul(common, some), n, common)
+	}
+	if common.GCD(nil, nil, common, n).Cmp(one) == 0 {
+		return nil
+	}
+	for p := range oddPrimes(bound) {
+		if remainder(common, uint(p)) == 0 {
+			prime := new(big.Int).SetUint64(uint64(p))
+			return &broken{smallFactorFound, "", prime, prime.Text(10) + " divides it"}
+		}
+	}
+	return nil
+}
