@@ -2,12 +2,12 @@ package evidence
 
 import (
 	"bytes"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -22,10 +22,7 @@ func (v *verification) attestationKey() (device.Status, string) {
 		return device.Fail, err.Error()
 	}
 	v.ak, v.statement.AKName = ak, nameOf(v.akPublic)
-	kind := "ECDSA P-256"
-	if k, ok := ak.(*rsa.PublicKey); ok {
-		kind = fmt.Sprintf("RSA-%d", k.N.BitLen())
-	}
+	kind := strings.Replace(device.Key{Public: ak}.Algorithm(), "ECDSA-P", "ECDSA P-", 1)
 	return device.Pass, "a restricted " + kind + " signing key that says it was made in a TPM and stays there"
 }
 
