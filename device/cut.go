@@ -30,7 +30,7 @@ const (
 )
 
 // Encode returns the report as it goes over the wire: compact JSON of at most
-// [MaxReportBytes], whatever is in it. The verdict is that of the whole.
+// [MaxReportBytes], or Limit, whatever is in it. The verdict is that of the whole.
 //
 // Evidence that is too large loses its boot log, and if that is not enough the
 // report goes without evidence. The rest has the same bytes with and without
@@ -44,22 +44,34 @@ func (r *Report) Encode() []byte {
 	if r.read != nil {
 		return bytes.Clone(r.read.bytes)
 	}
-	rest, encoded := r.tidy().cutTo(MaxReportBytes - evidenceReserve)
+	most := r.most()
+	rest, encoded := r.tidy().cutTo(most - evidenceReserve)
 	if r.Evidence == nil {
 		return encoded
 	}
 	e := *r.Evidence
 	rest.Evidence = &e
 	b := rest.marshal()
-	if len(b) > MaxReportBytes {
+	if len(b) > most {
 		e.BootLog = ""
 		b = rest.marshal()
 	}
-	if len(b) > MaxReportBytes {
+	if len(b) > MaxReportBytes { // evidence goes before a limit of our own
 		return encoded
 	}
 	return b
 }
+
+// most is how many bytes the report may have.
+func (r *Report) most() int {
+	if r.Limit <= 0 {
+		return MaxReportBytes
+	}
+	return min(max(r.Limit, leastLimit), MaxReportBytes)
+}
+
+// leastLimit leaves the rest as much as its lists may take.
+const leastLimit = 3 * evidenceReserve
 
 // marshal encodes a report that is tidy.
 func (r *Report) marshal() []byte {

@@ -84,6 +84,32 @@ func TestEncodeIsBounded(t *testing.T) {
 	}
 }
 
+// A report for a slow network is cut as any other, down to a bound, and evidence
+// changes its digest no more than that of another.
+func TestLimit(t *testing.T) {
+	for limit, most := range map[int]int{
+		0: MaxReportBytes, -1: MaxReportBytes, 1 << 30: MaxReportBytes, 60 << 10: 60 << 10, 1: leastLimit,
+	} {
+		r := crowd(2000, RoleFile, Fail)
+		whole := r.Verdict()
+		r.Limit = limit
+		b := r.Encode()
+		digest, err := Digest(b)
+		if err != nil || len(b) > most-evidenceReserve || len(b) < (most-evidenceReserve)*9/10 {
+			t.Errorf("limit %d: %d bytes, %v", limit, len(b), err)
+		}
+		var back Report
+		if err := json.Unmarshal(b, &back); err != nil || back.Verdict() != whole || len(back.Cut) == 0 || !bytes.Contains(b, []byte(`"role":"DEVICE"`)) {
+			t.Errorf("limit %d: %v, cut %v", limit, err, back.Cut)
+		}
+		r.Evidence = &Evidence{Quote: "q", BootLog: strings.Repeat("A", 64<<10)}
+		with := r.Encode()
+		if d, err := Digest(with); err != nil || d != digest || len(with) > most || bytes.Contains(with, []byte(`"bootLog":"`)) {
+			t.Errorf("limit %d with a boot log: %d bytes, %v", limit, len(with), err)
+		}
+	}
+}
+
 // crowd is a report of n keys in that role and of that status, a finding on
 // each, and one on the device's key.
 func crowd(n int, role Role, status Status) *Report {

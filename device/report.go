@@ -150,6 +150,10 @@ type Report struct {
 	// Verbose keeps the findings that passed when the report is marshalled.
 	Verbose bool `json:"-"`
 
+	// Limit is how many bytes a slow network should have to carry; 0: MaxReportBytes.
+	// It stays as it is once the evidence is made.
+	Limit int `json:"-"`
+
 	read *readReport // set if the report was read from JSON
 }
 

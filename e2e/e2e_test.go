@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
@@ -159,6 +160,33 @@ func TestTrusted(t *testing.T) {
 		third := m.rotated(cloud, job, second)
 		t.Logf("%s: cut %d: %s, then %s", m.name, i+1, second, third)
 		second = third
+	}
+}
+
+// TestClock is a machine whose clock is set after keyvet has looked: 90 days back,
+// before its certificate, and then right again, as by NTP.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	cloud := startCloud(t)
+	m := newMachine(t, "clock", tis)
+	m.enrol(cloud, newKey(t))
+	m.configure(cloud, "")
+	m.on()
+	m.trusted(cloud, device.TriggerFirstBoot)
+	trusted := "test -e /run/keyvet/trusted && echo open || echo shut"
+	for _, step := range []struct{ set, want string }{
+		{"date -s @$(($(date +%s) - 90*86400))", "shut"}, {"date -s @$(($(date +%s) + 90*86400))", "open"},
+	} {
+		m.shell(step.set)
+		within := time.After(10 * time.Second)
+		for state := ""; state != step.want; {
+			select {
+			case <-within:
+				t.Fatalf("10 s after %q the gate is %s:\n%s", step.set, state, m.console.tail())
+			case <-time.After(time.Second):
+				state = m.shell(trusted)
+			}
+		}
 	}
 }
 

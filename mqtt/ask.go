@@ -21,7 +21,7 @@ type question struct {
 // Ask publishes payload to topic and returns the first message on one of the
 // topics of replies that is the reply to it, as is reports. It subscribes to
 // these topics first, unless a filter of [Session.Subscribe] covers them, and
-// waits as long as any step takes. is may be called by several goroutines.
+// waits as long as any step takes on this network. is may be called by several goroutines.
 func (s *Session) Ask(ctx context.Context, topic string, payload []byte, replies []string, is func(Message) bool) (Message, error) {
 	reply, err := s.ask(ctx, topic, payload, replies, is)
 	if err != nil {
@@ -42,15 +42,18 @@ func (s *Session) ask(ctx context.Context, topic string, payload []byte, replies
 	if err := s.publish(ctx, topic, payload); err != nil {
 		return Message{}, err
 	}
-	timer := time.NewTimer(s.timeout)
+	most := s.pace.limit(replyBytes)
+	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {
 	case m := <-q.reply:
+		s.inbox.heard.Store(true)
 		return m, nil
 	case <-s.done:
 		return Message{}, s.lost()
 	case <-timer.C:
-		return Message{}, fmt.Errorf("no reply within %v: %w", s.timeout, context.DeadlineExceeded)
+		s.doubt()
+		return Message{}, fmt.Errorf("no reply within %v: %w", most.Round(time.Second), context.DeadlineExceeded)
 	case <-ctx.Done():
 		return Message{}, context.Cause(ctx)
 	}

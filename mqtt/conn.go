@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -13,23 +14,33 @@ import (
 
 // open dials endpoint and does the TLS handshake.
 func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Conn, error) {
-	reaching, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	reaching, cancel := context.WithTimeout(ctx, d.pace.limit(0))
 	defer cancel()
-	tcp, err := d.network(reaching, "tcp", endpoint)
+	tcp, err := d.through(cfg)(reaching, "tcp", endpoint)
 	var told failure
 	switch {
 	case errors.As(err, &told): // of a proxy
+		told.cause = notReached{told.cause}
 		return nil, told
 	case err != nil:
-		return nil, failure{ErrUnreachable, "", err, "check network and endpoint"}
+		d.pace.timedOut(err, 0)
+		return nil, failure{ErrUnreachable, "", notReached{err}, "check network and endpoint"}
 	}
-	secured := tls.Client(tcp, tlsConfig(cfg, endpoint))
-	shaking, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	wire := &counted{Conn: tcp}
+	secured := tls.Client(wire, tlsConfig(cfg, endpoint))
+	shaking, cancel := context.WithTimeout(ctx, d.pace.limit(handshakeBytes))
 	defer cancel()
+	began := time.Now()
 	if err := secured.HandshakeContext(shaking); err != nil {
 		tcp.Close()
-		return nil, handshakeError(err, time.Now())
+		d.pace.timedOut(err, 0)
+		err = handshakeError(err, time.Now())
+		if advice := cfg.tls(endpoint).Advice; advice != "" && errors.Is(err, ErrServerUntrusted) {
+			err = fmt.Errorf("%w: %s", err, advice)
+		}
+		return nil, err
 	}
+	d.pace.shaken(wire.bytes(), time.Since(began))
 	return secured, nil
 }
 

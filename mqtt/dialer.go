@@ -5,8 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -17,9 +16,11 @@ import (
 // keep for it. One Dial at a time.
 type Dialer struct {
 	cfg     Config
-	network func(ctx context.Context, network, address string) (net.Conn, error)
+	network network
 
 	backoff backoff
+	taken   int // sessions in a row that another client may have taken
+	pace    pace
 	last    *Session            // of the Dial before, until it is accounted for
 	latest  time.Time           // when the latest connection was begun
 	kept    map[string]*filters // by endpoint
@@ -33,7 +34,10 @@ func NewDialer(cfg Config) (*Dialer, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	return &Dialer{cfg: cfg, network: throughProxy(new(net.Dialer).DialContext, cfg.Proxy), kept: make(map[string]*filters), certificate: cfg.Certificate}, nil
+	return &Dialer{
+		cfg: cfg, network: system(), backoff: backoff{longest: cfg.Longest}, pace: pace{base: cfg.Timeout},
+		kept: make(map[string]*filters), certificate: cfg.Certificate,
+	}, nil
 }
 
 // Dial makes one session without a past.
@@ -55,17 +59,16 @@ func (d *Dialer) SetCertificate(c tls.Certificate) {
 
 // Dial connects to the first endpoint, in order of preference, that will have
 // us. A session counts as up only once probe, a round trip through the
-// application behind the broker, returned nil: a CONNACK is no proof. probe has
-// Config.Timeout for the whole of it; nil probes nothing, for brokers that have
-// no application behind them.
+// application behind the broker, returned nil: a CONNACK is no proof. nil probes
+// nothing, for brokers that have no application behind them.
 //
 // After a failed round over the endpoints, and after a session that was lost, it
-// waits as [backoff] says, in this Dial or the next; after a session that its
-// owner closed, until a second has gone by since that began. Only the first
-// connection of all comes at once. The session of the Dial before is closed.
+// waits as [backoff] says, in this Dial or the next, or until Config.Changed;
+// after a session that its owner closed, until a second has gone by since that
+// began. Only the first connection of all comes at once. The session of the Dial
+// before is closed.
 //
-// It fails at once if the configuration is wrong or every endpoint left is
-// [ErrServerUntrusted], else after Config.Attempts rounds or with the context.
+// It fails after Config.Attempts rounds or with the context.
 func (d *Dialer) Dial(ctx context.Context, probe func(context.Context, *Session) error) (*Session, error) {
 	return d.dial(ctx, func(ctx context.Context, endpoint string) (*Session, error) {
 		cfg := d.cfg
@@ -77,28 +80,20 @@ func (d *Dialer) Dial(ctx context.Context, probe func(context.Context, *Session)
 }
 
 func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string) (*Session, error)) (*Session, error) {
-	if d.last != nil {
-		if !d.last.left() {
-			d.backoff.lost(d.last.lasted())
-		}
-		d.last.Close()
-		d.last = nil
-	}
-	endpoints := d.cfg.Endpoints
+	d.endLast()
 	var failed roundError
 	for n := 1; ; n++ {
-		if wait := max(d.backoff.wait(), ConnectSpacing-time.Since(d.latest)); wait > 0 {
+		if wait := max(time.Until(d.backoff.due), ConnectSpacing-time.Since(d.latest)); wait > 0 {
 			if failed != nil {
 				d.cfg.Log.Warn("no connection", "error", failed, "wait", wait.Round(time.Millisecond))
 			}
-			if err := sleep(ctx, wait); err != nil {
+			if err := d.sleep(ctx, wait); err != nil {
 				return nil, append(failed, fmt.Errorf("no connection: %w", err))
 			}
 		}
-		failed = slices.DeleteFunc(failed, func(err error) bool { return !errors.Is(err, ErrServerUntrusted) })
-		var again []string
-		near := true
-		for i, endpoint := range endpoints {
+		failed = nil
+		how := near
+		for i, endpoint := range d.cfg.Endpoints {
 			d.latest = time.Now()
 			s, err := connect(ctx, endpoint)
 			if err == nil {
@@ -106,25 +101,77 @@ func (d *Dialer) dial(ctx context.Context, connect func(context.Context, string)
 				return s, nil
 			}
 			failed = append(failed, fmt.Errorf("%s: %w", endpoint, err))
-			near = near && isNear(err)
-			if !errors.Is(err, ErrServerUntrusted) {
-				again = append(again, endpoint)
-			}
-			if ctx.Err() == nil && errors.Is(err, ErrRefused) && i+1 < len(endpoints) {
+			how = min(how, howOf(err)) // the one that cost the service most
+			if ctx.Err() == nil && errors.Is(err, ErrRefused) && i+1 < len(d.cfg.Endpoints) {
 				_ = sleep(ctx, ConnectSpacing) // the next may be another port of the same; the context is looked at below
 			}
 			if ctx.Err() != nil {
-				d.backoff.failed(near)
+				d.backoff.failed(how)
 				return nil, failed
 			}
 		}
-		d.backoff.failed(near)
-		endpoints = again
-		if len(endpoints) == 0 || n == d.cfg.Attempts {
+		d.backoff.failed(how)
+		if n == d.cfg.Attempts {
 			return nil, failed
 		}
 	}
 }
+
+// endLast accounts for the session of the Dial before.
+func (d *Dialer) endLast() {
+	if d.last == nil {
+		return
+	}
+	if !d.last.left() {
+		d.backoff.lost(d.last.lasted())
+		d.countTakeover(d.last)
+	}
+	d.last.Close()
+	d.last = nil
+	select {
+	case <-d.cfg.Changed: // while it was up, or before
+	default:
+	}
+}
+
+// A session that the server ends soon, and upon nothing of ours.
+const takeovers = 3 // in a row, that are told of
+
+// countTakeover looks for another client under the same client id, which a server
+// ends the session of the one before for (MQTT 3.1.1, section 3.1.4).
+func (d *Dialer) countTakeover(s *Session) {
+	if !s.taken() {
+		d.taken = 0
+		return
+	}
+	if d.taken++; d.taken%takeovers == 0 {
+		d.cfg.Log.Warn("session after session is ended by the server: another client may use this client id", "client_id", d.cfg.ClientID, "error", s.lost())
+	}
+}
+
+// sleep waits, less if the machine's time or address changes meanwhile.
+func (d *Dialer) sleep(ctx context.Context, wait time.Duration) error {
+	until := time.Now().Add(wait)
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.C:
+			return nil
+		case <-d.cfg.Changed:
+			if soon := ConnectSpacing + rand.N(changedWindow); time.Until(until) > soon && d.backoff.changed() {
+				until = time.Now().Add(soon)
+				d.backoff.due = until
+				t.Reset(soon)
+			}
+		}
+	}
+}
+
+// changedWindow spreads what changes for many at once.
+const changedWindow = 2 * time.Second
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

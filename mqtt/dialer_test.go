@@ -21,11 +21,33 @@ import (
 )
 
 func TestWindow(t *testing.T) {
-	for failures, want := range map[int]time.Duration{
-		1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 6: 512 * time.Second, 1 << 30: 512 * time.Second,
+	now, long := time.Now(), time.Now().Add(-2*silentAfter)
+	for _, tt := range []struct {
+		b           backoff
+		least, most time.Duration
+	}{
+		{backoff{failures: 1}, 0, time.Second},
+		{backoff{failures: 2}, 0, 2 * time.Second},
+		{backoff{failures: 5}, 0, 16 * time.Second},
+		{backoff{failures: 6, since: now}, 0, 512 * time.Second},
+		{backoff{failures: 30, answers: 10, since: now}, 0, 512 * time.Second},
+		{backoff{failures: 6, since: long}, 45 * time.Minute, time.Hour},
+		{backoff{failures: 5, since: long}, 0, 16 * time.Second},
+		{backoff{failures: 31, near: 1, last: near, since: long}, 0, 512 * time.Second},
+		{backoff{failures: 31, longest: time.Minute, since: long}, 0, time.Minute},
+		{backoff{failures: 11, answers: 11}, 512 * time.Second, 1024 * time.Second},
+		{backoff{failures: 1 << 30, answers: 1 << 30}, 30 * time.Minute, time.Hour},
+		{backoff{failures: 5, near: 20, last: near}, 0, 16 * time.Second},
+		{backoff{failures: 5, near: 1 << 30, last: near}, 28 * time.Second, 56 * time.Second},
+		{backoff{failures: 5, near: 30, last: untrusted}, 28 * time.Second, 56 * time.Second},
+		{backoff{failures: 5, near: 1 << 30, last: untrusted}, 256 * time.Second, 512 * time.Second},
+		{backoff{failures: 6, near: 1 << 30, last: near}, 0, 512 * time.Second}, // the service failed before the network
+		{backoff{failures: 1 << 30, answers: 1 << 30, longest: 30 * time.Second}, 0, 30 * time.Second},
+		{backoff{failures: 5, near: 1 << 30, last: untrusted, longest: 30 * time.Second}, 15 * time.Second, 30 * time.Second},
+		{backoff{failures: 5, longest: 5 * time.Second}, 0, 5 * time.Second},
 	} {
-		if got := window(failures); got != want {
-			t.Errorf("window(%d) = %v, want %v", failures, got, want)
+		if least, most := tt.b.window(); least != tt.least || most != tt.most {
+			t.Errorf("%+v waits %v to %v, want %v to %v", tt.b, least, most, tt.least, tt.most)
 		}
 	}
 }
@@ -33,7 +55,6 @@ func TestWindow(t *testing.T) {
 // What is counted: rounds that reached further than the device's own network,
 // and sessions, of which a stable one begins anew.
 func TestBackoffCounts(t *testing.T) {
-	const far, near = false, true
 	for what, tt := range map[string]struct {
 		happens func(*backoff)
 		want    int
@@ -59,33 +80,34 @@ func TestBackoffCounts(t *testing.T) {
 	}
 }
 
-func TestIsNear(t *testing.T) {
-	_, noName := new(net.Dialer).DialContext(t.Context(), "tcp", "no-such-endpoint.invalid:8883")
-	if noName == nil {
-		t.Fatal("an endpoint of .invalid answers")
+func TestHowOf(t *testing.T) {
+	reach := func(endpoint string) error {
+		d := newDialer(t, complete(t, Config{Endpoints: []string{endpoint}, Timeout: time.Minute}))
+		_, err := d.open(t.Context(), &d.cfg, endpoint)
+		if err == nil {
+			t.Fatalf("%s answers", endpoint)
+		}
+		return err
 	}
 	refused, err := mqtttest.HoldPort()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer refused.Release()
-	_, nobody := net.Dial("tcp", refused.Addr)
 	for what, tt := range map[string]struct {
-		err  error
-		near bool
+		err error
+		how failing
 	}{
-		"no name":       {noName, true},
-		"no network":    {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}, true},
-		"no route":      {&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EHOSTUNREACH)}, true},
-		"clock":         {ErrClock, true},
-		"nobody there":  {nobody, false},
-		"no answer":     {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, false},
-		"refused":       {ErrRefused, false},
-		"no CONNACK":    {ErrUnreachable, false},
-		"not the right": {ErrServerUntrusted, false},
+		"no name":       {reach("no-such-endpoint.invalid:8883"), near},
+		"nobody there":  {reach(refused.Addr), near},
+		"clock":         {ErrClock, untrusted},
+		"not the right": {ErrServerUntrusted, untrusted},
+		"refused":       {ErrRefused, answered},
+		"no CONNACK":    {ErrUnreachable, far},
+		"cut in TLS":    {&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, far},
 	} {
-		if got := isNear(fmt.Errorf("%w: check network and endpoint: %w", ErrUnreachable, tt.err)); got != tt.near {
-			t.Errorf("%s: %v: %v", what, tt.err, got)
+		if got := howOf(fmt.Errorf("endpoint: %w", tt.err)); got != tt.how {
+			t.Errorf("%s: %v: %v, want %v", what, tt.err, got, tt.how)
 		}
 	}
 }
@@ -120,7 +142,7 @@ func TestDialWaits(t *testing.T) {
 		}
 	})
 	for n, all := range waits {
-		longest := window(n + 1)
+		_, longest := (&backoff{failures: n + 1, since: time.Now()}).window()
 		slices.Sort(all)
 		if all[0] < time.Second || all[0] > time.Second+longest/8 || all[devices-1] > time.Second+longest || all[devices-1] < longest/8*7 {
 			t.Errorf("round %d: waits of %v to %v, want 1 s and 0 to %v", n, all[0], all[devices-1], longest)
@@ -190,9 +212,9 @@ func TestDialOrder(t *testing.T) {
 			{1, []string{"unreachable", "up"}, "a:8883 unreachable, b:443 up"},
 			{0, []string{"refused", "unreachable", "refused", "up"}, "a:8883 refused, b:443 unreachable, a:8883 refused, b:443 up"},
 			{2, []string{"refused", "unreachable", "refused", "refused"}, "a:8883 refused, b:443 unreachable, a:8883 refused, b:443 refused"},
-			{0, []string{"untrusted", "untrusted"}, "a:8883 untrusted, b:443 untrusted"},
-			{0, []string{"untrusted", "refused", "untrusted"}, "a:8883 untrusted, b:443 refused, b:443 untrusted"},
-			{0, []string{"untrusted", "refused", "up"}, "a:8883 untrusted, b:443 refused, b:443 up"},
+			{1, []string{"untrusted", "untrusted"}, "a:8883 untrusted, b:443 untrusted"},
+			{0, []string{"untrusted", "untrusted", "up"}, "a:8883 untrusted, b:443 untrusted, a:8883 up"}, // a captive portal that was left
+			{0, []string{"untrusted", "refused", "untrusted", "up"}, "a:8883 untrusted, b:443 refused, a:8883 untrusted, b:443 up"},
 		} {
 			if got := try(tt.attempts, tt.answers...); got != tt.want {
 				t.Errorf("tried %s, want %s", got, tt.want)
@@ -201,7 +223,7 @@ func TestDialOrder(t *testing.T) {
 	})
 }
 
-// The error tells of every endpoint: those given up before, too.
+// The error is why each endpoint failed.
 func TestDialError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := complete(t, Config{Attempts: 3})
@@ -229,6 +251,27 @@ func TestDialEndsWithContext(t *testing.T) {
 		})
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnreachable) || rounds < 8 {
 			t.Errorf("%v after %d rounds", err, rounds)
+		}
+	})
+}
+
+// One who gives up waiting, again and again, is back when the pause is over: it
+// does not begin anew.
+func TestDialGoesOnWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDialer(t, complete(t, Config{Endpoints: []string{"a:8883"}}))
+		tries := 0
+		refuses := func(context.Context, string) (*Session, error) {
+			tries++
+			return nil, ErrRefused
+		}
+		for end := time.Now().Add(24 * time.Hour); time.Now().Before(end); {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			d.dial(ctx, refuses)
+			cancel()
+		}
+		if tries < 30 || tries > 60 {
+			t.Errorf("%d tries in a day", tries)
 		}
 	})
 }

@@ -7,5 +7,5 @@ import (
 
 // SetNetwork has connections go to a server of the test.
 func (d *Dialer) SetNetwork(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
-	d.network = dial
+	d.cfg.Network = dial
 }

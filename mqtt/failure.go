@@ -30,10 +30,17 @@ func (f failure) Error() string {
 
 func (f failure) Unwrap() []error { return []error{f.kind, f.cause} }
 
+// notReached is why there is no TCP connection: of that the service has nothing.
+type notReached struct{ error }
+
+func (e notReached) Unwrap() error { return e.error }
+
 // plain is an error without what the standard library puts before its cause: the
 // operation, the address and names of packages.
 func plain(err error) string {
 	switch e := err.(type) {
+	case notReached:
+		return plain(e.error)
 	case *net.OpError:
 		if e.Err != nil {
 			return plain(e.Err)

@@ -21,20 +21,19 @@ func TestFailureTexts(t *testing.T) {
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}
 	foreign := tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}
 	cut := &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
-	s := &Session{timeout: 30 * time.Second}
 	for _, tt := range []struct {
 		err, kind, cause error
 		want             string
 	}{
-		{failure{ErrUnreachable, "", refused, "check network and endpoint"}, ErrUnreachable, syscall.ECONNREFUSED, "connection refused: check network and endpoint"},
+		{failure{ErrUnreachable, "", notReached{refused}, "check network and endpoint"}, ErrUnreachable, syscall.ECONNREFUSED, "connection refused: check network and endpoint"},
 		{handshakeError(unknown, time.Now()), ErrServerUntrusted, unknown, "server is not trusted: certificate signed by unknown authority: check the CA file"},
 		{handshakeError(other, time.Now()), ErrServerUntrusted, other, "server is not trusted: certificate is valid for b, not a: check the endpoint"},
 		{handshakeError(late, time.Unix(1, 0)), ErrServerUntrusted, late, "server is not trusted: certificate has expired or is not yet valid: it ended in 1970: check the clock and the server's certificate"},
 		{handshakeError(alert, time.Now()), ErrRefused, alert, "refused by the server: TLS alert: bad certificate: check that the client certificate is registered and active"},
 		{handshakeError(foreign, time.Now()), ErrUnreachable, foreign, "it does not speak TLS: first record does not look like a TLS handshake: check the port"},
 		{handshakeError(cut, time.Now()), ErrUnreachable, syscall.ECONNRESET, "TLS handshake: connection reset by peer: check network and endpoint"},
-		{s.connectError(cut), ErrRefused, syscall.ECONNRESET, "refused by the server: closed before the CONNACK: connection reset by peer: check that the client certificate is registered, active and has a policy"},
-		{s.connectError(os.ErrDeadlineExceeded), ErrUnreachable, nil, "no CONNACK within 30s: check network and endpoint"},
+		{connectError(cut, 30*time.Second), ErrRefused, syscall.ECONNRESET, "refused by the server: closed before the CONNACK: connection reset by peer: check that the client certificate is registered, active and has a policy"},
+		{connectError(os.ErrDeadlineExceeded, 30*time.Second), ErrUnreachable, nil, "no CONNACK within 30s: check network and endpoint"},
 		{failure{ErrLost, "", cut, ""}, ErrLost, syscall.ECONNRESET, "connection is lost: connection reset by peer"},
 		{failure{kind: ErrUnreachable}, ErrUnreachable, nil, "server is unreachable"},
 	} {

@@ -23,7 +23,7 @@ const (
 
 // waiting is what a device of the simulation knows.
 type waiting interface {
-	failed(near bool)
+	failed(failing)
 	lost(lasted time.Duration)
 	wait() time.Duration
 }
@@ -32,7 +32,7 @@ type waiting interface {
 // 128 s at most.
 type doubling struct{ failures int }
 
-func (b *doubling) failed(bool)        { b.failures++ }
+func (b *doubling) failed(failing)     { b.failures++ }
 func (b *doubling) lost(time.Duration) { b.failures = 1 }
 func (b *doubling) wait() time.Duration {
 	return rand.N(min(128*time.Second, time.Second<<min(b.failures-1, 7)))
@@ -42,7 +42,7 @@ func (b *doubling) wait() time.Duration {
 type outage struct {
 	name string
 	long time.Duration
-	near bool          // names do not resolve: no device gets as far as the service
+	how  failing       // near: names do not resolve, no device gets as far as the service
 	mute bool          // connections hang, instead of being refused at once
 	boot time.Duration // the devices lost their power, too, and start within this time from 0
 }
@@ -81,7 +81,7 @@ func simulate(o outage, device func() waiting) (connects []int, back time.Durati
 			a := seconds[second][i]
 			switch {
 			case a.at < 0:
-				a.device.failed(o.near)
+				a.device.failed(o.how)
 				if o.mute {
 					a.at += stepTime
 				}
@@ -92,7 +92,7 @@ func simulate(o outage, device func() waiting) (connects []int, back time.Durati
 				continue
 			default:
 				connects[a.at/time.Second]++
-				a.device.failed(false)
+				a.device.failed(answered)
 			}
 			a.at += a.device.wait()
 			later(a)
@@ -108,7 +108,9 @@ var outages = []outage{
 	{name: "out for a minute, mute", long: time.Minute, mute: true},
 	{name: "out for ten minutes", long: 10 * time.Minute},
 	{name: "out for an hour, mute", long: time.Hour, mute: true},
-	{name: "no name for half an hour", long: 30 * time.Minute, near: true},
+	{name: "no name for half an hour", long: 30 * time.Minute, how: near},
+	{name: "nobody there for ten minutes", long: 10 * time.Minute, how: near},
+	{name: "not trusted for an hour", long: time.Hour, how: untrusted},
 	{name: "power comes back", boot: 30 * time.Second},
 }
 
@@ -162,7 +164,8 @@ func windows() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v and", ConnectSpacing)
 	for n := 1; n <= quickTries+1; n++ {
-		fmt.Fprintf(&b, " 0-%v", window(n))
+		least, most := (&backoff{failures: n, since: time.Now()}).window()
+		fmt.Fprintf(&b, " %d-%v", least, most)
 	}
 	return b.String()
 }

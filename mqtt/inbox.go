@@ -1,14 +1,17 @@
 package mqtt
 
 import (
+	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // inbox is who waits for the messages of a session.
 type inbox struct {
 	kept        *filters      // what the broker keeps for a persistent session, else nil
 	subscribing chan struct{} // one SUBSCRIBE at a time; holds one token
+	heard       atomic.Bool   // a reply to a question
 
 	mu       sync.Mutex
 	handlers map[string][]Handler   // by filter; a nil list is a filter of Ask
@@ -16,8 +19,8 @@ type inbox struct {
 	asked    map[string][]*question // by topic of the reply
 }
 
-func newInbox() inbox {
-	return inbox{
+func newInbox() *inbox {
+	return &inbox{
 		subscribing: make(chan struct{}, 1), handlers: make(map[string][]Handler),
 		attached: make(chan struct{}), asked: make(map[string][]*question),
 	}
@@ -113,8 +116,9 @@ func (in *inbox) answer(m Message) {
 // process has asked for. What an earlier process asked for is not known, and
 // asked for again. A nil *filters has none and takes none.
 type filters struct {
-	mu  sync.Mutex
-	set map[string]bool
+	mu      sync.Mutex
+	set     map[string]bool
+	resumed bool // by this session
 }
 
 // keptAt is what the broker at endpoint keeps, by the word of its CONNACK.
@@ -124,8 +128,38 @@ func (d *Dialer) keptAt(endpoint string, present bool) *filters {
 	}
 	if d.kept[endpoint] == nil || !present {
 		d.kept[endpoint] = &filters{set: make(map[string]bool)}
+		return d.kept[endpoint]
 	}
+	d.kept[endpoint].resume()
 	return d.kept[endpoint]
+}
+
+// doubt ends a session that the broker says it kept and in which no reply ever
+// came: the filters may be lost. The next one asks for them.
+func (s *Session) doubt() {
+	if s.inbox.heard.Load() || !s.inbox.kept.clear() {
+		return
+	}
+	s.end(errors.New("no reply in a session that the broker kept: the filters are asked for again"))
+}
+
+func (f *filters) resume() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resumed = true
+}
+
+// clear forgets the filters, and reports whether there were any of a session
+// before.
+func (f *filters) clear() bool {
+	if f == nil {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	had := f.resumed && len(f.set) > 0
+	clear(f.set)
+	return had
 }
 
 func (f *filters) has(filter string) bool {

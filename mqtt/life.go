@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"errors"
+	"io"
 	"sync"
 	"time"
 )
@@ -11,19 +13,24 @@ type life struct {
 	done  chan struct{}
 
 	mu      sync.Mutex
-	err     error // why it ended; nil: it has not
+	err     error  // why it ended; nil: it has not
+	upon    string // topic of what was not answered when the server ended it, or ""
 	ended   time.Time
 	leaving bool // its owner ends it
 }
 
-// end reports whether this is the first end.
-func (l *life) end(err error) bool {
+// end reports whether this is the first end; upon is a topic that was not
+// answered by then.
+func (l *life) end(err error, upon string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
 		return false
 	}
 	l.err, l.ended = err, time.Now()
+	if errors.Is(err, io.EOF) {
+		l.upon = upon
+	}
 	close(l.done)
 	return true
 }
@@ -48,7 +55,19 @@ func (l *life) left() bool {
 func (l *life) lost() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return failure{ErrLost, "", l.err, ""}
+	advice := ""
+	if l.upon != "" { // as a server may do to a client that does what it may not
+		advice = "ended by the server upon " + l.upon + ": does the policy of the client certificate allow that?"
+	}
+	return failure{ErrLost, "", l.err, advice}
+}
+
+// taken reports whether the server ended it soon, and upon nothing of ours.
+func (l *life) taken() bool {
+	lasted := l.lasted()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return lasted < stableAfter && errors.Is(l.err, io.EOF) && l.upon == ""
 }
 
 // lasted is how long the connection has been there.

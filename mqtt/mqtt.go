@@ -18,6 +18,7 @@
 package mqtt
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -32,8 +33,8 @@ import (
 // to look at.
 var (
 	// ErrServerUntrusted: the server's certificate does not verify, or no
-	// certificate of its chain is pinned. Waiting mends nothing, so that
-	// endpoint is not tried again.
+	// certificate of its chain is pinned. It is tried again: a captive portal is
+	// left, a clock is set.
 	ErrServerUntrusted = errors.New("server is not trusted")
 
 	// ErrRefused: the server is the right one and does not want us: a TLS
@@ -92,9 +93,16 @@ type Config struct {
 	Refusals map[byte]string
 
 	KeepAlive time.Duration // 0: 5 minutes
-	Timeout   time.Duration // of each network step; 0: 30 s
+	Timeout   time.Duration // of a network step on a fast link; 0: 30 s
+	Longest   time.Duration // pause between two rounds over the endpoints; 0: 512 s, and longer after ten refusals
 	Attempts  int           // rounds over the endpoints; 0: until the context ends
 	Log       *slog.Logger  // nil: none
+
+	// Changed receives when the machine's clock was set, or its addresses changed:
+	// a pause ends soon then. nil: never.
+	Changed <-chan struct{}
+	// Network connects to a "host:port"; nil: by TCP, to any of the host's addresses.
+	Network func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // TLS is what is particular to the TLS with one endpoint.
@@ -104,6 +112,8 @@ type TLS struct {
 	// which must be in the verified chain. One that only the server's own key fits
 	// is warned of: it ends with that key.
 	Pins []string
+	// Advice is what to do where the server is not trusted; "": what mqtt knows.
+	Advice string
 }
 
 func (cfg *Config) complete() error {
@@ -135,8 +145,8 @@ func (cfg *Config) complete() error {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 30 * time.Second
 	}
-	if cfg.Timeout < 0 || cfg.Attempts < 0 {
-		return errors.New("timeout and attempts cannot be negative")
+	if cfg.Timeout < 0 || cfg.Longest < 0 || cfg.Attempts < 0 {
+		return errors.New("timeout, pause and attempts cannot be negative")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

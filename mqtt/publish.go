@@ -28,22 +28,32 @@ func (s *Session) publish(ctx context.Context, topic string, payload []byte) err
 	}
 	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 	p.Qos, p.TopicName, p.Payload = 1, topic, payload
-	_, err := s.exchange(ctx, "PUBACK", p, &p.MessageID)
+	_, err := s.exchange(ctx, "PUBACK", p, len(topic)+len(payload), &p.MessageID)
 	return err
 }
 
 // exchange sends a packet under a free id and waits for the broker's reply to
-// it. Without one it sends the same packet again, twice: a broker may leave
-// out what is over a quota.
-func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, id *uint16) (packets.ControlPacket, error) {
+// it. Without one it sends the same packet again, twice, or once if it is large:
+// a broker may leave out what is over a quota. It does so only once the packet
+// and its reply have had their time on this network, since TCP repeats by itself.
+func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPacket, size int, id *uint16) (packets.ControlPacket, error) {
 	var reply <-chan packets.ControlPacket
-	*id, reply = s.sent.add()
-	defer s.sent.forget(*id)
-	for range 3 {
-		if s.write(p) != nil {
+	*id, reply = s.sent.add(topicOf(p), size)
+	defer s.sent.forget(*id, size)
+	tries := 3
+	if size >= bulk {
+		tries = 2
+	}
+	began := time.Now()
+	silence := s.pace.silence(s.sent.waiting())
+	for n := range tries {
+		if s.write(p, size) != nil {
 			return nil, s.lost()
 		}
-		answer, err := s.reply(ctx, reply)
+		answer, err := s.reply(ctx, reply, silence)
+		if answer != nil && n == 0 {
+			s.pace.carried(size, time.Since(began))
+		}
 		if answer != nil || err != nil {
 			return answer, err
 		}
@@ -51,12 +61,13 @@ func (s *Session) exchange(ctx context.Context, what string, p packets.ControlPa
 			publish.Dup = true
 		}
 	}
-	return nil, fmt.Errorf("no %s within %v", what, s.timeout)
+	s.pace.timedOut(context.DeadlineExceeded, size)
+	return nil, fmt.Errorf("no %s within %v", what, time.Since(began).Round(time.Second))
 }
 
-// reply waits a third of the timeout; nil is silence.
-func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket) (packets.ControlPacket, error) {
-	timer := time.NewTimer(s.timeout / 3)
+// reply waits for so long; nil is silence.
+func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket, most time.Duration) (packets.ControlPacket, error) {
+	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {
 	case p := <-reply:
@@ -80,11 +91,24 @@ func (s *Session) reply(ctx context.Context, reply <-chan packets.ControlPacket)
 type sent struct {
 	mu      sync.Mutex
 	last    uint16
+	bytes   int                                   // of all of them
 	replies map[uint16]chan packets.ControlPacket // each has room for one
+	oldest  string                                // topic of the first of those there are
 }
 
-// add takes a free id.
-func (s *sent) add() (id uint16, reply <-chan packets.ControlPacket) {
+// topicOf is the topic that a packet of ours names.
+func topicOf(p packets.ControlPacket) string {
+	switch p := p.(type) {
+	case *packets.PublishPacket:
+		return p.TopicName
+	case *packets.SubscribePacket:
+		return p.Topics[0]
+	}
+	return ""
+}
+
+// add takes a free id for a packet of so many bytes.
+func (s *sent) add(topic string, size int) (id uint16, reply <-chan packets.ControlPacket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replies == nil {
@@ -93,7 +117,11 @@ func (s *sent) add() (id uint16, reply <-chan packets.ControlPacket) {
 	for s.last++; s.last == 0 || s.replies[s.last] != nil; s.last++ {
 	}
 	c := make(chan packets.ControlPacket, 1)
+	if len(s.replies) == 0 {
+		s.oldest = topic
+	}
 	s.replies[s.last] = c
+	s.bytes += size
 	return s.last, c
 }
 
@@ -108,8 +136,26 @@ func (s *sent) answer(p packets.ControlPacket) {
 	}
 }
 
-func (s *sent) forget(id uint16) {
+func (s *sent) forget(id uint16, size int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.replies, id)
+	s.bytes -= size
+}
+
+// upon is the topic of a packet that nobody has replied to, or "".
+func (s *sent) upon() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.replies) == 0 {
+		return ""
+	}
+	return s.oldest
+}
+
+// waiting is how many bytes may be on their way.
+func (s *sent) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
 }

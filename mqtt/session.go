@@ -18,9 +18,9 @@ import (
 // Session is one connection to a broker. Its methods may be called from
 // several goroutines.
 type Session struct {
-	conn    net.Conn
-	timeout time.Duration // of each step
-	log     *slog.Logger
+	conn net.Conn
+	pace *pace // the dialer's
+	log  *slog.Logger
 	life
 
 	writing sync.Mutex    // one packet at a time
@@ -29,7 +29,7 @@ type Session struct {
 	skipped string        // topic of the last message that was too large; the reader's own
 
 	sent  sent
-	inbox inbox
+	inbox *inbox
 }
 
 // maxInbound bounds the messages that are handled at once. A broker may begin a
@@ -49,7 +49,7 @@ func (d *Dialer) connect(ctx context.Context, cfg *Config, endpoint string, prob
 // establish makes a session of an open connection, which it closes if it fails.
 func (d *Dialer) establish(ctx context.Context, cfg *Config, endpoint string, c net.Conn, probe func(context.Context, *Session) error) (*Session, error) {
 	s := &Session{
-		conn: c, timeout: cfg.Timeout, log: cfg.Log, life: life{done: make(chan struct{})},
+		conn: c, pace: &d.pace, log: cfg.Log, life: life{done: make(chan struct{})},
 		pong: make(chan struct{}, 1), handled: make(chan struct{}, maxInbound), inbox: newInbox(),
 	}
 	err := s.start(ctx, cfg, func(present bool) { s.inbox.kept = d.keptAt(endpoint, present) })
@@ -76,10 +76,12 @@ func (s *Session) start(ctx context.Context, cfg *Config, resume func(present bo
 	connect.ClientIdentifier = cfg.ClientID
 	connect.Keepalive = uint16(cfg.KeepAlive / time.Second) // it fits: Config.complete
 
-	err := s.write(connect)
+	began := time.Now()
+	err := s.write(connect, 0)
 	// Read even if the CONNECT could not be written: the server's reason, a TLS
 	// alert, may lie there.
-	answer, readErr := s.readWithin(s.timeout)
+	most := s.pace.limit(0)
+	answer, readErr := s.readWithin(most)
 	if err == nil || isAlert(readErr) {
 		err = readErr
 	}
@@ -87,8 +89,10 @@ func (s *Session) start(ctx context.Context, cfg *Config, resume func(present bo
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return s.connectError(err)
+		s.pace.timedOut(err, 0)
+		return connectError(err, most)
 	}
+	s.pace.trip(time.Since(began))
 	connack, ok := answer.(*packets.ConnackPacket)
 	switch {
 	case !ok:
@@ -115,10 +119,10 @@ func (s *Session) readWithin(d time.Duration) (packets.ControlPacket, error) {
 }
 
 // connectError is why there was no CONNACK.
-func (s *Session) connectError(err error) error {
+func connectError(err error, most time.Duration) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return failure{ErrUnreachable, fmt.Sprintf("no CONNACK within %v", s.timeout), nil, "check network and endpoint"}
+		return failure{ErrUnreachable, fmt.Sprintf("no CONNACK within %v", most.Round(time.Second)), nil, "check network and endpoint"}
 	case isAlert(err):
 		return refusedByAlert(err)
 	}
@@ -133,7 +137,7 @@ func (cfg *Config) refusal(code byte) string {
 	case 2:
 		return "client id rejected: check mqtt.client_id"
 	case 4, 5:
-		return "not authorized: check the policy of the client certificate"
+		return fmt.Sprintf("not authorized: does the policy of the client certificate allow the client id %s?", cfg.ClientID)
 	}
 	if meaning := cfg.Refusals[code]; meaning != "" {
 		return meaning
@@ -141,8 +145,12 @@ func (cfg *Config) refusal(code byte) string {
 	return "unknown return code"
 }
 
+// probeSteps bounds a probe: two subscriptions, a publication, its reply.
+const probeSteps = 4
+
 func (s *Session) probe(ctx context.Context, probe func(context.Context, *Session) error) error {
-	probing, cancel := context.WithTimeout(ctx, s.timeout)
+	// Its steps have their own limits.
+	probing, cancel := context.WithTimeout(ctx, probeSteps*s.pace.limit(replyBytes))
 	defer cancel()
 	err := probe(probing, s)
 	switch {
@@ -209,7 +217,7 @@ func (s *Session) handle(p *packets.PublishPacket, handlers func()) error {
 		if p.Qos == 1 {
 			ack := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 			ack.MessageID = p.MessageID
-			_ = s.write(ack) // an error has ended the session
+			_ = s.write(ack, 0) // an error has ended the session
 		}
 	}()
 	return nil
@@ -225,11 +233,12 @@ func (s *Session) keepAlive(every time.Duration) {
 		case <-s.pong: // of nobody's asking
 		default:
 		}
-		if s.write(packets.NewControlPacket(packets.Pingreq)) != nil {
+		if s.write(packets.NewControlPacket(packets.Pingreq), 0) != nil {
 			return
 		}
-		if s.wait(s.timeout, s.pong) {
-			s.end(fmt.Errorf("no PINGRESP within %v", s.timeout))
+		// The PINGREQ is behind what is on its way.
+		if most := s.pace.limit(s.sent.waiting()); s.wait(most, s.pong) {
+			s.end(fmt.Errorf("no PINGRESP within %v", most.Round(time.Second)))
 			return
 		}
 	}
@@ -249,11 +258,11 @@ func (s *Session) wait(d time.Duration, came <-chan struct{}) bool {
 	}
 }
 
-// write sends one packet; an error ends the session.
-func (s *Session) write(p packets.ControlPacket) error {
+// write sends one packet of about so many bytes; an error ends the session.
+func (s *Session) write(p packets.ControlPacket, size int) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	err := s.conn.SetWriteDeadline(time.Now().Add(s.timeout))
+	err := s.conn.SetWriteDeadline(time.Now().Add(s.pace.limit(max(size, s.sent.waiting()))))
 	if err == nil {
 		err = p.Write(s.conn)
 	}
@@ -265,13 +274,23 @@ func (s *Session) write(p packets.ControlPacket) error {
 
 // end closes the connection and ends every wait on it.
 func (s *Session) end(err error) {
-	if s.life.end(err) {
+	if s.life.end(err, s.sent.upon()) {
 		s.conn.Close()
 	}
 }
 
 // Done is closed when the connection has ended, by whatever side.
 func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err is why the connection has ended; nil: it has not.
+func (s *Session) Err() error {
+	select {
+	case <-s.done:
+		return s.lost()
+	default:
+		return nil
+	}
+}
 
 // Close ends the session. What is on its way may be lost.
 func (s *Session) Close() error {
@@ -280,7 +299,7 @@ func (s *Session) Close() error {
 	}
 	polite := time.AfterFunc(250*time.Millisecond, func() { s.end(net.ErrClosed) })
 	defer polite.Stop()
-	_ = s.write(packets.NewControlPacket(packets.Disconnect))
+	_ = s.write(packets.NewControlPacket(packets.Disconnect), 0)
 	s.end(net.ErrClosed)
 	return nil
 }

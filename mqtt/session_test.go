@@ -431,14 +431,14 @@ func TestLoss(t *testing.T) {
 // An answer that came right before the end of the connection counts.
 func TestAnswerBeforeLoss(t *testing.T) {
 	for range 64 { // select takes either
-		s := &Session{timeout: time.Minute, life: life{done: make(chan struct{}), err: net.ErrClosed}}
+		s := &Session{life: life{done: make(chan struct{}), err: net.ErrClosed}}
 		close(s.done)
 		reply := make(chan packets.ControlPacket, 1)
-		if p, err := s.reply(t.Context(), reply); p != nil || !errors.Is(err, ErrLost) {
+		if p, err := s.reply(t.Context(), reply, time.Minute); p != nil || !errors.Is(err, ErrLost) {
 			t.Fatalf("%v, %v", p, err)
 		}
 		reply <- new(packets.SubackPacket)
-		if p, err := s.reply(t.Context(), reply); p == nil || err != nil {
+		if p, err := s.reply(t.Context(), reply, time.Minute); p == nil || err != nil {
 			t.Fatalf("%v, %v", p, err)
 		}
 	}

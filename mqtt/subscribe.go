@@ -42,7 +42,7 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 	}
 	p := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
 	p.Topics, p.Qoss = []string{filter}, []byte{1}
-	reply, err := s.exchange(ctx, "SUBACK", p, &p.MessageID)
+	reply, err := s.exchange(ctx, "SUBACK", p, len(filter), &p.MessageID)
 	if err == nil {
 		if suback, ok := reply.(*packets.SubackPacket); !ok || suback.ReturnCodes[0] > 1 {
 			err = fmt.Errorf("%w: check the policy of the client certificate", ErrDenied)
@@ -57,7 +57,7 @@ func (s *Session) subscribe(ctx context.Context, filter string, h Handler) error
 // any step does.
 func (s *Session) deliver(topic string, payload []byte) {
 	s.inbox.answer(Message{topic, payload})
-	deadline := time.NewTimer(s.timeout)
+	deadline := time.NewTimer(s.pace.limit(0))
 	defer deadline.Stop()
 	for {
 		handlers, known, attached := s.inbox.handlersOf(topic)

@@ -169,32 +169,80 @@ func (inv *inventory) indices(what string, first, last uint32) (indices []tpm2.T
 
 // readRange reads all certificates at the NV indices from first up to last.
 func (inv *inventory) readRange(what string, first, last uint32) []*certificate {
-	var certs []*certificate
+	var parts []part
 	for _, h := range inv.indices(what, first, last) {
 		index := uint32(h)
 		if !holdsCertificate(index) {
 			continue
 		}
-		source := (&certificate{index: index}).source()
 		content, err := inv.t.readNV(h)
-		if err != nil {
-			inv.gap(source, err)
-			if inv.isGuarded(err) {
-				inv.excusable = append(inv.excusable, excusable{len(inv.gaps) - 1, ekOf(index)})
+		parts = append(parts, part{index, content, err})
+	}
+	return inv.certificatesIn(parts)
+}
+
+// certificatesIn returns the certificates that indices hold. Those of a chain
+// are one stream of bytes over its indices: each may hold one, or several, or a
+// part of one (EK Profile, section 2.2.1.5.2).
+func (inv *inventory) certificatesIn(parts []part) []*certificate {
+	var certs []*certificate
+	var cut part
+	for _, p := range parts {
+		if p.err != nil {
+			inv.gap((&certificate{index: p.index}).source(), p.err)
+			if inv.isGuarded(p.err) {
+				inv.excusable = append(inv.excusable, excusable{len(inv.gaps) - 1, ekOf(p.index)})
 			}
 			continue
 		}
-		for len(content) > 0 {
-			c := &certificate{index: index}
-			if c.der, content, err = ekcert.Unwrap(content); err != nil {
-				inv.gap(source, err)
-				break
+		found, rest, err := split(p)
+		if cut.bytes != nil {
+			joined, restOfJoined, joinedErr := split(part{index: cut.index, bytes: slices.Concat(cut.bytes, p.bytes)})
+			if len(joined) > 0 && joined[0].err == nil || len(joined) == 0 && joinedErr == nil {
+				found, rest, err = joined, restOfJoined, joinedErr
+			} else {
+				inv.cutOff(cut) // what follows is not its end
 			}
-			c.parse()
-			certs = append(certs, c)
+		}
+		if certs, cut = append(certs, found...), rest; err != nil {
+			inv.gap((&certificate{index: p.index}).source(), err)
 		}
 	}
+	inv.cutOff(cut)
 	return certs
+}
+
+// part is what an NV index holds of a stream, or what is left of it.
+type part struct {
+	index uint32 // that it begins in
+	bytes []byte
+	err   error // why it could not be read
+}
+
+// cutOff adds as a gap a certificate that goes on nowhere.
+func (inv *inventory) cutOff(p part) {
+	if p.bytes != nil {
+		inv.gap((&certificate{index: p.index}).source(), fmt.Errorf("tpm: the certificate ends after %d bytes: %w", len(p.bytes), ekcert.ErrNotCertificate))
+	}
+}
+
+// split returns the certificates of a part, and of a chain what may go on in
+// the next one.
+func split(p part) (certs []*certificate, cut part, err error) {
+	for content := p.bytes; len(content) > 0; {
+		c := &certificate{index: p.index}
+		der, rest, err := ekcert.Unwrap(content)
+		if err != nil && p.index >= firstChainIndex && p.index <= lastChainIndex && ekcert.IsCut(content) {
+			return certs, part{index: p.index, bytes: content}, nil
+		}
+		if err != nil {
+			return certs, part{}, err
+		}
+		c.der, content = der, rest
+		c.parse()
+		certs = append(certs, c)
+	}
+	return certs, part{}, nil
 }
 
 // readNV reads a whole NV index. Where the index has a password, a wrong guess

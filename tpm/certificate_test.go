@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,94 @@ func testCertificatesInNV(t *testing.T, by *way) {
 	}
 	if list, err := rsp.CapabilityData.Data.TPMProperties(); err != nil || list.TPMProperty[0].Value != 0 {
 		t.Errorf("the lockout counter went up: %v, %v", list, err)
+	}
+}
+
+// A chain is one stream of bytes over its indices. The four issuers are of an EK
+// chain as Intel's On-Die CA stores it, and their names are made up.
+func TestChainInNV(t *testing.T) {
+	var stream []byte
+	for _, name := range []string{"odca-chain.part0", "odca-chain.part1"} {
+		b, err := os.ReadFile("../cmd/keyvet/testdata/cases/tpm/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = append(stream, b...)
+	}
+	var ends []int
+	var one [][]byte
+	for rest := stream; len(rest) > 0; {
+		der, next, err := ekcert.Unwrap(rest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, rest = append(one, der), next
+		ends = append(ends, len(stream)-len(rest))
+	}
+	if len(one) != 4 {
+		t.Fatalf("%d certificates", len(one))
+	}
+	pad := bytes.Repeat([]byte{0xff}, 20)
+	wrap := func(tags []byte, der []byte) []byte {
+		n := len(tags) + len(der)
+		return slices.Concat([]byte{0x10, 0x01, 0, byte(n >> 8), byte(n)}, tags, der)
+	}
+	full := []byte{0x10, 0x02}
+	for _, c := range []struct {
+		name  string
+		parts [][]byte
+		certs int
+		gaps  int
+	}{
+		{"all in one", [][]byte{stream}, 4, 0},
+		{"all in one, padded", [][]byte{append(stream[:len(stream):len(stream)], pad...)}, 4, 0},
+		{"one an index", one, 4, 0},
+		{"one an index, padded", [][]byte{append(one[0][:len(one[0]):len(one[0])], pad...), one[1], append(one[2][:len(one[2]):len(one[2])], make([]byte, 9)...), one[3]}, 4, 0},
+		{"split at 1000", [][]byte{stream[:1000], stream[1000:]}, 4, 0},
+		{"split in three", [][]byte{stream[:600], stream[600:1200], stream[1200:]}, 4, 0},
+		{"one over three", [][]byte{stream[:ends[0]+10], stream[ends[0]+10 : ends[0]+20], stream[ends[0]+20:]}, 4, 0},
+		{"split within a header", [][]byte{stream[:ends[1]+1], stream[ends[1]+1:]}, 4, 0},
+		{"split behind a header", [][]byte{stream[:ends[1]+3], stream[ends[1]+3:]}, 4, 0},
+		{"split at an end", [][]byte{stream[:ends[2]], stream[ends[2]:]}, 4, 0},
+		{"the end is missing", [][]byte{stream[:1000]}, 2, 1},
+		{"an end is missing, and the others follow", [][]byte{one[0][:len(one[0])-9], one[1], one[2], one[3]}, 3, 1},
+		{"no certificate before", [][]byte{[]byte("Intel data"), stream[:1000], stream[1000:]}, 4, 1},
+		{"wrapped", [][]byte{wrap(full, one[0]), wrap(full, one[1]), wrap(nil, one[2]), one[3]}, 4, 0},
+		{"wrapped in one", [][]byte{slices.Concat(wrap(full, one[0]), wrap(nil, one[1]), pad), one[2], one[3]}, 4, 0},
+		{"wrapped and split", [][]byte{wrap(full, one[0])[:200], wrap(full, one[0])[200:], one[1], one[2], one[3]}, 4, 0},
+	} {
+		var parts []part
+		for i, content := range c.parts {
+			parts = append(parts, part{index: firstChainIndex + uint32(i), bytes: content})
+		}
+		inv := inventory{}
+		certs := inv.certificatesIn(parts)
+		if len(certs) != c.certs || len(inv.gaps) != c.gaps {
+			t.Errorf("%s: %d certificates, want %d; gaps %+v, want %d", c.name, len(certs), c.certs, inv.gaps, c.gaps)
+		}
+		for _, found := range certs {
+			if found.err != nil {
+				t.Errorf("%s: %v", c.name, found.err)
+			}
+		}
+		for _, g := range inv.gaps {
+			if !g.Minor {
+				t.Errorf("%s: %+v", c.name, g)
+			}
+		}
+	}
+	// In a TPM, and with the key that it is of.
+	connection := connect(t, tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true}).Address())
+	ek, err := os.ReadFile("../cmd/keyvet/testdata/cases/tpm/odca-ek.der")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for index, content := range map[tpm2.TPMHandle][]byte{0x01c0000a: ek, firstChainIndex: stream[:1000], firstChainIndex + 1: stream[1000:]} {
+		store(t, connection, index, tpm2.TPMANV{AuthRead: true, NoDA: true}, content)
+	}
+	_, keys, gaps := connection.Inventory()
+	if k := keyByID(t, keys, "tpm-ek-nv-0x01c0000a"); len(k.Chain) != 5 {
+		t.Errorf("a chain of %d certificates: %v", len(k.Chain), gaps)
 	}
 }
 

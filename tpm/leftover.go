@@ -85,7 +85,7 @@ func AssumeLeftovers(address string) {
 // key and the device's own key; own may be nil. A TPM that has no resource manager
 // serves one program at a time, so neither is in use.
 func AssumeOwnLeftovers(address string, own *Signer) {
-	assume(address, sameTemplate, []*tpm2.TPMTPublic{&attestationKey.area})
+	assume(address, sameTemplate, []*tpm2.TPMTPublic{&attestationKey.area, &rsaAttestationKey.area})
 	if own == nil {
 		return
 	}

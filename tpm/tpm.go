@@ -47,7 +47,7 @@ type Options struct {
 	// DefaultTimeout. The creation of an RSA key has at least 120 s.
 	Timeout time.Duration
 	// AKOptional says that the operator accepts a TPM that cannot make an
-	// attestation key for want of P-256: nothing it states is then held against
+	// attestation key, be it of P-256 or RSA-2048: what it states is then not held against
 	// what it signs. Likewise a TPM 1.2 whose owner keeps others from reading its
 	// endorsement key.
 	AKOptional bool

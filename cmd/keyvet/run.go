@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/quiet"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -138,7 +139,7 @@ func (s screen) options(cfg config.Config, by string) service.Options {
 			return a
 		}
 	}
-	return service.Options{Config: cfg, By: by, Agent: maker(), Log: slog.New(slog.NewTextHandler(out, &handler)), Progress: s.progress}
+	return service.Options{Config: cfg, By: by, Agent: maker(), Log: slog.New(quiet.New(slog.NewTextHandler(out, &handler), "connected")), Progress: s.progress}
 }
 
 // journal puts the priority before a line of the log (sd-daemon(3)).

@@ -19,9 +19,11 @@ import (
 // Cloud is one session with AWS IoT, already proven by a round trip.
 type Cloud interface {
 	gate.Publisher
-	// PublishEarlier sends a report that is not the newest: the shadow, and what
-	// else shows the device's state, stays with that.
+	// PublishEarlier sends a report that is not the newest, with its findings: the
+	// shadow, and what else shows the device's state, stays with that.
 	PublishEarlier(ctx context.Context, r *device.Report) error
+	// PublishFindings sends the findings of the report for the account's rules.
+	PublishFindings(ctx context.Context, r *device.Report) error
 	// ReportGate tells the cloud how the gate stands.
 	ReportGate(context.Context, gate.State) error
 	// ReportMetrics tells Device Defender what the report found, or nothing
@@ -35,6 +37,8 @@ type Cloud interface {
 	Wanted() <-chan struct{}
 	// Done is closed when the session is lost.
 	Done() <-chan struct{}
+	// Lost is why, once it is.
+	Lost() error
 	Close()
 }
 
@@ -91,20 +95,21 @@ type Agent struct {
 	Gate     *gate.Gate
 	Spool    *durable.Spool
 	StateDir string
-	Every    time.Duration    // between two self-checks; 0 means only once
-	Now      func() time.Time // the wall clock, which goes on while the machine sleeps; nil is time.Now
+	Every    time.Duration // between two self-checks; 0 means only once
 	Log      *slog.Logger
+	Clock
 
-	moved *moved         // since the last look
-	tried map[string]int // reports of the spool: how often they could not be delivered
+	moved   *moved // since the last look
+	backlog backlog
 }
 
 const (
-	deliverTimeout = time.Minute // for one report, from publication to acknowledgement
-	tellTimeout    = 30 * time.Second
-	redialPause    = time.Minute // at most, after ErrNotReady or a session that was lost over a report
-	drainPause     = time.Second // between two reports out of the spool
-	drainTries     = 3           // reports of the spool that may fail before the others wait, too
+	// Each step of a session has a limit of its own, by how slow the network is:
+	// these bound what hangs.
+	deliverTimeout = 10 * time.Minute // for one report, from publication to acknowledgement
+	tellTimeout    = 5 * time.Minute
+
+	redialPause = time.Minute // at most, after ErrNotReady or a session that was lost over a report
 )
 
 // Once vets the device, tells the cloud and leaves the gate decided.
@@ -125,7 +130,14 @@ func (a *Agent) Once(ctx context.Context) (*device.Report, gate.Outcome) {
 		return v.Report, a.admit(ctx, offline{err}, v)
 	}
 	defer cloud.Close()
-	return v.Report, a.deliver(ctx, cloud, v)
+	o := a.deliver(ctx, cloud, v)
+	(&words{}).owe(v, o).tell(ctx, a, cloud)
+	if o.Acknowledged {
+		a.backlog.failed, a.backlog.again = 0, time.Time{}
+		for a.backlog.next(ctx, a, cloud) {
+		}
+	}
+	return v.Report, o
 }
 
 var errNotYet = errors.New("not connected yet")
@@ -204,10 +216,16 @@ func (a *Agent) Move(ctx context.Context, cloud Cloud, trigger device.Trigger, c
 		a.settle(v, o)
 		a.moved = &moved{v, o}
 	}
-	a.tell(ctx, cloud, v, o)
-	a.drain(ctx, cloud, o)
+	a.forgetDelivered(v, o)
+	(&words{}).owe(v, o).tell(ctx, a, cloud)
+	for n := 0; n < movePast && o.Acknowledged && a.backlog.next(ctx, a, cloud); n++ {
+	}
 	return o
 }
+
+// movePast bounds the earlier reports that are sent in the session of a rotation:
+// a run that ends with it has no other.
+const movePast = 8
 
 // moved is the report on which the gate moved, and what came of it.
 type moved struct {
@@ -221,16 +239,22 @@ func (a *Agent) takeMoved() *moved {
 	return m
 }
 
-// deliver sends v's report and moves the gate, and then sends what waits: a
-// device that is well again opens its gate before it delivers its past.
+// deliver sends v's report and moves the gate: a device that is well again opens
+// its gate before it delivers its past.
 func (a *Agent) deliver(ctx context.Context, cloud Cloud, v gate.Vetted) gate.Outcome {
 	admitCtx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
 	o := a.admit(admitCtx, cloud, v)
 	a.log(o)
-	a.tell(ctx, cloud, v, o)
-	a.drain(ctx, cloud, o)
+	a.forgetDelivered(v, o)
 	return o
+}
+
+// forgetDelivered takes an acknowledged report out of the spool.
+func (a *Agent) forgetDelivered(v gate.Vetted, o gate.Outcome) {
+	if o.Acknowledged {
+		a.forget(v.Report.ID)
+	}
 }
 
 // log says how the gate stands, and each reason that there is.
@@ -252,29 +276,6 @@ func (a *Agent) log(o gate.Outcome) {
 	a.Log.Log(context.Background(), level, "gate", attrs...)
 }
 
-// tell takes an acknowledged report out of the spool and tells the cloud what
-// came of it. That the gate is shut, or stuck, counts as well where the report
-// itself was refused.
-func (a *Agent) tell(ctx context.Context, cloud Cloud, v gate.Vetted, o gate.Outcome) {
-	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
-	defer cancel()
-	if o.Acknowledged {
-		a.forget(v.Report.ID)
-	}
-	if lost(cloud) {
-		return
-	}
-	if err := cloud.ReportGate(ctx, o.State); err != nil {
-		a.Log.Warn("the shadow does not show the gate", "error", err)
-	}
-	if !o.Acknowledged {
-		return
-	}
-	if err := cloud.ReportMetrics(ctx, v.Report); err != nil {
-		a.Log.Warn("Device Defender has not taken the metrics", "error", err)
-	}
-}
-
 func lost(cloud Cloud) bool {
 	select {
 	case <-cloud.Done():
@@ -282,56 +283,6 @@ func lost(cloud Cloud) bool {
 	default:
 		return false
 	}
-}
-
-// drain delivers the reports that wait in the spool, oldest first, once the cloud
-// has acknowledged the newest. One that is refused keeps no other back.
-func (a *Agent) drain(ctx context.Context, cloud Cloud, newest gate.Outcome) {
-	if !newest.Acknowledged || lost(cloud) {
-		return
-	}
-	entries, err := a.Spool.List()
-	if err != nil {
-		a.Log.Error("spool cannot be read", "error", err)
-		return
-	}
-	slices.SortStableFunc(entries, func(x, y durable.Entry) int { return a.tried[x.ID] - a.tried[y.ID] })
-	failed := 0
-	for _, e := range entries {
-		if err := a.drainOne(ctx, cloud, e); err != nil {
-			a.Log.Warn("an earlier report still waits", "report", e.ID, "error", err)
-			if a.tried == nil {
-				a.tried = make(map[string]int)
-			}
-			a.tried[e.ID]++
-			if failed++; failed == drainTries || lost(cloud) || ctx.Err() != nil {
-				return
-			}
-		} else {
-			a.Log.Info("earlier report delivered", "report", e.ID)
-			delete(a.tried, e.ID)
-		}
-		a.alive()
-		pause(ctx, drainPause)
-	}
-}
-
-func (a *Agent) drainOne(ctx context.Context, cloud Cloud, e durable.Entry) error {
-	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
-	defer cancel()
-	b, err := a.Spool.Read(e)
-	if err != nil {
-		return err
-	}
-	old := new(device.Report)
-	if err := old.UnmarshalJSON(b); err != nil {
-		a.Log.Error("a report in the spool is damaged and is dropped", "report", e.ID, "error", err)
-		return a.Spool.Remove(e)
-	}
-	if err := cloud.PublishEarlier(ctx, old); err != nil {
-		return err
-	}
-	return a.Spool.Remove(e)
 }
 
 // forget takes the report out of the spool.
@@ -366,14 +317,6 @@ func (a *Agent) bootTrigger() device.Trigger {
 		return device.TriggerFirstBoot
 	}
 	return device.TriggerBoot
-}
-
-// now is the wall clock's time. Unlike a timer's, it goes on in suspend.
-func (a *Agent) now() time.Time {
-	if a.Now == nil {
-		return time.Now().Round(0)
-	}
-	return a.Now().Round(0)
 }
 
 // offline is the publisher of a device without a connection.

@@ -62,7 +62,9 @@ func (c *cloud) ReportGate(_ context.Context, s gate.State) error {
 	c.got = append(c.got, "gate "+s.String())
 	return nil
 }
-func (c *cloud) ReportMetrics(context.Context, *device.Report) error { return nil }
+func (c *cloud) PublishFindings(context.Context, *device.Report) error { return nil }
+func (c *cloud) ReportMetrics(context.Context, *device.Report) error   { return nil }
+func (c *cloud) Lost() error                                           { return errors.New("cut") }
 
 // Next gives what is asked until it is answered for good.
 func (c *cloud) Next(_ context.Context, waits func(string) bool) (*agent.Work, error) {
@@ -169,6 +171,7 @@ type desk struct {
 	triggers    []device.Trigger
 	ids         []string
 	slept       time.Duration // what timers have not seen
+	step        time.Duration // by which the clock was set
 }
 
 const runDir = "/run/keyvet"
@@ -232,9 +235,15 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 	d.Now = func() time.Time {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return time.Now().Add(d.slept)
+		return time.Now().Add(d.slept + d.step)
 	}
 	g.Now = d.Now
+	start := time.Now()
+	d.Elapsed = func() time.Duration { // which goes on in suspend
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return time.Since(start) + d.slept
+	}
 	return d
 }
 

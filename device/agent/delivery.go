@@ -18,7 +18,7 @@ type delivery struct {
 // session, if one was lost over it.
 const (
 	retryFirst = time.Minute
-	retryMost  = 30 * time.Minute
+	retryMost  = time.Hour
 )
 
 // due reports whether it is time for a try.

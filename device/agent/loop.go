@@ -15,7 +15,9 @@ type loop struct {
 	*Agent
 	cloud    Cloud // nil while offline
 	newest   delivery
+	words    words
 	schedule timetable
+	clock    watch // since the last self-check
 	local    *Work // found while waiting
 	open     unfinished
 }
@@ -39,10 +41,10 @@ func (a *Agent) Run(ctx context.Context) error {
 			return l.lastWord(ctx)
 		}
 		if ctx.Err() != nil {
-			return a.end(ctx)
+			return l.end(ctx)
 		}
 		l.expire()
-		l.vetNow(ctx, device.TriggerSchedule)
+		l.lookAgain(ctx)
 	}
 }
 
@@ -62,10 +64,32 @@ func (l *loop) watch(period context.Context) {
 	}()
 }
 
-// end shuts the gate for good.
-func (a *Agent) end(ctx context.Context) error {
-	if err := a.Gate.Shut(); err != nil {
+// lookAgain vets the device since it is time to, or since the clock was set.
+func (l *loop) lookAgain(ctx context.Context) {
+	vets := 0
+	if before := l.clock; before.stepped(l.read()) {
+		l.Log.Info("the clock was set: the device is vetted again", "from", before.at.wall.Format(time.RFC3339), "by", before.at.step(l.read()).Round(time.Second))
+		vets = before.vets + 1
+	}
+	l.vetNow(ctx, device.TriggerSchedule)
+	l.clock.vets = vets
+}
+
+// goodbyeTimeout bounds the word that the gate is shut, which ends with the
+// process.
+const goodbyeTimeout = 5 * time.Second
+
+// end shuts the gate for good, and has the cloud know it if that is quick.
+func (l *loop) end(ctx context.Context) error {
+	if err := l.Gate.Shut(); err != nil {
 		return errors.Join(ErrStuck, err)
+	}
+	if told := l.words.state == gate.Shut && !l.words.gate; !told && l.cloud != nil && !lost(l.cloud) {
+		saying, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
+		defer cancel()
+		if err := l.cloud.ReportGate(saying, gate.Shut); err != nil {
+			l.Log.Warn("the shadow does not show that the gate is shut", "error", err)
+		}
 	}
 	return ctx.Err()
 }
@@ -98,13 +122,11 @@ func (l *loop) lastWord(ctx context.Context) error {
 		}
 		l.cloud = cloud
 	}
-	if l.newest.acknowledged {
-		l.tell(ctx, l.cloud, l.newest.vetted, gate.Outcome{Acknowledged: true, State: gate.Stuck})
-		return err
+	o := gate.Outcome{Acknowledged: true, State: gate.Stuck}
+	if !l.newest.acknowledged {
+		o = l.deliver(ctx, l.cloud, l.newest.vetted)
 	}
-	o := l.admit(ctx, l.cloud, l.newest.vetted)
-	l.log(o)
-	l.tell(ctx, l.cloud, l.newest.vetted, o)
+	l.words.owe(l.newest.vetted, o).tell(ctx, l.Agent, l.cloud)
 	return err
 }
 
@@ -122,23 +144,33 @@ func (l *loop) deadline() time.Time {
 }
 
 // pulse shows that the loop is alive, and ends the period by the wall clock.
-func (l *loop) pulse() {
+func (l *loop) pulse() { l.pulseOf(l.deadline(), l.clock, l.schedule.enough) }
+
+func (l *loop) pulseOf(deadline time.Time, w watch, enough func()) {
 	l.alive()
-	if d := l.deadline(); !d.IsZero() && l.now().After(d) {
-		l.schedule.enough()
+	if !deadline.IsZero() && l.now().After(deadline) || w.stepped(l.read()) {
+		enough()
 	}
 }
 
 func (l *loop) vetNow(ctx context.Context, trigger device.Trigger) {
+	at := l.read()
 	v, o := l.vet(ctx, trigger)
 	l.take(v, o)
+	l.clock.at = at
 	l.alive()
 }
 
 // take goes on with another report.
 func (l *loop) take(v gate.Vetted, o gate.Outcome) {
 	l.newest = delivery{vetted: v, acknowledged: o.Acknowledged}
+	l.clock = watch{at: l.read(), opens: v.Report.Verdict().Opens()}
 	l.schedule.heed(o, l.now())
+}
+
+func (l *loop) connectionLost() {
+	l.Log.Warn("connection lost", "error", l.cloud.Lost())
+	l.disconnect()
 }
 
 func (l *loop) disconnect() {
@@ -162,23 +194,34 @@ func (l *loop) serve(ctx context.Context) {
 	if l.newest.due() {
 		l.deliverNow(ctx)
 		if lost(l.cloud) {
-			l.disconnect()
+			l.connectionLost()
 			l.pause(ctx, rand.N(redialPause))
 			return
 		}
+	}
+	l.words.stands(l.Gate.State())
+	if l.words.due() {
+		stop := l.beatDuring(ctx)
+		l.words.tell(ctx, l.Agent, l.cloud)
+		stop()
 	}
 	var again <-chan time.Time
 	for ctx.Err() == nil {
 		work, err := l.cloud.Next(ctx, l.open.waits)
 		again = nil
-		if err != nil {
+		if err != nil && !lost(l.cloud) { // else that is logged
 			l.Log.Warn("what the cloud asks for could not be read", "error", err)
+		}
+		if err != nil {
 			again = time.After(rand.N(redialPause))
 		}
 		if work == nil && l.findLocal() {
 			work, l.local = l.local, nil
 		}
 		if work == nil {
+			if l.newest.acknowledged && l.sendEarlier(ctx) {
+				continue
+			}
 			break
 		}
 		if !l.carryOut(ctx, work) {
@@ -188,9 +231,16 @@ func (l *loop) serve(ctx context.Context) {
 	l.wait(ctx, again)
 }
 
-// connectTimeout bounds one try to connect: the longest back-off (513 s) and
+// sendEarlier sends one report of the spool, and reports whether another may
+// follow.
+func (l *loop) sendEarlier(ctx context.Context) bool {
+	defer l.beatDuring(ctx)()
+	return l.backlog.next(ctx, l.Agent, l.cloud)
+}
+
+// connectTimeout bounds one try to connect: the longest back-off (an hour) and
 // a round over the endpoints.
-const connectTimeout = 15 * time.Minute
+const connectTimeout = 75 * time.Minute
 
 // connect makes the session, once the credential is the one to be.
 func (l *loop) connect(ctx context.Context) bool {
@@ -219,20 +269,19 @@ func (l *loop) connect(ctx context.Context) bool {
 	return false
 }
 
-// beatDuring shows that the loop is alive while it waits for its turn to
-// connect, but not beyond ctx: what ignores that hangs.
+// beatDuring shows that the loop is alive while it waits for the network, but not
+// beyond ctx: what ignores that hangs.
 func (l *loop) beatDuring(ctx context.Context) (stop func()) {
 	t := time.NewTicker(beat)
 	stopped := make(chan struct{})
-	deadline, enough := l.deadline(), l.schedule.enough
+	deadline, clock, enough := l.deadline(), l.clock, l.schedule.enough
 	go func() {
 		for {
 			select {
 			case <-t.C:
-				l.alive()
-				if !deadline.IsZero() && l.now().After(deadline) {
-					enough()
-				}
+				l.pulseOf(deadline, clock, enough)
+			case <-l.Set:
+				l.pulseOf(deadline, clock, enough)
 			case <-stopped:
 				return
 			case <-ctx.Done():
@@ -245,7 +294,10 @@ func (l *loop) beatDuring(ctx context.Context) (stop func()) {
 
 // deliverNow reports whether the cloud has the report now.
 func (l *loop) deliverNow(ctx context.Context) bool {
+	stop := l.beatDuring(ctx)
 	o := l.deliver(ctx, l.cloud, l.newest.vetted)
+	l.words.owe(l.newest.vetted, o).tell(ctx, l.Agent, l.cloud)
+	stop()
 	l.newest.tried(o, lost(l.cloud))
 	l.schedule.heed(o, l.now())
 	l.alive()
@@ -279,8 +331,10 @@ func (l *loop) wait(ctx context.Context, again <-chan time.Time) {
 		case <-again:
 		case <-retry:
 		case <-l.cloud.Done():
-			l.Log.Warn("connection lost")
-			l.disconnect()
+			l.connectionLost()
+		case <-l.Set:
+			l.pulse()
+			continue
 		case <-t.C:
 			l.pulse()
 			if !l.findLocal() {
@@ -294,16 +348,26 @@ func (l *loop) wait(ctx context.Context, again <-chan time.Time) {
 // again is when something that failed may be tried again, if anything did.
 func (l *loop) again() (at time.Time, ok bool) {
 	at, ok = l.open.next()
-	if n := &l.newest; !n.acknowledged && (!ok || n.retry.Before(at)) {
-		return n.retry, true
+	sooner := func(other time.Time, due bool) {
+		if due && (!ok || other.Before(at)) {
+			at, ok = other, true
+		}
 	}
+	sooner(l.newest.retry, !l.newest.acknowledged)
+	sooner(l.words.next())
+	sooner(l.backlog.again, l.newest.acknowledged && l.backlog.failed > 0)
 	return at, ok
 }
 
 // pause waits and shows that the loop is alive meanwhile.
 func (l *loop) pause(ctx context.Context, d time.Duration) {
-	for ; d > 0 && ctx.Err() == nil; d -= beat {
-		pause(ctx, min(d, beat))
-		l.pulse()
+	for end := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(end); l.pulse() {
+		t := time.NewTimer(min(time.Until(end), beat))
+		select {
+		case <-ctx.Done():
+		case <-l.Set:
+		case <-t.C:
+		}
+		t.Stop()
 	}
 }

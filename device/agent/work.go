@@ -54,7 +54,7 @@ func (l *loop) carryOut(ctx context.Context, w *Work) bool {
 		l.Log.Warn("not done", "operation", w.Operation, "id", w.ID, "error", err)
 	}
 	if lost(l.cloud) { // the next one may be asked for it at once
-		l.disconnect()
+		l.connectionLost()
 		return false
 	}
 	l.finish(w, err)

@@ -113,7 +113,7 @@ var Reasons = []device.Reason{
 	{
 		Code:  ReasonAlgorithm,
 		Means: "The TPM cannot make such a key, or its firmware makes weak ones.",
-		Do:    "Ask for another key: `ecdsa-p256` is in every TPM 2.0.",
+		Do:    "Ask for another key: nearly every TPM 2.0 makes `ecdsa-p256`, and one without P-256 makes `rsa-2048`.",
 	},
 	{
 		Code:  ReasonTPMFull,

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt"
@@ -30,6 +31,9 @@ type Client struct {
 	// five minutes hold across reconnections.
 	Pace *Pace
 	Log  *slog.Logger // none at first; shows what was ignored
+	// Answered is called with the time of AWS IoT's answer to a report, by its own
+	// clock; may be nil.
+	Answered func(time.Time)
 
 	thing       string
 	prefix      string // "$aws/things/T/"
@@ -113,7 +117,11 @@ func (c *Client) Publish(ctx context.Context, r *device.Report) error {
 	if err := c.PublishEarlier(ctx, r); err != nil {
 		return err
 	}
-	return c.updateShadow(ctx, state)
+	at, err := c.updateShadow(ctx, state)
+	if err == nil && c.Answered != nil && !at.IsZero() {
+		c.Answered(at)
+	}
+	return err
 }
 
 // PublishEarlier sends a report and leaves the shadow, which shows a newer one,
@@ -129,7 +137,15 @@ func (c *Client) PublishEarlier(ctx context.Context, r *device.Report) error {
 // shadow. A later Publish of this client repeats it; see [Client.SetGate].
 func (c *Client) ReportGate(ctx context.Context, gate string) error {
 	c.SetGate(gate)
-	return c.updateShadow(ctx, map[string]any{"gate": gate})
+	_, err := c.updateShadow(ctx, map[string]any{"gate": gate})
+	return err
+}
+
+// ReportJob writes to the named shadow that a job of keyvet's was ended by somebody
+// else.
+func (c *Client) ReportJob(ctx context.Context, id string, status device.JobState) error {
+	_, err := c.updateShadow(ctx, map[string]any{"jobTaken": map[string]any{"jobId": id, "status": status}})
+	return err
 }
 
 // SetGate is how the gate stands for the next Publish. Before the first, the
@@ -143,13 +159,30 @@ func (c *Client) gateWord() string {
 	return "stuck"
 }
 
-// updateShadow waits for update/accepted with its own clientToken.
-func (c *Client) updateShadow(ctx context.Context, reported map[string]any) error {
+// updateShadow waits for update/accepted with its own clientToken, and returns the
+// timestamp in it.
+func (c *Client) updateShadow(ctx context.Context, reported map[string]any) (time.Time, error) {
 	update := withToken(map[string]any{"state": map[string]any{"reported": reported}})
-	if _, err := request(ctx, c.session, c.shadow("update"), update); err != nil {
-		return fmt.Errorf("update shadow: %w", err)
+	reply, err := request(ctx, c.session, c.shadow("update"), update)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("update shadow: %w", err)
 	}
-	return nil
+	return timestamp(reply), nil
+}
+
+// timestamp is that of a reply, which AWS IoT gives in seconds since 1970, and
+// sometimes in milliseconds; zero if there is none.
+func timestamp(reply []byte) time.Time {
+	var doc struct {
+		Timestamp int64 `json:"timestamp"`
+	}
+	if decode(reply, &doc) != nil || doc.Timestamp <= 0 {
+		return time.Time{}
+	}
+	if doc.Timestamp > 1e11 { // seconds: the year 5138
+		return time.UnixMilli(doc.Timestamp)
+	}
+	return time.Unix(doc.Timestamp, 0)
 }
 
 // logOnce tells of what was ignored, and does not repeat itself when the same

@@ -41,7 +41,7 @@ func TestJobsFromEndToEnd(t *testing.T) {
 		t.Fatalf("of an empty queue: %+v, %v", job, err)
 	}
 	looks := make(chan bool, 20)
-	if err := c.OnJobs(t.Context(), func() { looks <- true }); err != nil {
+	if err := c.OnJobs(t.Context(), func(*awsiot.Job) { looks <- true }); err != nil {
 		t.Fatal(err)
 	}
 	for _, j := range []localiot.Job{

@@ -48,7 +48,8 @@ func (c *Client) OnDesiredCheck(ctx context.Context, f func(token string)) error
 
 // AcknowledgeCheck reports that the check that was desired by token is done.
 func (c *Client) AcknowledgeCheck(ctx context.Context, token string) error {
-	return c.updateShadow(ctx, map[string]any{"check": token})
+	_, err := c.updateShadow(ctx, map[string]any{"check": token})
+	return err
 }
 
 // desiredCheck is the desired token, "" if there is none, of a version of the shadow.

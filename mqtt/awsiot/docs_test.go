@@ -131,7 +131,10 @@ func sessions(t *testing.T) map[string][]use {
 		"UpdateJob": func(c *awsiot.Client, _ awsiot.Provisioner) error {
 			return c.UpdateJob(ctx, job, device.JobFailed, details)
 		},
-		"OnJobs":           func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnJobs(ctx, func() {}) },
+		"ReportJob": func(c *awsiot.Client, _ awsiot.Provisioner) error {
+			return c.ReportJob(ctx, job.ID, device.JobRejected)
+		},
+		"OnJobs":           func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnJobs(ctx, func(*awsiot.Job) {}) },
 		"OnDesiredCheck":   func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.OnDesiredCheck(ctx, func(string) {}) },
 		"AcknowledgeCheck": func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.AcknowledgeCheck(ctx, "t") },
 		"CreateCertificate": func(_ *awsiot.Client, p awsiot.Provisioner) error {

@@ -21,7 +21,9 @@ const (
 )
 
 // refusals are AWS IoT's own CONNACK codes.
-var refusals = map[byte]string{7: "not authorized: check the policy of the client certificate"}
+func refusals(clientID string) map[byte]string {
+	return map[byte]string{7: fmt.Sprintf("not authorized: does the policy of the client certificate allow iot:Connect for the client id %s (mqtt.client_id, or the thing's name)?", clientID)}
+}
 
 // NewDialer returns a dialer to AWS IoT, or to what speaks its protocols. pins
 // is what the operator pinned: base64 SHA-256 of SubjectPublicKeyInfo or
@@ -34,7 +36,7 @@ func NewDialer(cfg mqtt.Config, pins []string) (*mqtt.Dialer, error) {
 	if k := cfg.KeepAlive; k != 0 && (k < MinKeepAlive || k > MaxKeepAlive) {
 		return nil, fmt.Errorf("keep-alive of %v: AWS IoT takes %v to %v", k, MinKeepAlive, MaxKeepAlive)
 	}
-	cfg.Refusals = refusals
+	cfg.Refusals = refusals(cfg.ClientID)
 	cfg.TLS = func(endpoint string) mqtt.TLS { return particular(endpoint, pins) }
 	return mqtt.NewDialer(cfg)
 }
@@ -49,6 +51,9 @@ func particular(endpoint string, pins []string) mqtt.TLS {
 	}
 	if pins == nil && amazons(host) {
 		pins = []string{AmazonRoots}
+	}
+	if legacy(host) {
+		p.Advice = "this is a legacy endpoint, whose certificate Amazon's roots do not sign: take the one of \"aws iot describe-endpoint --endpoint-type iot:Data-ATS\", PREFIX-ats.iot.…"
 	}
 	for _, pin := range pins {
 		if pin == AmazonRoots {
@@ -65,6 +70,13 @@ func particular(endpoint string, pins []string) mqtt.TLS {
 func amazons(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	return strings.HasSuffix(host, ".amazonaws.com") || strings.HasSuffix(host, ".amazonaws.com.cn")
+}
+
+// legacy reports whether a host is an endpoint of type iot:Data, whose certificate
+// is not from Amazon Trust Services.
+func legacy(host string) bool {
+	prefix, rest, _ := strings.Cut(strings.ToLower(host), ".")
+	return amazons(host) && strings.HasPrefix(rest, "iot.") && !strings.HasSuffix(prefix, "-ats")
 }
 
 // AmazonRoots, among the pins, stands for the keys of all of Amazon Trust

@@ -73,6 +73,31 @@ func TestParticular(t *testing.T) {
 	}
 }
 
+// An endpoint of the old type has its own advice, since its certificate does not
+// lead to Amazon's roots.
+func TestLegacyEndpoint(t *testing.T) {
+	for host, want := range map[string]bool{
+		"abc.iot.eu-west-1.amazonaws.com":              true,
+		"ABC.IOT.EU-WEST-1.AMAZONAWS.COM.":             true,
+		"abc.iot.cn-north-1.amazonaws.com.cn":          true,
+		"abc-ats.iot.eu-west-1.amazonaws.com":          false,
+		"abc.ats.iot.cn-north-1.amazonaws.com.cn":      false,
+		"abc.iot.example":                              false,
+		"vpce-1.data.iot.eu-west-1.vpce.amazonaws.com": false,
+	} {
+		if got := particular(host+":8883", nil).Advice; (got != "") != want || want && !strings.Contains(got, "-ats.iot.") {
+			t.Errorf("%s: %q", host, got)
+		}
+	}
+}
+
+// CONNACK 7 names what it is about.
+func TestNotAuthorized(t *testing.T) {
+	if got := refusals("gw-0042")[7]; !strings.Contains(got, "client id gw-0042") || !strings.Contains(got, "the thing's name") {
+		t.Error(got)
+	}
+}
+
 func TestDialerKeepsLimits(t *testing.T) {
 	good := mqtt.Config{
 		Endpoints: []string{"localhost:8883"}, ClientID: "gw",

@@ -154,13 +154,22 @@ func (c *Client) updateJob(ctx context.Context, job *Job, status device.JobState
 	return err
 }
 
-// OnJobs calls f whenever there may be another job. Where the next one of the
-// queue is another agent's and stays, only the notice of the whole list tells of
-// those behind it. What the messages say is not read: f has something look
-// again, and must not take long itself.
-func (c *Client) OnJobs(ctx context.Context, f func()) error {
-	for _, notice := range []string{"notify-next", "notify"} {
-		if err := c.session.Subscribe(ctx, c.jobs(notice), func(string, []byte) { f() }); err != nil {
+// OnJobs calls f whenever there may be another job, with the next one of the
+// queue if AWS IoT has sent it along, else nil. Where the next one is another
+// agent's and stays, only the notice of the whole list tells of those behind it.
+// f must not take long itself.
+func (c *Client) OnJobs(ctx context.Context, f func(next *Job)) error {
+	for notice, next := range map[string]func([]byte) *Job{
+		"notify-next": func(payload []byte) *Job {
+			job, err := c.parseJob(payload)
+			if err != nil {
+				c.logOnce("a notice of a job makes no sense", err)
+			}
+			return job
+		},
+		"notify": func([]byte) *Job { return nil },
+	} {
+		if err := c.session.Subscribe(ctx, c.jobs(notice), func(_ string, payload []byte) { f(next(payload)) }); err != nil {
 			return fmt.Errorf("await jobs: %w", err)
 		}
 	}

@@ -222,7 +222,7 @@ func TestCleanDetails(t *testing.T) {
 func TestOnJobs(t *testing.T) {
 	s, c := dialScript(t, nil)
 	looks := make(chan bool, 10)
-	if err := c.OnJobs(t.Context(), func() { looks <- true }); err != nil {
+	if err := c.OnJobs(t.Context(), func(*awsiot.Job) { looks <- true }); err != nil {
 		t.Fatal(err)
 	}
 	for _, payload := range []string{`{"execution":{"jobId":"j1"}}`, `{"timestamp":1}`, "", "\xff"} {

@@ -29,27 +29,66 @@ var ErrNotCertificate = errors.New("no certificate in it")
 // Unwrap is the DER of the certificate that b, the content of an NV index,
 // holds, without wrapper; rest is what follows it and the padding after it.
 // TPM 1.2 wraps it in a TCG_PCCLIENT_STORED_CERT of tag 0x1001 around a
-// TCG_FULL_CERT of tag 0x1002 (TCG PC Client Specific Implementation
-// Specification for Conventional BIOS). The error wraps
-// ErrNotCertificate.
+// TCG_FULL_CERT of tag 0x1002, which not all have (TCG PC Client Specific
+// Implementation Specification for Conventional BIOS, section 7.3.2). The error
+// wraps ErrNotCertificate.
 func Unwrap(b []byte) (der, rest []byte, err error) {
 	if len(b) > MaxBytes {
 		return nil, nil, fmt.Errorf("ekcert: %d bytes are too many: %w", len(b), ErrNotCertificate)
 	}
-	// 1001, type 0 (full certificate), length of what follows, 1002.
-	if len(b) >= 7 && b[0] == 0x10 && b[1] == 0x01 && b[2] == 0 && b[5] == 0x10 && b[6] == 0x02 {
-		n := int(binary.BigEndian.Uint16(b[3:]))
-		if n < 2 || 5+n > len(b) {
-			return nil, nil, fmt.Errorf("ekcert: wrapper of %d bytes around %d: %w", n, len(b)-5, ErrNotCertificate)
+	var after []byte // the wrapper
+	if n, body, ok := wrapped(b); ok {
+		if n > len(body) {
+			return nil, nil, fmt.Errorf("ekcert: wrapper of %d bytes around %d: %w", n, len(body), ErrNotCertificate)
 		}
-		b = b[7 : 5+n]
+		b, after = body[:n], body[n:]
 	}
 	var seq asn1.RawValue
 	rest, err = asn1.Unmarshal(b, &seq)
 	if err != nil || seq.Class != asn1.ClassUniversal || seq.Tag != asn1.TagSequence || !seq.IsCompound {
 		return nil, nil, fmt.Errorf("ekcert: %w", ErrNotCertificate)
 	}
-	return seq.FullBytes, bytes.TrimLeft(rest, "\xff\x00"), nil
+	if rest = unpadded(rest); len(rest) == 0 {
+		rest = unpadded(after)
+	}
+	return seq.FullBytes, rest, nil
+}
+
+// wrapped returns how much a wrapper says that it holds of a certificate, and
+// what follows its tags.
+func wrapped(b []byte) (n int, body []byte, ok bool) {
+	if len(b) < 7 || b[0] != 0x10 || b[1] != 0x01 || b[2] != 0 { // type 0: a full certificate
+		return 0, nil, false
+	}
+	n, body = int(binary.BigEndian.Uint16(b[3:])), b[5:]
+	if body[0] == 0x10 && body[1] == 0x02 && n >= 2 {
+		n, body = n-2, body[2:]
+	}
+	return n, body, true
+}
+
+// unpadded is b without the padding that it begins with: ff and 00, or any one
+// byte up to its end. Nuvoton's TPMs are padded with 11.
+func unpadded(b []byte) []byte {
+	if len(b) > 0 && b[0] != 0x30 && len(bytes.Trim(b, string(b[:1]))) == 0 {
+		return nil
+	}
+	return bytes.TrimLeft(b, "\xff\x00")
+}
+
+// IsCut reports whether b may be the beginning of a certificate that goes on in
+// another NV index: it is shorter than its header says.
+func IsCut(b []byte) bool {
+	if n, body, ok := wrapped(b); ok {
+		return n > len(body) && n <= MaxBytes
+	}
+	switch {
+	case len(b) == 0 || b[0] != 0x30:
+		return false
+	case len(b) < 4:
+		return true
+	}
+	return b[1] == 0x82 && len(b) < 4+int(binary.BigEndian.Uint16(b[2:])) && int(binary.BigEndian.Uint16(b[2:])) <= MaxBytes
 }
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}

@@ -69,15 +69,18 @@ func TestUnwrap(t *testing.T) {
 	two := slices.Concat(der, der)
 	ends := slices.Concat(der[:len(der)-2], []byte{0, 0xff})
 	for name, c := range map[string]struct{ in, rest []byte }{
-		"bare":              {der, nil},
-		"padded FF":         {slices.Concat(der, bytes.Repeat([]byte{0xff}, 1600-len(der))), nil},
-		"padded 00":         {slices.Concat(der, make([]byte, 1600-len(der))), nil},
-		"wrapped":           {wrap(der), nil},
-		"wrapped, padded":   {slices.Concat(wrap(der), bytes.Repeat([]byte{0xff}, 100)), nil},
-		"two":               {two, der},
-		"two, padded":       {slices.Concat(two, []byte{0xff, 0xff, 0}), slices.Concat(der, []byte{0xff, 0xff, 0})},
-		"padding between":   {slices.Concat(der, []byte{0xff, 0, 0xff}, der), der},
-		"ends like padding": {slices.Concat(der, ends), ends},
+		"bare":               {der, nil},
+		"padded FF":          {slices.Concat(der, bytes.Repeat([]byte{0xff}, 1600-len(der))), nil},
+		"padded 00":          {slices.Concat(der, make([]byte, 1600-len(der))), nil},
+		"wrapped":            {wrap(der), nil},
+		"wrapped, padded":    {slices.Concat(wrap(der), bytes.Repeat([]byte{0xff}, 100)), nil},
+		"padded 11":          {slices.Concat(der, bytes.Repeat([]byte{0x11}, 192)), nil},
+		"without second tag": {slices.Concat([]byte{0x10, 0x01, 0, byte(len(der) >> 8), byte(len(der))}, der), nil},
+		"two wrapped":        {slices.Concat(wrap(der), wrap(der), []byte{0xff}), slices.Concat(wrap(der), []byte{0xff})},
+		"two":                {two, der},
+		"two, padded":        {slices.Concat(two, []byte{0xff, 0xff, 0}), slices.Concat(der, []byte{0xff, 0xff, 0})},
+		"padding between":    {slices.Concat(der, []byte{0xff, 0, 0xff}, der), der},
+		"ends like padding":  {slices.Concat(der, ends), ends},
 	} {
 		got, rest, err := ekcert.Unwrap(c.in)
 		if err != nil || !bytes.Equal(got, der) || !bytes.Equal(rest, c.rest) {

@@ -381,6 +381,11 @@ func TestVerifyForged(t *testing.T) {
 			f.area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048})
 			f.area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: make([]byte, 256)})
 		}, none, LevelAttestationKey, device.Fail, "not an RSASSA key"},
+		{"a secret key", func(f *forgery) {
+			f.area.Type = tpm2.TPMAlgKeyedHash
+			f.area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull}})
+			f.area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgKeyedHash, &tpm2.TPM2BDigest{Buffer: make([]byte, 32)})
+		}, none, LevelAttestationKey, device.Fail, "neither an ECC nor an RSA key"},
 		{"another curve", func(f *forgery) { params(f, tpm2.TPMECCNistP384, tpm2.TPMAlgECDSA) }, none, LevelAttestationKey, device.Fail, "not an ECDSA P-256 key"},
 		{"another scheme", func(f *forgery) { params(f, tpm2.TPMECCNistP256, tpm2.TPMAlgNull) }, none, LevelAttestationKey, device.Fail, "not an ECDSA P-256 key"},
 		{"a point too long", func(f *forgery) {

@@ -43,7 +43,7 @@ func (s *Session) hearChallenges(ctx context.Context) error {
 	}
 	err := s.onChallenges(ctx)
 	s.challenged = err == nil
-	listening.learn(time.Now(), outcomeOf(err, time.Since(began)))
+	listening.learn(time.Now(), outcomeOf(err, time.Since(began), s.cloud.Config.MQTT.Timeout.Duration))
 	if wait := listening.wait(time.Now()); wait > 0 {
 		return fmt.Errorf("challenges to the TPM are not answered for %s: does the policy allow keyvet/THING/challenge? %w", wait.Round(time.Hour), err)
 	}
@@ -55,13 +55,13 @@ func (s *Session) hearChallenges(ctx context.Context) error {
 
 // outcomeOf sorts the error of a subscription that took so long. AWS IoT ends the
 // session at once where the policy does not allow one.
-func outcomeOf(err error, took time.Duration) subscription {
+func outcomeOf(err error, took, step time.Duration) subscription {
 	switch {
 	case err == nil:
 		return subscribed
 	case errors.Is(err, mqtt.ErrDenied):
 		return subscriptionRefused
-	case errors.Is(err, mqtt.ErrLost) && took < stepTimeout:
+	case errors.Is(err, mqtt.ErrLost) && took < step:
 		return subscriptionCut
 	}
 	return subscriptionFailed

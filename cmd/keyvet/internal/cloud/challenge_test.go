@@ -99,11 +99,11 @@ func TestListening(t *testing.T) {
 		subscribed: nil, subscriptionRefused: fmt.Errorf("x: %w", mqtt.ErrDenied), subscriptionCut: fmt.Errorf("x: %w", mqtt.ErrLost),
 		subscriptionFailed: context.DeadlineExceeded,
 	} {
-		if got := outcomeOf(err, time.Second); got != want {
+		if got := outcomeOf(err, time.Second, 10*time.Second); got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
 		}
 	}
-	if got := outcomeOf(mqtt.ErrLost, time.Minute); got != subscriptionFailed {
+	if got := outcomeOf(mqtt.ErrLost, time.Minute, 10*time.Second); got != subscriptionFailed {
 		t.Errorf("lost after a minute: %d", got)
 	}
 }

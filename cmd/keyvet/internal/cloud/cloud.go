@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -29,10 +30,21 @@ type Cloud struct {
 	Log         *slog.Logger
 	Attempts    int  // at every endpoint, of one connection
 	Persistent  bool // AWS IoT keeps the agent's session while the device is away
+	// Changed receives when a pause between two connections may end soon; may be nil.
+	Changed <-chan struct{}
+	// Network connects to an endpoint; nil: by TCP.
+	Network func(ctx context.Context, network, address string) (net.Conn, error)
+	// Answered is given AWS IoT's own time of the answer to a report; may be nil.
+	Answered func(time.Time)
+	// Misnamed is told of a template that names the thing otherwise than the
+	// configuration; may be nil.
+	Misnamed func(template, thing string)
 
 	dialing   dialing
 	pace      awsiot.Pace
 	aside     map[string]time.Time // ids of jobs that are not to be looked at again before
+	foreign   map[string]bool      // ids of pending jobs that are others'
+	ours      map[string]bool      // ids of keyvet's that were seen and not ended
 	listening listening            // to challenges
 	desired   begun
 }
@@ -53,10 +65,9 @@ type Mover interface {
 // Session is a proven session, as the agent wants one.
 type Session struct {
 	*awsiot.Client
-	cloud    *Cloud
-	conn     *mqtt.Session
-	alarm    *alarm
-	gateOpen bool // as it was reported last
+	cloud *Cloud
+	conn  *mqtt.Session
+	alarm *alarm
 
 	unheard    []func(context.Context) error // what to listen to that does not yet
 	checks     checks                        // that the shadow desires
@@ -68,14 +79,14 @@ type Session struct {
 var _ agent.Cloud = (*Session)(nil)
 
 func (c *Cloud) session(client *awsiot.Client, conn *mqtt.Session) *Session {
-	client.Pace, client.Log = &c.pace, c.Log
+	client.Pace, client.Log, client.Answered = &c.pace, c.Log, c.Answered
 	a := newAlarm()
 	s := &Session{
 		Client: client, cloud: c, conn: conn, alarm: a, challenges: make(chan challenge, 1),
 		jobs: &queue{cloud: c, client: client, alarm: a},
 	}
 	s.unheard = []func(context.Context) error{
-		func(ctx context.Context) error { return s.OnJobs(ctx, a.ring) },
+		func(ctx context.Context) error { return s.OnJobs(ctx, s.jobs.offer) },
 		func(ctx context.Context) error { return s.OnDesiredCheck(ctx, s.desire) },
 	}
 	return s
@@ -87,34 +98,31 @@ func (s *Session) Wanted() <-chan struct{} { return s.alarm.rung }
 // Done implements [agent.Cloud].
 func (s *Session) Done() <-chan struct{} { return s.conn.Done() }
 
+// Lost implements [agent.Cloud].
+func (s *Session) Lost() error { return s.conn.Err() }
+
 // Close implements [agent.Cloud].
 func (s *Session) Close() { s.conn.Close() }
 
-// Publish sends the report, and its findings for the account's topic rule. The
-// report alone is what counts.
+// Publish sends the report.
 func (s *Session) Publish(ctx context.Context, r *device.Report) error {
 	s.SetGate(s.cloud.Gate.State().String())
-	return s.publish(ctx, r, s.Client.Publish)
+	return s.Client.Publish(ctx, r)
 }
 
-// PublishEarlier is Publish for a report that is not the newest.
+// PublishEarlier sends a report that is not the newest, with its findings.
 func (s *Session) PublishEarlier(ctx context.Context, r *device.Report) error {
-	return s.publish(ctx, r, s.Client.PublishEarlier)
-}
-
-func (s *Session) publish(ctx context.Context, r *device.Report, report func(context.Context, *device.Report) error) error {
-	if err := report(ctx, r); err != nil {
+	if err := s.Client.PublishEarlier(ctx, r); err != nil {
 		return err
 	}
-	if err := s.PublishFindings(ctx, r); err != nil {
-		s.cloud.Log.Warn("the findings went out with the report alone", "error", err)
+	if err := s.PublishFindings(ctx, r); err != nil { // a later report has those that still hold
+		s.cloud.Log.Warn("the findings of an earlier report went out with that alone", "error", err)
 	}
 	return nil
 }
 
 // ReportGate implements [agent.Cloud].
 func (s *Session) ReportGate(ctx context.Context, g gate.State) error {
-	s.gateOpen = g == gate.Open
 	return s.Client.ReportGate(ctx, g.String())
 }
 
@@ -123,7 +131,7 @@ func (s *Session) ReportMetrics(ctx context.Context, r *device.Report) error {
 	if !s.cloud.Config.Defender.Enabled {
 		return nil
 	}
-	err := s.Client.ReportMetrics(ctx, awsiot.MetricsOf(r, s.gateOpen))
+	err := s.Client.ReportMetrics(ctx, awsiot.MetricsOf(r, s.cloud.Gate.State() == gate.Open))
 	if errors.Is(err, awsiot.ErrTooSoon) {
 		return nil
 	}

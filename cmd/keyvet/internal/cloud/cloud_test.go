@@ -117,8 +117,13 @@ func TestSession(t *testing.T) {
 	c.Config.TPM.Address = "" // no challenges
 	s := connected(t, c)
 	r := report()
-	if err := s.Publish(t.Context(), r); err != nil {
+	var answered time.Time
+	s.Answered = func(at time.Time) { answered = at }
+	if err := errors.Join(s.Publish(t.Context(), r), s.PublishFindings(t.Context(), r)); err != nil {
 		t.Fatal(err)
+	}
+	if time.Since(answered).Abs() > time.Minute {
+		t.Errorf("AWS IoT answered at %v", answered)
 	}
 	if got := reported(t, server); got["reportId"] != r.ID || got["gate"] != "shut" {
 		t.Errorf("%v", got)

@@ -18,10 +18,6 @@ import (
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
-// stepTimeout bounds one step of a connection: reaching the endpoint, the TLS
-// handshake, each answer.
-const stepTimeout = 10 * time.Second
-
 // dialing is what connections have to know of those before.
 type dialing struct {
 	own, claim *mqtt.Dialer // nil before the first connection
@@ -131,6 +127,18 @@ func (c *Cloud) space(ctx context.Context) error {
 	}
 }
 
+// reportTime is how long the network should have to carry a report.
+const reportTime = 2 * time.Minute
+
+// ReportBytes returns how large a report should be at most on this network; 0 if
+// that is not known.
+func (c *Cloud) ReportBytes() int {
+	if c.dialing.own == nil {
+		return 0
+	}
+	return c.dialing.own.Carries(reportTime)
+}
+
 // dialer is a dialer that connects with pair.
 func (c *Cloud) dialer(pair tls.Certificate, clientID string, persistent bool) (*mqtt.Dialer, error) {
 	m := c.Config.MQTT
@@ -140,7 +148,8 @@ func (c *Cloud) dialer(pair tls.Certificate, clientID string, persistent bool) (
 	}
 	return awsiot.NewDialer(mqtt.Config{
 		Endpoints: m.Endpoints, ClientID: clientID, Certificate: pair, Roots: roots, Proxy: m.Proxy.For, Persistent: persistent,
-		KeepAlive: m.KeepAlive.Duration, Timeout: stepTimeout, Attempts: c.Attempts, Log: c.Log,
+		KeepAlive: m.KeepAlive.Duration, Timeout: m.Timeout.Duration, Longest: m.ReconnectMax.Duration, Attempts: c.Attempts,
+		Changed: c.Changed, Network: c.Network, Log: c.Log,
 	}, m.Pins)
 }
 

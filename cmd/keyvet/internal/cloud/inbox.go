@@ -56,7 +56,7 @@ func (a *alarm) ring() {
 
 // set rings at a time, or before. It is for the loop alone.
 func (a *alarm) set(at time.Time) {
-	if a.timer == nil || at.Before(a.at) || time.Now().After(a.at) {
+	if a.timer == nil || at.Before(a.at) || !time.Now().Before(a.at) {
 		a.at = at
 		if a.timer != nil {
 			a.timer.Stop()

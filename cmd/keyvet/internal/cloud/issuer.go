@@ -69,7 +69,10 @@ func (e *enrolment) Activate(ctx context.Context, c rotate.Certificate) (string,
 	}
 	thing, _, err := e.provisioner.RegisterThing(ctx, template, c.Token, parameters(e.cloud.Config.Provision.Parameters, own))
 	if err == nil && own != "" && thing != own {
-		return thing, fmt.Errorf("%w: the template made this device the thing %q, but thing.name says %q", rotate.ErrRejected, thing, own)
+		if e.cloud.Misnamed != nil {
+			e.cloud.Misnamed(template, thing)
+		}
+		return thing, fmt.Errorf("%w: the template %s made this device the thing %q, but thing.name says %q", rotate.ErrRejected, template, thing, own)
 	}
 	if err == nil && named {
 		err = e.cloud.Credentials.Keep(thing)
@@ -102,6 +105,9 @@ func (e *enrolment) Confirm(ctx context.Context, o rotate.Order, c rotate.Certif
 func (e *enrolment) Tell(ctx context.Context, job device.Job, status device.JobState, details map[string]string) error {
 	if e.thing == nil {
 		return nil // a claim has no jobs
+	}
+	if status.Ended() {
+		defer delete(e.cloud.ours, job.ID)
 	}
 	described, err := e.thing.DescribeJob(ctx, job.ID)
 	switch {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -29,17 +31,40 @@ var (
 
 // queue is the thing's pending jobs.
 type queue struct {
-	cloud   *Cloud
-	client  jobClient
-	alarm   *alarm
-	foreign map[string]bool // ids of pending jobs that are others'
+	cloud  *Cloud
+	client jobClient
+	alarm  *alarm
+
+	mu      sync.Mutex
+	offered *awsiot.Job // by a notice, to be looked at first
 }
+
+// jobsEach is how often the pending jobs are asked for, at most, whatever notices
+// come: a broker may say that it has kept a session, and have lost its filters.
+const jobsEach = time.Hour
 
 // jobClient is [awsiot.Client].
 type jobClient interface {
 	PendingJobs(context.Context) ([]string, error)
 	DescribeJob(ctx context.Context, id string) (*awsiot.Job, error)
 	UpdateJob(ctx context.Context, job *awsiot.Job, status device.JobState, details map[string]string) error
+	ReportJob(ctx context.Context, id string, status device.JobState) error
+}
+
+// offer takes a job that a notice has brought along, and wakes the loop.
+func (q *queue) offer(next *awsiot.Job) {
+	q.mu.Lock()
+	q.offered = next
+	q.mu.Unlock()
+	q.alarm.ring()
+}
+
+func (q *queue) takeOffered() *awsiot.Job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	job := q.offered
+	q.offered = nil
+	return job
 }
 
 // asidePause is how long a job stays aside that could not be read or answered.
@@ -71,18 +96,23 @@ func passes(ctx context.Context, err error) bool {
 // alone; what is keyvet's and malformed is rejected. One that cannot be read, or
 // not be answered, must not keep back those behind it, nor must one that waits
 // for its next try.
+//
+// One that came with its document is answered at once: another agent on the same
+// thing may reject what it does not know.
 func (q *queue) next(ctx context.Context, waits func(id string) bool) (*agent.Work, error) {
+	if job := q.takeOffered(); job != nil && !q.passesOver(job.ID, waits) {
+		if work, err := q.read(ctx, job); work != nil || err != nil {
+			return work, err
+		}
+	}
 	ids, err := q.client.PendingJobs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	q.forget(ids)
+	q.alarm.set(time.Now().Add(jobsEach - rand.N(jobsEach/6)))
+	q.forget(ctx, ids)
 	for _, id := range ids {
-		if at := q.cloud.aside[id]; time.Now().Before(at) {
-			q.alarm.set(at)
-			continue
-		}
-		if q.foreign[id] || waits(id) {
+		if q.passesOver(id, waits) {
 			continue
 		}
 		job, err := q.client.DescribeJob(ctx, id)
@@ -103,16 +133,52 @@ func (q *queue) next(ctx context.Context, waits func(id string) bool) (*agent.Wo
 	return nil, nil
 }
 
-// forget forgets what was known of jobs that are pending no more.
-func (q *queue) forget(pending []string) {
-	foreign := make(map[string]bool)
-	for _, id := range pending {
-		if q.foreign[id] {
-			foreign[id] = true
+// passesOver reports whether a job is not to be looked at now.
+func (q *queue) passesOver(id string, waits func(id string) bool) bool {
+	if at := q.cloud.aside[id]; time.Now().Before(at) {
+		q.alarm.set(at)
+		return true
+	}
+	return q.cloud.foreign[id] || waits(id)
+}
+
+// forget forgets what was known of jobs that are pending no more. One that is
+// keyvet's and that keyvet has not ended is told of.
+func (q *queue) forget(ctx context.Context, pending []string) {
+	for id := range q.cloud.ours {
+		if !slices.Contains(pending, id) {
+			job, err := q.client.DescribeJob(ctx, id)
+			if err != nil || job == nil {
+				job = &awsiot.Job{ID: id}
+			}
+			q.taken(ctx, job)
 		}
 	}
-	q.foreign = foreign
+	maps.DeleteFunc(q.cloud.foreign, func(id string, _ bool) bool { return !slices.Contains(pending, id) })
 	maps.DeleteFunc(q.cloud.aside, func(id string, _ time.Time) bool { return !slices.Contains(pending, id) })
+}
+
+// taken tells of a job of keyvet's that ended without it.
+func (q *queue) taken(ctx context.Context, job *awsiot.Job) {
+	delete(q.cloud.ours, job.ID)
+	if job.Status == device.JobCanceled || job.Status == device.JobRemoved || job.Status == device.JobTimedOut {
+		q.cloud.Log.Info("a job is over", "job", job.ID, "status", job.Status)
+		return
+	}
+	q.cloud.Log.Warn("a job of keyvet's was ended by somebody else: a thing has one agent for its jobs (docs/operations.md)", "job", job.ID, "status", job.Status)
+	if err := q.client.ReportJob(ctx, job.ID, job.Status); err != nil {
+		q.cloud.Log.Warn("the shadow does not show that a job was taken", "job", job.ID, "error", err)
+	}
+}
+
+// answered keeps which jobs are keyvet's and not over.
+func (q *queue) answered(ctx context.Context, job *awsiot.Job, state device.JobState, err error) {
+	switch {
+	case errors.Is(err, awsiot.ErrJobEnded):
+		q.taken(ctx, job)
+	case err == nil && state.Ended():
+		delete(q.cloud.ours, job.ID)
+	}
 }
 
 // read reads a job's document. A job that is not keyvet's, or is answered by
@@ -122,9 +188,10 @@ func (q *queue) read(ctx context.Context, job *awsiot.Job) (*agent.Work, error) 
 	var malformed *awsiot.DocumentError
 	switch {
 	case err == nil:
+		keep(&q.cloud.ours, job.ID)
 		return work, nil
 	case !errors.As(err, &malformed):
-		q.foreign[job.ID] = true
+		keep(&q.cloud.foreign, job.ID)
 		return nil, nil
 	}
 	q.cloud.Log.Warn("job rejected", "job", job.ID, "reason", malformed.Reason)
@@ -140,6 +207,13 @@ func (q *queue) read(ctx context.Context, job *awsiot.Job) (*agent.Work, error) 
 	return nil, nil
 }
 
+func keep(set *map[string]bool, id string) {
+	if *set == nil {
+		*set = make(map[string]bool)
+	}
+	(*set)[id] = true
+}
+
 // work is what the document of a job asks for.
 func (q *queue) work(job *awsiot.Job) (*agent.Work, error) {
 	operation, err := awsiot.ParseOperation(job.Document)
@@ -148,6 +222,7 @@ func (q *queue) work(job *awsiot.Job) (*agent.Work, error) {
 	}
 	answer := func(ctx context.Context, state device.JobState, details map[string]string) error {
 		err := answerJob(ctx, q.client, job, state, details)
+		q.answered(ctx, job, state, err)
 		if err != nil && !passes(ctx, err) && !errors.Is(err, awsiot.ErrJobEnded) {
 			q.putAside(job.ID, err)
 		}

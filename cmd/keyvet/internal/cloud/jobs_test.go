@@ -35,6 +35,13 @@ type fakeJobs struct {
 	described []string
 	updated   []string
 	status    device.JobState // that a mismatch shows
+	ended     device.JobState // of a job that is pending no more
+	taken     []string        // jobs that others ended
+}
+
+func (f *fakeJobs) ReportJob(_ context.Context, id string, status device.JobState) error {
+	f.taken = append(f.taken, fmt.Sprint(id, " ", status))
+	return nil
 }
 
 func (f *fakeJobs) PendingJobs(context.Context) ([]string, error) { return f.ids, f.pending }
@@ -51,7 +58,11 @@ func (f *fakeJobs) DescribeJob(_ context.Context, id string) (*awsiot.Job, error
 	if !ok {
 		return nil, nil
 	}
-	return &awsiot.Job{ID: id, Status: device.JobQueued, Execution: 3, Document: json.RawMessage(document)}, nil
+	status := device.JobQueued
+	if f.ended != "" {
+		status = f.ended
+	}
+	return &awsiot.Job{ID: id, Status: status, Execution: 3, Document: json.RawMessage(document)}, nil
 }
 
 func (f *fakeJobs) UpdateJob(_ context.Context, job *awsiot.Job, status device.JobState, details map[string]string) error {
@@ -71,6 +82,91 @@ func queueOf(f *fakeJobs) *queue {
 	c := &Cloud{Config: *config.Default(), Log: slog.New(slog.DiscardHandler)}
 	c.Config.Rotate.Template = "template"
 	return &queue{cloud: c, client: f, alarm: newAlarm()}
+}
+
+// A job that comes with its notice is answered without another round trip, and one
+// of another agent is left alone without its document being read again, by a later
+// session neither.
+func TestOfferedJob(t *testing.T) {
+	f := &fakeJobs{ids: []string{"a", "b"}, documents: map[string]string{"a": checkDocument, "b": othersDocument}}
+	q := queueOf(f)
+	q.offer(&awsiot.Job{ID: "a", Status: device.JobQueued, Document: json.RawMessage(checkDocument)})
+	work, err := q.next(t.Context(), nothing)
+	if err != nil || work == nil || work.ID != "a" || len(f.described) > 0 {
+		t.Fatalf("%+v, %v, described %v", work, err, f.described)
+	}
+	if err := work.Do(t.Context(), &done{end: device.JobSucceeded}); err != nil {
+		t.Error(err)
+	}
+	f.ids = []string{"b"}
+	for range 2 {
+		if work, err := q.next(t.Context(), nothing); work != nil || err != nil {
+			t.Errorf("%+v, %v", work, err)
+		}
+		q = &queue{cloud: q.cloud, client: f, alarm: newAlarm()} // the next session
+		q.offer(&awsiot.Job{ID: "b", Status: device.JobQueued, Document: json.RawMessage(othersDocument)})
+	}
+	if got := strings.Join(f.described, " "); got != "b" || len(f.taken) > 0 {
+		t.Errorf("described %s, taken %v", got, f.taken)
+	}
+}
+
+// A job of keyvet's that another agent ends, before keyvet looks or while it does,
+// is told of; one that the operator cancels, or keyvet ended itself, is not.
+func TestTakenJob(t *testing.T) {
+	for what, tt := range map[string]struct {
+		status  device.JobState // by the time that keyvet looks again
+		answers error           // of its answer
+		want    string
+	}{
+		"rejected":          {status: device.JobRejected, want: "a REJECTED"},
+		"canceled":          {status: device.JobCanceled},
+		"upon the answer":   {status: device.JobRejected, answers: awsiot.ErrJobEnded, want: "a REJECTED"},
+		"keyvet ended it":   {status: device.JobSucceeded},
+		"gone with its job": {want: "a "},
+	} {
+		f := &fakeJobs{ids: []string{"a"}, documents: map[string]string{"a": checkDocument}}
+		q := queueOf(f)
+		work, err := q.next(t.Context(), nothing)
+		if err != nil || work == nil {
+			t.Fatal(work, err)
+		}
+		if tt.answers != nil || tt.status == device.JobSucceeded {
+			f.status = tt.status
+			f.update = []error{tt.answers}
+			work.Do(t.Context(), &done{end: device.JobSucceeded})
+		}
+		f.ids = nil
+		f.ended = tt.status
+		if tt.status == "" {
+			f.documents = nil
+		}
+		for range 2 {
+			if work, err := q.next(t.Context(), nothing); work != nil || err != nil {
+				t.Errorf("%s: %+v, %v", what, work, err)
+			}
+		}
+		if got := strings.Join(f.taken, ", "); got != tt.want {
+			t.Errorf("%s: told of %q, want %q", what, got, tt.want)
+		}
+	}
+}
+
+// The pending jobs are asked for within an hour, whatever notices come.
+func TestJobsAreAskedForHourly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queueOf(&fakeJobs{})
+		for range 24 {
+			if _, err := q.next(t.Context(), nothing); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			<-q.alarm.rung
+			if took := time.Since(began); took < 50*time.Minute || took > time.Hour {
+				t.Errorf("asked again after %v", took)
+			}
+		}
+	})
 }
 
 // done is what work had the agent do.

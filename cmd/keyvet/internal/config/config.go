@@ -103,8 +103,9 @@ type Evidence struct {
 	// of a TPM that does not make an attestation key is undecided, unless its endorsement
 	// hierarchy has a password (`tpm.endorsement_auth_file`). `false` accepts a TPM that
 	// cannot sign: a TPM 1.2 (also one whose owner keeps others from reading its
-	// endorsement key), a TPM without P-256, a TPM with a password that keyvet does not
-	// have. It does not accept a TPM that no longer signs but did before:
+	// endorsement key), a TPM that makes no attestation key of P-256 or RSA-2048, a TPM
+	// with a password that keyvet does not have. It does not accept a TPM that no longer
+	// signs but did before:
 	// `state_dir/ak.pem` exists, `tpm.ak` is set, or the last report was signed.
 	Required bool `toml:"required"`
 }
@@ -169,6 +170,14 @@ type MQTT struct {
 	ClientID string `toml:"client_id"`
 	// The interval of keep-alive packets, from 30 seconds to 20 minutes.
 	KeepAlive Duration `toml:"keepalive"`
+	// How long a network step may take on a fast link: reaching the endpoint, the TLS
+	// handshake, each answer. keyvet allows more for large messages, for round trips that
+	// it has measured to be long, and after steps that ran out of time.
+	Timeout Duration `toml:"timeout"`
+	// The longest pause between two tries to connect. A pause is a random part of this, so
+	// that a large fleet does not come back at once: a small fleet may set it lower. With
+	// the default, AWS IoT's own refusals lead to pauses of up to an hour after ten of them.
+	ReconnectMax Duration `toml:"reconnect_max"`
 	// An HTTP proxy, such as `"http://user:password@host:3128"`, or `https://` for TLS to
 	// the proxy itself. keyvet asks it by CONNECT, with Basic authentication, for the
 	// endpoint, whose name the proxy looks up. Other characters than letters and digits in
@@ -279,6 +288,8 @@ func Default() *Config {
 	c.Evidence.Required = true
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour
 	c.MQTT.KeepAlive.Duration = 5 * time.Minute
+	c.MQTT.Timeout.Duration = 10 * time.Second
+	c.MQTT.ReconnectMax.Duration = 512 * time.Second
 	c.MQTT.ReportTopic = "keyvet/{thing}/report"
 	c.Gate.Open = gate.Acknowledged
 	c.Rotate.Issuer = IssuerFleet

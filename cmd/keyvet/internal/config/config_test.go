@@ -45,6 +45,8 @@ ca_file = ""
 pins = []
 client_id = ""
 keepalive = "5m"
+timeout = "10s"
+reconnect_max = "512s"
 report_topic = "keyvet/{thing}/report"
 [gate]
 open = "acknowledged"
@@ -118,6 +120,8 @@ var wrong = []struct{ key, value, want string }{
 	{"mqtt.endpoints", "['host:1', 'host:99999']", `not "host:99999"`},
 	{"mqtt.pins", "['abc']", `"amazon" and of base64 SHA-256, not "abc"`},
 	{"mqtt.keepalive", "'1s'", `30s to 20m, not "1s"`},
+	{"mqtt.timeout", "'0s'", `1s to 5m, not "0s"`},
+	{"mqtt.reconnect_max", "'25h'", `1s to 24h, not "25h0m0s"`},
 	{"mqtt.report_topic", "'a/+/b'", `without +, #, a leading $ and braces other than those of {thing}, not "a/+/b"`},
 	{"mqtt.report_topic", "'keyvet/{name}/report'", "braces"},
 	{"gate.open", "'always'", `acknowledged or local, not "always"`},

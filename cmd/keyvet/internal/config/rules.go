@@ -27,6 +27,8 @@ var rules = map[string]func(*Config) error{
 	"mqtt.endpoints":              endpoints,
 	"mqtt.pins":                   pins,
 	"mqtt.keepalive":              keepAlive,
+	"mqtt.timeout":                func(c *Config) error { return within(c.MQTT.Timeout.Duration, time.Second, 5*time.Minute) },
+	"mqtt.reconnect_max":          func(c *Config) error { return within(c.MQTT.ReconnectMax.Duration, time.Second, 24*time.Hour) },
 	"mqtt.report_topic":           reportTopic,
 	"gate.open":                   func(c *Config) error { return oneOf(string(c.Gate.Open), "acknowledged", "local") },
 	"provision.claim_certificate": func(c *Config) error { return c.ofClaim(c.Provision.ClaimCertificate) },
@@ -124,10 +126,19 @@ func pins(c *Config) error {
 }
 
 func keepAlive(c *Config) error {
-	if k := c.MQTT.KeepAlive.Duration; k < awsiot.MinKeepAlive || k > awsiot.MaxKeepAlive {
-		return mustBe("30s to 20m", k.String())
+	return within(c.MQTT.KeepAlive.Duration, awsiot.MinKeepAlive, awsiot.MaxKeepAlive)
+}
+
+func within(d, least, most time.Duration) error {
+	if d < least || d > most {
+		return mustBe(short(least)+" to "+short(most), d.String())
 	}
 	return nil
+}
+
+// short is a whole number of seconds, minutes or hours as people write it.
+func short(d time.Duration) string {
+	return strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace(d.String())
 }
 
 func reportTopic(c *Config) error {

@@ -56,8 +56,8 @@ func (k keys) Make(ctx context.Context, algorithm string) ([]byte, error) {
 		k.log.Warn("the new key is under the primary key of the owner hierarchy", "error", why)
 	}
 	if blob.NeedsOwner() && k.config.TPM.OwnerAuthFile == "" {
-		k.log.Warn("the new key is under the owner hierarchy of the TPM, since no storage key is at 0x81000001: " +
-			"once that hierarchy has a password, the key cannot be used without tpm.owner_auth_file")
+		k.log.Warn("the new key is under the owner hierarchy of the TPM: once that hierarchy has a password, " +
+			"the key cannot be used without tpm.owner_auth_file; a storage key at 0x81000001 avoids that")
 	}
 	return blob.PEM(), nil
 }

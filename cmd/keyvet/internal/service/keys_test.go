@@ -96,8 +96,9 @@ func TestKeysInTPM(t *testing.T) {
 	}
 }
 
-// Jobs that ask for a rotation again and again, under a storage key with a
-// password, add one failure in all.
+// Jobs that ask for a rotation again and again, beside a storage key with a
+// password, add one failure in all: the new keys are under another parent, and
+// the log says why.
 func TestStorageKeyWithPassword(t *testing.T) {
 	s := tpmtest.Run(t, tpmtest.Options{NoEKCertificates: true})
 	dir := t.TempDir()
@@ -117,12 +118,16 @@ func TestStorageKeyWithPassword(t *testing.T) {
 	tool("tpm2_evictcontrol", "-Q", "-C", "o", "-c", "key.ctx", "0x81000001")
 	tool("tpm2_flushcontext", "-t")
 	k := keysOn(s.Address())
-	k.config.StateDir = t.TempDir()
+	var log bytes.Buffer
+	k.config.StateDir, k.log = t.TempDir(), slog.New(slog.NewTextHandler(&log, nil))
 	for range 10 {
 		k.config.Attempts().Order() // as each job does
-		if _, err := k.Make(t.Context(), device.ECDSAP256); err == nil || !strings.Contains(err.Error(), "the storage key at 0x81000001 has a password") {
-			t.Errorf("%v", err)
+		if _, err := k.Make(t.Context(), device.ECDSAP256); err != nil {
+			t.Error(err)
 		}
+	}
+	if n := strings.Count(log.String(), "the storage key at 0x81000001 has a password"); n != 10 || strings.Count(log.String(), "without tpm.owner_auth_file") != 10 {
+		t.Errorf("%d times: %s", n, &log)
 	}
 	if out := tool("tpm2_getcap", "properties-variable"); !bytes.Contains(out, []byte("TPM2_PT_LOCKOUT_COUNTER: 0x1\n")) {
 		t.Errorf("%s", out)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
-	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/gate"
 	"github.com/keyvet/keyvet/device/identity"
@@ -100,37 +99,6 @@ func (r *rotator) Prepare(ctx context.Context) (changed bool, err error) {
 	return false, r.provision(ctx)
 }
 
-// provision makes the first credential, by the claim.
-func (r *rotator) provision(ctx context.Context) error {
-	if again := r.provisioning.again; time.Now().Before(again) {
-		return agent.NotReady{Err: fmt.Errorf("provisioning by claim failed and is tried again at %s: %w", again.Format(time.RFC3339), r.provisioning.err)}
-	}
-	_, err := r.engine.Run(ctx, rotate.Request{Trigger: device.TriggerFirstBoot, Key: r.config.Rotate.Key, From: rotate.Claim})
-	if ended := new(rotate.Error); errors.As(err, &ended) { // each time it takes a key and perhaps a certificate
-		r.provisioning.failed(time.Now(), err)
-	}
-	if err != nil {
-		return agent.NotReady{Err: fmt.Errorf("provisioning by claim: %w", err)}
-	}
-	return nil
-}
-
-// trouble is what failed over and over, and is to be tried again ever more seldom.
-type trouble struct {
-	times int
-	err   error
-	again time.Time // not before
-}
-
-// failed is one more failure; the first two are tried again at once.
-func (t *trouble) failed(now time.Time, err error) {
-	t.times++
-	t.err = err
-	if n := t.times - 3; n >= 0 {
-		t.again = now.Add(min(time.Minute<<min(n, 10), 6*time.Hour))
-	}
-}
-
 // Rotate carries out a rotation that the cloud, the operator or the certificate's
 // end asks for.
 func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
@@ -144,6 +112,11 @@ func (r *rotator) Rotate(ctx context.Context, asked agent.Rotation) error {
 	case err == nil && current == identity.First && r.config.Identity.Certificate != "":
 		request.From = rotate.Configured
 		return r.engine.Refuse(ctx, request, fmt.Errorf("there is a credential in %s/identity besides the one of identity.certificate: remove the one that is not in use", r.config.StateDir))
+	}
+	if r.config.Rotate.Issuer == config.IssuerFleet {
+		if err := r.misnamed(r.config.RotateTemplate()); err != nil {
+			return r.engine.Refuse(ctx, request, err)
+		}
 	}
 	_, err := r.engine.Run(ctx, request)
 	if s, loadErr := r.engine.Journal.Load(); err != nil && loadErr == nil && s.Rotation != nil {

@@ -8,15 +8,17 @@ import (
 
 func TestTrouble(t *testing.T) {
 	now, failure := time.Now(), errors.New("rejected")
-	var pauses []time.Duration
-	var tr trouble
-	for range 14 {
-		tr.failed(now, failure)
-		pauses = append(pauses, max(0, tr.again.Sub(now)))
-	}
-	for i, want := range map[int]time.Duration{0: 0, 1: 0, 2: time.Minute, 3: 2 * time.Minute, 10: 256 * time.Minute, 11: 6 * time.Hour, 13: 6 * time.Hour} {
-		if pauses[i] != want {
-			t.Errorf("after failure %d it pauses for %s, want %s", i+1, pauses[i], want)
+	for refused, wants := range map[bool]map[int]time.Duration{
+		false: {0: 0, 1: 0, 2: time.Minute, 3: 2 * time.Minute, 7: 32 * time.Minute, 8: time.Hour, 13: time.Hour},
+		true:  {0: 5 * time.Minute, 1: 15 * time.Minute, 2: 45 * time.Minute, 3: time.Hour, 13: time.Hour},
+	} {
+		var tr trouble
+		for i := range 14 {
+			tr.failed(now, failure, refused)
+			want, known := wants[i]
+			if got := max(0, tr.again.Sub(now)); known && (got < want || got > want+want/4) {
+				t.Errorf("refused %v: after failure %d it pauses for %s, want %s and a quarter at most", refused, i+1, got, want)
+			}
 		}
 	}
 }

@@ -7,11 +7,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"path/filepath"
+	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/cloud"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/machine"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -34,6 +37,9 @@ type Options struct {
 	Progress func(what string) (done func()) // of what takes long; may be nil
 	Alive    func()                          // called whenever it has come a step further; may be nil
 	Watch    func(step string, back bool)    // called with each step of a rotation; may be nil
+	Changes  *machine.Changes                // of clock and network; nil: the machine's own
+	// Network connects to an endpoint; nil: by TCP.
+	Network func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Service is a device that is looked after.
@@ -95,16 +101,44 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 	vetter := &vet.Vetter{Check: check, Credentials: s.credentials, Journal: journalOf(c), Log: o.Log}
 	aws := &cloud.Cloud{
 		Config: c, Credentials: s.credentials, Answerer: vetter, Gate: g, Mover: s.agent, Log: o.Log,
-		Attempts: 1, Persistent: !o.Once,
+		Attempts: 1, Persistent: !o.Once, Network: o.Network,
 	}
+	told := &machine.Told{Path: machine.ToldPath(c.StateDir)}
+	if err := told.Load(); err != nil {
+		o.Log.Warn("clock", "error", err)
+	}
+	aws.Answered = func(at time.Time) {
+		if err := told.Take(at); err != nil {
+			o.Log.Warn("clock", "error", err)
+		}
+	}
+	s.watch(o, aws)
 	engine := newEngine(c, s.credentials, vet.Key{Check: check}, o.Log)
 	if o.Once {
 		aws.Attempts, engine.Attempts = onceAttempts, onceAttempts-1
 	}
 	s.rotator = &rotator{config: c, credentials: s.credentials, gate: g, engine: engine, jobs: aws, log: o.Log}
 	engine.Cloud, engine.Gate, engine.Watch = aws, s.rotator, o.Watch
+	aws.Misnamed, vetter.Limit = s.rotator.misname, aws.ReportBytes
 	s.agent.Device = ward{vetter, aws, s.rotator}
 	return nil
+}
+
+// watch hears of a clock that is set and of another address.
+func (s *Service) watch(o Options, aws *cloud.Cloud) {
+	if o.Changes == nil && !o.Once {
+		s.agent.Elapsed = machine.Elapsed
+		ctx, stop := context.WithCancel(context.Background())
+		s.release = append(s.release, stop)
+		changes, err := machine.Watch(ctx)
+		if err != nil {
+			o.Log.Warn("the service notices changes of the machine later", "error", err)
+		}
+		o.Changes = changes
+	}
+	if o.Changes != nil {
+		s.agent.Set, aws.Changed = o.Changes.Clock, o.Changes.Dial
+	}
 }
 
 // Run looks after the device until ctx ends, and returns with the gate shut; or

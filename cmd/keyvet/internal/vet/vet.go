@@ -159,6 +159,7 @@ type Vetter struct {
 	Credentials *credential.Store
 	Journal     rotate.Journal
 	Log         *slog.Logger
+	Limit       func() int // bytes that the network should have to carry; nil or 0: no limit
 
 	signed  signed          // the last report with evidence
 	awaited bool            // the TPM, by the first check
@@ -197,6 +198,9 @@ func (v *Vetter) report(ctx context.Context, trigger device.Trigger, own *creden
 		v.late = inv.TPM.State
 	}
 	v.Credentials.Name(inv)
+	if v.Limit != nil {
+		r.Limit = v.Limit()
+	}
 	r.ThingName, _ = v.Credentials.Thing() // without one there is no connection
 	if ownErr == nil {
 		r.Credential = device.RoleDevice
