@@ -102,8 +102,8 @@ chaos: ## RUNS of the agent through random faults, from SEED on (0: any); `make 
 
 .PHONY: corpora
 corpora: ## keyvet and OpenSSL over public collections of strange certificates and keys; downloads 130 MB, see docs/corpora.md
-	packaging/corpora/fetch bin/corpora
-	$(GO) run ./packaging/corpora bin/corpora
+	packaging/corpora/fetch bin/.corpora
+	$(GO) run ./packaging/corpora bin/.corpora
 
 .PHONY: documents
 documents: ## writes what is made of the code: findings.md, configuration.md, keyvet.toml(5), completions

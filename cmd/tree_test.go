@@ -64,9 +64,9 @@ var tree = map[string][]string{
 	"mqtt/awsiot/localiot":           nil,
 	"blocklist":                      {"device", "blocklist/debian"},
 	"blocklist/debian":               nil,
-	"packaging/bill":                 nil,                                          // of the build host
-	"packaging/corpora":              {"device", "device/check", "device/keyfile"}, // of the build host
-	"e2e":                            nil,                                          // tests alone
+	"packaging/bill":                 nil,                                                              // of the build host
+	"packaging/corpora":              {"device", "device/check", "device/keyfile", "device/signature"}, // of the build host
+	"e2e":                            nil,                                                              // tests alone
 }
 
 // testsToo may be imported by any test besides what its package may import.

@@ -58,9 +58,9 @@ const (
 	MaxKeptBytes = 32 << 10
 )
 
-func (b keptBody) digest() ([sha256.Size]byte, error) {
-	text, err := json.Marshal(b)
-	return sha256.Sum256(text), err
+func (b keptBody) digest() [sha256.Size]byte {
+	text, _ := json.Marshal(b) // no error: texts and bytes
+	return sha256.Sum256(text)
 }
 
 // Encode returns k as JSON.
@@ -98,11 +98,7 @@ func parseKept(text []byte) (*Kept, error) {
 		}
 		k.areas[key.ID] = area
 	}
-	digest, err := k.body.digest()
-	if err != nil {
-		return nil, err
-	}
-	statement, err := evidence.VerifyDigest(&k.evidence, digest)
+	statement, err := evidence.VerifyDigest(&k.evidence, k.body.digest())
 	if err != nil {
 		return nil, err
 	}
@@ -160,14 +156,12 @@ func (k *Kept) holds(firmware uint64, resets, restarts uint32) error {
 // that they are of this TPM. The error says why k is not of the TPM as it is now.
 // a is the attestation key in use from here on; it takes the place of [TPM.UseAK].
 func (t *TPM) UseKept(a *AK, k *Kept) error {
-	if _, err := t.Info(); err != nil {
-		return err
-	}
+	_, err := t.Info()
 	s := t.read.stated.Load()
 	if s == nil {
-		return errors.New("tpm: kept keys: the TPM does not state what it is")
+		return fmt.Errorf("tpm: kept keys: the TPM is not in working order (%v)", err)
 	}
-	err := k.holds(s.firmware, s.clock.ResetCount, s.clock.RestartCount)
+	err = k.holds(s.firmware, s.clock.ResetCount, s.clock.RestartCount)
 	if !bytes.Equal(objectName(tpm2.Marshal(*a.area)), k.statement.AKName) {
 		err = errors.New("another attestation key has signed them")
 	}

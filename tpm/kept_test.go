@@ -230,6 +230,12 @@ func TestKeptOfAnother(t *testing.T) {
 	}
 	ak, kept, keys := keep(t, s.Address())
 
+	mute := connect(t, s.Address())
+	mute.Close()
+	if err := mute.UseKept(ak, kept); err == nil || mute.read.kept != nil {
+		t.Errorf("a TPM that does not answer: %v", err)
+	}
+
 	// A file that says fewer resets, and the certificates of the first TPM in the
 	// other's NV: only the signature is missing.
 	early := *kept

@@ -260,11 +260,7 @@ func (inv *inventory) addAttestationKey(info device.TPM) {
 
 // show has the TPM sign what it has shown of its keys, for [TPM.Shown].
 func (inv *inventory) show(ak loadedAK) (*evidence.Statement, error) {
-	digest, err := inv.toKeep.digest()
-	if err != nil {
-		return nil, err
-	}
-	e, s, err := inv.t.signState(ak, digest)
+	e, s, err := inv.t.signState(ak, inv.toKeep.digest())
 	if err != nil {
 		return nil, err
 	}

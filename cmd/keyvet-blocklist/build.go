@@ -29,9 +29,6 @@ func build(flags *flag.FlagSet) cli.Action {
 		if *out == "" {
 			return errUsage{errors.New("build: -out FILE is needed")}
 		}
-		if *reason != compromisedCode && (strings.HasPrefix(*reason, "KEYVET_") || strings.HasPrefix(*reason, "CERTIFICATE_")) {
-			return errUsage{fmt.Errorf("build: -reason %q: codes that begin with KEYVET_ or CERTIFICATE_ are keyvet's and AWS IoT's; take another, such as ACME_LEAKED", *reason)}
-		}
 		if *names == "" && *spki == "" && *openssl == "" {
 			*names = "rsa2048,rsa2048-ssh,rsa4096,p256,p384"
 		}

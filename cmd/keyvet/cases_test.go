@@ -9,7 +9,11 @@ import (
 	"testing"
 )
 
-const casesDir = "testdata/cases/keys"
+// The folders of cases: those of public reports, and those that were made beside them.
+const (
+	casesDir   = "testdata/cases/keys"
+	furtherDir = "testdata/cases/further"
+)
 
 // says are words that keyvet check -v must show of a case.
 var says = map[string][]string{
@@ -33,61 +37,78 @@ var says = map[string][]string{
 	"two-certificates-der.der":                     {"#2"},
 }
 
-// keyCase is one row of expected.tsv.
+// keyCase is one row of an expected.tsv.
 type keyCase struct {
-	file string
-	want []int // exit statuses that are right
+	dir, file string
+	want      []int // exit statuses that are right
+	says      []string
+	asDevice  []int // those of the device whose credential it is; nil: the same
 }
 
 func keyCases(t *testing.T) (cases []keyCase) {
 	t.Helper()
-	table, err := os.ReadFile(filepath.Join(casesDir, "expected.tsv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(table)) {
-		if strings.HasPrefix(line, "#") {
-			continue
+	for dir, least := range map[string]int{casesDir: 51, furtherDir: 59} {
+		table, err := os.ReadFile(filepath.Join(dir, "expected.tsv"))
+		if err != nil {
+			t.Fatal(err)
 		}
-		fields := strings.Split(line, "\t")
-		c := keyCase{file: fields[0]}
-		for word := range strings.SplitSeq(fields[1], " or ") {
-			status, err := strconv.Atoi(word)
-			if err != nil {
-				t.Fatalf("%q: %v", line, err)
+		before := len(cases)
+		for line := range strings.Lines(string(table)) {
+			if strings.HasPrefix(line, "#") {
+				continue
 			}
-			c.want = append(c.want, status)
+			fields := strings.Split(strings.TrimRight(line, "\n"), "\t")
+			c := keyCase{dir: dir, file: fields[0], want: statuses(t, fields[1]), says: says[fields[0]]}
+			if dir == furtherDir {
+				c.says = fields[3:4]
+				if len(fields) > 4 {
+					c.asDevice = statuses(t, fields[4])
+				}
+			}
+			cases = append(cases, c)
 		}
-		cases = append(cases, c)
-	}
-	if len(cases) < 51 {
-		t.Fatalf("only %d cases", len(cases))
+		if n := len(cases) - before; n < least {
+			t.Fatalf("%s: only %d cases", dir, n)
+		}
 	}
 	return cases
 }
 
+// statuses are exit statuses, such as "0 or 1".
+func statuses(t *testing.T, text string) (all []int) {
+	t.Helper()
+	for word := range strings.SplitSeq(text, " or ") {
+		status, err := strconv.Atoi(word)
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		all = append(all, status)
+	}
+	return all
+}
+
 // inPrivate copies a case to where nobody else can read it, since a private key
 // that others can read fails for that alone.
-func inPrivate(t *testing.T, name string) string {
+func inPrivate(t *testing.T, c keyCase) string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(casesDir, name))
+	data, err := os.ReadFile(filepath.Join(c.dir, c.file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), name)
+	path := filepath.Join(t.TempDir(), c.file)
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// TestCases holds keyvet check to expected.tsv.
+// TestCases holds keyvet check to the tables.
 func TestCases(t *testing.T) {
 	for _, c := range keyCases(t) {
 		t.Run(c.file, func(t *testing.T) {
-			status, out, errs := keyvet(t, "", "check", "-v", inPrivate(t, c.file))
+			status, out, errs := keyvet(t, "", "check", "-v", inPrivate(t, c))
 			said := strings.Join(strings.Fields(out+errs), " ")
-			for _, words := range says[c.file] {
+			for _, words := range c.says {
 				if !strings.Contains(said, words) {
 					t.Errorf("nothing is said of %q\n%s%s", words, out, errs)
 				}

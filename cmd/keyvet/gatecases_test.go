@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,16 @@ import (
 // a device: AWS IoT does not take a CA of ML-DSA.
 var asDevice = map[string]int{"chain-mldsa-ca.pem": 1}
 
+// logged are words that the device's log must have.
+var logged = map[string]string{
+	"dice-critical-tcbinfo-chain.pem": "2.23.133.5.4.1 (DICE TcbInfo)",
+	"chain-mldsa-ca.pem":              "ML-DSA-65 (2.16.840.1.101.3.4.3.18)",
+	"chain-wrong-intermediate.pem":    "the CA certificate of that name which is there did not sign it",
+	"critical-private-oid.pem":        "1.3.6.1.4.1.99999.7",
+	"ca-ed448.pem":                    "Ed448 (1.3.101.113)",
+	"root-rekeyed.pem":                "does not verify",
+}
+
 // TestGateCases puts each certificate and chain of the cases in place as the
 // device's own credential, with the CA that it leads to in identity.ca, and holds
 // exit status and gate of keyvet run -once to the table: what passes opens it, and
@@ -37,20 +48,27 @@ func TestGateCases(t *testing.T) {
 	}
 	defer cloud.Close()
 	for _, c := range keyCases(t) {
-		text, err := os.ReadFile(filepath.Join(casesDir, c.file))
+		text, err := os.ReadFile(filepath.Join(c.dir, c.file))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Contains(text, []byte("-----BEGIN CERTIFICATE-----")) || bytes.Contains(text, []byte("PRIVATE KEY")) {
 			continue // not a certificate in PEM, or one with a key of its own
 		}
+		if c.dir == furtherDir && c.asDevice == nil {
+			continue // not of one device
+		}
 		t.Run(c.file, func(t *testing.T) {
 			given, err := os.ReadFile(filepath.Join(casesDir, strings.Replace(c.file, "-valid.pem", "-identity-ca.pem", 1)))
 			if errors.Is(err, fs.ErrNotExist) || !strings.HasSuffix(c.file, "-valid.pem") {
 				given = nil
 			}
-			m := &remaker{t: t}
-			certificates, key, ca, leaf := m.device(text, given)
+			var certificates, key, ca, leaf []byte
+			if c.asDevice != nil {
+				certificates, key, ca, leaf = c.device(t, text)
+			} else {
+				certificates, key, ca, leaf = (&remaker{t: t}).device(text, given)
+			}
 			dir, thing := t.TempDir(), strings.TrimSuffix(c.file, ".pem")
 			identity := filepath.Join(dir, "state", "identity")
 			if err := os.MkdirAll(identity, 0o700); err != nil {
@@ -79,11 +97,31 @@ func TestGateCases(t *testing.T) {
 			if other, ok := asDevice[c.file]; ok {
 				c.want = []int{other}
 			}
+			if c.asDevice != nil {
+				c.want = c.asDevice
+			}
+			if said := out + errs; !strings.Contains(said, logged[c.file]) {
+				t.Errorf("nothing is said of %q\n%s", logged[c.file], said)
+			}
 			if !slices.Contains(c.want, status) || (err == nil) != (status == 0) {
 				t.Errorf("exit %d, open %v, want %d\n%s%s", status, err == nil, c.want, out, errs)
 			}
 		})
 	}
+}
+
+// device returns what makes a case that has a private key the credential of a device.
+func (c keyCase) device(t *testing.T, text []byte) (certificates, key, ca, leaf []byte) {
+	t.Helper()
+	read := func(suffix string) []byte {
+		b, err := os.ReadFile(filepath.Join(c.dir, "device", strings.TrimSuffix(c.file, ".pem")+suffix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	block, _ := pem.Decode(text)
+	return text, read(".key"), read(".ca"), block.Bytes
 }
 
 // opensslCloud is Mosquitto with what answers behind it, for clients under a CA.

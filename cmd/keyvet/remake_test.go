@@ -188,7 +188,7 @@ func (m *remaker) sign(c *x509.Certificate, tbs []byte, signer crypto.Signer) []
 	}
 	key, isRSA := signer.(*rsa.PrivateKey)
 	if isRSA && isPSS(c) {
-		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hashOf(c)}
+		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto, Hash: hashOf(c)}
 	} else if isRSA && key.N.BitLen() < 1024 { // crypto/rsa does not
 		info := append([]byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}, digest...)
 		size := (key.N.BitLen() + 7) / 8

@@ -32,7 +32,7 @@ func runAge(_ context.Context, k device.Key, env *Env) []device.Finding {
 	if env.MaxAge <= 0 {
 		return notApplicable("check.max_age is not set")
 	}
-	if device.ClockBehind(env.Now) {
+	if env.clockBehind() {
 		return give(clockImplausible, "the clock says %s, before this program was made", env.Now.UTC().Format(time.RFC3339))
 	}
 	old := env.Now.Sub(k.Leaf().NotBefore)

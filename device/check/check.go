@@ -57,7 +57,8 @@ var All = slices.Concat([]Check{firmware, lockout}, OfNumbers, []Check{expiry, a
 
 // Env is what the checks know besides the key.
 type Env struct {
-	Now time.Time // by the device's clock, which need not be right
+	Now   time.Time // by the device's clock, which need not be right
+	Floor time.Time // no clock that shows less can be right; zero: [device.ClockFloor]
 
 	Blocklist        Blocklist // nil if there is none, or none could be loaded
 	BlocklistProblem string    // why none could be loaded; "" if there is none

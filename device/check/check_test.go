@@ -184,7 +184,7 @@ func samples(t *testing.T) []sample {
 		want device.Status
 		code device.ReasonCode
 	}{
-		{"published", good2048, device.Pass, ""},
+		{"published", publishedNamed(t, "paranoid-good_rsa1"), device.Pass, ""},
 		{"far", new(big.Int).Mul(p, far), device.Pass, ""},
 		{"even", new(big.Int).Lsh(good2048, 3), device.Fail, "KEYVET_RSA_MODULUS_EVEN"},
 		{"two", big.NewInt(2), device.Fail, "KEYVET_RSA_MODULUS_EVEN"},
@@ -428,7 +428,7 @@ func asOAEP(t *testing.T, c *x509.Certificate) *x509.Certificate {
 	return reparse(t, bytes.Replace(c.Raw, append(bytes.Clone(pkcs1), 1), append(bytes.Clone(pkcs1), 7), 1))
 }
 
-// repeated returns what of the advice the message has: three words in a row, or a
+// repeated returns what of the advice the message has: four words in a row, or a
 // sentence that says what to do. People are shown both.
 func repeated(message, advice string) string {
 	words := func(text string) []string {
@@ -436,12 +436,12 @@ func repeated(message, advice string) string {
 	}
 	plain := " " + strings.Join(words(message), " ") + " "
 	all := words(advice)
-	for i := range max(len(all)-2, 0) {
-		if some := strings.Join(all[i:i+3], " "); strings.Contains(plain, " "+some+" ") {
+	for i := range max(len(all)-3, 0) {
+		if some := strings.Join(all[i:i+4], " "); strings.Contains(plain, " "+some+" ") {
 			return some
 		}
 	}
-	return regexp.MustCompile(`[:;,] (use|replace|make|update|set|put|take|renew|remove) .*`).FindString(message)
+	return regexp.MustCompile(`[:;] (use|replace|make|update|set|put|renew|remove|chmod) .*`).FindString(message)
 }
 
 func TestSamples(t *testing.T) {

@@ -44,7 +44,7 @@ var expiry = Check{
 
 // runExpiry looks at every certificate of the best path, since peers do.
 func runExpiry(ctx context.Context, k device.Key, env *Env) []device.Finding {
-	if device.ClockBehind(env.Now) {
+	if env.clockBehind() {
 		return give(clockImplausible, "the clock says %s, before this program was made", env.Now.UTC().Format(time.RFC3339))
 	}
 	if k.SSH != nil {
@@ -54,6 +54,13 @@ func runExpiry(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		return found
 	}
 	return passed("valid until %s", k.Leaf().NotAfter.UTC().Format(time.RFC3339))
+}
+
+func (e *Env) clockBehind() bool {
+	if e.Floor.IsZero() {
+		return device.ClockBehind(e.Now)
+	}
+	return e.Now.Before(e.Floor)
 }
 
 // expiryOf is what is to be said of the validity of certificates on the path of a

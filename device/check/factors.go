@@ -38,7 +38,7 @@ var factors = Check{
 	Applies: isRSA,
 	Reasons: []device.Reason{
 		modulusEven, smallFactorFound, primeShared, modulusPrime, modulusSquare, modulusPower, factorsClose,
-		privateExponentSmall, factorsPattern, modulusPattern, modulusInvalid, rsaTooLong,
+		privateExponentSmall, factorsPattern, modulusPattern, modulusSquares, modulusInvalid, rsaTooLong,
 	},
 	Run:    runFactors,
 	RunAll: runSharedPrimes,
@@ -69,7 +69,7 @@ type broken struct {
 
 // attacks are the ways to factor a modulus that are tried on each, the cheapest
 // first. Each returns nil if it does not work.
-var attacks = []attack{smallFactor, closeFactors, perfectPower, wiener, nearFraction, shortSleeve}
+var attacks = []attack{smallFactor, closeFactors, perfectPower, wiener, nearFraction, shortSleeve, rocaVariant}
 
 // costly are further attacks, each of which takes longer than all others together.
 // Of many keys in files only some are put to them, see [Moduli].

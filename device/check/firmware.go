@@ -20,7 +20,7 @@ var (
 	firmwareROCA = device.Reason{
 		Code: device.ReasonROCA, Status: device.Fail, Severity: device.Critical,
 		Means: "The TPM's firmware makes weak RSA keys (ROCA), or made one of its keys before it was updated. WARN if the TPM has no RSA key that it made.",
-		Do:    "Update the firmware, then replace the RSA keys that the TPM made. The update alone does not cure them.",
+		Do:    "Update the firmware, then replace the RSA keys that the TPM made: the update alone does not cure them. Until then, make no RSA key in it.",
 	}
 	tpmAbsent = device.Reason{
 		Code: "KEYVET_TPM_ABSENT", Status: device.Undecided,
@@ -159,7 +159,7 @@ func affectedMessage(tpm *device.TPM, a device.Advisory, risked []string) string
 	case a.Fixed == "":
 		b.WriteString(": there is no fix for this line of firmware")
 	default:
-		fmt.Fprintf(&b, ": update it to %s", a.Fixed)
+		fmt.Fprintf(&b, ": it is fixed in %s", a.Fixed)
 	}
 	if a.Note != "" {
 		fmt.Fprintf(&b, " (%s)", a.Note)
@@ -173,9 +173,6 @@ func affectedMessage(tpm *device.TPM, a device.Advisory, risked []string) string
 		}
 	default:
 		b.WriteString("; it puts no key at risk that this device relies on")
-	}
-	if a.CVE == cveROCA {
-		b.WriteString("; make no RSA key in it, and replace those it made")
 	}
 	if a.Sure == "S" {
 		b.WriteString(" (by one secondary source)")

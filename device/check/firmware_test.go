@@ -100,10 +100,10 @@ func TestFirmwareSays(t *testing.T) {
 		keys []device.Key
 		want string
 	}{
-		{func(a *device.Advisory) { a.Fixed = "7.2" }, []device.Key{key("a")}, "firmware 7.1 is affected by CVE-2030-1 (timing; affected < 7.2): update it to 7.2; keys at risk: a"},
-		{func(a *device.Advisory) { a.Fixed, a.Note = "7.2", "not certified" }, []device.Key{key("a")}, "update it to 7.2 (not certified); keys at risk: a"},
+		{func(a *device.Advisory) { a.Fixed = "7.2" }, []device.Key{key("a")}, "firmware 7.1 is affected by CVE-2030-1 (timing; affected < 7.2): it is fixed in 7.2; keys at risk: a"},
+		{func(a *device.Advisory) { a.Fixed, a.Note = "7.2", "not certified" }, []device.Key{key("a")}, "it is fixed in 7.2 (not certified); keys at risk: a"},
 		{func(*device.Advisory) {}, []device.Key{key("a")}, "there is no fix for this line of firmware; keys at risk: a"},
-		{func(a *device.Advisory) { a.Fixed, a.Weakens = "7.2", device.WeakensNone }, []device.Key{key("a")}, "update it to 7.2; it puts no key at risk that this device relies on"},
+		{func(a *device.Advisory) { a.Fixed, a.Weakens = "7.2", device.WeakensNone }, []device.Key{key("a")}, "it is fixed in 7.2; it puts no key at risk that this device relies on"},
 		{func(a *device.Advisory) { a.Fixed, a.Sure = "7.2", "S" }, []device.Key{key("e"), key("d"), key("c"), key("b"), key("a")}, "keys at risk: a, b, c and 2 more (by one secondary source)"},
 	} {
 		b := a

@@ -70,14 +70,13 @@ func pathOf(ctx context.Context, k device.Key, env *Env) *path {
 	if p := m.paths[key]; p != nil {
 		return p
 	}
-	s := &search{memory: m, ctx: ctx, k: k, env: env, pool: m.poolOf(k, env), near: make(map[*node][]*node)}
+	s := &search{memory: m, ctx: ctx, k: k, env: env, pool: m.poolOf(k, env)}
 	leaf := m.node(k.Leaf())
 	if given := s.givenAs(leaf); given != nil {
 		s.judge([]*node{leaf})
 		s.best.anchor = given
 	} else {
 		s.explore(leaf)
-		s.walk([]*node{leaf})
 		if s.best == nil {
 			s.judge([]*node{leaf})
 		}
@@ -102,9 +101,10 @@ func (s *search) givenAs(n *node) *x509.Certificate {
 	return nil
 }
 
-// explore finds where the paths from leaf may end, and how far each certificate
-// is from there: at the given CAs if any can be reached, else at the roots, else
-// where the issuer is missing, else where the search is cut off.
+// explore finds where the paths from leaf may end, and tries those: that end at the
+// given CAs if any can be reached; else at the roots, and if all of these fail where
+// the issuer is missing: an old root that has expired need not be in use any more.
+// Else they end where the search is cut off.
 func (s *search) explore(leaf *node) {
 	below := make(map[*node][]*node)
 	seen := map[*node]bool{leaf: true}
@@ -141,8 +141,13 @@ func (s *search) explore(leaf *node) {
 		}
 		level = next
 	}
-	for _, ends := range [][]*node{given, roots, loose, cut} {
-		if s.measure(ends, below); s.far[leaf] > 0 || s.ends[leaf] {
+	for i, ends := range [][]*node{given, roots, loose, cut} {
+		s.measure(ends, below)
+		if s.far[leaf] == 0 && !s.ends[leaf] {
+			continue
+		}
+		s.walk([]*node{leaf})
+		if i == 0 || s.best != nil && s.best.weight[0] == 0 {
 			return
 		}
 	}
@@ -150,7 +155,7 @@ func (s *search) explore(leaf *node) {
 
 // measure sets far, by the steps up.
 func (s *search) measure(ends []*node, below map[*node][]*node) {
-	s.ends, s.far = make(map[*node]bool), make(map[*node]int)
+	s.ends, s.far, s.near = make(map[*node]bool), make(map[*node]int), make(map[*node][]*node)
 	for _, n := range ends {
 		s.ends[n], s.far[n] = true, 0
 	}

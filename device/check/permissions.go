@@ -80,7 +80,7 @@ func readable(mode fs.FileMode, path string, p *device.Place) []device.Finding {
 	case mode&0o066 == 0, closed(dirs, 0o011) != nil:
 		return nil
 	case mode&0o006 != 0 && notAll == nil:
-		return give(privateReadable, "any user can read or write the private key %s (mode %04o): chmod 600 it, and replace the key if others had access", path, mode)
+		return give(privateReadable, "any user can read or write the private key %s (mode %04o)", path, mode)
 	case mode&0o006 != 0:
 		return give(privateGroupReadable, "the group of the directory %s (mode %04o) can read or write the private key %s (mode %04o)", notAll.Path, notAll.Mode.Perm(), path, mode)
 	}

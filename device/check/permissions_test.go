@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/keyvet/keyvet/device"
@@ -60,4 +61,18 @@ func permissionsSamples(t *testing.T) (all []sample) {
 		all = append(all, sample{check: "permissions", name: name, key: k, want: tt.want, code: tt.code})
 	}
 	return all
+}
+
+func TestPermissionsSay(t *testing.T) {
+	me := os.Geteuid()
+	for says, dir := range map[string]fs.FileMode{
+		"but only the owner of /keys (mode 0700) can get there":  0o700,
+		"the group of the directory /keys (mode 0710) can read":  0o710,
+		"any user can read or write the private key /keys/k.pem": 0o711,
+	} {
+		k := device.Key{Private: &device.PrivateFile{Path: "/keys/k.pem", Mode: 0o604, Place: &device.Place{Owner: me, Dirs: []device.Dir{{Path: "/keys", Owner: me, Mode: dir}}}}}
+		if found := permissions.Run(t.Context(), k, &Env{}); len(found) != 1 || !strings.Contains(found[0].Message, says) {
+			t.Errorf("%04o: %+v, want %q", dir, found, says)
+		}
+	}
 }

@@ -36,7 +36,7 @@ var (
 	}
 	pointSmallOrder = device.Reason{
 		Code: "KEYVET_POINT_SMALL_ORDER", Status: device.Fail, Severity: device.Critical,
-		Means: "The public key is one of the few points of a small order, so everybody can make signatures that it accepts.",
+		Means: "The public key is one of the few points of a small order, so everybody can make signatures that it accepts, or knows the secret that is agreed on with it.",
 		Do:    "Replace the key; it was made to attack.",
 	}
 	pointKnown = device.Reason{
@@ -55,7 +55,7 @@ var point = Check{
 		case *ecdsa.PublicKey, ed25519.PublicKey:
 			return true
 		}
-		return false
+		return k.Algorithm() == x25519 && len(k.SPKI) > 0
 	},
 	Reasons: []device.Reason{curveUnknown, pointInfinity, pointOutOfRange, pointOffCurve, pointSmallOrder, pointKnown},
 	Run:     runPoint,
@@ -67,6 +67,9 @@ const smallMultiples = 16
 func runPoint(_ context.Context, k device.Key, _ *Env) []device.Finding {
 	if pub, ok := k.Public.(ed25519.PublicKey); ok {
 		return edwardsPoint(pub)
+	}
+	if k.Algorithm() == x25519 {
+		return montgomeryPoint(k.SPKI)
 	}
 	return weierstrassPoint(k.Public.(*ecdsa.PublicKey), k.Algorithm())
 }

@@ -40,7 +40,7 @@ func runShared(_ context.Context, keys []device.Key, _ *Env) []device.Finding {
 				if found[0].Status == device.Pass {
 					found = nil
 				}
-				found = append(found, give(keyShared, "the device's key is also its %s key (%s): each role needs a key of its own", other.Role, other.ID)...)
+				found = append(found, give(keyShared, "the device's key is also its %s key (%s)", other.Role, other.ID)...)
 			}
 		}
 		for i := range found {

@@ -18,7 +18,7 @@ var (
 	rsaTooShort = device.Reason{
 		Code: "KEYVET_RSA_TOO_SHORT", Status: device.Fail, Severity: device.High,
 		Means: "The RSA key has less than 2048 bits.",
-		Do:    "Replace it by ECDSA P-256 or RSA of 2048 bits or more.",
+		Do:    "Replace it by an ECDSA key on P-256, or by a longer RSA key.",
 	}
 	rsaTooLong = device.Reason{
 		Code: "KEYVET_RSA_TOO_LONG", Status: device.Warn, Severity: device.Low,

@@ -23,7 +23,7 @@ var (
 	largerPrimes = sync.OnceValue(func() []*big.Int { return productsOfPrimes(SmallFactors, largerFactors) })
 )
 
-// productsOfPrimes returns products, of about 8192 bits each, of the primes from
+// productsOfPrimes returns products, of about 32768 bits each, of the primes from
 // one number to another: their product would be no faster to reduce, and much
 // slower to make.
 func productsOfPrimes(from, to uint32) (products []*big.Int) {
@@ -37,7 +37,7 @@ func productsOfPrimes(from, to uint32) (products []*big.Int) {
 		}
 		product.Mul(product, new(big.Int).SetUint64(word))
 		word = 1
-		if product.BitLen() >= 8192 {
+		if product.BitLen() >= 32768 {
 			products, product = append(products, product), big.NewInt(1)
 		}
 	}

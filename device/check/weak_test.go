@@ -115,6 +115,7 @@ func weakSamples(t *testing.T) (all []sample) {
 		sleeve.Add(sleeve, big.NewInt(2))
 	}
 	add("factors", "pattern of zeros", rsaKey(sleeve, 65537), Env{}, device.Fail, "KEYVET_RSA_MODULUS_PATTERN")
+	add("factors", "ROCA variant", rsaKey(publishedNamed(t, "paranoid-bad_rsa_roca_variant"), 65537), Env{}, device.Fail, "KEYVET_RSA_ROCA_VARIANT")
 	for name, weak := range map[string]bool{
 		"paranoid-bad_rsa_continued_fractions": true,
 		"paranoid-good_rsa1":                   false,
@@ -159,6 +160,26 @@ func weakSamples(t *testing.T) (all []sample) {
 	add("point", "Ed25519 out of range", bare(device.RoleFile, edwards(t, "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")), Env{}, device.Fail, "KEYVET_POINT_OUT_OF_RANGE")
 	add("point", "Ed25519 off the curve", bare(device.RoleFile, edwards(t, "0200000000000000000000000000000000000000000000000000000000000000")), Env{}, device.Fail, "KEYVET_POINT_OFF_CURVE")
 	add("point", "Ed25519 cut", bare(device.RoleFile, ed[:31]), Env{}, device.Fail, "KEYVET_POINT_OUT_OF_RANGE")
+	for _, tt := range []struct {
+		key  string
+		want device.Status
+		code device.ReasonCode
+	}{
+		{"e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c", device.Pass, ""}, // RFC 7748, section 5.2
+		{"de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f", device.Pass, ""}, // section 6.1
+		{"0000000000000000000000000000000000000000000000000000000000000000", device.Fail, "KEYVET_POINT_SMALL_ORDER"},
+		{"0100000000000000000000000000000000000000000000000000000000000000", device.Fail, "KEYVET_POINT_SMALL_ORDER"},
+		{"e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800", device.Fail, "KEYVET_POINT_SMALL_ORDER"}, // https://cr.yp.to/ecdh.html#validate
+		{"5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157", device.Fail, "KEYVET_POINT_SMALL_ORDER"},
+		{"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", device.Fail, "KEYVET_POINT_SMALL_ORDER"},
+		{"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", device.Fail, "KEYVET_POINT_SMALL_ORDER"},
+		{"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", device.Fail, "KEYVET_POINT_SMALL_ORDER"},
+		{"0900000000000000000000000000000000000000000000000000000000000000", device.Fail, "KEYVET_POINT_KNOWN_PRIVATE_KEY"},
+		{"2fe57da347cd62431528daac5fbb290730fff684afc4cfc2ed90995f58cb3b74", device.Fail, "KEYVET_POINT_KNOWN_PRIVATE_KEY"}, // of the private key 0
+		{"090000", device.Fail, "KEYVET_POINT_OUT_OF_RANGE"},
+	} {
+		add("point", "X25519 "+tt.key, xKey(t, tt.key), Env{}, tt.want, tt.code)
+	}
 	for _, c := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		for _, k := range []int64{1, 2, 3, smallMultiples} {
 			x, y := c.ScalarBaseMult(big.NewInt(k).Bytes()) //nolint:staticcheck // the private key is to be seen
@@ -191,6 +212,30 @@ func weakSamples(t *testing.T) (all []sample) {
 	return all
 }
 
+// xKey is a key of X25519.
+func xKey(t *testing.T, digits string) device.Key {
+	t.Helper()
+	public := []byte(edwards(t, digits))
+	spki := slices.Concat([]byte{0x30, byte(10 + len(public)), 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 3, byte(1 + len(public)), 0}, public)
+	return device.Key{ID: "x", Role: device.RoleFile, Public: &device.OtherKey{Algorithm: x25519}, SPKI: spki}
+}
+
+// TestMontgomeryMultiples holds them to each other.
+func TestMontgomeryMultiples(t *testing.T) {
+	all := montgomeryKnown()
+	if len(all.multiples) != smallMultiples || len(all.ofPrivate) != smallMultiples {
+		t.Fatalf("%d multiples, %d private keys", len(all.multiples), len(all.ofPrivate))
+	}
+	for i, u := range all.multiples {
+		if double := montgomeryDouble(u); 2*i+1 < len(all.multiples) && double.Cmp(all.multiples[2*i+1]) != 0 {
+			t.Errorf("twice %d times the generator is %x", i+1, double)
+		}
+	}
+	if got := all.multiples[1].Text(16); got != "20d342d51873f1b7d9750c687d1571148f3f5ced1e350b5c5cae469cdd684efb" {
+		t.Errorf("twice the generator is %s", got)
+	}
+}
+
 func edwards(t *testing.T, digits string) ed25519.PublicKey {
 	t.Helper()
 	b, err := hex.DecodeString(digits)
@@ -203,7 +248,7 @@ func edwards(t *testing.T, digits string) ed25519.PublicKey {
 // TestFactorIsProven holds each proof against the modulus.
 func TestFactorIsProven(t *testing.T) {
 	for _, s := range weakSamples(t) {
-		if s.check != "factors" || s.want != device.Fail || s.env.Keys != nil || s.code == "KEYVET_RSA_MODULUS_PATTERN" {
+		if s.check != "factors" || s.want != device.Fail || s.env.Keys != nil || s.code == "KEYVET_RSA_MODULUS_PATTERN" || s.code == "KEYVET_RSA_ROCA_VARIANT" {
 			continue
 		}
 		n, _, _ := s.key.RSA()

@@ -81,12 +81,11 @@ func (c *contents) addOpenPGP(at place, data []byte) {
 		data = rest
 		switch packet {
 		case pgpPublicKey, pgpPublicSubkey, pgpSecretKey, pgpSecretSubkey:
-			o, err := parsePGPKey(body)
-			if packet == pgpSecretKey || packet == pgpSecretSubkey {
-				o.private, o.privateSPKI = true, o.spki
-				o.numbers = elsewhere("the private numbers of an OpenPGP key are not looked at")
+			k, err := parsePGPKey(body)
+			if err == nil && (packet == pgpSecretKey || packet == pgpSecretSubkey) {
+				k.object = k.withPrivate()
 			}
-			c.add(at, o, err)
+			c.add(at, k.object, err)
 		}
 	}
 }
@@ -158,64 +157,82 @@ func legacyPacket(data []byte) (packet int, body, rest []byte, err error) {
 	return packet, data[1+n : 1+n+length], data[1+n+length:], nil
 }
 
+// pgpPublic is the public half of a key packet.
+type pgpPublic struct {
+	object
+	version uint8
+	behind  cryptobyte.String // the private half, if there is one
+	private pgpPrivate        // how it is read; nil: it is not
+}
+
 // parsePGPKey reads the public half of a key packet (RFC 9580, section 5.5.2),
 // which is in clear also where the private half is encrypted.
-func parsePGPKey(s cryptobyte.String) (object, error) {
+func parsePGPKey(s cryptobyte.String) (k pgpPublic, err error) {
 	damaged := errors.New("truncated or damaged OpenPGP key")
-	var version, algorithm uint8
-	if !s.ReadUint8(&version) || !s.Skip(4) { // when it was made
-		return object{}, damaged
+	var algorithm uint8
+	if !s.ReadUint8(&k.version) || !s.Skip(4) { // when it was made
+		return k, damaged
 	}
-	switch version {
+	switch k.version {
 	case 2, 3:
 		if !s.Skip(2) { // days of validity
-			return object{}, damaged
+			return k, damaged
 		}
 	case 4, 5, 6:
 	default:
-		return object{}, fmt.Errorf("OpenPGP key of version %d", version)
+		return k, fmt.Errorf("OpenPGP key of version %d", k.version)
 	}
 	if !s.ReadUint8(&algorithm) {
-		return object{}, damaged
+		return k, damaged
 	}
-	if version >= 5 {
+	public := s
+	if k.version >= 5 {
 		var size uint32
 		if !s.ReadUint32(&size) || uint64(size) > uint64(len(s)) {
-			return object{}, damaged
+			return k, damaged
 		}
-		s = s[:size]
+		public, k.behind = s[:size], s[size:]
 	}
-	o, err := pgpKey(algorithm, &s)
+	k.object, k.private, err = pgpKey(algorithm, &public)
+	if k.version < 5 {
+		k.behind = public
+	}
 	if errors.Is(err, errPacket) {
 		err = damaged
 	}
-	return o, err
+	return k, err
 }
 
-// pgpKey reads the key of an algorithm (RFC 9580, sections 5.5.5 and 9.1).
-func pgpKey(algorithm uint8, s *cryptobyte.String) (object, error) {
+// pgpKey reads the key of an algorithm (RFC 9580, sections 5.5.5 and 9.1). What
+// follows is its private half.
+func pgpKey(algorithm uint8, s *cryptobyte.String) (object, pgpPrivate, error) {
 	switch algorithm {
 	case 1, 2, 3:
-		n, err := readMPI(s)
+		list, err := readMPIs(s, 2)
 		if err != nil {
-			return object{}, err
+			return object{}, nil, err
 		}
-		e, err := readMPI(s)
+		o, err := rsaObject(list[0], list[1])
+		return o, pgpRSA(list[0], list[1]), err
+	case 16, 20:
+		list, err := readMPIs(s, 3)
 		if err != nil {
-			return object{}, err
+			return object{}, nil, err
 		}
-		return rsaObject(n, e)
-	case 16, 20, 17:
-		p, err := readMPI(s)
+		return otherKey("ElGamal-%d", list[0].BitLen()), nil, nil
+	case 17:
+		list, err := readMPIs(s, 4)
 		if err != nil {
-			return object{}, err
+			return object{}, nil, err
 		}
-		if algorithm == 17 {
-			return otherKey("DSA-%d", p.BitLen()), nil
-		}
-		return otherKey("ElGamal-%d", p.BitLen()), nil
+		return otherKey("DSA-%d", list[0].BitLen()), pgpDSA(list), nil
 	case 18, 19, 22:
-		return pgpEC(s)
+		o, private, err := pgpEC(s)
+		var kdf cryptobyte.String
+		if err == nil && algorithm == 18 && !s.ReadUint8LengthPrefixed(&kdf) {
+			private = nil
+		}
+		return o, private, err
 	case 25:
 		return pgpOctets(oidX25519, 32, s)
 	case 26:
@@ -225,7 +242,19 @@ func pgpKey(algorithm uint8, s *cryptobyte.String) (object, error) {
 	case 28:
 		return pgpOctets(oidEd448, 57, s)
 	}
-	return otherKey("OpenPGP-algorithm-%d", algorithm), nil
+	return otherKey("OpenPGP-algorithm-%d", algorithm), nil, nil
+}
+
+// readMPIs reads as many numbers.
+func readMPIs(s *cryptobyte.String, count int) (list []*big.Int, err error) {
+	for range count {
+		n, err := readMPI(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	return list, nil
 }
 
 // readMPI reads a number (RFC 9580, section 3.2).
@@ -243,48 +272,52 @@ func readMPI(s *cryptobyte.String) (*big.Int, error) {
 }
 
 // pgpEC reads a curve and a point on it, or a key of Curve25519 behind the byte 40.
-func pgpEC(s *cryptobyte.String) (object, error) {
+func pgpEC(s *cryptobyte.String) (object, pgpPrivate, error) {
 	var oidBytes cryptobyte.String
 	if !s.ReadUint8LengthPrefixed(&oidBytes) || len(oidBytes) == 0 || len(oidBytes) > 62 {
-		return object{}, errPacket
+		return object{}, nil, errPacket
 	}
 	element := cryptobyte.String(append([]byte{6, byte(len(oidBytes))}, oidBytes...))
 	var oid asn1.ObjectIdentifier
 	if !readOID(&element, &oid) {
-		return object{}, errPacket
+		return object{}, nil, errPacket
 	}
 	var bits uint16
 	var point []byte
 	if !s.ReadUint16(&bits) || !s.ReadBytes(&point, (int(bits)+7)/8) {
-		return object{}, errPacket
+		return object{}, nil, errPacket
 	}
 	if name := pgpCurves[oid.String()]; name != "" {
 		key, ok := bytes.CutPrefix(point, []byte{0x40})
 		if !ok {
-			return object{}, errPacket
+			return object{}, nil, errPacket
 		}
 		octets := cryptobyte.String(key)
+		of := oidEd25519
 		if name == "X25519" {
-			return pgpOctets(oidX25519, 32, &octets)
+			of = oidX25519
 		}
-		return pgpOctets(oidEd25519, 32, &octets)
+		o, private, err := pgpOctets(of, 32, &octets)
+		return o, private.ofNumber(name == "X25519"), err
 	}
 	a, err := ecAlgorithm(oid)
 	if err != nil {
-		return object{}, err
+		return object{}, nil, err
 	}
-	return buildSPKI(a, point)
+	o, err := buildSPKI(a, point)
+	return o, pgpScalar(a, point), err
 }
 
 // pgpOctets reads a key that is a string of n bytes.
-func pgpOctets(oid asn1.ObjectIdentifier, n int, s *cryptobyte.String) (object, error) {
+func pgpOctets(oid asn1.ObjectIdentifier, n int, s *cryptobyte.String) (object, pgpPrivate, error) {
 	var key []byte
 	if !s.ReadBytes(&key, n) {
-		return object{}, errPacket
+		return object{}, nil, errPacket
 	}
 	a, err := bareAlgorithm(oid)
 	if err != nil {
-		return object{}, err
+		return object{}, nil, err
 	}
-	return buildSPKI(a, key)
+	o, err := buildSPKI(a, key)
+	return o, pgpPrivateOctets(a, key), err
 }

@@ -80,7 +80,7 @@ func TestVerify(t *testing.T) {
 		if r := (signed{[]byte("another"), s.algorithm, s.signature, s.key}).verify(); r.Outcome != signature.Bad {
 			t.Errorf("%s, another message: %+v", name, r)
 		}
-		for _, wrong := range [][]byte{nil, {0x30, 0}, s.signature[1:], append(bytes.Clone(s.signature), 0), make([]byte, len(s.signature))} {
+		for _, wrong := range [][]byte{nil, {0x30, 0}, s.signature[1:], append(bytes.Clone(s.signature), 0), append([]byte{0}, s.signature...), make([]byte, len(s.signature))} {
 			if r := (signed{s.message, s.algorithm, wrong, s.key}).verify(); r.Outcome != signature.Bad {
 				t.Errorf("%s, signature %.8x…: %+v", name, wrong, r)
 			}
@@ -162,6 +162,7 @@ func TestUnknown(t *testing.T) {
 		"a key for OAEP":             {identifier(t, sha256WithRSA), rsaSPKI(oid{1, 2, 840, 113549, 1, 1, 7}), "for encryption only"},
 		"a key for PSS with SHA-1":   {identifier(t, rsassaPSS, pssParams(t, 32)), rsaSPKI(rsassaPSS, struct{}{}), "other parameters"},
 		"a curve of its own numbers": {explicit.algorithm, ownCurve, "its curve is not known"},
+		"an EC key without numbers":  {identifier(t, ecdsaWithSHA256), device.Key{Public: &device.OtherKey{Algorithm: "ECDSA-secp256k1"}}, "damaged"},
 		"a DSA key without numbers":  {identifier(t, oid{1, 2, 840, 10040, 4, 3}), device.Key{Public: &device.OtherKey{Algorithm: "DSA"}}, "damaged"},
 	} {
 		r := signature.Of(tt.algorithm).Verify(tt.key, []byte("message"), make([]byte, 256))

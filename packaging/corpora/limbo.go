@@ -19,7 +19,7 @@ import (
 // What it expects is for TLS and a host's name, so the two programs are held
 // against each other and not against that.
 func limbo(dir string, c *comparison) error {
-	data, err := os.ReadFile(filepath.Join(dir, "limbo.json"))
+	data, err := os.ReadFile(filepath.Join(dir, "x509-limbo", "limbo.json"))
 	if err != nil {
 		return err
 	}
@@ -32,8 +32,12 @@ func limbo(dir string, c *comparison) error {
 	each(len(suite.Cases), func(i int) {
 		l := suite.Cases[i]
 		c.object("x509-limbo")
-		ours, why := l.keyvet(c)
-		theirs := c.openssl.verify(l.trusted(), l.untrusted(), []byte(l.Leaf))
+		at := time.Now()
+		if l.At != nil {
+			at = *l.At
+		}
+		ours, why := l.keyvet(c, at)
+		theirs := c.openssl.verify(at, l.trusted(), l.untrusted(), []byte(l.Leaf))
 		if ours == device.Pass && theirs == nil || ours == device.Fail && theirs != nil {
 			return
 		}
@@ -47,21 +51,21 @@ func limbo(dir string, c *comparison) error {
 }
 
 type limboCase struct {
-	ID        string   `json:"id"`
-	Trusted   []string `json:"trusted_certs"`
-	Untrusted []string `json:"untrusted_intermediates"`
-	Leaf      string   `json:"peer_certificate"`
+	ID        string     `json:"id"`
+	At        *time.Time `json:"validation_time"` // nil: any time of today
+	Trusted   []string   `json:"trusted_certs"`
+	Untrusted []string   `json:"untrusted_intermediates"`
+	Leaf      string     `json:"peer_certificate"`
 }
 
 func (l limboCase) trusted() []byte   { return []byte(strings.Join(l.Trusted, "\n")) }
 func (l limboCase) untrusted() []byte { return []byte(strings.Join(l.Untrusted, "\n")) }
 
-// keyvet judges the path of the leaf, whatever its key: Pass, Fail or Undecided.
-// Most of the suite is before the time that a clock must show for keyvet, so that
-// neither program is asked about validity.
-func (l limboCase) keyvet(c *comparison) (device.Status, string) {
+// keyvet judges the path of the leaf and its validity at a time, whatever its key:
+// Pass, Fail or Undecided.
+func (l limboCase) keyvet(c *comparison, at time.Time) (device.Status, string) {
 	file := []byte(l.Leaf + "\n" + string(l.untrusted()))
-	env := check.Env{Now: time.Now(), Only: []string{"chain"}}
+	env := check.Env{Now: at, Floor: time.Unix(1, 0), Only: []string{"chain", "expiry"}}
 	for block, rest := pem.Decode(l.trusted()); block != nil; block, rest = pem.Decode(rest) {
 		root, _, err := keyfile.ParseCertificate(block.Bytes)
 		if err != nil {

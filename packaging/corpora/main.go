@@ -4,8 +4,8 @@
 //	go run ./packaging/corpora DIR [CORPUS ...]
 //
 // DIR is what the program fetch beside it fills; without a CORPUS all are
-// compared: zlint, limbo, wycheproof and mozilla. Where the two differ, and why, is told in docs/corpora.md. It fails if
-// a check panics, and where keyvet calls CRITICAL what OpenSSL takes.
+// compared: zlint, limbo, wycheproof, signatures and mozilla. Where the two differ, and why, is in docs/corpora.md. It fails if
+// a check panics, where keyvet calls CRITICAL what OpenSSL takes, and where it calls a signature good or bad that is not.
 package main
 
 import (
@@ -43,11 +43,11 @@ func main() {
 var all = []struct {
 	name    string
 	compare func(dir string, c *comparison) error
-}{{"zlint", zlint}, {"limbo", limbo}, {"wycheproof", wycheproof}, {"mozilla", mozilla}}
+}{{"zlint", zlint}, {"limbo", limbo}, {"wycheproof", wycheproof}, {"signatures", signatures}, {"mozilla", mozilla}}
 
 func run(args []string, c *comparison) error {
 	if len(args) == 0 {
-		return errors.New("which directory? make corpora says bin/corpora")
+		return errors.New("which directory? make corpora says bin/.corpora")
 	}
 	for _, corpus := range all {
 		if len(args) > 1 && !slices.Contains(args[1:], corpus.name) {

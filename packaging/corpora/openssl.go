@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -94,13 +95,13 @@ func instant(s string) (time.Time, error) {
 	return at.Truncate(time.Second).UTC(), err
 }
 
-// verify holds a chain in PEM files against trusted certificates, whatever the time.
-func (o openssl) verify(trusted, untrusted, leaf []byte) error {
+// verify holds a chain in PEM files against trusted certificates at a time.
+func (o openssl) verify(at time.Time, trusted, untrusted, leaf []byte) error {
 	dir, err := os.MkdirTemp(o.scratch, "")
 	if err != nil {
 		return err
 	}
-	args := []string{"verify", "-partial_chain", "-no_check_time"}
+	args := []string{"verify", "-partial_chain", "-attime", strconv.FormatInt(at.Unix(), 10)}
 	for _, part := range []struct {
 		flag string
 		data []byte

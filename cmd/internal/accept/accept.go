@@ -217,15 +217,14 @@ func known(code device.ReasonCode) bool {
 }
 
 // ofList reports whether a code can be that of an operator's list of compromised
-// keys. Those that begin as keyvet's own or AWS IoT's do, or are nearly one of
-// them, are taken for mistakes.
+// keys. What is nearly a code of keyvet's, or begins as AWS IoT's do, is taken for
+// a mistake.
 func ofList(code device.ReasonCode) bool {
 	const signs = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" // as package blocklist has them
-	if strings.Trim(code, signs) != "" || strings.HasPrefix(code, "KEYVET_") || strings.HasPrefix(code, "CERTIFICATE_") {
+	if strings.Trim(code, signs) != "" || strings.HasPrefix(code, "CERTIFICATE_") {
 		return false
 	}
-	near := strings.TrimSuffix(nearest(code, codes()), "*")
-	return levenshtein.ComputeDistance(code, near) > 3
+	return levenshtein.ComputeDistance(code, strings.TrimSuffix(nearest(code, codes()), "*")) > 3
 }
 
 // nearest returns the word that takes the fewest changes.

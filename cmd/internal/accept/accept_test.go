@@ -56,6 +56,7 @@ func TestParse(t *testing.T) {
 		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "CERTIFICATE_KEY_VULNERABILITY_CVE-2017-15361", 1),
 		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "KEYVET_FIRMWARE_UNREAD", 1),
 		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "ACME_LEAKED-2024", 1), // of an operator's list
+		strings.Replace(good, "KEYVET_RSA_TOO_SHORT", "KEYVET_LEAKED", 1),
 	} {
 		if _, wrong := parse(text); wrong != nil {
 			t.Errorf("%s: %v", text, wrong)
