@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,6 +36,9 @@ func (t *TPM) info20() (device.TPM, error) {
 	// In failure mode TPM2_GetCapability still answers, so another command,
 	// which needs no authorization and changes nothing, has to ask.
 	clock, err := tpm2.ReadClock{}.Execute(t)
+	if errors.Is(err, tpm2.TPMRCCommandCode) { // not every TPM has it
+		err = t.testResult()
+	}
 	switch {
 	case errors.Is(err, tpm2.TPMRCFailure):
 		return info, nil
@@ -42,7 +46,7 @@ func (t *TPM) info20() (device.TPM, error) {
 		t.is12.Store(true)
 		return t.info12()
 	case err != nil:
-		return info, fmt.Errorf("tpm: read clock: %w", explain(err))
+		return info, fmt.Errorf("tpm: read clock or test result: %w", explain(err))
 	}
 	p, err := t.properties(tpm2.TPMPTFamilyIndicator)
 	if err != nil {
@@ -64,7 +68,9 @@ func (t *TPM) info20() (device.TPM, error) {
 		info.Family = family
 	}
 	info.State = device.TPMOK
-	t.read.stated.Store(&stated{info, uint64(v1)<<32 | uint64(v2), clock.CurrentTime.ClockInfo})
+	if clock != nil {
+		t.read.stated.Store(&stated{info, uint64(v1)<<32 | uint64(v2), clock.CurrentTime.ClockInfo})
+	}
 	return info, nil
 }
 
@@ -73,6 +79,26 @@ type stated struct {
 	info     device.TPM
 	firmware uint64
 	clock    tpm2.TPMSClockInfo
+}
+
+// testResult is what the TPM says of its self-test, nil if that did not fail
+// (TPM2_GetTestResult, Part 3, section 10.4). A TPM in failure mode answers it.
+func (t *TPM) testResult() error {
+	response, err := t.Send([]byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x7c})
+	if err != nil {
+		return err
+	}
+	if code := tpm2.TPMRC(binary.BigEndian.Uint32(response[6:])); code != tpm2.TPMRCSuccess {
+		return code
+	}
+	result := response[max(10, len(response)-4):] // after the maker's own data
+	if len(result) != 4 {
+		return errors.New("test result: malformed answer")
+	}
+	if tpm2.TPMRC(binary.BigEndian.Uint32(result)) == tpm2.TPMRCFailure {
+		return tpm2.TPMRCFailure
+	}
+	return nil
 }
 
 // words is the text in properties that each hold four characters, without

@@ -326,3 +326,30 @@ func testDegraded(t *testing.T, by *way) {
 		t.Errorf("%v %v", keys, gaps)
 	}
 }
+
+// A TPM without TPM2_ReadClock is decided by the result of its self-test.
+func TestWithoutReadClock(t *testing.T) {
+	const readClock, getTestResult, unknown = 0x181, 0x17c, 0x143
+	for _, c := range []struct {
+		failed bool
+		refuse tpmtest.Refuse
+		want   device.TPMState
+	}{
+		{false, tpmtest.RefuseCommand(readClock, unknown), device.TPMOK},
+		{true, tpmtest.RefuseCommand(readClock, unknown), device.TPMDegraded},
+		{false, func(command []byte) []byte {
+			for _, code := range []uint32{readClock, getTestResult} {
+				if response := tpmtest.RefuseCommand(code, unknown)(command); response != nil {
+					return response
+				}
+			}
+			return nil
+		}, device.TPMAbsent}, // undecided, and not in failure mode
+	} {
+		emulator := tpmtest.Run(t, tpmtest.Options{FailureMode: c.failed})
+		proxy := tpmtest.RunInterposer(t, emulator.Address(), c.refuse, func(_, response []byte) []byte { return response })
+		if info, err := connect(t, proxy.Address()).Info(); info.State != c.want || (err != nil) != (c.want == device.TPMAbsent) {
+			t.Errorf("failed %v: %s, %v, want %s", c.failed, info.State, err, c.want)
+		}
+	}
+}

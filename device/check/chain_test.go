@@ -441,3 +441,36 @@ func TestEnds(t *testing.T) {
 		}
 	}
 }
+
+// A leaf may have its issuer's name, and no key ids: the given CA that signed it
+// is its issuer, not itself. So EK certificates have been seen.
+func TestLeafOfIssuersName(t *testing.T) {
+	ca, other := issue(t, "One Name", nil, asCA), issue(t, "One Name", nil, asCA)
+	withoutIDs := func(c *x509.Certificate, _ *crypto.Signer) { c.SubjectKeyId, c.AuthorityKeyId = nil, nil }
+	bare := &authority{&x509.Certificate{Subject: ca.cert.Subject, RawSubject: ca.cert.RawSubject}, ca.key}
+	leaf := issue(t, "One Name", bare, withoutIDs)
+	if len(leaf.cert.AuthorityKeyId) != 0 || !device.SelfIssued(leaf.cert) {
+		t.Fatal("it has a key id, or another name")
+	}
+	for _, tt := range []struct {
+		role  device.Role
+		roots []*x509.Certificate
+		want  device.Status
+	}{
+		{device.RoleEK, []*x509.Certificate{ca.cert}, device.Pass},
+		{device.RoleEK, []*x509.Certificate{other.cert, ca.cert}, device.Pass},
+		{device.RoleEK, []*x509.Certificate{other.cert}, device.Fail},
+		{device.RoleDevice, []*x509.Certificate{ca.cert}, device.Pass},
+	} {
+		k := certified(tt.role, leaf.cert)
+		env := &Env{Now: now, Roots: tt.roots, EKRoots: tt.roots, Only: []string{"chain", "ekcert"}}
+		var all []device.Status
+		findings := Run(t.Context(), device.Inventory{Keys: []device.Key{k}}, env)
+		for _, f := range findings {
+			all = append(all, f.Status)
+		}
+		if got := device.Worst(all...); got != tt.want {
+			t.Errorf("%s under %d roots: %s, want %s: %+v", tt.role, len(tt.roots), got, tt.want, findings)
+		}
+	}
+}

@@ -56,7 +56,8 @@ func (c *Check) loadEnv(env *check.Env) (lists blocklist.Lists, gaps []device.Ga
 		if err != nil {
 			gap("check.ek_roots "+dir, err)
 		}
-		env.EKRoots = keyfile.Certificates(names, gap)
+		roots, found := keyfile.CertificatesOf("check.ek_roots "+dir, names)
+		env.EKRoots, gaps = roots, append(gaps, found...)
 	}
 	for _, name := range c.Config.Check.CRLs {
 		crl, err := readCRL(name)
