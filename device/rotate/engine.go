@@ -101,7 +101,14 @@ func (w *worker) run(ctx context.Context) (Outcome, error) {
 		if w.Watch != nil {
 			w.Watch(r.Step, r.Back)
 		}
-		w.log().Info("rotation", "step", r.Step, "back", r.Back, "new", r.New.ID)
+		at := r.New.ID + r.Step
+		if r.Back {
+			at += "<"
+		}
+		if w.logged != at {
+			w.log().Info("rotation", "step", r.Step, "back", r.Back, "new", r.New.ID)
+			w.logged = at
+		}
 		var err error
 		if r.Back {
 			err = w.undo(ctx, i)

@@ -143,6 +143,8 @@ type Engine struct {
 	Clock    Clock                        // the zero value is the device's
 	Watch    func(step string, back bool) // called as each step begins; may be nil
 	Log      *slog.Logger                 // nil is silence
+
+	logged string // the step that the log has: one that waits is resumed often
 }
 
 // Name is the common name that a certificate is requested for.
