@@ -35,11 +35,22 @@ func enrol(t *testing.T) (*localiot.Server, mqtt.Config, *x509.Certificate) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cloud.Close() })
+	cfg, cert := credentialOn(t, cloud, false)
+	return cloud, cfg, cert
+}
+
+// credentialOn is the configuration of a session as the thing, or by a claim.
+func credentialOn(t *testing.T, cloud *localiot.Server, claim bool) (mqtt.Config, *x509.Certificate) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := cloud.IssueCertificate(thing, key.Public())
+	issue, clientID := func() ([]byte, error) { return cloud.IssueCertificate(thing, key.Public()) }, thing
+	if claim {
+		issue, clientID = func() ([]byte, error) { return cloud.IssueClaim(key.Public()) }, awsiot.ClaimClientID(thing)
+	}
+	chain, err := issue()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +61,8 @@ func enrol(t *testing.T) (*localiot.Server, mqtt.Config, *x509.Certificate) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(cloud.CAPEM())
-	return cloud, mqtt.Config{
-		Endpoints: []string{cloud.Endpoint()}, ClientID: thing, Roots: roots, Attempts: 1,
+	return mqtt.Config{
+		Endpoints: []string{cloud.Endpoint()}, ClientID: clientID, Roots: roots, Attempts: 1,
 		Certificate: tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key},
 	}, cert
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/mqtt"
 )
 
 // Challenge is what the fleet asks of a device's TPM on keyvet/T/challenge: its
@@ -113,13 +112,13 @@ func (c *Client) OnChallenge(ctx context.Context, answer func(context.Context, C
 	err := c.session.Subscribe(ctx, topic, func(_ string, payload []byte) {
 		challenge, err := ParseChallenge(payload)
 		if err != nil {
-			answerChallenge(c.session, topic, challenge.ID, ChallengeAnswer{}, err)
+			c.answerChallenge(topic, challenge.ID, ChallengeAnswer{}, err)
 			return
 		}
 		select {
 		case <-free:
 		default:
-			answerChallenge(c.session, topic, challenge.ID, ChallengeAnswer{}, errors.New("another challenge is being answered: ask again"))
+			c.answerChallenge(topic, challenge.ID, ChallengeAnswer{}, errors.New("another challenge is being answered: ask again"))
 			return
 		}
 		go func() { // the broker waits for its PUBACK meanwhile, and a TPM may take minutes
@@ -127,7 +126,7 @@ func (c *Client) OnChallenge(ctx context.Context, answer func(context.Context, C
 			ctx, cancel := context.WithTimeout(context.Background(), challengeTimeout)
 			defer cancel()
 			a, err := answer(ctx, challenge)
-			answerChallenge(c.session, topic, challenge.ID, a, err)
+			c.answerChallenge(topic, challenge.ID, a, err)
 		}()
 	})
 	if err != nil {
@@ -136,9 +135,9 @@ func (c *Client) OnChallenge(ctx context.Context, answer func(context.Context, C
 	return nil
 }
 
-// answerChallenge publishes an answer. If the session has ended, there is
-// nobody to be told; the fleet asks again.
-func answerChallenge(s *mqtt.Session, topic, id string, a ChallengeAnswer, err error) {
+// answerChallenge publishes an answer. If that fails, the fleet asks again, and the
+// log says why.
+func (c *Client) answerChallenge(topic, id string, a ChallengeAnswer, err error) {
 	a.ID = id
 	if err != nil {
 		a = ChallengeAnswer{ID: id, Error: err.Error()}
@@ -149,5 +148,7 @@ func answerChallenge(s *mqtt.Session, topic, id string, a ChallengeAnswer, err e
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_ = s.Publish(ctx, topic+"/answer", payload)
+	if err := c.session.Publish(ctx, topic+"/answer", payload); err != nil {
+		c.logOnce("a challenge is not answered", fmt.Errorf("%s/answer: %w", topic, err))
+	}
 }
