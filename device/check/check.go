@@ -213,7 +213,7 @@ func ask(ctx context.Context, c Check, key string, run func() []device.Finding) 
 }
 
 // ReasonOf returns what there is to know of a reason code that the check of that
-// id gave; ok is false if no check gives it.
+// id gave; ok is false if no check gives it. Lists have codes of their own.
 func ReasonOf(id string, code device.ReasonCode) (found device.Reason, ok bool) {
 	for _, c := range append([]Check{{Reasons: OfAny}}, All...) {
 		for _, r := range c.Reasons {
@@ -226,6 +226,9 @@ func ReasonOf(id string, code device.ReasonCode) (found device.Reason, ok bool) 
 				}
 			}
 		}
+	}
+	if !ok && id == compromised.ID { // the code of a list
+		return compromisedKey, true
 	}
 	return found, ok
 }
