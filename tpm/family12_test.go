@@ -23,7 +23,7 @@ func testTPM12(t *testing.T, by *way) {
 	emulator := by.run(t, tpmtest.Options{TPM12: true})
 	c := connect(t, emulator.Address())
 	info, keys, gaps := c.Inventory()
-	if want := (device.TPM{Family: "1.2", Manufacturer: "IBM", FirmwareVersion: info.FirmwareVersion, PlatformCertificate: info.PlatformCertificate, State: device.TPMOK}); info != want ||
+	if want := (device.TPM{Family: "1.2", Manufacturer: "IBM", FirmwareVersion: info.FirmwareVersion, PlatformCertificate: info.PlatformCertificate, State: device.TPMOK, NamingKey: "tpm-ek"}); info != want ||
 		!strings.HasPrefix(info.FirmwareVersion, "18.") || len(info.PlatformCertificate) != 64 {
 		t.Errorf("%+v", info)
 	}

@@ -59,7 +59,7 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	inv.addCertificates(certs, issuers)
 	inv.addCertificates(inv.readIdentities())
 	info.PlatformCertificate = inv.readPlatformCertificate()
-	info.NamingKey = t.namingKey()
+	info.NamingKey = inv.namingKey()
 	return info, inv.keys, inv.gaps
 }
 
@@ -322,11 +322,15 @@ func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
 
 // namingKey is the id of the endorsement key that the TPM is known by: of those
 // that every TPM has, the first that its lists have.
-func (t *TPM) namingKey() string {
+// It is "" if there is none, or if the lists cannot be read, which hides no key.
+func (inv *inventory) namingKey() string {
 	for _, ek := range endorsementKeys {
-		listed, err := t.lists(&ek.area)
+		listed, err := inv.t.lists(&ek.area)
 		switch {
-		case err != nil || !ek.always:
+		case err != nil:
+			inv.minor("the TPM's lists of algorithms", err)
+			return ""
+		case !ek.always:
 			return ""
 		case listed:
 			return ek.id

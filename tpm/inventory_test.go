@@ -89,7 +89,7 @@ func testInventory(t *testing.T, by *way) {
 	if want := (device.TPM{
 		Family: "2.0", Manufacturer: "IBM", VendorString: "SW   TPM",
 		FirmwareVersion: info.FirmwareVersion, SpecRevision: "1.64", State: device.TPMOK,
-		PlatformCertificate: info.PlatformCertificate, Clearing: device.ClearingOpen, NamingKey: "tpm-ek-rsa2048",
+		PlatformCertificate: info.PlatformCertificate, NamingKey: "tpm-ek-rsa2048", Clearing: device.ClearingOpen,
 	}); info != want || len(info.PlatformCertificate) != 64 || !strings.HasPrefix(info.FirmwareVersion, "8217.4131.22.") {
 		t.Errorf("%+v", info)
 	}
@@ -310,7 +310,7 @@ func testPretend(t *testing.T, by *way) {
 	emulator := by.run(t, tpmtest.Options{})
 	proxy := by.proxy(t, emulator, tpmtest.Pretend{Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: 0x0007003d000ae100}.Rewrite)
 	info, keys, _ := connect(t, proxy.Address()).Inventory()
-	if want := (device.TPM{Family: "2.0", Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: "7.61.2785.0", SpecRevision: "1.64", PlatformCertificate: info.PlatformCertificate, State: device.TPMOK, Clearing: device.ClearingOpen, NamingKey: "tpm-ek-rsa2048"}); info != want {
+	if want := (device.TPM{Family: "2.0", Manufacturer: "IFX", VendorString: "SLB9670", FirmwareVersion: "7.61.2785.0", SpecRevision: "1.64", PlatformCertificate: info.PlatformCertificate, State: device.TPMOK, NamingKey: "tpm-ek-rsa2048", Clearing: device.ClearingOpen}); info != want {
 		t.Errorf("%+v, want %+v", info, want)
 	}
 	if len(keys) != 6 {

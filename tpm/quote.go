@@ -223,15 +223,11 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 // hierarchy has a password. Where all that had to be made is kept, nothing is
 // signed yet: Attest does that.
 func (inv *inventory) addAttestationKey(info device.TPM) {
-	o := object{source: "tpm:template:" + attestationKey.name}
-	if inv.t.ak != nil {
-		o.source = inv.t.ak.source()
-	}
-	if inv.t.read.kept != nil && !inv.anew {
-		o.area, o.public = inv.t.ak.area, tpm2.Marshal(*inv.t.ak.area)
-		inv.addObject(attestationKey.id, device.RoleAK, o)
+	if ak := inv.t.ak; inv.t.read.kept != nil && !inv.anew {
+		inv.addObject(attestationKey.id, device.RoleAK, object{source: ak.source(), area: ak.area, public: tpm2.Marshal(*ak.area)})
 		return
 	}
+	var o object
 	inv.toKeep.Schema = keptSchema
 	var signed *evidence.Statement
 	err := inv.t.withAK(func(ak loadedAK) (err error) {

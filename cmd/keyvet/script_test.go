@@ -44,6 +44,14 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"keyvet": main, "keyvet-cut": cutMain, "keyvet-small": smallMain})
 }
 
+// unshare are the words of a command that gives another mounts of its own.
+func unshare() []string {
+	if os.Getuid() == 0 {
+		return []string{"unshare", "-m"}
+	}
+	return []string{"unshare", "-rm"}
+}
+
 // TestScripts runs the program, built as it is shipped, against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
@@ -61,11 +69,19 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", shipped+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("FLEET", fleet)
+			env.Setenv("UNSHARE", unshare()[1])
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")
 			env.Setenv("KVF", list)
 			env.Defer(func() { env.Values["desk"].(*desk).close() })
 			return err
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "mounts" {
+				return false, fmt.Errorf("no condition %s", name)
+			}
+			words := append(unshare(), "true")
+			return exec.Command(words[0], words[1:]...).Run() == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit":   exitCommand,

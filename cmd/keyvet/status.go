@@ -121,7 +121,7 @@ read; with -q: 0 pass (warnings included), 1 a key or the firmware fails,
 
 // verdict returns the exit status of the last verdict.
 func (s screen) verdict(cfg *config.Config) int {
-	state, err := agent.LoadState(cfg.StateDir)
+	state, err := agent.LatestState(cfg.StateDir, cfg.RunDir)
 	switch {
 	case errors.Is(err, agent.ErrNoState):
 		return cli.Undecided
@@ -152,7 +152,7 @@ func (s screen) status(cfg *config.Config, asJSON bool) int {
 
 func readStatus(cfg *config.Config) (*statusReport, error) {
 	st := &statusReport{Findings: []device.ReasonCode{}, Problems: []problem{}, Gaps: []device.Gap{}}
-	state, err := agent.LoadState(cfg.StateDir)
+	state, err := agent.LatestState(cfg.StateDir, cfg.RunDir)
 	switch {
 	case errors.Is(err, agent.ErrNoState):
 		st.Reason, state = agent.ErrNoState.Error(), new(agent.State)
@@ -204,6 +204,9 @@ func (st *statusReport) readGate(dir string, kept *agent.State) {
 	st.Gate, st.Vouched = seen.String(), held
 	if mark != nil {
 		st.OpenedBy = mark.By
+		if seen == gate.Open && st.Verdict == "" { // not even run_dir took it
+			st.Reason = "the gate is open by report " + mark.ReportID + ", whose verdict could not be kept: see the log"
+		}
 	}
 	if err := errors.Join(err, heldErr); err != nil {
 		st.Trouble = err.Error()
@@ -256,6 +259,8 @@ func (s screen) statusTable(st *statusReport) error {
 	verdict := "none yet"
 	if st.Verdict != "" {
 		verdict = fmt.Sprintf("%s  (%s, report %s)", st.Verdict, st.Time.Format(time.RFC3339), st.ReportID)
+	} else if st.Gate != gate.Shut.String() {
+		verdict = "unknown: " + st.Reason
 	}
 	add("verdict", verdict)
 	name := "why"

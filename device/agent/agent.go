@@ -307,7 +307,8 @@ func (a *Agent) admit(ctx context.Context, p gate.Publisher, v gate.Vetted) gate
 
 // settle keeps what came of a report.
 func (a *Agent) settle(v gate.Vetted, o gate.Outcome) {
-	if err := stateOf(v.Report, o).save(a.StateDir); err != nil {
+	runDir, disk := a.Gate.Dir()
+	if err := stateOf(v.Report, o).keep(a.StateDir, disk, runDir); err != nil {
 		a.Log.Error("verdict cannot be kept", "error", err)
 	}
 }

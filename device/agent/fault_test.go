@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -234,6 +237,57 @@ func TestFullRunDir(t *testing.T) {
 			}
 			stop()
 		})
+	}
+}
+
+// A state directory that takes nothing: the report goes out, the gate stands on its
+// acknowledgement, and the run directory has the verdict until the first takes it.
+func TestNoStateKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // no directory can be there
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, dir, gate.Acknowledged)
+		runDir, disk := d.Gate.Dir()
+		kept := func() string {
+			b, err := disk.ReadFile(filepath.Join(runDir, "last.json"), 1<<20)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Error(err)
+			}
+			return string(b)
+		}
+		if _, o := d.Once(t.Context()); o.State != gate.Open || !o.Acknowledged {
+			t.Error(o)
+		}
+		if got := kept(); !strings.Contains(got, d.ids[0]) || !strings.Contains(got, "cannot be kept in state_dir") || !strings.Contains(got, `"gate":"open"`) {
+			t.Errorf("run_dir has %s", got)
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, o := d.Once(t.Context()); o.State != gate.Open {
+			t.Error(o)
+		}
+		if s, err := agent.LoadState(dir); err != nil || s.Report.ID != d.ids[1] || s.Trouble != "" || kept() != "" {
+			t.Errorf("%+v, %v, run_dir has %s", s, err, kept())
+		}
+	})
+}
+
+// LatestState prefers what the run directory has.
+func TestLatestState(t *testing.T) {
+	stateDir, runDir := t.TempDir(), t.TempDir()
+	if _, err := agent.LatestState(stateDir, runDir); !errors.Is(err, agent.ErrNoState) {
+		t.Error(err)
+	}
+	for _, dir := range []string{stateDir, runDir} {
+		d := newDesk(t, dir, gate.Local)
+		d.Once(t.Context())
+		s, err := agent.LatestState(stateDir, runDir)
+		if err != nil || s.Report.ID != d.ids[0] {
+			t.Errorf("%+v, %v", s, err)
+		}
 	}
 }
 

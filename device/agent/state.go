@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -43,12 +42,28 @@ func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", ";
 // ErrNoState says that this device has not vetted itself yet.
 var ErrNoState = errors.New("no self-check has run yet")
 
-func statePath(dir string) string { return filepath.Join(dir, "last.json") }
+const stateFile = "last.json"
 
 // LoadState reads the outcome of the last self-check. The error wraps
 // ErrNoState if there was none.
-func LoadState(dir string) (*State, error) {
-	b, err := os.ReadFile(statePath(dir))
+func LoadState(dir string) (*State, error) { return loadState(durable.Disk{}, dir) }
+
+// LatestState is LoadState, but for what the run directory holds while the state
+// directory, full or read-only, takes nothing.
+func LatestState(stateDir, runDir string) (*State, error) {
+	s, err := loadState(durable.Disk{}, runDir)
+	if errors.Is(err, ErrNoState) {
+		return LoadState(stateDir)
+	}
+	return s, err
+}
+
+// maxStateBytes is more than any report has that keyvet makes.
+const maxStateBytes = 64 << 20
+
+func loadState(disk durable.Disk, dir string) (*State, error) {
+	path := filepath.Join(dir, stateFile)
+	b, err := disk.ReadFile(path, maxStateBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("agent: %w", ErrNoState)
 	}
@@ -57,24 +72,38 @@ func LoadState(dir string) (*State, error) {
 	}
 	s := new(State)
 	if err := json.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("agent: read state: %s: %w", statePath(dir), err)
+		return nil, fmt.Errorf("agent: read state: %s: %w", path, err)
 	}
 	if s.Report == nil {
-		return nil, fmt.Errorf("agent: read state: %s holds no report", statePath(dir))
+		return nil, fmt.Errorf("agent: read state: %s holds no report", path)
 	}
 	return s, nil
 }
 
-func (s *State) save(dir string) error {
+// keep puts s into the state directory or, where that takes nothing, into the run
+// directory, so that what is shown is about the report that the gate stands on. It
+// returns why the first failed; what an earlier keep left in the second goes.
+func (s *State) keep(stateDir string, disk durable.Disk, runDir string) error {
+	err := durable.Dir(stateDir, 0o700)
+	if err == nil {
+		err = s.write(durable.Disk{}, stateDir)
+	}
+	if err == nil {
+		if err := disk.Remove(filepath.Join(runDir, stateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("agent: keep state: %w", err)
+		}
+		return nil
+	}
+	err = fmt.Errorf("the verdict cannot be kept in state_dir: %w", err)
+	beside := *s
+	beside.Trouble = strings.TrimPrefix(s.Trouble+"; "+oneLine(err), "; ")
+	return errors.Join(err, beside.write(disk, runDir))
+}
+
+func (s *State) write(disk durable.Disk, dir string) error {
 	b, err := json.Marshal(s)
-	if err == nil {
-		err = durable.Dir(dir, 0o700)
-	}
-	if err == nil {
-		err = durable.WriteFile(statePath(dir), append(b, '\n'), 0o600)
-	}
 	if err != nil {
-		return fmt.Errorf("agent: keep state: %w", err)
+		return err
 	}
-	return nil
+	return disk.WriteFile(filepath.Join(dir, stateFile), append(b, '\n'), 0o600)
 }

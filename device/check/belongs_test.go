@@ -1,6 +1,7 @@
 package check
 
 import (
+	"crypto/x509"
 	"io/fs"
 	"testing"
 
@@ -67,4 +68,29 @@ func belongsSamples(t *testing.T) []sample {
 		all = append(all, sample{check: "belongs", name: s.name, key: s.key, want: s.want, code: s.code})
 	}
 	return all
+}
+
+// TestSaidOnce has what is wrong said once, and nothing where nothing is.
+func TestSaidOnce(t *testing.T) {
+	own, ca, namesake := issue(t, "device", nil).cert, issue(t, "CA", nil, asCA).cert, issue(t, "maker", nil)
+	below := issue(t, "below", namesake).cert
+	pair := certified(device.RoleFile, own)
+	pair.Private = &device.PrivateFile{Path: "key.pem", Mode: 0o600, SPKI: ca.RawSubjectPublicKeyInfo, Numbers: device.Answer{Status: device.Pass, Why: "fits"}}
+	alone := certified(device.RoleFile, own)
+	alone.Beside = []*x509.Certificate{own, ca}
+	leaf := certified(device.RoleFile, below)
+	leaf.Beside = []*x509.Certificate{below, issue(t, "maker", nil).cert, ca}
+	for name, tt := range map[string]struct {
+		key  device.Key
+		want device.Status
+	}{
+		"a private key of another certificate":          {pair, device.Fail},
+		"a certificate that is its own root, and a CA":  {alone, device.Pass},
+		"a certificate beside one of its issuer's name": {leaf, device.Pass},
+		"a certificate alone":                           {certified(device.RoleFile, own), device.Pass},
+	} {
+		if found := runBelongs(t.Context(), tt.key, &Env{Now: now}); len(found) != 1 || found[0].Status != tt.want {
+			t.Errorf("%s: %+v", name, found)
+		}
+	}
 }

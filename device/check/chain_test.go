@@ -422,3 +422,22 @@ func BenchmarkChain(b *testing.B) {
 		})
 	}
 }
+
+// TestEnds has a path end at a CA that is given, also where that is the certificate
+// itself, read a second time, and where its own signature is broken.
+func TestEnds(t *testing.T) {
+	self := issue(t, "self", nil)
+	root := issue(t, "root", nil, asCA)
+	broken := tampered(t, root.cert)
+	for name, tt := range map[string]struct {
+		key   device.Key
+		given *x509.Certificate
+	}{
+		"a certificate that is given":           {certified(device.RoleDevice, self.cert), reparse(t, self.cert.Raw)},
+		"a root whose own signature is damaged": {certified(device.RoleDevice, issue(t, "leaf", root).cert), broken},
+	} {
+		if found := runChain(t.Context(), tt.key, &Env{Now: now, Roots: []*x509.Certificate{tt.given}}); len(found) != 1 || found[0].Status != device.Pass {
+			t.Errorf("%s: %+v", name, found)
+		}
+	}
+}

@@ -107,6 +107,9 @@ func New(dir string, disk durable.Disk) (*Gate, error) {
 	return g, errors.Join(err, g.Shut())
 }
 
+// Dir returns the run directory, and the disk that it is on.
+func (g *Gate) Dir() (string, durable.Disk) { return g.dir, g.disk }
+
 // Clear removes what an earlier gate left in dir, unless a process holds that. A
 // directory that is not there stays so.
 func Clear(dir string, disk durable.Disk) error {

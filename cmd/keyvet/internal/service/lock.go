@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -15,12 +16,22 @@ import (
 // ErrLocked says that another keyvet runs on the state directory.
 var ErrLocked = errors.New("another keyvet runs")
 
-// lock keeps a second keyvet off the state directory.
+// lock keeps a second keyvet off the state directory. Where that is full or read-only
+// and has no file for it yet, the directory itself is locked. Where there is not even
+// that, nothing is: whoever opens a gate holds the run directory as well, and the state
+// has nothing that two could spoil.
 func lock(dir string) (unlock func(), err error) {
-	if err := durable.Dir(dir, 0o700); err != nil {
-		return nil, err
+	err = durable.Dir(dir, 0o700)
+	var f *os.File
+	if err == nil || takesNothing(err) {
+		f, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if takesNothing(err) {
+		f, err = os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return func() {}, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -29,6 +40,12 @@ func lock(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("%w on %s: %w", ErrLocked, dir, err)
 	}
 	return func() { f.Close() }, nil
+}
+
+// takesNothing reports whether err is that of a disk that is full or read-only, which
+// ends no report.
+func takesNothing(err error) bool {
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // newGate holds the run directory, if nobody else does, and makes the shut gate.
