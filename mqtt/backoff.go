@@ -189,10 +189,11 @@ func (a *allowance) take() bool {
 // return costs one burst, which the service refuses and TestHerd has.
 func howOf(err error) failing {
 	var unreached notReached
+	var stranger unknownUser
 	switch {
 	case errors.Is(err, ErrClock), errors.Is(err, ErrServerUntrusted):
 		return untrusted
-	case errors.Is(err, ErrRefused):
+	case errors.Is(err, ErrRefused), errors.As(err, &stranger):
 		return answered
 	case errors.As(err, &unreached):
 		return near

@@ -207,6 +207,10 @@ type proxyAnswer struct {
 	schemes []string // of authentication that it offers
 }
 
+// unknownUser is a proxy's refusal of user and password. It comes again, and a
+// directory may lock a user who is refused too often.
+type unknownUser struct{ error }
+
 func (a proxyAnswer) refusal(named bool) error {
 	said := strings.TrimSpace("it answered " + strconv.Itoa(a.code) + " " + a.reason)
 	basic := len(a.schemes) == 0
@@ -216,11 +220,11 @@ func (a proxyAnswer) refusal(named bool) error {
 	unknown := a.code == 407 || a.code == 401 // the second is tinyproxy's for a wrong password
 	switch {
 	case unknown && !basic:
-		return fmt.Errorf("%s: it wants %s, keyvet has Basic: have the endpoint excepted, or Basic allowed", said, strings.Join(a.schemes, " or "))
+		return unknownUser{fmt.Errorf("%s: it wants %s, keyvet has Basic: have the endpoint excepted, or Basic allowed", said, strings.Join(a.schemes, " or "))}
 	case unknown && named:
-		return fmt.Errorf("%s: check user and password in mqtt.proxy or HTTPS_PROXY", said)
+		return unknownUser{fmt.Errorf("%s: check user and password in mqtt.proxy or HTTPS_PROXY", said)}
 	case unknown:
-		return fmt.Errorf("%s: set user and password in mqtt.proxy or HTTPS_PROXY", said)
+		return unknownUser{fmt.Errorf("%s: set user and password in mqtt.proxy or HTTPS_PROXY", said)}
 	case a.code == 403 || a.code == 405:
 		return fmt.Errorf("%s: it must allow CONNECT to the endpoint and its port", said)
 	case a.code/100 == 5:

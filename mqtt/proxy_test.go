@@ -216,6 +216,8 @@ func TestThroughProxy(t *testing.T) {
 		cfg.Proxy = always(proxyFrom(t, proxy))
 		if _, err := Dial(t.Context(), cfg, nil); !errors.Is(err, ErrUnreachable) || errors.Is(err, ErrRefused) || err.Error() != endpoint+": "+want {
 			t.Errorf("%v\nwant %s", err, want)
+		} else if howOf(err) != answered {
+			t.Errorf("a user is refused, and it is taken for a failure that will pass: %v", err)
 		}
 	}
 	cfg.Proxy, cfg.Endpoints = always(proxyFrom(t, "http://gw:s%40cret@"+at)), []string{"other.invalid:443"}
@@ -223,7 +225,7 @@ func TestThroughProxy(t *testing.T) {
 		t.Error(err)
 	}
 	h.names["other.invalid:443"] = "127.0.0.1:1"
-	if _, err := Dial(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), "502 Bad Gateway: it does not reach the endpoint") {
+	if _, err := Dial(t.Context(), cfg, nil); err == nil || !strings.Contains(err.Error(), "502 Bad Gateway: it does not reach the endpoint") || howOf(err) != near {
 		t.Error(err)
 	}
 	held, err := mqtttest.HoldPort()
