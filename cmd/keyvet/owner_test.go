@@ -43,7 +43,7 @@ func newOwnedWorld(t *testing.T) ownedWorld {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	w := ownedWorld{dir: dir, config: filepath.Join(dir, "keyvet.toml"), state: filepath.Join(dir, "state"), run: filepath.Join(dir, "run")}
 	tpm := filepath.Join(dir, "tpm")
-	text := fmt.Sprintf("state_dir = %q\nrun_dir = %q\nthing.name = \"gw\"\ntpm.address = %q\nmqtt.endpoints = [\"127.0.0.1:1\"]\nrotate.template = \"t\"\n", w.state, w.run, tpm)
+	text := fmt.Sprintf("state_dir = %q\nrun_dir = %q\nthing.name = \"gw\"\ntpm.address = %q\ntpm.wait = \"0s\"\nmqtt.endpoints = [\"127.0.0.1:1\"]\nrotate.template = \"t\"\n", w.state, w.run, tpm)
 	for _, err := range []error{
 		os.Chmod(dir, 0o755), os.Mkdir(w.state, 0o700), os.WriteFile(w.config, []byte(text), 0o644), os.WriteFile(tpm, nil, 0o600),
 	} {
