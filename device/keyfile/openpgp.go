@@ -225,7 +225,8 @@ func pgpKey(algorithm uint8, s *cryptobyte.String) (object, pgpPrivate, error) {
 		if err != nil {
 			return object{}, nil, err
 		}
-		return otherKey("DSA-%d", list[0].BitLen()), pgpDSA(list), nil
+		o, err := dsaNumbers{p: list[0], q: list[1], g: list[2], y: list[3]}.object()
+		return o, pgpDSA(list), err
 	case 18, 19, 22:
 		o, private, err := pgpEC(s)
 		var kdf cryptobyte.String

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -201,8 +202,8 @@ func (a *account) answer(service, operation string, args map[string]any) map[str
 		return none
 	case "iot.list_certificates_by_ca":
 		found := []any{}
-		for id, c := range a.certs {
-			if c.ca == text("caCertificateId") {
+		for _, id := range slices.Sorted(maps.Keys(a.certs)) { // it goes page by page
+			if c := a.certs[id]; c.ca == text("caCertificateId") {
 				found = append(found, map[string]any{"certificateId": id, "status": c.status})
 			}
 		}

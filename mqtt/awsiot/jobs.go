@@ -159,19 +159,18 @@ func (c *Client) updateJob(ctx context.Context, job *Job, status device.JobState
 // agent's and stays, only the notice of the whole list tells of those behind it.
 // f must not take long itself.
 func (c *Client) OnJobs(ctx context.Context, f func(next *Job)) error {
-	for notice, next := range map[string]func([]byte) *Job{
-		"notify-next": func(payload []byte) *Job {
-			job, err := c.parseJob(payload)
-			if err != nil {
-				c.logOnce("a notice of a job makes no sense", err)
-			}
-			return job
-		},
-		"notify": func([]byte) *Job { return nil },
-	} {
-		if err := c.session.Subscribe(ctx, c.jobs(notice), func(_ string, payload []byte) { f(next(payload)) }); err != nil {
-			return fmt.Errorf("await jobs: %w", err)
+	err := c.session.Subscribe(ctx, c.jobs("notify-next"), func(_ string, payload []byte) {
+		job, err := c.parseJob(payload)
+		if err != nil {
+			c.logOnce("a notice of a job makes no sense", err)
 		}
+		f(job)
+	})
+	if err == nil {
+		err = c.session.Subscribe(ctx, c.jobs("notify"), func(string, []byte) { f(nil) })
+	}
+	if err != nil {
+		return fmt.Errorf("await jobs: %w", err)
 	}
 	return nil
 }
