@@ -173,8 +173,8 @@ func (a *account) answer(service, operation string, args map[string]any) map[str
 		return a.page(args, "principals", arns, "nextToken", "nextToken")
 	case "iot.list_principal_things":
 		found := []any{}
-		for thing, ids := range a.things {
-			if slices.Contains(ids, id("principal")) {
+		for _, thing := range slices.Sorted(maps.Keys(a.things)) {
+			if slices.Contains(a.things[thing], id("principal")) {
 				found = append(found, thing)
 			}
 		}
