@@ -136,8 +136,8 @@ func TestBadInput(t *testing.T) {
 		{"a huge token on delta", delta, `{"state":{"check":"` + strings.Repeat("t", 100<<10) + `"}}`, `check is \"\\\"tttt`},
 		{"a huge number on delta", delta, `{"state":{"check":"t"},"version":1e999}`, "cannot unmarshal number 1e999"},
 		{"a foreign schema on delta", delta, `{"state":{"temperature":{"value":21.5,"unit":"C"},"valves":[true,false]},"metadata":{},"version":3}`, ""},
-		{"junk on notify-next", next, "\xff\xfe junk", ""},
-		{"deep JSON on notify-next", next, strings.Repeat(`[`, 60000), ""},
+		{"junk on notify-next", next, "\xff\xfe junk", "a notice of a job makes no sense\" reason=\"malformed JSON: invalid character 'ÿ'"},
+		{"deep JSON on notify-next", next, strings.Repeat(`[`, 60000), "a notice of a job makes no sense\" reason=\"malformed JSON: invalid character '['"},
 		{"a reply nobody asked for", jobGet, `{"clientToken":"x","inProgressJobs":[{"jobId":"../../etc/passwd"}]}`, ""},
 		{"1 MB on delta", delta, `{"state":{"check":"` + strings.Repeat("t", 1<<20) + `"}}`, delta + " bytes=10"},
 		{"1 MB on notify-next", next, strings.Repeat("x", 1<<20), next + " bytes=10"},
@@ -210,7 +210,7 @@ func highWater(t *testing.T, w *world) int {
 // withDocument puts the document of a job, byte by byte, into the description of it.
 func withDocument(topic string, payload []byte, documents map[string]string) []byte {
 	for id, document := range documents {
-		if strings.HasSuffix(topic, "/jobs/"+id+"/get/accepted") {
+		if strings.HasSuffix(topic, "/jobs/"+id+"/get/accepted") || strings.HasSuffix(topic, "/jobs/notify-next") && bytes.Contains(payload, []byte(`"jobId":"`+id+`"`)) {
 			return bytes.Replace(payload, []byte(`"jobDocument":{}`), []byte(`"jobDocument":`+document), 1)
 		}
 	}

@@ -45,6 +45,7 @@ type Cloud struct {
 	aside     map[string]time.Time // ids of jobs that are not to be looked at again before
 	foreign   map[string]bool      // ids of pending jobs that are others'
 	ours      map[string]bool      // ids of keyvet's that were seen and not ended
+	ended     device.Job           // the last of keyvet's that is over
 	listening listening            // to challenges
 	desired   begun
 }

@@ -51,7 +51,9 @@ type jobClient interface {
 	ReportJob(ctx context.Context, id string, status device.JobState) error
 }
 
-// offer takes a job that a notice has brought along, and wakes the loop.
+// offer takes a job that a notice has brought along, and wakes the loop. A notice
+// may come after the job was found otherwise, and be read after its end: takeOffered
+// leaves that one out.
 func (q *queue) offer(next *awsiot.Job) {
 	q.mu.Lock()
 	q.offered = next
@@ -64,6 +66,9 @@ func (q *queue) takeOffered() *awsiot.Job {
 	defer q.mu.Unlock()
 	job := q.offered
 	q.offered = nil
+	if job != nil && q.cloud.ended == (device.Job{ID: job.ID, Execution: job.Execution}) {
+		return nil
+	}
 	return job
 }
 
@@ -178,6 +183,7 @@ func (q *queue) answered(ctx context.Context, job *awsiot.Job, state device.JobS
 		q.taken(ctx, job)
 	case err == nil && state.Ended():
 		delete(q.cloud.ours, job.ID)
+		q.cloud.ended = device.Job{ID: job.ID, Execution: job.Execution}
 	}
 }
 
@@ -199,6 +205,7 @@ func (q *queue) read(ctx context.Context, job *awsiot.Job) (*agent.Work, error) 
 	err = answerJob(ctx, q.client, job, device.JobRejected, details)
 	switch {
 	case err == nil, errors.Is(err, awsiot.ErrJobEnded):
+		q.cloud.ended = device.Job{ID: job.ID, Execution: job.Execution}
 	case passes(ctx, err):
 		return nil, err
 	default:

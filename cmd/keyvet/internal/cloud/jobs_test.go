@@ -99,6 +99,7 @@ func TestOfferedJob(t *testing.T) {
 		t.Error(err)
 	}
 	f.ids = []string{"b"}
+	q.offer(&awsiot.Job{ID: "a", Status: device.JobQueued, Document: json.RawMessage(checkDocument)}) // a notice that comes late
 	for range 2 {
 		if work, err := q.next(t.Context(), nothing); work != nil || err != nil {
 			t.Errorf("%+v, %v", work, err)

@@ -18,8 +18,8 @@ const Each = time.Hour
 const maxKnown = 256
 
 // Handler passes records on, but those that repeat a failure. A failure is a
-// record with an error among its attributes; numbers apart, the same words are the
-// same failure.
+// record with an error among its attributes; numbers apart, the same words of the
+// same job are the same failure.
 type Handler struct {
 	next  slog.Handler
 	known *known
@@ -99,18 +99,22 @@ func (k *known) forget(now time.Time) {
 }
 
 // wordsOf are the level, the message and the errors of a record, without digits:
-// ports, times and counts differ where the failure does not.
+// ports, times and counts differ where the failure does not. The id of a job stays.
 func wordsOf(r slog.Record) (words string, failed bool) {
 	var b strings.Builder
+	var job string
 	b.WriteString(r.Level.String() + r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		if err, ok := a.Value.Any().(error); ok && err != nil {
 			failed = true
 			b.WriteString("\n" + a.Key + "\n" + err.Error())
 		}
+		if a.Key == "job" {
+			job = a.Value.String()
+		}
 		return true
 	})
-	return strings.Map(func(c rune) rune {
+	return job + "\n" + strings.Map(func(c rune) rune {
 		if c >= '0' && c <= '9' {
 			return -1
 		}

@@ -35,6 +35,13 @@ func TestRepeats(t *testing.T) {
 		if got := strings.Count(out.String(), "\n"); got != 2+3+3 {
 			t.Errorf("%d lines:\n%s", got, &out)
 		}
+		out.Reset()
+		for i := range 6 {
+			log.Warn("put aside", "job", fmt.Sprint("job-", i%2), "error", errors.New("no reply"))
+		}
+		if got := strings.Count(out.String(), "\n"); got != 2 {
+			t.Errorf("%d lines of two jobs:\n%s", got, &out)
+		}
 	})
 }
 
