@@ -256,7 +256,7 @@ func TestDialEndsWithContext(t *testing.T) {
 }
 
 // One who gives up waiting, again and again, is back when the pause is over: it
-// does not begin anew.
+// does not begin again.
 func TestDialGoesOnWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDialer(t, complete(t, Config{Endpoints: []string{"a:8883"}}))
