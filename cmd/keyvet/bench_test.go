@@ -53,7 +53,7 @@ func BenchmarkBefore(b *testing.B) {
 				}
 				took[i] = append(took[i], time.Since(start))
 				cpu[i] = append(cpu[i], cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
-				peak[i] = max(peak[i], cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss)
+				peak[i] = max(peak[i], int64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss))
 			}
 		}
 		for i, which := range []string{"before", "now"} {

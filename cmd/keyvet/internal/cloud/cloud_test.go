@@ -82,12 +82,12 @@ func TestProxy(t *testing.T) {
 			return
 		}
 		w.WriteHeader(http.StatusOK)
-		in, _, err := http.NewResponseController(w).Hijack()
+		in, read, err := http.NewResponseController(w).Hijack() // read has what came before
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		go func() { _, _ = io.Copy(out, in); out.Close() }()
+		go func() { _, _ = io.Copy(out, read); out.Close() }()
 		_, _ = io.Copy(in, out)
 		in.Close()
 	}))
