@@ -63,7 +63,7 @@ type certificate struct {
 // parse fills in all but index and der. Of an unparsable certificate, its key
 // is taken even so.
 func (c *certificate) parse() {
-	if c.cert, c.odd, c.err = ekcert.Parse(c.der); c.err != nil {
+	if c.cert, c.odd, c.err = keyfile.ParseCertificate(c.der); c.err != nil {
 		c.public, c.spki, _ = keyfile.CertificateKey(c.der)
 		return
 	}
