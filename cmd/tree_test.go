@@ -37,7 +37,7 @@ var tree = map[string][]string{
 	"cmd/internal/terminal":          {"cmd/internal/cli", "device", "device/check"},
 	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":                 {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
-	"cmd/keyvet-fleet":               {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/terminal", "device", "device/check", "device/durable", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
+	"cmd/keyvet-fleet":               {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/terminal", "device", "device/check", "device/durable", "device/keyfile", "tpm", "tpm/advisory", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                         nil,
 	"device/agent":                   {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":                   {"device", "device/signature"},
