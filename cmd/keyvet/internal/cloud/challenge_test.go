@@ -174,7 +174,7 @@ func TestChallengesAndTheNetwork(t *testing.T) {
 		c := connected(t, d)
 		c.conn.Close() // between the gate and the SUBSCRIBE
 		_ = c.listen(t.Context())
-		if wait := d.permission(challenges).wait(time.Now()); wait > 0 || c.heard() {
+		if wait := d.policy.of(challenges).wait(time.Now()); wait > 0 || c.heard() {
 			t.Fatalf("a connection was lost, and challenges are off for %s", wait)
 		}
 	}
@@ -214,7 +214,7 @@ func TestPolicyLacksALine(t *testing.T) {
 			var log bytes.Buffer
 			d.Log = slog.New(slog.NewTextHandler(&log, nil))
 			for i := range 3 {
-				if wait := d.permission(tt.what).wait(time.Now()); wait > 0 {
+				if wait := d.policy.of(tt.what).wait(time.Now()); wait > 0 {
 					t.Fatalf("left out for %s after %d sessions", wait, i)
 				}
 				c := connected(t, d)
@@ -230,7 +230,7 @@ func TestPolicyLacksALine(t *testing.T) {
 			if err := c.Probe(t.Context()); err != nil {
 				t.Errorf("the fourth session was given up for it: %v", err)
 			}
-			if wait := d.permission(tt.what).wait(time.Now()); wait < tt.off-time.Minute || wait > tt.off {
+			if wait := d.policy.of(tt.what).wait(time.Now()); wait < tt.off-time.Minute || wait > tt.off {
 				t.Errorf("left out for %s", wait)
 			}
 			if n := strings.Count(log.String(), "goes on without"); n != 1 || !strings.Contains(log.String(), tt.line) {

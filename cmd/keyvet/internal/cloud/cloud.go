@@ -48,8 +48,7 @@ type Cloud struct {
 	ended   device.Job           // the last of keyvet's that is over
 	desired begun
 	sent    string // id of the last report that AWS IoT has taken
-
-	permissions map[string]*permission // by what they are of
+	policy  permissions
 }
 
 // Answerer has the TPM answer a challenge.
@@ -113,13 +112,13 @@ func (s *Session) Close() { s.conn.Close() }
 // allow that, the report goes out once, and nothing acknowledges it.
 func (s *Session) Publish(ctx context.Context, r *device.Report) error {
 	s.SetGate(s.cloud.Gate.State().String())
-	if s.cloud.sent != r.ID || s.cloud.permission(shadow).wait(time.Now()) == 0 {
+	if s.cloud.sent != r.ID || s.cloud.policy.of(shadow).wait(time.Now()) == 0 {
 		if err := s.Client.PublishEarlier(ctx, r); err != nil {
 			return err
 		}
 		s.cloud.sent = r.ID
 	}
-	return s.cloud.try(ctx, shadow, func(ctx context.Context) error { return s.Summarize(ctx, r) })
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Summarize(ctx, r) })
 }
 
 // PublishEarlier sends a report that is not the newest, with its findings.
@@ -135,17 +134,17 @@ func (s *Session) PublishEarlier(ctx context.Context, r *device.Report) error {
 
 // ReportGate implements [agent.Cloud].
 func (s *Session) ReportGate(ctx context.Context, g gate.State) error {
-	return s.cloud.try(ctx, shadow, func(ctx context.Context) error { return s.Client.ReportGate(ctx, g.String()) })
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Client.ReportGate(ctx, g.String()) })
 }
 
 // ReportJob is [awsiot.Client.ReportJob].
 func (s *Session) ReportJob(ctx context.Context, id string, status device.JobState) error {
-	return s.cloud.try(ctx, shadow, func(ctx context.Context) error { return s.Client.ReportJob(ctx, id, status) })
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Client.ReportJob(ctx, id, status) })
 }
 
 // AcknowledgeCheck is [awsiot.Client.AcknowledgeCheck].
 func (s *Session) AcknowledgeCheck(ctx context.Context, token string) error {
-	return s.cloud.try(ctx, shadow, func(ctx context.Context) error { return s.Client.AcknowledgeCheck(ctx, token) })
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Client.AcknowledgeCheck(ctx, token) })
 }
 
 // ReportMetrics implements [agent.Cloud].

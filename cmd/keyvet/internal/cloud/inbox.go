@@ -37,14 +37,14 @@ type source struct {
 func (s *Session) listen(ctx context.Context) error {
 	var errs []error
 	s.unheard = slices.DeleteFunc(s.unheard, func(from source) bool {
-		if wait := s.cloud.permission(from.optional).wait(time.Now()); wait > 0 {
+		if wait := s.cloud.policy.of(from.optional).wait(time.Now()); wait > 0 {
 			s.alarm.set(time.Now().Add(wait))
 			return false
 		}
 		if s.Lost() != nil {
 			return false // which says nothing of this
 		}
-		err := s.cloud.try(ctx, from.optional, from.listen)
+		err := s.cloud.policy.try(ctx, s.cloud.Log, from.optional, from.listen)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", from.what, err))
 		}

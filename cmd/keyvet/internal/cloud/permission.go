@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/keyvet/keyvet/mqtt"
@@ -74,30 +75,32 @@ func (p *permission) learn(now time.Time, came trial) bool {
 	return true
 }
 
-// permission is that of something, which outlives sessions.
-func (c *Cloud) permission(o optional) *permission {
-	p := c.permissions[o.what]
+// permissions outlive sessions. The zero value knows nothing.
+type permissions struct{ known map[string]*permission }
+
+func (ps *permissions) of(o optional) *permission {
+	p := ps.known[o.what]
 	if p == nil {
 		p = &permission{optional: o}
-		if c.permissions == nil {
-			c.permissions = make(map[string]*permission)
+		if ps.known == nil {
+			ps.known = make(map[string]*permission)
 		}
-		c.permissions[o.what] = p
+		ps.known[o.what] = p
 	}
 	return p
 }
 
 // try does what the policy may not allow. While that is left out, the error is
 // [errLeftOut] and names what the policy did not allow.
-func (c *Cloud) try(ctx context.Context, o optional, do func(context.Context) error) error {
-	p := c.permission(o)
+func (ps *permissions) try(ctx context.Context, log *slog.Logger, o optional, do func(context.Context) error) error {
+	p := ps.of(o)
 	if p.wait(time.Now()) > 0 {
 		return fmt.Errorf("%s: %w: %v", p.what, errLeftOut, p.why)
 	}
 	err := do(ctx)
 	if p.learn(time.Now(), trialOf(err)) {
 		p.why = err
-		c.Log.Warn("does the policy allow it? keyvet goes on without", "what", p.what, "for", p.pause, "error", err)
+		log.Warn("does the policy allow it? keyvet goes on without", "what", p.what, "for", p.pause, "error", err)
 	}
 	return err
 }
