@@ -150,6 +150,11 @@ type Report struct {
 	// Verbose keeps the findings that passed when the report is marshalled.
 	Verbose bool `json:"-"`
 
+	// Folded is how many reports on the same faults, which were not delivered, this one
+	// stands for besides itself. It is told with the findings, since the evidence is
+	// made before.
+	Folded int `json:"-"`
+
 	// Limit is how many bytes a slow network should have to carry; 0: MaxReportBytes.
 	// It stays as it is once the evidence is made.
 	Limit int `json:"-"`

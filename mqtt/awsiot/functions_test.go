@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -200,13 +201,32 @@ func TestJobNotices(t *testing.T) {
 
 // The functions that check keys, with the program that ships.
 func TestFunctionsThatCheck(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "keyvet")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/keyvet").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for name, test := range map[string]func(*testing.T, string){"issuer": testIssuer, "register": testRegister, "mitigate": testMitigate} {
+	program := shipped(t)
+	for name, test := range map[string]func(*testing.T, string){"issuer": testIssuer, "register": testRegister, "mitigate": testMitigate, "rotation": testRotation} {
 		t.Run(name, func(t *testing.T) { test(t, "KEYVET="+program) })
 	}
+}
+
+// shipped builds the program as cmd/keyvet/build.flags has it.
+func shipped(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../../cmd/keyvet/build.flags")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "keyvet")
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", program}
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name != "#" {
+			args = append(args, "-"+name+"="+value)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "../../cmd/keyvet")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
 }
 
 func requestFor(t *testing.T, weak bool, name string) string {
