@@ -71,12 +71,39 @@ func TestMutations(t *testing.T) {
 			if err := os.WriteFile(overlay, replace, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			out, err := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-failfast", "-timeout=30s", "-skip=Mutations|QEMU|CRC|GuardTimes|Fuzz", ".").CombinedOutput()
-			if err == nil {
+			out, err := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-failfast", "-timeout=2m", "-skip=Mutations|QEMU|CRC|GuardTimes|Fuzz", ".").CombinedOutput()
+			switch how := howFound(string(out)); {
+			case err == nil:
 				t.Error("no test noticed")
-			} else if !strings.Contains(string(out), "--- FAIL: Test") && !strings.Contains(string(out), "panic: ") && !strings.Contains(string(out), "*** Test killed") {
-				t.Errorf("the tests did not run: %v\n%s", err, out)
+			case how == notFound:
+				t.Errorf("no test failed: %v\n%s", err, out)
+			default:
+				t.Logf("FOUND %s", how)
 			}
 		})
 	}
+}
+
+// found is how the tests show a mistake.
+type found string
+
+const (
+	notFound found = ""
+	failed   found = "a test failed"
+	panicked found = "the driver panicked"
+	hung     found = "a test did not end"
+)
+
+// howFound reads what "go test" said. A program that was killed, or was not built,
+// found nothing.
+func howFound(out string) found {
+	switch {
+	case strings.Contains(out, "panic: test timed out"):
+		return hung
+	case strings.Contains(out, "--- FAIL: Test"):
+		return failed
+	case strings.Contains(out, "panic: "):
+		return panicked
+	}
+	return notFound
 }
