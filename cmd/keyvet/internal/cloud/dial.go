@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -28,6 +29,7 @@ type dialing struct {
 // Ahead begins to connect, while the device is vetted. Nothing is sent: not even
 // which device it is.
 func Ahead(ctx context.Context, c *Cloud) {
+	c.Credentials.Name(device.Inventory{}) // as far as it takes no TPM
 	own, ownErr := c.Credentials.Current()
 	thing, thingErr := c.Credentials.Thing()
 	if ownErr != nil || thingErr != nil {
