@@ -72,38 +72,11 @@ func TestMutations(t *testing.T) {
 				t.Fatal(err)
 			}
 			out, err := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-failfast", "-timeout=2m", "-skip=Mutations|QEMU|CRC|GuardTimes|Fuzz", ".").CombinedOutput()
-			switch how := howFound(string(out)); {
-			case err == nil:
+			if err == nil {
 				t.Error("no test noticed")
-			case how == notFound:
+			} else if !strings.Contains(string(out), "--- FAIL: Test") { // not built, killed, or out of time: nobody noticed either
 				t.Errorf("no test failed: %v\n%s", err, out)
-			default:
-				t.Logf("FOUND %s", how)
 			}
 		})
 	}
-}
-
-// found is how the tests show a mistake.
-type found string
-
-const (
-	notFound found = ""
-	failed   found = "a test failed"
-	panicked found = "the driver panicked"
-	hung     found = "a test did not end"
-)
-
-// howFound reads what "go test" said. A program that was killed, or was not built,
-// found nothing.
-func howFound(out string) found {
-	switch {
-	case strings.Contains(out, "panic: test timed out"):
-		return hung
-	case strings.Contains(out, "--- FAIL: Test"):
-		return failed
-	case strings.Contains(out, "panic: "):
-		return panicked
-	}
-	return notFound
 }
