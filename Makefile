@@ -141,6 +141,10 @@ sample-blocklist: ## as many weak keys of each set, made anew from random seeds,
 verify-debian: ## the generator agrees with the vectors and the sets beside DATA: an hour
 	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test -tags longtest -timeout 0 -v -run 'AllVectors|Sets' ./blocklist/debian
 
+.PHONY: thorough
+thorough: ## what keyvet check -thorough does, over all seeds: the RSA-3072 vectors, five keys of odd sizes and one of each curve in one pass; hours of a core
+	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test ./blocklist/debian -run '^TestHunt$$' -v -timeout 0 -args -whole
+
 # What targets need of Debian: command or file, and the package that has it.
 NEED_DEMO = swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools
 NEED_TEST = $(NEED_DEMO) mosquitto=mosquitto mosquitto_pub=mosquitto-clients tinyproxy=tinyproxy-bin \
