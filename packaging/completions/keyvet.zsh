@@ -24,7 +24,7 @@ _keyvet() {
 		return ;;
 	esac
 	if [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "check run status rotate version help" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "check run status rotate wait version help" -- "$cur")
 		return
 	fi
 	case $command in
@@ -32,8 +32,9 @@ _keyvet() {
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;
+	"wait") flags="-config -timeout" ;;
 	"version") flags="-json -v" ;;
-	help) words="check run status rotate version help" ;;
+	help) words="check run status rotate wait version help" ;;
 	esac
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur") ;;

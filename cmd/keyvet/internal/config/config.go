@@ -14,7 +14,8 @@ import (
 // docs/configuration.md and keyvet.toml(5) are made from them.
 type Config struct {
 	// The directory of keyvet's state: credentials, the journal of rotations, the last
-	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700.
+	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700. The
+	// path is absolute; it has no spaces, and nothing that has a meaning for systemd.
 	StateDir string `toml:"state_dir"`
 	// The directory that shows whether the gate is open. While it is open, the directory
 	// holds the mark `trusted`, and `identity/certificate.pem` and `identity/key.pem` for
