@@ -39,8 +39,10 @@ lint:
 golangci: ## the linters of .golangci.yml; building them takes minutes
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2 run ./...
 
+# The benchmarks, too: each once, that it runs.
 go-test:
 	$(GO) test -timeout 30m ./...
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./device/check ./blocklist
 
 # Where the kernel runs no 386 programs they are emulated, and what starts a
 # program of its own is left to go-test.
