@@ -75,8 +75,7 @@ type TPM struct {
 	// How long the first check of `keyvet run` and `keyvet rotate` waits for a TPM that is
 	// not there yet, or that nobody has started: a driver that is loaded late, a firmware
 	// TPM that needs a program of its own. After that the check is undecided, and keyvet
-	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`; a
-	// systemd unit that is to wait longer than 3 minutes needs a longer `TimeoutStartSec=`.
+	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`.
 	Wait Duration `toml:"wait"`
 	// The persistent handle of the attestation key, in the range of the owner, such as
 	// `"0x81010020"`. If there is no key at the handle, `keyvet run` puts one there; it

@@ -146,7 +146,7 @@ func (c *Config) merge(sources ...source) (wrong Errors) {
 	if unread {
 		return wrong
 	}
-	by := make(map[string]source)      // where the value of a key is from
+	by := make(map[string]source)       // where the value of a key is from
 	mistyped := make(map[string]Errors) // by key
 	for _, k := range all {
 		for _, s := range sources {
