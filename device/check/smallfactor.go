@@ -19,7 +19,13 @@ func Prepare() { smallPrimes(); largerPrimes() }
 
 // The products of the odd primes below each bound.
 var (
-	smallPrimes  = sync.OnceValue(func() []*big.Int { return productsOfPrimes(3, SmallFactors) })
+	smallPrimes = sync.OnceValue(func() []*big.Int {
+		all := big.NewInt(1) // as one, since each modulus is held against it
+		for _, some := range productsOfPrimes(3, SmallFactors) {
+			all.Mul(all, some)
+		}
+		return []*big.Int{all}
+	})
 	largerPrimes = sync.OnceValue(func() []*big.Int { return productsOfPrimes(SmallFactors, largerFactors) })
 )
 
@@ -84,9 +90,10 @@ func largerFactor(_ context.Context, t target) *broken {
 // factorAmong finds the smallest prime factor of n that the products have and
 // that is below the bound.
 func factorAmong(n *big.Int, products []*big.Int, bound uint32) *broken {
-	common, product, quotient := big.NewInt(1), new(big.Int), new(big.Int)
+	common, rest, quotient := big.NewInt(1), new(big.Int), new(big.Int)
 	for _, some := range products {
-		quotient.QuoRem(product.Mul(common, some), n, common)
+		quotient.QuoRem(some, n, rest)
+		quotient.QuoRem(rest.Mul(common, rest), n, common)
 	}
 	if common.GCD(nil, nil, common, n).Cmp(one) == 0 {
 		return nil
