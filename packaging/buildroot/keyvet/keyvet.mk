@@ -17,7 +17,7 @@ KEYVET_LDFLAGS = -s -w -X main.version=$(KEYVET_VERSION)
 # What writes the configuration and has keyvet's rules runs on the build host.
 HOST_KEYVET_BUILD_TARGETS = cmd/keyvet/internal/image
 HOST_KEYVET_BIN_NAME = keyvet-image
-HOST_KEYVET_INSTALL_BINS = keyvet-image
+HOST_KEYVET_GOMOD = $(KEYVET_GOMOD)
 KEYVET_DEPENDENCIES = host-keyvet
 
 define KEYVET_USERS
