@@ -83,6 +83,6 @@ FILES:${PN}-completions = "${datadir}/bash-completion ${datadir}/zsh ${datadir}/
 SUMMARY:${PN}-completions = "keyvet's completions for bash, zsh and fish"
 SUMMARY:${PN}-blocklist = "keyvet's list of Debian's weak keys as a file"
 
-RRECOMMENDS:${PN} = "virtual-keyvet-conf ca-certificates"
+RRECOMMENDS:${PN}:class-target = "virtual-keyvet-conf ca-certificates"
 
 BBCLASSEXTEND = "native"
