@@ -22,7 +22,7 @@ var program = &cli.Program{
 	Name:    "keyvet",
 	About:   "keyvet vets a device's own keys before the device trusts them.",
 	Version: version, Commit: commit,
-	Commands: []cli.Command{checkCommand, runCommand, statusCommand, rotateCommand, debugBundleCommand},
+	Commands: []cli.Command{checkCommand, runCommand, statusCommand, rotateCommand, waitCommand, debugBundleCommand},
 	Notes: `exit status of check, run -once and status -q:
   0 pass (warnings included)   1 a key or the firmware fails
   2 wrong usage or configuration   3 undecided: something could not be checked`,

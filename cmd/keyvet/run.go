@@ -15,6 +15,7 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/quiet"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/status"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/systemd"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
@@ -63,10 +64,11 @@ func (s screen) run(ctx context.Context, configPath string, once bool, words []s
 		return cli.Usage
 	}
 	o := s.options(*cfg, "keyvet run")
+	told := systemd.New(o.Log)
 	if o.Once = once; o.Once {
 		o.By = byOnce
 	} else {
-		o.Alive = notifySystemd(ctx, o.Log)
+		o.Alive = told.Alive
 	}
 	device, err := service.Start(o)
 	if err != nil {
@@ -77,6 +79,7 @@ func (s screen) run(ctx context.Context, configPath string, once bool, words []s
 	if once {
 		return s.once(ctx, device, cfg.RunDir)
 	}
+	told.Ready(ctx, cfg.TPM.Wait.Duration)
 	if err := device.Run(ctx); errors.Is(err, agent.ErrStuck) || ctx.Err() == nil {
 		s.Fail(err)
 		return cli.Undecided
