@@ -32,8 +32,8 @@ const (
 // Encode returns the report as it goes over the wire: compact JSON of at most
 // [MaxReportBytes], or Limit, whatever is in it. The verdict is that of the whole.
 //
-// Evidence that is too large loses its boot log, and if that is not enough the
-// report goes without evidence. The rest has the same bytes with and without
+// Where evidence is too large the report goes without it: [Report.BootLogRoom] says
+// how large its boot log may be. The rest has the same bytes with and without
 // evidence, so that a digest taken before there was any stays good. The rest
 // loses, as far as is needed, findings that passed; keys of roles other than
 // DEVICE, CLAIM, EK and AK that passed; minor gaps; keys of other roles than
@@ -52,14 +52,26 @@ func (r *Report) Encode() []byte {
 	e := *r.Evidence
 	rest.Evidence = &e
 	b := rest.marshal()
-	if len(b) > most {
-		e.BootLog = ""
-		b = rest.marshal()
-	}
 	if len(b) > MaxReportBytes { // evidence goes before a limit of our own
 		return encoded
 	}
 	return b
+}
+
+// BootLogRoom returns how many bytes of boot log, before they are in base64, the
+// report leaves room for: none if anything else has to be cut. It is asked before
+// the evidence is made, since that is signed over the log, too.
+func (r *Report) BootLogRoom() int {
+	most := r.most() - evidenceReserve
+	_, rest := r.tidy().cutTo(most)
+	return max(0, most-len(rest)) / 4 * 3
+}
+
+// CutBootLog counts in Cut, once, that there was a boot log, but no room for it.
+func (r *Report) CutBootLog() {
+	if c := (Cut{Check: "boot-log", Status: NotApplicable, N: 1}); !slices.Contains(r.Cut, c) {
+		r.Cut = append(r.Cut, c)
+	}
 }
 
 // most is how many bytes the report may have.
@@ -313,6 +325,11 @@ func (r *Report) without(parts []part) *Report {
 		sources[k.ID] = k.Source
 	}
 	counts := make(map[Cut]int)
+	for _, c := range r.Cut { // before
+		n := c.N
+		c.N = 0
+		counts[c] += n
+	}
 	gone := [3]map[int]bool{{}, {}, {}} // keys, findings, gaps
 	for _, p := range parts {
 		if p.key >= 0 {

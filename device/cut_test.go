@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func TestEncodeIsBounded(t *testing.T) {
 			t.Fatalf("%d: %v", seed, err)
 		}
 		for name, e := range map[string]*Evidence{
-			"small": {Quote: text(100)}, "boot log": {Quote: "q", BootLog: strings.Repeat("A", MaxReportBytes)}, "large": {Quote: strings.Repeat("A", MaxReportBytes)},
+			"small": {Quote: text(100)}, "boot log": {Quote: "q", BootLog: strings.Repeat("A", r.BootLogRoom()/3*4)}, "large": {Quote: strings.Repeat("A", MaxReportBytes)},
 		} {
 			r.Evidence = e
 			with := r.Encode()
@@ -102,10 +103,44 @@ func TestLimit(t *testing.T) {
 		if err := json.Unmarshal(b, &back); err != nil || back.Verdict() != whole || len(back.Cut) == 0 || !bytes.Contains(b, []byte(`"role":"DEVICE"`)) {
 			t.Errorf("limit %d: %v, cut %v", limit, err, back.Cut)
 		}
-		r.Evidence = &Evidence{Quote: "q", BootLog: strings.Repeat("A", 64<<10)}
+		r.Evidence = &Evidence{Quote: "q"}
 		with := r.Encode()
-		if d, err := Digest(with); err != nil || d != digest || len(with) > most || bytes.Contains(with, []byte(`"bootLog":"`)) {
-			t.Errorf("limit %d with a boot log: %d bytes, %v", limit, len(with), err)
+		if d, err := Digest(with); err != nil || d != digest || len(with) > most {
+			t.Errorf("limit %d with evidence: %d bytes, %v", limit, len(with), err)
+		}
+		if room := r.BootLogRoom(); room > 2<<10 {
+			t.Errorf("limit %d: room for a boot log of %d bytes, and keys are cut", limit, room)
+		}
+	}
+}
+
+// The boot log is the first to go, and is counted, also beside what is cut besides.
+func TestBootLogRoom(t *testing.T) {
+	small := crowd(10, RoleFile, Pass)
+	room := small.BootLogRoom()
+	if room < 70<<10 || room > 84<<10 {
+		t.Fatalf("a small report leaves %d bytes", room)
+	}
+	rest := len(small.Encode())
+	small.Evidence = &Evidence{Quote: strings.Repeat("A", evidenceReserve-1000), BootLog: strings.Repeat("A", room/3*4)}
+	if b := small.Encode(); len(b) > MaxReportBytes || len(b) < MaxReportBytes-2000 || len(b) < rest+room {
+		t.Errorf("with a log of that size: %d bytes", len(b))
+	}
+	small.Limit = leastLimit
+	if less := small.BootLogRoom(); less >= room || less == 0 {
+		t.Errorf("on a slow network: %d bytes", less)
+	}
+	for _, n := range []int{1, 2000} {
+		r := crowd(n, RoleFile, Pass)
+		whole := r.Verdict()
+		r.CutBootLog()
+		back := new(Report)
+		if err := json.Unmarshal(r.Encode(), back); err != nil || back.Verdict() != whole {
+			t.Fatalf("%v %v", back.Verdict(), err)
+		}
+		counted := slices.Contains(back.Cut, Cut{Check: "boot-log", Status: NotApplicable, N: 1})
+		if !counted || (len(back.Cut) > 1) != (n > 1) {
+			t.Errorf("%d keys: cut %v", n, back.Cut)
 		}
 	}
 }

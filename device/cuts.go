@@ -10,7 +10,7 @@ import (
 // Cut counts findings, keys without a finding, or gaps that were left out of a
 // report.
 type Cut struct {
-	Check  string `json:"check,omitempty"`  // "key" and "gap" for what is no finding; "" for several checks
+	Check  string `json:"check,omitempty"`  // "key", "gap" and "boot-log" for what is no finding; "" for several checks
 	Source string `json:"source,omitempty"` // that of the keys; "" for several
 	Status Status `json:"status"`
 	N      int    `json:"n"`

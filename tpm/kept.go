@@ -273,7 +273,7 @@ func (t *TPM) signState(ak loadedAK, digest [sha256.Size]byte) (*device.Evidence
 	e := &device.Evidence{
 		Level: device.EvidenceSelfAsserted, AKPublic: text(ak.public.Bytes()), AKParent: text(ak.parent), Nonce: text(nonce),
 	}
-	if err := t.quotePCRs(e, ak.NamedHandle, evidence.QualifyingData(digest, nonce), tpm2.TPMAlgSHA256, nil); err != nil {
+	if err := t.quotePCRs(e, ak.NamedHandle, evidence.QualifyingData(digest, nonce, nil), tpm2.TPMAlgSHA256, nil); err != nil {
 		return nil, nil, err
 	}
 	s, err := evidence.VerifyDigest(e, digest)

@@ -20,6 +20,9 @@ type AttestRequest struct {
 	Nonce  []byte   // the verifier's, at most evidence.MaxNonce bytes; nil if it gave none
 	Bank   string   // of the PCRs: "sha256", "sha384" or "sha512"; "" for "sha256"
 	PCRs   []uint   // to be quoted; nil for 0 to 7
+	// BootLog is what the firmware measured, in gzip, to go with the evidence;
+	// nil for none.
+	BootLog []byte
 	// DeviceKey is the device's key in this TPM, which the attestation key is
 	// to certify; nil for none.
 	DeviceKey *Signer
@@ -48,10 +51,12 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tpm: attest: %w", err)
 	}
-	e := &device.Evidence{Level: device.EvidenceSelfAsserted, Nonce: base64.StdEncoding.EncodeToString(r.Nonce)}
+	e := &device.Evidence{
+		Level: device.EvidenceSelfAsserted, Nonce: base64.StdEncoding.EncodeToString(r.Nonce), BootLog: base64.StdEncoding.EncodeToString(r.BootLog),
+	}
 	err = t.withAK(func(ak loadedAK) error {
 		e.AKPublic, e.AKParent = base64.StdEncoding.EncodeToString(ak.public.Bytes()), base64.StdEncoding.EncodeToString(ak.parent)
-		qualifying := evidence.QualifyingData(r.Digest, r.Nonce, t.addEKCertificate(e)...)
+		qualifying := evidence.QualifyingData(r.Digest, r.Nonce, r.BootLog, t.addEKCertificate(e)...)
 		if err := t.quotePCRs(e, ak.NamedHandle, qualifying, bank, pcrs); err != nil {
 			return err
 		}

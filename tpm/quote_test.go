@@ -250,7 +250,7 @@ func testEvidenceRefused(t *testing.T, by *way) {
 			}
 			return e, c.withPrimary(ak, func(h tpm2.NamedHandle, public tpm2.TPM2BPublic) error {
 				e.AKPublic = base64.StdEncoding.EncodeToString(public.Bytes())
-				return c.quotePCRs(e, h, evidence.QualifyingData(digest, nil, certs[0].der), tpm2.TPMAlgSHA256, []uint{0})
+				return c.quotePCRs(e, h, evidence.QualifyingData(digest, nil, nil, certs[0].der), tpm2.TPMAlgSHA256, []uint{0})
 			})
 		}
 	}
@@ -280,7 +280,7 @@ func testEvidenceRefused(t *testing.T, by *way) {
 			theirs, err := other.Quote(d)
 			e.EKCertificate = theirs.EKCertificate
 			return e, err
-		}, evidence.Policy{}, evidence.LevelReport, "another report, nonce or EK certificate"},
+		}, evidence.Policy{}, evidence.LevelReport, "another report, nonce, EK certificate or boot log"},
 		{"a quote over another report", func([32]byte) (*device.Evidence, error) { return c.Quote([32]byte{1}) }, evidence.Policy{}, evidence.LevelReport, "over another report"},
 		{"an old nonce", func(d [32]byte) (*device.Evidence, error) {
 			return c.Attest(AttestRequest{Digest: d, Nonce: []byte("yesterday's")})

@@ -192,7 +192,7 @@ func quote(c *tpm.TPM, e *device.Evidence, digest [32]byte, hierarchy tpm2.TPMHa
 	if err != nil {
 		return err
 	}
-	qualifying := evidence.QualifyingData(digest, nonce, certificate)
+	qualifying := evidence.QualifyingData(digest, nonce, nil, certificate)
 	rsp, err := tpm2.Quote{
 		SignHandle:     tpm2.AuthHandle{Handle: ak.ObjectHandle, Name: ak.Name, Auth: tpm2.PasswordAuth(nil)},
 		QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]},

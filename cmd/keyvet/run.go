@@ -65,6 +65,7 @@ func (s screen) run(ctx context.Context, configPath string, once bool, words []s
 	}
 	o := s.options(*cfg, "keyvet run")
 	told := systemd.New(o.Log)
+	o.BootLog = systemd.File("bootlog")
 	if o.Once = once; o.Once {
 		o.By = byOnce
 	} else {

@@ -39,9 +39,15 @@ const (
 // SHA-256s end to end, those of the report without its evidence
 // ([device.Digest]), of the verifier's nonce, and of the DER of the EK
 // certificate followed by that of its issuers. What is not there counts as empty.
-func QualifyingData(digest [sha256.Size]byte, nonce []byte, certificates ...[]byte) [sha256.Size]byte {
+// Where there is a boot log, the SHA-256 of its gzip follows as the fourth.
+func QualifyingData(digest [sha256.Size]byte, nonce, bootLog []byte, certificates ...[]byte) [sha256.Size]byte {
 	n, c := sha256.Sum256(nonce), sha256.Sum256(bytes.Join(certificates, nil))
-	return sha256.Sum256(append(append(digest[:], n[:]...), c[:]...))
+	all := append(append(digest[:], n[:]...), c[:]...)
+	if len(bootLog) > 0 {
+		l := sha256.Sum256(bootLog)
+		all = append(all, l[:]...)
+	}
+	return sha256.Sum256(all)
 }
 
 // Hex is bytes that are shown in lower-case hex.

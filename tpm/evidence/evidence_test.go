@@ -216,7 +216,7 @@ func forge(t testing.TB, change func(*forgery)) []byte {
 				}
 				certificates = append(certificates, der)
 			}
-			q := QualifyingData(digest, nil, certificates...)
+			q := QualifyingData(digest, nil, nil, certificates...)
 			a.ExtraData.Buffer = q[:]
 		}
 		if a.QualifiedSigner.Buffer == nil {

@@ -68,13 +68,13 @@ func (v *verification) hierarchy() (device.Status, string) {
 }
 
 func (d *document) qualifyingData() []byte {
-	q := QualifyingData(d.digest, d.nonce, d.certificates...)
+	q := QualifyingData(d.digest, d.nonce, d.bootLog, d.certificates...)
 	return q[:]
 }
 
 func (v *verification) over() (device.Status, string) {
 	if !bytes.Equal(v.attest.ExtraData.Buffer, v.qualifyingData()) {
-		return device.Fail, "the quote is over another report, nonce or EK certificate"
+		return device.Fail, "the quote is over another report, nonce, EK certificate or boot log"
 	}
 	if v.report != nil {
 		spki, _ := x509.MarshalPKIXPublicKey(v.ak) // no error: it is of a kind that every SubjectPublicKeyInfo can hold

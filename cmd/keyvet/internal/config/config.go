@@ -98,6 +98,11 @@ type Evidence struct {
 	// The PCRs that the evidence of a report quotes, and their bank: `sha256`, `sha384` or
 	// `sha512`. `""` means no PCRs. The report says so if the TPM does not have the bank.
 	PCRs PCRs `toml:"pcrs"`
+	// Whether the report of a boot carries the log of what the firmware measured, by
+	// which the fleet can say what the PCRs mean: Secure Boot, its keys, the boot loader.
+	// The log is left out where the report would be too large, and the report says so.
+	// Only root can read it: under systemd 253 and later the unit hands it over.
+	BootLog bool `toml:"boot_log"`
 	// Whether reports must have evidence. If so, on a device with a TPM, a report of
 	// `keyvet run` without evidence is undecided and does not open the gate, and a check
 	// of a TPM that does not make an attestation key is undecided, unless its endorsement
@@ -285,6 +290,7 @@ func Default() *Config {
 	c.TPM.Timeout.Duration = 30 * time.Second
 	c.TPM.Wait.Duration = 90 * time.Second
 	c.Evidence.PCRs = PCRs{Bank: defaultBank, Indices: []uint{0, 1, 2, 3, 4, 5, 6, 7}}
+	c.Evidence.BootLog = true
 	c.Evidence.Required = true
 	c.Check.ExpiryWarning.Duration = 720 * time.Hour
 	c.MQTT.KeepAlive.Duration = 5 * time.Minute

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -38,6 +39,7 @@ type Options struct {
 	Alive    func()                          // called whenever it has come a step further; may be nil
 	Watch    func(step string, back bool)    // called with each step of a rotation; may be nil
 	Changes  *machine.Changes                // of clock and network; nil: the machine's own
+	BootLog  *os.File                        // what the firmware measured, where the service manager has opened it
 	// Network connects to an endpoint; nil: by TCP.
 	Network func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -98,7 +100,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 		Alive: o.Alive, Gate: g, StateDir: c.StateDir, Every: c.Schedule.Every.Duration, Log: o.Log,
 		Spool: &durable.Spool{Dir: filepath.Join(c.StateDir, "spool")},
 	}
-	check := vet.Check{Config: c, Agent: o.Agent, Progress: o.Progress}
+	check := vet.Check{Config: c, Agent: o.Agent, Progress: o.Progress, BootLog: o.BootLog}
 	vetter := &vet.Vetter{Check: check, Credentials: s.credentials, Journal: journalOf(c), Log: o.Log}
 	aws := &cloud.Cloud{
 		Config: c, Credentials: s.credentials, Answerer: vetter, Gate: g, Mover: s.agent, Log: o.Log,

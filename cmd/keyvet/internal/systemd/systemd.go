@@ -1,4 +1,5 @@
-// Package systemd tells systemd how the service is.
+// Package systemd tells systemd how the service is, and takes the files that
+// systemd has opened for it.
 package systemd
 
 import (
@@ -7,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,4 +67,23 @@ func (s *Systemd) tell(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		s.log.Warn("systemd cannot be told", "error", err)
 	}
+}
+
+// firstFile is SD_LISTEN_FDS_START.
+const firstFile = 3
+
+// File returns the file of that name which systemd has opened for this process
+// (OpenFile= in systemd.service(5), sd_listen_fds(3)), or nil. It is asked once for
+// a name: the file owns its descriptor.
+func File(name string) *os.File {
+	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS")) // 0 if it cannot be read
+	for i, given := range strings.Split(os.Getenv("LISTEN_FDNAMES"), ":") {
+		if i < n && given == name {
+			return os.NewFile(uintptr(firstFile+i), name)
+		}
+	}
+	return nil
 }

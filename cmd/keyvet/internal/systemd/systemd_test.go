@@ -4,8 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -45,5 +49,52 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("with a watchdog of %q: %q, want %q", usec, got, want)
 		}
 		socket.Close()
+	}
+}
+
+// TestFile takes an opened file by its name, and only what is for this process.
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, []byte("measured"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	own := strconv.Itoa(os.Getpid())
+	for _, tt := range []struct {
+		pid, count string
+		before     int // names before it
+		found      bool
+	}{
+		{own, "all", 0, true}, {"1", "all", 0, false}, {"", "all", 0, false}, {own, "0", 0, false}, {own, "", 0, false}, {own, "x", 0, false}, {own, "all", 1, true},
+	} {
+		fd := -1
+		for fd < firstFile+tt.before {
+			if fd, err = syscall.Dup(int(opened.Fd())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tt.count == "all" {
+			tt.count = strconv.Itoa(fd - firstFile + 1)
+		}
+		t.Setenv("LISTEN_PID", tt.pid)
+		t.Setenv("LISTEN_FDS", tt.count)
+		t.Setenv("LISTEN_FDNAMES", strings.Repeat("other:", fd-firstFile)+"bootlog")
+		f := File("bootlog")
+		if (f != nil) != tt.found || File("none") != nil {
+			t.Errorf("%+v: %v", tt, f)
+		}
+		if f == nil {
+			syscall.Close(fd)
+			continue
+		}
+		b := make([]byte, 20)
+		if n, _ := f.ReadAt(b, 0); string(b[:n]) != "measured" {
+			t.Errorf("%+v: %q", tt, b[:n])
+		}
+		f.Close()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -29,6 +30,7 @@ type Check struct {
 	Config   config.Config
 	Agent    device.Agent                    // what makes the report
 	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
+	BootLog  *os.File                        // what the firmware measured, as the service manager has opened it; nil: it has not
 
 	// What only a command line says.
 	Blocklist string              // besides the built-in lists and those of the configuration
