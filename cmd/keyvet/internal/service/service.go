@@ -100,8 +100,8 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 		Alive: o.Alive, Gate: g, StateDir: c.StateDir, Every: c.Schedule.Every.Duration, Log: o.Log,
 		Spool: &durable.Spool{Dir: filepath.Join(c.StateDir, "spool")},
 	}
-	check := vet.Check{Config: c, Agent: o.Agent, Progress: o.Progress, BootLog: o.BootLog}
-	vetter := &vet.Vetter{Check: check, Credentials: s.credentials, Journal: journalOf(c), Log: o.Log}
+	check := vet.Check{Config: c, Agent: o.Agent, Progress: o.Progress}
+	vetter := &vet.Vetter{Check: check, Credentials: s.credentials, Journal: journalOf(c), Log: o.Log, BootLog: o.BootLog}
 	aws := &cloud.Cloud{
 		Config: c, Credentials: s.credentials, Answerer: vetter, Gate: g, Mover: s.agent, Log: o.Log,
 		Attempts: 1, Persistent: !o.Once, Network: o.Network,

@@ -24,12 +24,12 @@ const (
 // bootLog returns the log of what the firmware measured before this boot, in gzip,
 // for the report of a boot; nil for another report, and for a TPM of which the
 // kernel cannot have a log. The error says why there should be one and is none.
-func (c *Check) bootLog(trigger device.Trigger) ([]byte, error) {
-	if !c.Config.Evidence.BootLog || trigger != device.TriggerBoot && trigger != device.TriggerFirstBoot {
+func (v *Vetter) bootLog(trigger device.Trigger) ([]byte, error) {
+	if !v.Config.Evidence.BootLog || trigger != device.TriggerBoot && trigger != device.TriggerFirstBoot {
 		return nil, nil
 	}
-	name := bootLogOf(c.Config.TPM.Address)
-	if f := c.BootLog; f != nil && isBootLog(f, name) {
+	name := bootLogOf(v.Config.TPM.Address)
+	if f := v.BootLog; f != nil && isBootLog(f, name) {
 		return pack(f)
 	}
 	if name == "" {

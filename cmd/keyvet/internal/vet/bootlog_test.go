@@ -66,7 +66,7 @@ func TestBootLog(t *testing.T) {
 	} {
 		cfg := *config.Default()
 		cfg.TPM.Address, cfg.Evidence.BootLog = tt.address, !tt.off
-		v := &Check{Config: cfg, BootLog: tt.file}
+		v := &Vetter{Check: Check{Config: cfg}, BootLog: tt.file}
 		for range 2 { // the file stays open
 			packed, err := v.bootLog(tt.trigger)
 			if (err == nil) != (tt.missing == "") || err != nil && !strings.Contains(err.Error(), tt.missing) || (packed != nil) != tt.has {
@@ -74,7 +74,7 @@ func TestBootLog(t *testing.T) {
 			}
 		}
 	}
-	packed, err := (&Check{Config: *config.Default(), BootLog: opened(t, log)}).bootLog(device.TriggerBoot)
+	packed, err := (&Vetter{Check: Check{Config: *config.Default()}, BootLog: opened(t, log)}).bootLog(device.TriggerBoot)
 	must(t, err)
 	z, err := gzip.NewReader(bytes.NewReader(packed))
 	must(t, err)

@@ -30,7 +30,6 @@ type Check struct {
 	Config   config.Config
 	Agent    device.Agent                    // what makes the report
 	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
-	BootLog  *os.File                        // what the firmware measured, as the service manager has opened it; nil: it has not
 
 	// What only a command line says.
 	Blocklist string              // besides the built-in lists and those of the configuration
@@ -157,13 +156,19 @@ type Vetter struct {
 	Credentials *credential.Store
 	Journal     rotate.Journal
 	Log         *slog.Logger
+	BootLog     *os.File   // what the firmware measured, as the service manager has opened it; nil: it has not
 	Limit       func() int // bytes that the network should have to carry; nil or 0: no limit
 
-	signed  signed          // the last report with evidence
+	signed signed // the last report with evidence
+	waiting
+	look connector // instead of one of its own, by tests
+}
+
+// waiting is what is known of a TPM that comes late.
+type waiting struct {
 	awaited bool            // the TPM, by the first check
 	late    device.TPMState // as the last check found it, if it may come yet; else ""
 	waited  time.Duration   // for a TPM that did not come
-	look    connector       // instead of one of its own, by tests
 }
 
 // Vet makes the report, with the thing's name and the TPM's evidence, on the
