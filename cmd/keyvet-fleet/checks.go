@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/cmd/internal/accept"
+	"github.com/keyvet/keyvet/cmd/keyvet-fleet/internal/bootlog"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/check"
 	"github.com/keyvet/keyvet/device/durable"
@@ -125,5 +126,5 @@ func (t *trust) vet(ek crypto.PublicKey) error {
 }
 
 func (t *trust) policy() evidence.Policy {
-	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check, Accept: t.accepted}
+	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check, Replay: bootlog.Replay, Accept: t.accepted}
 }

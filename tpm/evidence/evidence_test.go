@@ -216,7 +216,11 @@ func forge(t testing.TB, change func(*forgery)) []byte {
 				}
 				certificates = append(certificates, der)
 			}
-			q := QualifyingData(digest, nil, nil, certificates...)
+			log, err := base64.StdEncoding.DecodeString(f.report.Evidence.BootLog)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := QualifyingData(digest, nil, log, certificates...)
 			a.ExtraData.Buffer = q[:]
 		}
 		if a.QualifiedSigner.Buffer == nil {

@@ -47,6 +47,7 @@ func ExampleVerify() {
 	// WARN attestation-key: only if the attestation key is in a TPM, which is not shown: a restricted ECDSA P-256 signing key that says it was made in a TPM and stays there
 	// WARN hierarchy: only if the attestation key is in a TPM, which is not shown: the attestation key is a primary key of the endorsement hierarchy
 	// WARN pcrs: only if the attestation key is in a TPM, which is not shown: the values of 8 PCRs are those quoted
+	// NOT_APPLICABLE boot-log: only the report of a boot carries a boot log
 	// WARN firmware: only if the attestation key is in a TPM, which is not shown: 8217.4131.22.13878, as the TPM signed it
 	// WARN device-key: only if the attestation key is in a TPM, which is not shown: the device's key was made in the TPM and stays there
 	// WARN ek-certificate: issued by CN=swtpm-localca; no roots are given to hold it against

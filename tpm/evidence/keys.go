@@ -210,6 +210,13 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 	if v.decoded == nil {
 		return inv, problems
 	}
+	if v.boot != nil {
+		for i, k := range v.boot.Keys {
+			if k.Variable != "dbx" { // what must not sign needs no good key
+				add(fmt.Sprintf("boot: %s %d", k.Variable, i+1), device.RoleAnchor, "boot log", k.Certificate.RawSubjectPublicKeyInfo)
+			}
+		}
+	}
 	for i, der := range v.certificates {
 		id, role := "evidence: EK certificate", device.RoleEK
 		if i > 0 {

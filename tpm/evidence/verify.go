@@ -36,6 +36,9 @@ type Policy struct {
 	// firmware, and returns what it found, passes included. Where it is nil no
 	// key is tested, and the verdict is undecided.
 	Check func(device.Inventory) []device.Finding
+	// Replay says what the log of a boot shows, held against the PCRs of a quote;
+	// nil: boot logs are not looked at. An error says why the log cannot be read.
+	Replay func(log []byte, pcrs []PCR) (Boot, error)
 	// Accept are the findings that the verifier accepts, of the report and of its
 	// own. What a device accepts for itself counts in full.
 	Accept []device.Acceptance
@@ -55,6 +58,8 @@ type Result struct {
 	Report *Summary `json:"report,omitempty"`
 	// Statement is what the TPM signed; nil if the signature does not hold.
 	Statement *Statement `json:"statement,omitempty"`
+	// Boot is what the boot log says; nil if there is none that could be read.
+	Boot *Boot `json:"boot,omitempty"`
 }
 
 // Summary is the head of a report.
@@ -85,6 +90,7 @@ const (
 	LevelHierarchy      = "hierarchy"       // the key is in the endorsement hierarchy
 	LevelReport         = "report"          // the quote is over this very report, nonce and EK certificate, by the key that the report lists
 	LevelPCRs           = "pcrs"            // the PCR values are those quoted
+	LevelBootLog        = "boot-log"        // the boot log explains every quoted PCR
 	LevelFirmware       = "firmware"        // the firmware version that the report states is the one that the TPM signed
 	LevelFreshness      = "freshness"       // it carries the verifier's nonce
 	LevelDeviceKey      = "device-key"      // the device's key is in the same TPM
@@ -109,6 +115,7 @@ var levels = []struct {
 	{LevelHierarchy, LevelSignature, true, (*verification).hierarchy},
 	{LevelReport, LevelSignature, false, (*verification).over},
 	{LevelPCRs, LevelSignature, true, (*verification).pcrs},
+	{LevelBootLog, LevelReport, true, (*verification).bootLog},
 	{LevelFirmware, LevelHierarchy, true, (*verification).firmware},
 	{LevelFreshness, LevelReport, false, (*verification).freshness},
 	{LevelDeviceKey, LevelReport, true, (*verification).deviceKey},
@@ -155,6 +162,7 @@ type proof struct {
 	statement  Statement
 	certified  crypto.PublicKey // the device's key; nil if none is certified
 	attributes uint32           // of that key, TPMA_OBJECT
+	boot       *Boot            // what the boot log says; nil if none could be read
 }
 
 // Verify verifies an encoded report and its evidence, byte for byte as it came
@@ -187,7 +195,7 @@ func Verify(report []byte, p Policy) *Result {
 			ofEvidence = append(ofEvidence, l.Status)
 		}
 	}
-	r.Evidence, r.Findings = device.Worst(ofEvidence...), v.findings
+	r.Evidence, r.Findings, r.Boot = device.Worst(ofEvidence...), v.findings, v.boot
 	if v.report != nil {
 		computed := device.Worst(v.computed...)
 		r.Report = &Summary{

@@ -36,7 +36,7 @@ func (v *Vetter) Answer(c *evidence.Challenge, nonce []byte) (a Answer, err erro
 	}
 	own, _ := v.Credentials.Current() // one that cannot be used has no signer
 	p := v.Config.Evidence.PCRs
-	request := tpm.AttestRequest{Digest: v.signed.digest, Nonce: nonce, Bank: p.Bank, PCRs: p.Indices, DeviceKey: own.Signer()}
+	request := tpm.AttestRequest{Digest: v.signed.digest, Nonce: nonce, Bank: p.Bank, PCRs: p.Indices, BootLog: v.signed.log, DeviceKey: own.Signer()}
 	a.Evidence, err = t.Attest(request)
 	if err != nil && request.DeviceKey != nil { // as the report says
 		request.DeviceKey = nil

@@ -13,6 +13,7 @@ import (
 type signed struct {
 	id     string
 	digest [sha256.Size]byte
+	log    []byte // the boot log with it, in gzip
 	at     time.Time
 }
 
@@ -63,6 +64,6 @@ func (v *Vetter) attestWith(t *tpm.TPM, r *device.Report, key *tpm.Signer, log [
 	if r.Evidence, err = t.Attest(tpm.AttestRequest{Digest: digest, Bank: p.Bank, PCRs: p.Indices, BootLog: log, DeviceKey: key}); err != nil {
 		return err
 	}
-	v.signed = signed{r.ID, digest, time.Now()}
+	v.signed = signed{r.ID, digest, log, time.Now()}
 	return nil
 }

@@ -1,0 +1,358 @@
+package bootlog
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-eventlog/register"
+	"github.com/google/go-eventlog/tcg"
+
+	"github.com/keyvet/keyvet/tpm/evidence"
+)
+
+var machines = []string{
+	"arch-linux-workstation", "cos-101-amd-sev", "debian-10", "gdc-host", "glinux-alex", "rhel8-uefi", "ubuntu-2104-no-secure-boot",
+}
+
+// machine is a published log, and the PCRs of that boot in one bank.
+func machine(t testing.TB, name, bank string) ([]byte, []evidence.PCR) {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join("testdata/logs", name+".bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join("testdata/logs", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var banks map[string]map[int]string
+	if err := json.Unmarshal(b, &banks); err != nil {
+		t.Fatal(err)
+	}
+	var pcrs []evidence.PCR
+	for _, i := range slices.Sorted(maps.Keys(banks[bank])) {
+		value, err := hex.DecodeString(banks[bank][i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		pcrs = append(pcrs, evidence.PCR{Bank: bank, Index: i, Value: value})
+	}
+	return log, pcrs
+}
+
+// of returns the PCRs of these numbers.
+func of(pcrs []evidence.PCR, numbers ...int) []evidence.PCR {
+	return slices.DeleteFunc(slices.Clone(pcrs), func(p evidence.PCR) bool { return !slices.Contains(numbers, p.Index) })
+}
+
+// TestMachines replays logs of real machines.
+func TestMachines(t *testing.T) {
+	for _, tt := range []struct {
+		name, secureBoot string
+		pcrs, loaders    int
+		keys             string
+		forbidden        int
+		commandLine      string
+		notRead          string
+	}{
+		{"arch-linux-workstation", "off", 9, 0, "PK 1 KEK 2 db 3", 77, "", ""},
+		{"cos-101-amd-sev", "on", 11, 4, "PK 1 KEK 1 db 1 dbx 4", 0, "/syslinux/vmlinuz.A init=/usr/lib/systemd/systemd", ""},
+		{"debian-10", "on", 8, 0, "PK 1 KEK 1 db 2 dbx 3", 183, "", ""},
+		{"gdc-host", "off", 11, 3, "PK 1 KEK 1 db 5 dbx 1", 459, "/vmlinuz-6.9.0-rc7+ root=", ""},
+		{"glinux-alex", "", 8, 0, "", 0, "", "negative serial number"}, // the PK of a laptop, which crypto/x509 refuses
+		{"rhel8-uefi", "on", 11, 3, "PK 1 KEK 1 db 2 dbx 3", 183, "(hd0,gpt2)/boot/vmlinuz-4.18.0-240.22.1.el8_3.x86_64 root=", ""},
+		{"ubuntu-2104-no-secure-boot", "off", 11, 2, "PK 1 KEK 1 db 2 dbx 3", 183, "/boot/vmlinuz-5.11.0-1006-gcp root=", ""},
+	} {
+		banks := 0
+		for _, bank := range []string{"sha1", "sha256"} {
+			log, pcrs := machine(t, tt.name, bank)
+			if len(pcrs) == 0 {
+				continue
+			}
+			banks++
+			boot, err := Replay(log, pcrs)
+			if err != nil || len(boot.Explained) != tt.pcrs || len(boot.Differ)+len(boot.Unexplained) > 0 {
+				t.Errorf("%s, %s: %v, explained %v, differ %v, unexplained %v", tt.name, bank, err, boot.Explained, boot.Differ, boot.Unexplained)
+			}
+			var keys []string
+			for _, variable := range []string{"PK", "KEK", "db", "dbx"} {
+				n := 0
+				for _, k := range boot.Keys {
+					if k.Variable == variable && k.Subject != "" && len(k.SHA256) == 64 && k.Certificate != nil {
+						n++
+					}
+				}
+				if n > 0 {
+					keys = append(keys, fmt.Sprint(variable, " ", n))
+				}
+			}
+			if got := strings.Join(keys, " "); got != tt.keys || boot.SecureBoot != tt.secureBoot || boot.Hashes.Forbidden != tt.forbidden || len(boot.Loaders) != tt.loaders {
+				t.Errorf("%s, %s: Secure Boot %q, keys %s, hashes %v, %d loaders", tt.name, bank, boot.SecureBoot, got, boot.Hashes, len(boot.Loaders))
+			}
+			if !strings.HasPrefix(boot.CommandLine, tt.commandLine) || (boot.CommandLine == "") != (tt.commandLine == "") || !strings.Contains(strings.Join(boot.NotRead, ";"), tt.notRead) || (len(boot.NotRead) > 0) != (tt.notRead != "") {
+				t.Errorf("%s, %s: command line %.80q, not read %q", tt.name, bank, boot.CommandLine, boot.NotRead)
+			}
+		}
+		if banks == 0 {
+			t.Errorf("%s has no PCRs", tt.name)
+		}
+	}
+}
+
+// What is not quoted is not said.
+func TestOnlyWhatIsQuoted(t *testing.T) {
+	log, pcrs := machine(t, "rhel8-uefi", "sha256")
+	boot, err := Replay(log, of(pcrs, 0, 1, 2, 3, 4, 6))
+	if err != nil || len(boot.Explained) != 6 || boot.SecureBoot != "" || boot.Keys != nil || boot.Loaders != nil || boot.CommandLine != "" {
+		t.Errorf("%+v, %v", boot, err)
+	}
+	if boot, err = Replay(log, of(pcrs, 7)); err != nil || boot.SecureBoot != "on" || boot.Loaders != nil {
+		t.Errorf("%+v, %v", boot, err)
+	}
+}
+
+// A log of another boot, or a PCR that is another, is not taken.
+func TestOtherBoot(t *testing.T) {
+	for _, name := range machines {
+		for _, other := range machines {
+			bank := "sha1"
+			if name == "gdc-host" || other == "gdc-host" {
+				bank = "sha256"
+			}
+			log, _ := machine(t, name, bank)
+			_, pcrs := machine(t, other, bank)
+			if name == other || len(pcrs) == 0 {
+				continue
+			}
+			boot, err := Replay(log, pcrs)
+			said := len(boot.Differ) > 0 || slices.Contains(boot.NotRead, "the log has no digests of the bank sha256")
+			if err != nil || !said || len(boot.Explained) == len(pcrs) {
+				t.Errorf("log of %s, PCRs of %s: %v, explained %v, differ %v", name, other, err, boot.Explained, boot.Differ)
+			}
+		}
+	}
+	log, pcrs := machine(t, "rhel8-uefi", "sha256")
+	for i, p := range pcrs {
+		p.Value[0] ^= 1
+		boot, err := Replay(log, pcrs)
+		want := &boot.Differ
+		if p.Index >= firstOfSystem {
+			want = &boot.Unexplained
+		}
+		if err != nil || !slices.Equal(*want, []int{p.Index}) || len(boot.Explained) != len(pcrs)-1 {
+			t.Errorf("PCR %d, %d: %v, differ %v, unexplained %v", p.Index, i, err, boot.Differ, boot.Unexplained)
+		}
+		p.Value[0] ^= 1
+	}
+	// A PCR without an event must be as it was at the start.
+	zero := evidence.PCR{Bank: "sha256", Index: 15, Value: make([]byte, 32)}
+	high := evidence.PCR{Bank: "sha256", Index: 17, Value: bytes.Repeat([]byte{0xff}, 32)}
+	if boot, err := Replay(log, []evidence.PCR{zero, high}); err != nil || len(boot.Explained) != 2 {
+		t.Errorf("%+v, %v", boot, err)
+	}
+	zero.Value[31], high.Value[31] = 1, 0
+	if boot, err := Replay(log, []evidence.PCR{zero, high}); err != nil || len(boot.Unexplained) != 2 {
+		t.Errorf("%+v, %v", boot, err)
+	}
+	if boot, err := Replay(log, []evidence.PCR{{Bank: "sha512", Index: 0, Value: make([]byte, 64)}}); err != nil || len(boot.Explained) != 0 || len(boot.NotRead) != 1 {
+		t.Errorf("%+v, %v", boot, err)
+	}
+}
+
+// A bit that the PCRs cover is not taken; no other makes the log say something else
+// of Secure Boot and its keys. Most bits they do not cover: that is why the TPM
+// signs the log, too.
+func TestFlippedBits(t *testing.T) {
+	log, pcrs := machine(t, "arch-linux-workstation", "sha256")
+	pcrs = of(pcrs, 0, 1, 2, 3, 4, 5, 6, 7)
+	whole, err := Replay(log, pcrs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	const step = 11
+	for i := 0; i < len(log); i += step {
+		log[i] ^= 1 << (i % 8)
+		boot, err := Replay(log, pcrs)
+		switch {
+		case err != nil || len(boot.Explained) < len(pcrs):
+			refused++
+		case boot.SecureBoot != whole.SecureBoot && boot.SecureBoot != "" || len(boot.Keys) > len(whole.Keys) || boot.CommandLine != whole.CommandLine:
+			t.Errorf("bit %d of byte %d: %+v", i%8, i, boot)
+		}
+		log[i] ^= 1 << (i % 8)
+	}
+	if all := len(log) / step; refused < all/20 || refused == all {
+		t.Errorf("%d of %d bits are refused", refused, all)
+	}
+}
+
+// event is one of a crypto-agile log with SHA-256 alone.
+func event(pcr, kind uint32, data []byte) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, pcr)
+	b = binary.LittleEndian.AppendUint32(b, kind)
+	b = binary.LittleEndian.AppendUint32(b, 1)
+	b = binary.LittleEndian.AppendUint16(b, 0x0b)
+	sum := sha256.Sum256(data)
+	b = append(b, sum[:]...)
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(data))), data...)
+}
+
+// head starts a crypto-agile log that states these algorithms and sizes.
+func head(count uint32, algorithms ...uint16) []byte {
+	data := append([]byte(specID), 0, 0, 0, 0, 0, 2, 0, 2)
+	data = binary.LittleEndian.AppendUint32(data, count)
+	for _, n := range algorithms {
+		data = binary.LittleEndian.AppendUint16(data, n)
+	}
+	data = append(data, 0)
+	b := binary.LittleEndian.AppendUint32(make([]byte, 4), noAction)
+	b = append(b, make([]byte, 20)...)
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(data))), data...)
+}
+
+// variable is the data of an event on an EFI variable that states that size.
+func variable(name string, size uint64, data []byte) []byte {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 16), uint64(len(name)))
+	b = binary.LittleEndian.AppendUint64(b, size)
+	for _, c := range []byte(name) {
+		b = append(b, c, 0)
+	}
+	return append(b, data...)
+}
+
+// extended are the PCRs that a log of SHA-256 adds up to.
+func extended(events ...[]byte) (pcrs []evidence.PCR) {
+	values := make(map[int][]byte)
+	for _, e := range events {
+		i := int(binary.LittleEndian.Uint32(e))
+		if values[i] == nil {
+			values[i] = make([]byte, 32)
+		}
+		sum := sha256.Sum256(append(values[i], e[14:46]...))
+		values[i] = sum[:]
+	}
+	for i, v := range values {
+		pcrs = append(pcrs, evidence.PCR{Bank: "sha256", Index: i, Value: v})
+	}
+	return pcrs
+}
+
+// Logs that are made to take long, or much memory, or to end the program.
+func TestHostile(t *testing.T) {
+	good := head(1, 0x0b, 32)
+	secureBoot := event(7, 0x80000001, variable("SecureBoot", 1, []byte{1}))
+	list := func(all, header, each uint32) []byte {
+		b := binary.LittleEndian.AppendUint32([]byte("\xa1\x59\xc0\xa5\xe4\x94\xa7\x4a\x87\xb5\xab\x15\x5c\x2b\xf0\x72"), all)
+		return append(binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, header), each), make([]byte, 100)...)
+	}
+	db := func(data []byte) []byte { return event(7, 0x80000001, variable("db", uint64(len(data)), data)) }
+	many := bytes.Repeat(event(7, 4, nil), maxEvents+1)
+	for name, tt := range map[string]struct {
+		log     []byte
+		pcrs    []evidence.PCR
+		refused string // the log as a whole
+		notRead string // or what it says of Secure Boot
+	}{
+		"empty":                       {nil, nil, "ends within its first event", ""},
+		"zeros":                       {make([]byte, 16<<20), nil, "more than 16384 events", ""},
+		"ones":                        {bytes.Repeat([]byte{0xff}, 1<<20), nil, "ends within its first event", ""},
+		"another kind":                {append(append(make([]byte, 4), 3, 0, 0, 0), append(make([]byte, 20), append([]byte{28, 0, 0, 0}, make([]byte, 28)...)...)...), nil, "another kind of log", ""},
+		"no algorithm":                {head(0), nil, "states 0 algorithms", ""},
+		"4,294,967,295 algorithms":    {head(1<<32-1, 0x0b, 32), nil, "algorithms", ""},
+		"fewer algorithms":            {head(3, 0x0b, 32), nil, "within its algorithms", ""},
+		"an unknown algorithm":        {head(1, 0x1234, 32), nil, "algorithm 0x1234", ""},
+		"one that looks like SHA-256": {head(1, 0x010b, 32), nil, "algorithm 0x010b", ""},
+		"another size":                {head(1, 0x0b, 0xffff), nil, "with 65535 bytes", ""},
+		"an algorithm twice":          {head(2, 0x0b, 32, 0x0b, 32), nil, "algorithm 0x000b", ""},
+		"too many events":             {append(bytes.Clone(good), many...), nil, "more than 16384 events", ""},
+		"a digest too many":           {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255), nil, "4294967295 digests", ""},
+		"a digest of another":         {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0), nil, "unknown or there twice", ""},
+		"cut":                         {append(bytes.Clone(good), secureBoot[:len(secureBoot)-1]...), nil, "ends within event 1", ""},
+		"large data":                  {append(append(bytes.Clone(good), secureBoot[:46]...), 255, 255, 255, 255), nil, "ends within event 1", ""},
+		"padding":                     {append(append(bytes.Clone(good), secureBoot...), bytes.Repeat([]byte{0xff}, 100)...), nil, "digests", ""},
+		"an unknown type":             {nil, nil, "", "unknown type 0x99"},
+		"a long variable":             {nil, nil, "", "longer than the event"},
+		"a signature of no bytes":     {nil, nil, "", "malformed"},
+		"a signature of 4 GB":         {nil, nil, "", "malformed"},
+		"a list of no bytes":          {nil, nil, "", "malformed"},
+		"a list of 4 GB":              {nil, nil, "", "malformed"},
+		"a list with a header":        {nil, nil, "", "malformed"},
+		"no Secure Boot":              {nil, nil, "", "did not measure it"},
+		"Secure Boot twice":           {nil, nil, "", "duplicate"},
+	} {
+		events := map[string][][]byte{
+			"an unknown type": {secureBoot, event(7, 0x99, nil)}, "a long variable": {secureBoot, event(7, 0x80000001, variable("x", 1<<20, nil))},
+			"a signature of no bytes": {secureBoot, db(list(128, 0, 0))}, "a signature of 4 GB": {secureBoot, db(list(128, 0, 1<<32-1))},
+			"a list of no bytes": {secureBoot, db(list(0, 0, 50))}, "a list of 4 GB": {secureBoot, db(list(1<<32-1, 0, 50))},
+			"a list with a header": {secureBoot, db(list(128, 50, 50))}, "no Secure Boot": {event(7, 4, make([]byte, 4))}, "Secure Boot twice": {secureBoot, secureBoot},
+		}[name]
+		if events != nil {
+			tt.log, tt.pcrs = append(bytes.Clone(good), bytes.Join(events, nil)...), extended(events...)
+		}
+		boot, err := Replay(tt.log, tt.pcrs)
+		if (err != nil) != (tt.refused != "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
+			t.Errorf("%s: %v, want %q", name, err, tt.refused)
+		}
+		if err == nil && (boot.SecureBoot != "" || len(boot.NotRead) != 1 || !strings.Contains(boot.NotRead[0], tt.notRead) || len(boot.Explained) != 1) {
+			t.Errorf("%s: %+v, want %q", name, boot, tt.notRead)
+		}
+	}
+	sound := [][]byte{event(7, 0x80000001, variable("SecureBoot", 1, []byte{0})), event(7, 4, make([]byte, 4))}
+	if boot, err := Replay(append(bytes.Clone(good), bytes.Join(sound, nil)...), extended(sound...)); err != nil || boot.SecureBoot != "off" || boot.NotRead != nil {
+		t.Errorf("a sound one: %+v, %v", boot, err)
+	}
+}
+
+// FuzzReplay has every log, with the PCRs that it adds up to, end in bounds.
+func FuzzReplay(f *testing.F) {
+	for _, name := range machines {
+		log, _ := machine(f, name, "sha1")
+		f.Add(log)
+	}
+	f.Add(append(head(1, 0x0b, 32), event(7, 0x80000001, variable("db", 0, nil))...))
+	f.Fuzz(func(t *testing.T, log []byte) {
+		if bounded(log) != nil {
+			if _, err := Replay(log, nil); err == nil {
+				t.Fatal("taken out of bounds")
+			}
+			return
+		}
+		parsed, err := tcg.ParseEventLog(log, tcg.ParseOpts{})
+		if err != nil {
+			return
+		}
+		for bank, hash := range banks { // as if a TPM had signed what it adds up to
+			values := make(map[int][]byte)
+			for _, e := range parsed.Events(register.HashAlg(map[string]uint8{"sha1": 4, "sha256": 0x0b, "sha384": 0x0c}[bank])) {
+				if e.Type == noAction || e.Digest == nil || e.Index > 23 || e.Index < 0 {
+					continue
+				}
+				h := hash.New()
+				if values[e.Index] == nil {
+					values[e.Index] = make([]byte, hash.Size())
+				}
+				h.Write(values[e.Index])
+				h.Write(e.Digest)
+				values[e.Index] = h.Sum(nil)
+			}
+			var pcrs []evidence.PCR
+			for i, v := range values {
+				pcrs = append(pcrs, evidence.PCR{Bank: bank, Index: i, Value: v})
+			}
+			if _, err := Replay(log, pcrs); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package bootlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Bounds of a log, far above those of logs that were seen: some hundred events, and
+// two or three algorithms.
+const (
+	maxEvents     = 16 << 10
+	maxAlgorithms = 8
+)
+
+// sizes are those of the digests of the TCG Algorithm Registry, section 3.
+var sizes = map[uint16]int{
+	0x0004: 20, 0x000b: 32, 0x000c: 48, 0x000d: 64, 0x0012: 32, // SHA-1, SHA-256, SHA-384, SHA-512, SM3
+	0x0027: 32, 0x0028: 48, 0x0029: 64, // SHA-3
+}
+
+// reader takes what a log states from its bytes; short is set once there are too few.
+type reader struct {
+	left  []byte
+	short bool
+}
+
+func (r *reader) take(n uint64) []byte {
+	if n > uint64(len(r.left)) {
+		r.left, r.short = nil, true
+		return make([]byte, min(n, 8)) // for a number
+	}
+	b := r.left[:n]
+	r.left = r.left[n:]
+	return b
+}
+
+func (r *reader) u16() uint16 { return binary.LittleEndian.Uint16(r.take(2)) }
+func (r *reader) u32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
+
+const noAction = 3
+
+// specID is the signature of the event that a crypto-agile log starts with (TCG PC
+// Client Platform Firmware Profile, section 10.2.1).
+const specID = "Spec ID Event03\x00"
+
+// bounded returns an error unless each length and count in a log is within the log
+// and the bounds, and each algorithm is known.
+func bounded(log []byte) error {
+	r := &reader{left: log}
+	r.u32() // PCR
+	kind := r.u32()
+	r.take(20) // SHA-1
+	data := r.take(uint64(r.u32()))
+	if r.short {
+		return errors.New("it ends within its first event")
+	}
+	var algorithms map[uint16]int
+	if kind == noAction && len(data) >= 28 {
+		var err error
+		if algorithms, err = boundedHead(data); err != nil {
+			return err
+		}
+	}
+	for n := 1; len(r.left) > 0; n++ {
+		if n > maxEvents {
+			return fmt.Errorf("it has more than %d events", maxEvents)
+		}
+		r.u32() // PCR
+		r.u32() // type
+		if algorithms == nil {
+			r.take(20)
+		} else if err := boundedDigests(r, algorithms); err != nil {
+			return fmt.Errorf("event %d: %w", n, err)
+		}
+		if r.take(uint64(r.u32())); r.short {
+			return fmt.Errorf("it ends within event %d", n)
+		}
+	}
+	return nil
+}
+
+// boundedHead returns the sizes of the digests of a crypto-agile log.
+func boundedHead(data []byte) (map[uint16]int, error) {
+	r := &reader{left: data}
+	if string(r.take(16)) != specID {
+		return nil, errors.New("it starts with an event that describes another kind of log")
+	}
+	r.take(8) // platform class and version
+	n := r.u32()
+	if n == 0 || n > maxAlgorithms {
+		return nil, fmt.Errorf("it states %d algorithms", n)
+	}
+	algorithms := make(map[uint16]int)
+	for range n {
+		id, size := r.u16(), int(r.u16())
+		if r.short {
+			return nil, errors.New("it ends within its algorithms")
+		}
+		if sizes[id] == 0 || sizes[id] != size || algorithms[id] != 0 {
+			return nil, fmt.Errorf("it states the algorithm %#04x with %d bytes", id, size)
+		}
+		algorithms[id] = size
+	}
+	return algorithms, nil
+}
+
+// boundedDigests takes the digests of an event, at most one of each algorithm.
+func boundedDigests(r *reader, algorithms map[uint16]int) error {
+	n := r.u32()
+	if n > uint32(len(algorithms)) {
+		return fmt.Errorf("%d digests of %d algorithms", n, len(algorithms))
+	}
+	seen := make(map[uint16]bool)
+	for range n {
+		id := r.u16()
+		if r.short {
+			return errors.New("it ends within the digests")
+		}
+		if algorithms[id] == 0 || seen[id] {
+			return fmt.Errorf("a digest of the algorithm %#04x, which is unknown or there twice", id)
+		}
+		seen[id] = true
+		r.take(uint64(algorithms[id]))
+	}
+	return nil
+}
+
+// boundedVariable returns an error unless each length in the data of an event on an
+// EFI variable is within the data (UEFI_VARIABLE_DATA, section 10.4.2 of the
+// profile; EFI_SIGNATURE_LIST, UEFI 2.10, section 32.4.1). An event on what the
+// variable says holds lists, one on what was taken from it a signature.
+func boundedVariable(data []byte, lists bool) error {
+	r := &reader{left: data}
+	r.take(16) // GUID
+	name, size := binary.LittleEndian.Uint64(r.take(8)), binary.LittleEndian.Uint64(r.take(8))
+	if r.short || name > uint64(len(data)) {
+		return errors.New("is no variable")
+	}
+	unicode := r.take(2 * name)
+	if size > uint64(len(r.left)) {
+		return errors.New("is a variable that is longer than the event")
+	}
+	if !lists {
+		return nil
+	}
+	switch ascii(unicode) {
+	case "PK", "KEK", "db", "dbx":
+		return boundedLists(r.left[:size])
+	}
+	return nil
+}
+
+// ascii is the low byte of each character.
+func ascii(unicode []byte) string {
+	var name []byte
+	for i := 0; i+1 < len(unicode); i += 2 {
+		name = append(name, unicode[i])
+	}
+	return string(name)
+}
+
+// boundedLists returns an error unless lists of signatures fill the data.
+func boundedLists(data []byte) error {
+	const head = 28
+	for r := (&reader{left: data}); len(r.left) > 0; {
+		r.take(16) // type
+		all, header, each := r.u32(), r.u32(), r.u32()
+		if r.short || header != 0 || each < 17 || all < head || (all-head)%each != 0 || uint64(all-head) > uint64(len(r.left)) {
+			return errors.New("holds a list of signatures that is malformed")
+		}
+		r.take(uint64(all - head))
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package evidence
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+// maxBootLog bounds a boot log, in bytes.
+const maxBootLog = 16 << 20
+
+// Boot is what a log of measurements says of a boot. But for Differ, Unexplained
+// and NotRead it holds only what the quoted PCRs confirm.
+type Boot struct {
+	Explained   []int    `json:"explained"`             // PCRs whose value is what the log adds up to
+	Differ      []int    `json:"differ,omitempty"`      // whose value is not, although the log is all there is to it
+	Unexplained []int    `json:"unexplained,omitempty"` // that something else has extended, or may have
+	SecureBoot  string   `json:"secureBoot,omitempty"`  // "on" or "off"; "" if that is not shown
+	Keys        []Anchor `json:"keys,omitempty"`        // of PK, KEK, db and dbx
+	Hashes      Hashes   `json:"hashes,omitzero"`
+	Loaders     []Hex    `json:"loaders,omitempty"`     // digests of the EFI programs that were started, in order
+	CommandLine string   `json:"commandLine,omitempty"` // of the kernel, as GRUB measures it
+	NotRead     []string `json:"notRead,omitempty"`     // what of the log is not understood, and why
+}
+
+// Hashes counts the entries that are digests of programs.
+type Hashes struct {
+	Allowed   int `json:"db"`
+	Forbidden int `json:"dbx"`
+}
+
+// Anchor is a certificate of a variable of Secure Boot.
+type Anchor struct {
+	Variable    string            `json:"variable"` // "PK", "KEK", "db", "dbx"
+	Subject     string            `json:"subject"`
+	SHA256      string            `json:"sha256"` // lower-case hex, of the DER
+	Certificate *x509.Certificate `json:"-"`
+}
+
+// bootLog asks whether the boot log explains the PCRs.
+func (v *verification) bootLog() (device.Status, string) {
+	if v.decoded.bootLog == nil {
+		return v.noBootLog()
+	}
+	if len(v.statement.PCRs) == 0 {
+		return device.NotApplicable, "no PCR is quoted that the boot log could explain"
+	}
+	if v.policy.Replay == nil {
+		return device.Warn, "the verifier does not read boot logs"
+	}
+	log, err := unpack(v.decoded.bootLog)
+	if err != nil {
+		return device.Undecided, "the boot log cannot be read: " + err.Error()
+	}
+	boot, err := v.policy.Replay(log, v.statement.PCRs)
+	if err != nil {
+		return device.Undecided, "the boot log cannot be read: " + err.Error()
+	}
+	v.boot = &boot
+	said := boot.summary()
+	if len(boot.Differ) > 0 {
+		return device.Fail, fmt.Sprintf("PCRs %s are not what the boot log adds up to: it is that of another boot, or was changed before the TPM signed it%s", list(boot.Differ), said)
+	}
+	if len(boot.Unexplained) > 0 || len(boot.Explained) == 0 {
+		return device.Warn, fmt.Sprintf("the boot log does not explain PCRs %s: something that is not in it extended them%s", list(boot.Unexplained), said)
+	}
+	return device.Pass, fmt.Sprintf("the boot log explains the %d PCRs of the quote%s", len(boot.Explained), said)
+}
+
+func (v *verification) noBootLog() (device.Status, string) {
+	if v.report == nil || v.report.Trigger != device.TriggerBoot && v.report.Trigger != device.TriggerFirstBoot {
+		return device.NotApplicable, "only the report of a boot carries a boot log"
+	}
+	for _, g := range v.report.Gaps {
+		if g.What == "boot log" {
+			return device.Warn, "there is no boot log: " + g.Why
+		}
+	}
+	if slices.ContainsFunc(v.report.Cut, func(c device.Cut) bool { return c.Check == "boot-log" }) {
+		return device.Warn, "there is no boot log: the report had no room for it"
+	}
+	return device.Warn, "there is no boot log: what the PCRs mean is not shown"
+}
+
+// summary is what follows on the verdict on the PCRs.
+func (b *Boot) summary() string {
+	var said strings.Builder
+	if b.SecureBoot != "" {
+		said.WriteString("; Secure Boot is " + b.SecureBoot)
+	}
+	for _, variable := range []string{"PK", "KEK", "db", "dbx"} {
+		var names []string
+		for _, k := range b.Keys {
+			if k.Variable == variable {
+				names = append(names, k.Subject)
+			}
+		}
+		if len(names) > 0 {
+			said.WriteString("; " + variable + ": " + strings.Join(names, ", "))
+		}
+	}
+	for _, why := range b.NotRead {
+		said.WriteString("; " + why)
+	}
+	return said.String()
+}
+
+func list(pcrs []int) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(pcrs), "[]"), " ", ", ")
+}
+
+// unpack returns what one gzip holds, with nothing after it.
+func unpack(packed []byte) ([]byte, error) {
+	in := bytes.NewReader(packed)
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	log, err := io.ReadAll(io.LimitReader(z, maxBootLog+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(log) > maxBootLog:
+		return nil, fmt.Errorf("more than %d bytes", maxBootLog)
+	case in.Len() > 0:
+		return nil, errors.New("something follows it")
+	}
+	return log, nil
+}

@@ -1,0 +1,109 @@
+package evidence
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/keyvet/keyvet/device"
+)
+
+func packed(t *testing.T, log []byte) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	z.Write(log)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b64(b.Bytes())
+}
+
+// TestBootLog asks the level of boot logs on what a replay says.
+func TestBootLog(t *testing.T) {
+	boot := func(f *forgery) {
+		f.report.Trigger, f.report.Evidence.BootLog = device.TriggerBoot, packed(t, []byte("log"))
+	}
+	says := func(b Boot, err error) func([]byte, []PCR) (Boot, error) {
+		return func(log []byte, pcrs []PCR) (Boot, error) {
+			if string(log) != "log" || len(pcrs) != 1 || pcrs[0].Index != 0 {
+				t.Errorf("replayed %q against %v", log, pcrs)
+			}
+			return b, err
+		}
+	}
+	never := func([]byte, []PCR) (Boot, error) {
+		t.Error("replayed what cannot be")
+		return Boot{}, nil
+	}
+	good := Boot{Explained: []int{0}, SecureBoot: "on"}
+	for name, tt := range map[string]struct {
+		change func(*forgery)
+		replay func([]byte, []PCR) (Boot, error)
+		want   device.Status
+		says   string
+	}{
+		"explained":         {boot, says(good, nil), device.Pass, "explains the 1 PCRs of the quote; Secure Boot is on"},
+		"differs":           {boot, says(Boot{Differ: []int{0, 4}}, nil), device.Fail, "PCRs 0, 4 are not what the boot log adds up to"},
+		"differs elsewhere": {boot, says(Boot{Explained: []int{0}, Unexplained: []int{11}}, nil), device.Warn, "does not explain PCRs 11"},
+		"explains nothing":  {boot, says(Boot{}, nil), device.Warn, "does not explain"},
+		"cannot be read":    {boot, says(Boot{}, errors.New("event 3")), device.Undecided, "cannot be read: event 3"},
+		"is not asked":      {boot, nil, device.Warn, "does not read boot logs"},
+		"no PCRs":           {func(f *forgery) { boot(f); f.report.Evidence.PCRValues = "" }, never, device.NotApplicable, "no PCR is quoted"},
+		"no gzip":           {func(f *forgery) { boot(f); f.report.Evidence.BootLog = b64([]byte("log")) }, never, device.Undecided, "cannot be read"},
+		"cut gzip": {func(f *forgery) {
+			boot(f)
+			f.report.Evidence.BootLog = b64([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"))
+		}, never, device.Undecided, "unexpected EOF"},
+		"too large":         {func(f *forgery) { boot(f); f.report.Evidence.BootLog = packed(t, make([]byte, maxBootLog+1)) }, never, device.Undecided, "more than 16777216 bytes"},
+		"none, by schedule": {func(f *forgery) { f.report.Trigger = device.TriggerSchedule }, never, device.NotApplicable, "only the report of a boot"},
+		"none":              {func(f *forgery) { f.report.Trigger = device.TriggerFirstBoot }, never, device.Warn, "there is no boot log: what the PCRs mean is not shown"},
+		"none, and why": {func(f *forgery) {
+			f.report.Trigger, f.report.Gaps = device.TriggerBoot, []device.Gap{{What: "boot log", Why: "permission denied", Minor: true}}
+		}, never, device.Warn, "there is no boot log: permission denied"},
+		"cut": {func(f *forgery) { f.report.Trigger = device.TriggerBoot; f.report.CutBootLog() }, never, device.Warn, "had no room for it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			report := forge(t, tt.change)
+			policy := Policy{Now: now, Check: passes, Replay: tt.replay}
+			r := Verify(report, policy)
+			l := held(t, r, LevelBootLog)
+			want := tt.want
+			if want == device.Pass {
+				want = device.Warn // the key may be in software
+			}
+			if l.Status != want || !strings.Contains(l.Reason, tt.says) || (r.Verdict == device.Fail) != (want == device.Fail) && name != "no PCRs" {
+				t.Errorf("%+v, verdict %v", l, r.Verdict)
+			}
+			policy.AKName = r.Statement.AKName
+			if l := held(t, Verify(report, policy), LevelBootLog); l.Status != tt.want {
+				t.Errorf("of a known TPM: %+v", l)
+			}
+			policy.Require = []string{LevelBootLog}
+			if l := held(t, Verify(report, policy), LevelBootLog); l.Status != tt.want && l.Status != device.Undecided || l.Status == device.Warn {
+				t.Errorf("required: %+v", l)
+			}
+		})
+	}
+}
+
+// The log is what the TPM signed, whatever the PCRs cover of it.
+func TestBootLogIsSigned(t *testing.T) {
+	replay := func([]byte, []PCR) (Boot, error) { return Boot{Explained: []int{0}}, nil }
+	report := forge(t, func(f *forgery) {
+		f.report.Trigger, f.report.Evidence.BootLog = device.TriggerBoot, packed(t, []byte("log"))
+	})
+	for _, other := range []string{packed(t, []byte("lag")), ""} {
+		changed := bytes.Replace(report, []byte(`"bootLog":"`+packed(t, []byte("log"))+`"`), []byte(`"bootLog":"`+other+`"`), 1)
+		if other == "" {
+			changed = bytes.Replace(changed, []byte(`"bootLog":"",`), nil, 1)
+			changed = bytes.Replace(changed, []byte(`,"bootLog":""`), nil, 1)
+		}
+		r := Verify(changed, Policy{Now: now, Check: passes, Replay: replay})
+		if l := held(t, r, LevelReport); l.Status != device.Fail || !strings.Contains(l.Reason, "boot log") || held(t, r, LevelBootLog).Status != device.Undecided {
+			t.Errorf("%q: %+v", other, l)
+		}
+	}
+}
