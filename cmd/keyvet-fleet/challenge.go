@@ -42,7 +42,7 @@ func challengeCommand(f *flag.FlagSet) cli.Action {
 		if err := t.load(f); err != nil {
 			return 0, err
 		}
-		report, err := readReport(args[0], s.In)
+		report, _, err := readReport(args[0], s.In)
 		if err != nil {
 			return 0, err
 		}
@@ -154,7 +154,7 @@ func answerCommand(f *flag.FlagSet) cli.Action {
 		if err := t.load(f); err != nil {
 			return 0, err
 		}
-		report, err := readReport(args[0], s.In)
+		report, _, err := readReport(args[0], s.In)
 		if err != nil {
 			return 0, err
 		}
