@@ -47,6 +47,7 @@ type account struct {
 	groups   map[string][]string // of things
 	records  []map[string]any    // of the table of claims
 	hours    map[string][2]int
+	metrics  []metric
 	notices  []notice
 	said     []saidTo          // by MQTT
 	issued   map[string]string // by ARN, PEM
@@ -58,6 +59,20 @@ type account struct {
 type certificate struct {
 	pem, status, ca string
 	created         float64
+}
+
+// metric is one of CloudWatch's, of AWS IoT: what came of a claim in the last hour.
+type metric struct {
+	name, claim, template string // template may be ""
+	sum                   float64
+}
+
+func (m metric) dimensions() []any {
+	all := []any{map[string]any{"Name": "ClaimCertificateId", "Value": m.claim}}
+	if m.template != "" {
+		all = append(all, map[string]any{"Name": "TemplateName", "Value": m.template})
+	}
+	return all
 }
 
 type notice struct {
@@ -291,6 +306,22 @@ func (a *account) answer(service, operation string, args map[string]any) map[str
 		a.hours[key] = hour
 		number := func(n int) any { return map[string]any{"N": fmt.Sprint(n)} }
 		return result(map[string]any{"Attributes": map[string]any{"provisioned": number(hour[0]), "refused": number(hour[1])}})
+	case "cloudwatch.list_metrics":
+		found := []any{}
+		for _, m := range a.metrics {
+			if m.name == text("MetricName") {
+				found = append(found, map[string]any{"Namespace": "AWS/IoT", "MetricName": m.name, "Dimensions": m.dimensions()})
+			}
+		}
+		return a.page(args, "Metrics", found, "NextToken", "NextToken")
+	case "cloudwatch.get_metric_statistics":
+		points := []any{}
+		for _, m := range a.metrics {
+			if m.name == text("MetricName") && fmt.Sprint(m.dimensions()) == fmt.Sprint(args["Dimensions"]) {
+				points = append(points, map[string]any{"Sum": m.sum / 2, "Unit": "Count"}, map[string]any{"Sum": m.sum / 2, "Unit": "Count"})
+			}
+		}
+		return result(map[string]any{"Datapoints": points})
 	case "iot-data.publish":
 		b, err := base64.StdEncoding.DecodeString(text("payload"))
 		var said map[string]any

@@ -1,6 +1,7 @@
 """boto3 as the functions use it, with the account of a test behind it."""
 
 import base64
+import datetime
 import io
 import json
 import os
@@ -26,6 +27,8 @@ class Exceptions:
 def encode(value):
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
     raise TypeError(type(value))
 
 
