@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -289,6 +290,11 @@ func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
 		}
 	}
 	return a, true
+}
+
+// Missing returns the gaps that leave the verdict open.
+func (r *Report) Missing() []Gap {
+	return slices.DeleteFunc(slices.Clone(r.Gaps), func(g Gap) bool { return g.Minor })
 }
 
 // ReasonCodes lists the distinct reason codes of findings that failed, were

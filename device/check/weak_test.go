@@ -15,6 +15,8 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -197,6 +199,20 @@ func weakSamples(t *testing.T) (all []sample) {
 	add("compromised", "not listed", weakKeys(t, "badkeys-rsa-ok.pem")[0], Env{Blocklist: own}, device.Pass, "")
 	add("compromised", "no such list", bare(device.RoleFile, ed), Env{Blocklist: weakList{}}, device.NotApplicable, "")
 	add("compromised", "no list", bare(device.RoleFile, ed), Env{}, device.NotApplicable, "")
+	for name, code := range map[string]device.ReasonCode{
+		"DO NOT TRUST - AMI Test PK": "KEYVET_LABELLED_TEST_KEY",
+		"Do Not Ship PK":             "KEYVET_LABELLED_TEST_KEY",
+		"OEM test-PK (2019)":         "KEYVET_NAMED_TEST_KEY",
+		"TestRoot":                   "KEYVET_NAMED_TEST_KEY",
+		"UEFI code TEST KEY":         "KEYVET_NAMED_TEST_KEY",
+	} {
+		want := map[device.ReasonCode]device.Status{"KEYVET_LABELLED_TEST_KEY": device.Fail, "KEYVET_NAMED_TEST_KEY": device.Warn}[code]
+		add("compromised", name, certified(device.RoleFile, issue(t, name, nil, asCA).cert), Env{Blocklist: own}, want, code)
+		add("compromised", "issued by "+name, certified(device.RoleDevice, issue(t, "dev", issue(t, name, nil, asCA)).cert), Env{}, want, code)
+	}
+	for _, name := range []string{"Test CA", "Latest PK", "Attestation Root", "contest key", "We do trust", "Test Instruments Root CA", "do nottrust", "trust", "Test"} {
+		add("compromised", name, certified(device.RoleFile, issue(t, name, nil, asCA).cert), Env{Blocklist: own}, device.Pass, "")
+	}
 	add("compromised", "list fails", bare(device.RoleFile, ed), Env{Blocklist: weakList{err: os.ErrClosed}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
 
 	// age
@@ -266,7 +282,6 @@ func TestFactorIsProven(t *testing.T) {
 
 // BenchmarkFactors takes each attack by itself on a modulus that none breaks.
 func BenchmarkFactors(b *testing.B) {
-	names := []string{"small", "close", "power", "wiener", "fraction", "sleeve", "larger", "prime"}
 	b.Run("prepare", func(b *testing.B) {
 		for b.Loop() {
 			productsOfPrimes(3, SmallFactors)
@@ -279,10 +294,11 @@ func BenchmarkFactors(b *testing.B) {
 		for smallFactor(b.Context(), target{n: n}) != nil || largerFactor(b.Context(), target{n: n}) != nil {
 			n.Add(n, big.NewInt(2))
 		}
-		for i, try := range slices.Concat(attacks, costly) {
-			b.Run(fmt.Sprint(names[i], "/", bits), func(b *testing.B) {
+		for _, try := range slices.Concat(attacks, costly) {
+			_, name, _ := strings.Cut(runtime.FuncForPC(reflect.ValueOf(try).Pointer()).Name(), "check.")
+			b.Run(fmt.Sprint(name, "/", bits), func(b *testing.B) {
 				t := target{n, big.NewInt(65537)}
-				if names[i] == "wiener" {
+				if name == "wiener" {
 					t.e = new(big.Int).Sub(n, big.NewInt(1<<40))
 				}
 				for b.Loop() {

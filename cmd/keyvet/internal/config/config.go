@@ -14,7 +14,8 @@ import (
 // docs/configuration.md and keyvet.toml(5) are made from them.
 type Config struct {
 	// The directory of keyvet's state: credentials, the journal of rotations, the last
-	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700.
+	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700. The
+	// path is absolute; it has no spaces, and nothing that has a meaning for systemd.
 	StateDir string `toml:"state_dir"`
 	// The directory that shows whether the gate is open. While it is open, the directory
 	// holds the mark `trusted`, and `identity/certificate.pem` and `identity/key.pem` for
@@ -43,6 +44,8 @@ type Config struct {
 	Schedule Schedule `toml:"schedule"`
 	// Checks that the device's shadow asks for.
 	Shadow Shadow `toml:"shadow"`
+	// Figures for a monitoring system on the device.
+	Metrics Metrics `toml:"metrics"`
 	// AWS IoT Device Defender.
 	Defender Defender `toml:"defender"`
 	// The log.
@@ -74,8 +77,7 @@ type TPM struct {
 	// How long the first check of `keyvet run` and `keyvet rotate` waits for a TPM that is
 	// not there yet, or that nobody has started: a driver that is loaded late, a firmware
 	// TPM that needs a program of its own. After that the check is undecided, and keyvet
-	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`; a
-	// systemd unit that is to wait longer than 3 minutes needs a longer `TimeoutStartSec=`.
+	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`.
 	Wait Duration `toml:"wait"`
 	// The persistent handle of the attestation key, in the range of the owner, such as
 	// `"0x81010020"`. If there is no key at the handle, `keyvet run` puts one there; it
@@ -259,6 +261,15 @@ type Shadow struct {
 	// The shortest time between two checks. Of the requests that come earlier, the newest
 	// is carried out when this time is over.
 	MinInterval Duration `toml:"min_interval"`
+}
+
+// Metrics is the table [metrics].
+type Metrics struct {
+	// A file that keyvet writes for the textfile collector of Prometheus' node_exporter,
+	// such as `"/var/lib/prometheus/node-exporter/keyvet.prom"`: verdict, gate, findings,
+	// keys, expiry. The user keyvet must be able to write in its directory, and the systemd
+	// unit needs `ReadWritePaths=` of it in a drop-in. If empty, there is none.
+	Textfile string `toml:"textfile"`
 }
 
 // Defender is the table [defender].

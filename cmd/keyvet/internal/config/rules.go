@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,7 @@ var rules = map[string]func(*Config) error{
 	"rotate.issuer":               func(c *Config) error { return oneOf(c.Rotate.Issuer, IssuerFleet, "topics") },
 	"rotate.key":                  func(c *Config) error { return oneOf(c.Rotate.Key, device.Algorithms()...) },
 	"rotate.keys":                 rotateKeys,
+	"metrics.textfile":            textfile,
 	"log.level":                   func(c *Config) error { return oneOf(c.Log.Level, "debug", "info", "warn", "error") },
 }
 
@@ -48,9 +50,11 @@ func oneOf(value string, words ...string) error {
 	return mustBe(strings.Join(words[:last], ", ")+" or "+words[last], value)
 }
 
+// directory is the rule of directories that units and tmpfiles.d name, too: what
+// has a meaning of its own there cannot be part of it.
 func directory(path string) error {
-	if path == "" {
-		return mustBe("a directory", path)
+	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" || strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`%$"'\:*?[`, c) }) {
+		return mustBe("an absolute path of a directory, without spaces and characters that have a meaning for systemd", path)
 	}
 	return nil
 }
@@ -69,6 +73,14 @@ func thingName(c *Config) error {
 		return nil
 	}
 	return mustBe("1 to 128 of the characters a-z, A-Z, 0-9, colon, underscore and hyphen, or cert:CN, ek:sha256, template or file:PATH", name)
+}
+
+// textfile is read by node_exporter only under a name with that ending.
+func textfile(c *Config) error {
+	if name := c.Metrics.Textfile; name != "" && (!filepath.IsAbs(name) || filepath.Ext(name) != ".prom") {
+		return mustBe("an absolute path that ends in .prom", name)
+	}
+	return nil
 }
 
 func tpmAddress(c *Config) error {

@@ -113,6 +113,38 @@ func TestDay(t *testing.T) {
 	}
 }
 
+// The endpoint is connected to while the device is vetted; by one that has no
+// certificate yet, when it needs one.
+func TestAhead(t *testing.T) {
+	for _, claim := range []bool{false, true} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)))
+			r := &region{link: mqtttest.Link{RTT: 300 * time.Millisecond}, ca: newAuthority(t), other: newAuthority(t), reports: make(map[string]int)}
+			began := time.Now()
+			var dialled []time.Duration
+			network := r.network(t)
+			s, err := Start(Options{
+				Config: regionDevice(t, dir, r, claim), By: "test", Once: true, Changes: &machine.Changes{}, Log: slog.New(slog.DiscardHandler),
+				Network: func(ctx context.Context, kind, address string) (net.Conn, error) {
+					r.mu.Lock()
+					dialled = append(dialled, time.Since(began))
+					r.mu.Unlock()
+					return network(ctx, kind, address)
+				},
+				Progress: func(string) (done func()) { time.Sleep(time.Second); return func() {} }, // the vet takes its time
+			})
+			must(t, err)
+			_, o := s.Once(t.Context())
+			s.Close()
+			if (o.State == gate.Open) == claim || len(dialled) == 0 || (dialled[0] == 0) == claim || !claim && len(dialled) != 1 {
+				t.Errorf("claim %v: connected to after %v; the gate is %v", claim, dialled, o)
+			}
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
 // A device whose session was kept without its filters, so that no notice reaches
 // it, does a job within an hour all the same.
 func TestJobWithoutNotice(t *testing.T) {
