@@ -83,6 +83,10 @@ demo: tools-demo ## good and bad devices, two rotations and a first contact, on 
 sweep: tools-demo ## power is cut at every point of a rotation of the real program, on a TPM emulator: half an hour
 	$(GO) test -run '^TestSweep$$' -v -timeout 3h ./cmd/keyvet -sweep.stride 1 -sweep.beside 12
 
+.PHONY: long-scripts
+long-scripts: tools-demo ## what the shipped program does over minutes: the lockout counter of a TPM after three of them
+	$(GO) test -tags longtest -run '^TestScripts$$' -count 1 -v ./cmd/keyvet
+
 BENCHTIME ?= 1s
 bench: tools-test ## every figure of the README, each beside its peer; with BEFORE=COMMIT, this tree beside that one
 ifdef BEFORE
@@ -116,8 +120,22 @@ conditions: ## takes each condition of docs/security.md out, one at a time; its 
 	$(GO) test ./cmd -run '^TestConditions$$' -conditions -timeout 2h -v
 
 DATA ?= ../shared/data/debian/sets
-blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA
-	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -out blocklist/embedded.kvf
+# Keys whose private half is public, and the classes of them that are in the binary.
+KEYS ?= ../shared/data/compromised/compromised.tsv.xz
+FIRMWARE = uefi-pk,intel-leak,firmware-dev,firmware-image,ssh-default
+REST = test-suite,rfc,web,package,git
+PUBLISHED = -cite https://badkeys.info/ -licence "none needed: fingerprints and names are facts"
+
+blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA and the published ones in KEYS, and the further list
+	xz -dc $(KEYS) | $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -out blocklist/embedded.kvf -data $(DATA) -sets rsa2048,rsa2048-ssh,rsa4096,p256,p384 \
+		-keys /dev/stdin -classes $(FIRMWARE) -set firmware-keys -name "keys published in firmware" $(PUBLISHED)
+	xz -dc $(KEYS) | $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -out blocklist/compromised.kvf \
+		-keys /dev/stdin -classes $(REST) -set published-keys -name "keys published elsewhere" $(PUBLISHED)
+
+.PHONY: verify-published
+verify-published: ## every key of KEYS is found with its name, none is with one bit changed, none of a million at random and of Debian's CAs
+	xz -dc $(KEYS) >bin/keys.tsv
+	$(GO) test ./blocklist -run '^(TestPublished|TestGoodCertificates)$$' -v -args -keys $(CURDIR)/bin/keys.tsv
 
 verify-blocklist: ## every key of DATA is in the built-in list with its seed, and a million others are not: a quarter of an hour
 	$(GO) run ./cmd/keyvet-blocklist verify -data $(DATA) -random 1000000 embedded
@@ -128,6 +146,10 @@ sample-blocklist: ## as many weak keys of each set, made anew from random seeds,
 
 verify-debian: ## the generator agrees with the vectors and the sets beside DATA: an hour
 	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test -tags longtest -timeout 0 -v -run 'AllVectors|Sets' ./blocklist/debian
+
+.PHONY: thorough
+thorough: ## what keyvet check -thorough does, over all seeds: the RSA-3072 vectors, five keys of odd sizes and one of each curve in one pass; hours of a core
+	KEYVET_DEBIAN_DATA=$(abspath $(DATA)/..) $(GO) test ./blocklist/debian -run '^TestHunt$$' -v -timeout 0 -args -whole
 
 # What targets need of Debian: command or file, and the package that has it.
 NEED_DEMO = swtpm=swtpm swtpm_setup=swtpm-tools swtpm_localca=swtpm-tools

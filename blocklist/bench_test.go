@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -16,6 +17,8 @@ import (
 	"testing"
 
 	bloomlib "github.com/bits-and-blooms/bloom/v3"
+
+	"github.com/keyvet/keyvet/device"
 )
 
 func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool) {
@@ -173,4 +176,22 @@ func BenchmarkPeers(b *testing.B) {
 		}
 		b.ReportMetric(8*float64(after.HeapAlloc-before.HeapAlloc)/keys, "bits/key")
 	})
+}
+
+// BenchmarkPublished looks up a key that is on no list, and one whose name has
+// to be unpacked.
+func BenchmarkPublished(b *testing.B) {
+	l := embeddedList(b)
+	vagrant := device.Key{Public: ed25519.PublicKey(fromBase64(b, vagrantEd25519)[19:])}
+	other := device.Key{Public: ed25519.PublicKey(make([]byte, 32))}
+	for name, k := range map[string]device.Key{"hit": vagrant, "miss": other} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				got, _, err := l.Compromised(k)
+				if err != nil || (len(got) == 1) != (name == "hit") {
+					b.Fatal(got, err)
+				}
+			}
+		})
+	}
 }

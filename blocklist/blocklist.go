@@ -47,6 +47,9 @@ type set struct {
 	entries []byte // of the other kinds: the fingerprints
 	labels  []byte // of the kind Compromised: where the name of each begins in names
 	names   []byte // of the kind Compromised
+	named   named  // of the kind Named
+
+	record, section []byte // all of it in the file
 }
 
 // ErrNotEmbedded is the answer of [Embedded] in a program that was built

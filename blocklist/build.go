@@ -14,13 +14,20 @@ import (
 )
 
 // Source is what one set of a new list is made of. Of Set, Name, Kind and the
-// fields of that kind are read; the rest is what Build finds out. Either Keys
-// or Fingerprints has the keys, in any order; more of the same is fine.
+// fields of that kind are read; the rest is what Build finds out. Keys,
+// Fingerprints or Named has the keys, in any order; more of the same is fine.
 type Source struct {
 	Set
-	Keys         []Key    // of the kind Debian
-	Fingerprints [][]byte // of the other kinds: 32 or 10 bytes each
-	Names        []string // of the kind Compromised: the name of each, or nil
+	Keys         []Key      // of the kind Debian
+	Fingerprints [][]byte   // of the other kinds: 32 or 10 bytes each
+	Names        []string   // of the kind Compromised: the name of each, or nil
+	Named        []NamedKey // of the kind Named
+
+	// Deflate packs the names of the kind Named by RFC 1951. It is the caller's,
+	// since a program that only looks keys up needs no such code.
+	Deflate func(text []byte) (packed []byte, err error)
+
+	record, section []byte // of a set that another list has
 }
 
 // Key is a weak key and the seed that makes it.
@@ -42,7 +49,11 @@ func Build(sources []Source) ([]byte, error) {
 		if i > 0 && sources[i-1].Name == s.Name {
 			err = errors.New("two sets of that name")
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case s.record != nil:
+			directory, sections = append(directory, s.record...), append(sections, s.section...)
+		default:
 			directory = append(directory, byte(len(s.Name)))
 			directory = append(directory, s.Name...)
 			directory = append(directory, byte(s.Kind))
@@ -51,6 +62,8 @@ func Build(sources []Source) ([]byte, error) {
 				directory, sections, err = s.appendDebian(directory, sections)
 			case SPKISHA256, OpenSSLBlacklist, Compromised:
 				directory, sections, err = s.appendEntries(directory, sections)
+			case Named:
+				directory, sections, err = s.appendNamed(directory, sections)
 			default:
 				err = fmt.Errorf("kind %d", s.Kind)
 			}
@@ -73,6 +86,16 @@ func Build(sources []Source) ([]byte, error) {
 	b = append(b, sections...)
 	digest := sha256.Sum256(b)
 	return append(b, digest[:]...), nil
+}
+
+// Sources returns the sets of a list as a new list can have them, as they are.
+// They are good until the list is closed.
+func (l *List) Sources() (all []Source) {
+	for i := range l.sets {
+		s := &l.sets[i]
+		all = append(all, Source{Set: s.Set, record: s.record, section: s.section})
+	}
+	return all
 }
 
 func (s *Source) appendDebian(directory, sections []byte) ([]byte, []byte, error) {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
+	"slices"
 	"sort"
 
 	"github.com/keyvet/keyvet/blocklist/debian"
@@ -16,8 +17,10 @@ import (
 
 // Compromised looks a key up among those whose private half is public. The key
 // is known by its SubjectPublicKeyInfo, as it was found and as certificates
-// have it; one without is on no list. Asked is false if the list has no such
-// keys at all. An error means that the list could not be read.
+// have it, and in a set of the kind [Named] also by its number: the modulus, the
+// x coordinate, y of DSA, the public key of Ed25519. A key with none of these is
+// on no list. Asked is false if the list has no such keys at all. An error means
+// that the list could not be read.
 func (l *List) Compromised(k device.Key) (entries []device.Compromised, asked bool, err error) {
 	return Lists{l}.Compromised(k)
 }
@@ -25,15 +28,18 @@ func (l *List) Compromised(k device.Key) (entries []device.Compromised, asked bo
 // Compromised asks every list; see [List.Compromised]. A list that could not
 // answer is an error even if others list the key.
 func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool, err error) {
-	var fingerprints [][sha256.Size]byte
+	var sums keySums
 	if len(k.SPKI) > 0 {
-		fingerprints = append(fingerprints, sha256.Sum256(k.SPKI))
+		sums.spki = append(sums.spki, sha256.Sum256(k.SPKI))
 	}
 	if spki, err := marshalSPKI(k.Public); err == nil && !bytes.Equal(spki, k.SPKI) {
-		fingerprints = append(fingerprints, sha256.Sum256(spki))
+		sums.spki = append(sums.spki, sha256.Sum256(spki))
+	}
+	if number := keyNumberOf(k); len(number) > 0 {
+		sums.number = append(sums.number, sha256.Sum256(number))
 	}
 	for _, l := range ls {
-		entries, has, err := l.compromised(fingerprints)
+		entries, has, err := l.compromised(sums)
 		if err != nil {
 			return nil, false, err
 		}
@@ -42,24 +48,49 @@ func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool,
 	return all, asked, nil
 }
 
-func (l *List) compromised(fingerprints [][sha256.Size]byte) (entries []device.Compromised, has bool, err error) {
+// keySums are what lists of compromised keys know one key by.
+type keySums struct{ spki, number [][sha256.Size]byte }
+
+func (l *List) compromised(sums keySums) (entries []device.Compromised, has bool, err error) {
 	defer l.recoverFault(&err)()
 	for i := range l.sets {
 		s := &l.sets[i]
-		if s.Kind != Compromised && s.Kind != SPKISHA256 {
-			continue
-		}
-		has = true
-		for _, f := range fingerprints {
-			if at, found := s.find(f[:]); found {
-				entries = append(entries, device.Compromised{
-					Name: s.entryName(at), List: s.Title, Cite: s.Cite, Reason: s.Reason,
-				})
-				break
+		switch s.Kind {
+		case Named:
+			has = true
+			entries = append(entries, s.findNamed(sums)...)
+		case Compromised, SPKISHA256:
+			has = true
+			for _, f := range sums.spki {
+				if at, found := s.find(f[:]); found {
+					entries = append(entries, device.Compromised{
+						Name: s.entryName(at), List: s.Title, Cite: s.Cite, Reason: s.Reason,
+					})
+					break
+				}
 			}
 		}
 	}
 	return entries, has, nil
+}
+
+// findNamed returns the entries of a set that are the key, or share its number.
+// One whose name cannot be unpacked is returned without it.
+func (s *set) findNamed(sums keySums) (entries []device.Compromised) {
+	var places []int
+	for _, sum := range slices.Concat(sums.spki, sums.number) {
+		for _, place := range s.named.find(fingerprint(sum[:])) {
+			if slices.Contains(places, place) {
+				continue
+			}
+			places = append(places, place)
+			e, _ := s.named.entry(place) // the key is listed all the same
+			entries = append(entries, device.Compromised{
+				Name: e.Name, Class: e.Class, Source: e.Source, List: s.Title, Cite: s.Cite, Reason: s.Reason,
+			})
+		}
+	}
+	return entries
 }
 
 // find returns where a list has a fingerprint.
@@ -97,7 +128,7 @@ func marshalSPKI(pub crypto.PublicKey) ([]byte, error) {
 		Algorithm pkix.AlgorithmIdentifier
 		PublicKey asn1.BitString
 	}{
-		pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue},
+		pkix.AlgorithmIdentifier{Algorithm: oidRSA, Parameters: asn1.NullRawValue},
 		asn1.BitString{Bytes: key, BitLength: 8 * len(key)},
 	})
 }

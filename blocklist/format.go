@@ -2,6 +2,7 @@ package blocklist
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -31,6 +32,12 @@ import (
 //	title, reason (each length uint8, bytes), and of the kind Compromised cite (the same);
 //	bytes of the section (uint64): the fingerprints in ascending order, and of the kind Compromised
 //	for each of them where its name begins (uint32), and the names (each length uint8, bytes).
+//
+// and for the kind Named
+//
+//	title, reason, cite, licence (each length uint8, bytes), fingerprints (uint32), bytes of the section (uint64):
+//	the fingerprints in ascending order, the place of each in the order of the names, as many bits as the
+//	last place has, three zero bytes, the length of each block of 512 names (uint32), and the blocks.
 //
 // A kind that a reader does not know means that the list says something it
 // cannot understand: it is refused, like a newer version.
@@ -91,10 +98,12 @@ func (l *List) parseSets(body []byte) error {
 	records := reader{rest: body[headerBytes : headerBytes+int(directory)]}
 	sections := reader{rest: body[headerBytes+int(directory):]}
 	for range count {
+		record, section := records.rest, sections.rest
 		s, err := readSet(&records, &sections)
 		if err != nil {
 			return err
 		}
+		s.record, s.section = record[:len(record)-len(records.rest)], section[:len(section)-len(sections.rest)]
 		if n := len(l.sets); n > 0 && l.sets[n-1].Name >= s.Name {
 			return fmt.Errorf("set %s after set %s: not in order", s.Name, l.sets[n-1].Name)
 		}
@@ -127,6 +136,8 @@ func readSet(records, sections *reader) (set, error) {
 		err = s.readDebian(records, sections)
 	case SPKISHA256, OpenSSLBlacklist, Compromised:
 		err = s.readEntries(records, sections)
+	case Named:
+		err = s.readNamed(records, sections)
 	default:
 		err = fmt.Errorf("kind %d is unknown, made for a newer keyvet", s.Kind)
 	}
@@ -272,6 +283,9 @@ func (s *Set) checkWords() error {
 	}
 	if err := checkText("title", title); err != nil {
 		return err
+	}
+	if err := checkText("licence", s.Licence); err != nil || len(s.Licence) > math.MaxUint8 {
+		return cmp.Or(err, fmt.Errorf("licence of %d bytes, more than %d", len(s.Licence), math.MaxUint8))
 	}
 	if s.Cite != "" {
 		if err := checkText("address", s.Cite); err != nil {

@@ -307,6 +307,7 @@ func FuzzParse(f *testing.F) {
 		{{Set: Set{
 			Name: "compromised", Kind: Compromised, Title: "x", Reason: "X", Cite: "https://x",
 		}, Fingerprints: [][]byte{make([]byte, 32), append(make([]byte, 31), 1)}, Names: []string{"a", ""}}},
+		{namedSource(f, readPublished(f, "testdata/published.tsv")[:3])},
 	} {
 		b, err := Build(sources)
 		if err != nil {
@@ -327,10 +328,18 @@ func FuzzParse(f *testing.F) {
 		}
 		for i := range l.sets {
 			s := &l.sets[i]
-			if s.Kind == Debian {
+			switch s.Kind {
+			case Debian:
 				s.filter.has(KeyID{1, 2})
 				s.index.get(NewKeyID(n))
-			} else {
+			case Named:
+				s.findNamed(keySums{number: [][sha256.Size]byte{{}, [sha256.Size]byte(b[:sha256.Size])}})
+				for _, err := range l.Entries(s.Name) {
+					if err != nil {
+						break
+					}
+				}
+			default:
 				s.find(make([]byte, s.Kind.entryBytes()))
 				for at := range s.Keys {
 					s.entryName(at)

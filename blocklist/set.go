@@ -19,6 +19,7 @@ const (
 	SPKISHA256       Kind = 2 // keys whose private half is public, without names, as keyvet 0.1 wrote them: SHA-256 of the DER SubjectPublicKeyInfo
 	OpenSSLBlacklist Kind = 3 // Debian's package of that name: 80 bits of a SHA-1 of the modulus
 	Compromised      Kind = 4 // keys whose private half is public, by the same SHA-256, each with a name
+	Named            Kind = 5 // the same, each by SubjectPublicKeyInfo or number, with name, class and source
 )
 
 // Algorithm is the algorithm of a public key.
@@ -84,15 +85,19 @@ type Set struct {
 	// Of the other kinds:
 	Title  string // the list's name: [device.Listing.Name], [device.Compromised.List]
 	Reason string // reason code of the finding
-	Cite   string // of the kind Compromised: URL of the list; "" if it has none
+	Cite   string // of the kinds Compromised and Named: URL of the list; "" if it has none
+
+	// Of the kind Named:
+	Licence      string // of the data; "" if the list does not say
+	Fingerprints int    // one or two a key
 
 	// FalsePositiveRate is the chance that a key which is not weak is listed:
-	// 0, but for 80-bit hashes.
+	// 0, but for hashes of 80 bits.
 	FalsePositiveRate float64
 }
 
 // Exact reports whether there is no doubt about a key that is listed.
-func (s *Set) Exact() bool { return s.Kind != OpenSSLBlacklist }
+func (s *Set) Exact() bool { return s.Kind != OpenSSLBlacklist && s.Kind != Named }
 
 // Complete reports whether a set of Debian's keys has those of every origin, so
 // that a key of its size which it does not list is none of Debian's.

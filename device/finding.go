@@ -85,6 +85,8 @@ type Listing struct {
 // Compromised is one entry of a list of keys whose private half is public.
 type Compromised struct {
 	Name   string // of the key: "Vagrant's insecure key"; "" if the list has none
+	Class  string // kind of place where it was found: "ssh-default"; "" if the list has none
+	Source string // where it was found: "github.com/hashicorp/vagrant@35f3160f4"; "" if the list does not say
 	List   string // of the list: "leaked in 2024"
 	Cite   string // URL of the list; "" if it has none
 	Reason ReasonCode

@@ -10,7 +10,7 @@
 // its own, 98,304 more.
 //
 // Covered are RSA of any size as openssl genrsa, openssl req and ssh-keygen
-// made it, and EC keys on P-256, P-384 and P-521. Not covered are DSA,
+// made it, and EC keys on P-224, P-256, P-384 and P-521. Not covered are DSA,
 // programs that drew other random bytes first, and keys of a process id 0 to
 // 32767 of another system than Linux.
 package debian

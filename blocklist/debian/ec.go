@@ -12,7 +12,7 @@ type ECKey struct {
 	D, X, Y *big.Int
 }
 
-// EC regenerates the key of seed on curve, one of P-256, P-384 and P-521.
+// EC regenerates the key of seed on curve, one of P-224, P-256, P-384 and P-521.
 // There is none of [SSH]: ssh-keygen of that time made no such keys.
 func EC(curve elliptic.Curve, seed Seed) (ECKey, error) {
 	if err := seed.check(); err != nil {
@@ -29,10 +29,11 @@ func EC(curve elliptic.Curve, seed Seed) (ECKey, error) {
 		multiply = ecdh.P384()
 	case elliptic.P521():
 		multiply = ecdh.P521()
+	case elliptic.P224(): // which crypto/ecdh does not have
 	default:
-		return ECKey{}, fmt.Errorf("debian: curve %s is none of P-256, P-384 and P-521", curve.Params().Name)
+		return ECKey{}, fmt.Errorf("debian: curve %s is none of P-224, P-256, P-384 and P-521", curve.Params().Name)
 	}
-	// The orders of all three begin with a run of ones, so a draw of their
+	// The orders of all four begin with a run of ones, so a draw of their
 	// length below them is what BN_rand_range does.
 	order := curve.Params().N
 	g := newGenerator(seed)
@@ -44,6 +45,10 @@ func EC(curve elliptic.Curve, seed Seed) (ECKey, error) {
 		if d.Sign() > 0 && d.Cmp(order) < 0 {
 			break
 		}
+	}
+	if multiply == nil {
+		x, y := curve.ScalarBaseMult(buf) //nolint:staticcheck // there is no other for P-224
+		return ECKey{D: d, X: x, Y: y}, nil
 	}
 	key, err := multiply.NewPrivateKey(buf)
 	if err != nil {

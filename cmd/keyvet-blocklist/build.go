@@ -21,6 +21,13 @@ func build(flags *flag.FlagSet) cli.Action {
 	data := flags.String("data", "", "fingerprints in `DIR`, as generate writes them; every key is made again and compared. EC sets need none")
 	names := flags.String("sets", "", "the sets that go in, `NAME,...` (default rsa2048,rsa2048-ssh,rsa4096,p256,p384, or none with a list of your own)")
 	spki := flags.String("spki-sha256", "", "keys that you know to be compromised, in `FILE`: SHA-256 in hex of the DER SubjectPublicKeyInfo and, if you like, a name, one a line, # for comments")
+	var published namedKeys
+	flags.StringVar(&published.file, "keys", "", "keys whose private half is public, in `FILE`, one a line with tabs between: SHA-256 in hex of the DER SubjectPublicKeyInfo, algorithm, name, source, class, SHA-256 in hex of the number (RSA: modulus; EC: x) or nothing")
+	flags.StringVar(&published.classes, "classes", "", "of -keys, only those of these classes, `CLASS,...`")
+	flags.StringVar(&published.by, "by", "number", "find a key of -keys by its `number` where it has one, or by both: number and SubjectPublicKeyInfo (default number)")
+	set := flags.String("set", "published-keys", "the `NAME` of the set of -keys (default published-keys)")
+	licence := flags.String("licence", "", "licence of the data of -keys, as `TEXT`")
+	from := flags.String("from", "", "take over the sets of these lists, `FILE,...`")
 	title := flags.String("name", "compromised keys", "what the findings call the list, as `TEXT` (default \"compromised keys\")")
 	cite := flags.String("cite", "", "where people find out more of the list: a `URL`, which the findings cite")
 	reason := flags.String("reason", compromisedCode, "reason `CODE` of the finding (default "+compromisedCode+")")
@@ -29,7 +36,10 @@ func build(flags *flag.FlagSet) cli.Action {
 		if *out == "" {
 			return errUsage{errors.New("build: -out FILE is needed")}
 		}
-		if *names == "" && *spki == "" && *openssl == "" {
+		if *spki != "" && published.file != "" {
+			return errUsage{errors.New("build: -name and -cite are for one of -spki-sha256 and -keys: make two lists, and one of both with -from")}
+		}
+		if *names == "" && *spki == "" && *openssl == "" && published.file == "" && *from == "" {
 			*names = "rsa2048,rsa2048-ssh,rsa4096,p256,p384"
 		}
 		var wanted []kind
@@ -71,6 +81,25 @@ func build(flags *flag.FlagSet) cli.Action {
 				Name: "openssl-blacklist", Kind: blocklist.OpenSSLBlacklist,
 				Title: "openssl-blacklist, 80 bits of SHA-1", Reason: "CERTIFICATE_KEY_VULNERABILITY_CVE-2008-0166",
 			}})
+		}
+		if published.file != "" {
+			keys, err := published.read()
+			if err != nil {
+				return err
+			}
+			sources = append(sources, blocklist.Source{Named: keys, Deflate: deflate, Set: blocklist.Set{
+				Name: *set, Kind: blocklist.Named, Title: *title, Cite: *cite, Reason: *reason, Licence: *licence,
+			}})
+		}
+		if *from != "" {
+			for name := range strings.SplitSeq(*from, ",") {
+				list, err := openList(name)
+				if err != nil {
+					return err
+				}
+				defer list.Close()
+				sources = append(sources, list.Sources()...)
+			}
 		}
 		list, err := blocklist.Build(sources)
 		if err != nil {

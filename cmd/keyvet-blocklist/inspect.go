@@ -6,7 +6,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/keyvet/keyvet/blocklist"
@@ -36,6 +40,37 @@ type setDescription struct {
 	Title             string   `json:"title,omitempty"`
 	Cite              string   `json:"cite,omitempty"`
 	ReasonCode        string   `json:"reasonCode,omitempty"`
+	Licence           string   `json:"licence,omitempty"`
+	Classes           []count  `json:"classes,omitempty"` // of a set of named keys: where they were found
+	Sources           []count  `json:"sources,omitempty"` // the same: whose collections they are from
+}
+
+type count struct {
+	Name string `json:"name"`
+	Keys int    `json:"keys"`
+}
+
+// describeNamed says where the keys of a set were found.
+func (d *setDescription) describeNamed(list *blocklist.List) error {
+	classes, sources := make(map[string]int), make(map[string]int)
+	for e, err := range list.Entries(d.Name) {
+		if err != nil {
+			return err
+		}
+		classes[e.Class]++
+		sources[e.Source]++
+	}
+	d.Classes, d.Sources = counts(classes), counts(sources)
+	return nil
+}
+
+// counts orders names by how often they are there.
+func counts(of map[string]int) (all []count) {
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		all = append(all, count{name, of[name]})
+	}
+	slices.SortStableFunc(all, func(a, b count) int { return b.Keys - a.Keys })
+	return all
 }
 
 func inspect(flags *flag.FlagSet) cli.Action {
@@ -46,7 +81,10 @@ func inspect(flags *flag.FlagSet) cli.Action {
 			return err
 		}
 		defer list.Close()
-		d := describe(list)
+		d, err := describe(list)
+		if err != nil {
+			return err
+		}
 		if *asJSON {
 			enc := json.NewEncoder(s.Out)
 			enc.SetIndent("", "  ")
@@ -84,6 +122,9 @@ func inspect(flags *flag.FlagSet) cli.Action {
 				fmt.Fprintf(s.Out, "not covered: %s of %s\n", c.Algorithm, c.Lacks)
 			}
 		}
+		for _, set := range d.Sets {
+			set.printNamed(s.Out)
+		}
 		_, err = fmt.Fprintf(s.Out, "%d bytes, SHA-256 %s\n", d.Bytes, d.SHA256)
 		return err
 	})
@@ -98,19 +139,49 @@ func smallExponentKeys(s blocklist.Set) int {
 	return s.Keys - (debian.MaxPID+1)*len(s.Origins)
 }
 
-func describe(list *blocklist.List) description {
+// maxSources is how many of the sources of named keys are shown; -json has all.
+const maxSources = 5
+
+// printNamed shows where the keys of a set were found.
+func (d *setDescription) printNamed(w io.Writer) {
+	if d.Classes == nil {
+		return
+	}
+	line := func(what string, of []count, most int) {
+		var words []string
+		for _, c := range of[:min(len(of), most)] {
+			words = append(words, fmt.Sprintf("%s %d", c.Name, c.Keys))
+		}
+		if more := len(of) - most; more > 0 {
+			words = append(words, fmt.Sprintf("and %d more", more))
+		}
+		fmt.Fprintf(w, "%s %s: %s\n", d.Name, what, strings.Join(words, ", "))
+	}
+	if d.Licence != "" {
+		fmt.Fprintf(w, "%s licence: %s\n", d.Name, d.Licence)
+	}
+	line("classes", d.Classes, len(d.Classes))
+	line("sources", d.Sources, maxSources)
+}
+
+func describe(list *blocklist.List) (description, error) {
 	d := description{Bytes: list.Bytes(), SHA256: list.Info().SHA256, Coverage: list.Coverage()}
 	for _, s := range list.Sets() {
 		one := setDescription{
 			Name: s.Name, Keys: s.Keys - smallExponentKeys(s), SmallExponentKeys: smallExponentKeys(s), Bytes: s.Bytes, Exact: s.Exact(), FalsePositiveRate: s.FalsePositiveRate,
-			FilterRate: s.FilterRate, Complete: s.Complete(), Title: s.Title, Cite: s.Cite, ReasonCode: s.Reason,
+			FilterRate: s.FilterRate, Complete: s.Complete(), Title: s.Title, Cite: s.Cite, ReasonCode: s.Reason, Licence: s.Licence,
+		}
+		if s.Kind == blocklist.Named {
+			if err := one.describeNamed(list); err != nil {
+				return d, err
+			}
 		}
 		for _, o := range s.Origins {
 			one.Origins = append(one.Origins, o.String())
 		}
 		d.Sets = append(d.Sets, one)
 	}
-	return d
+	return d, nil
 }
 
 // openList opens a list by its path, or the one inside this program.

@@ -14,6 +14,7 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/quiet"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/status"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/systemd"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -21,12 +22,10 @@ import (
 	"github.com/keyvet/keyvet/device/gate"
 )
 
-// byOnce is what the mark of a gate says that nobody holds: run -once has ended
-// by the time that others read it.
-const byOnce = "keyvet run -once"
+const byOnce = status.Once
 
 var runCommand = cli.Command{
-	Name: "run", Short: "the service: check, report to AWS IoT, open the gate, wait for jobs",
+	Name: "run", Short: "the service: check, report, open the gate, wait for jobs",
 	Long: `Vets every key of the device, reports to AWS IoT over MQTT with mutual TLS, and
 opens the gate (the file "trusted" in run_dir) once the report is acknowledged;
 then waits for jobs and repeats it on schedule. What cannot be delivered is

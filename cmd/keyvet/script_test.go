@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 	}
 	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X github.com/keyvet/keyvet/cmd/keyvet/internal/config.Root="+config.Root)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: scripts,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", shipped+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("FLEET", fleet)

@@ -199,6 +199,20 @@ func weakSamples(t *testing.T) (all []sample) {
 	add("compromised", "not listed", weakKeys(t, "badkeys-rsa-ok.pem")[0], Env{Blocklist: own}, device.Pass, "")
 	add("compromised", "no such list", bare(device.RoleFile, ed), Env{Blocklist: weakList{}}, device.NotApplicable, "")
 	add("compromised", "no list", bare(device.RoleFile, ed), Env{}, device.NotApplicable, "")
+	for name, code := range map[string]device.ReasonCode{
+		"DO NOT TRUST - AMI Test PK": "KEYVET_LABELLED_TEST_KEY",
+		"Do Not Ship PK":             "KEYVET_LABELLED_TEST_KEY",
+		"OEM test-PK (2019)":         "KEYVET_NAMED_TEST_KEY",
+		"TestRoot":                   "KEYVET_NAMED_TEST_KEY",
+		"UEFI code TEST KEY":         "KEYVET_NAMED_TEST_KEY",
+	} {
+		want := map[device.ReasonCode]device.Status{"KEYVET_LABELLED_TEST_KEY": device.Fail, "KEYVET_NAMED_TEST_KEY": device.Warn}[code]
+		add("compromised", name, certified(device.RoleFile, issue(t, name, nil, asCA).cert), Env{Blocklist: own}, want, code)
+		add("compromised", "issued by "+name, certified(device.RoleDevice, issue(t, "dev", issue(t, name, nil, asCA)).cert), Env{}, want, code)
+	}
+	for _, name := range []string{"Test CA", "Latest PK", "Attestation Root", "contest key", "We do trust", "Test Instruments Root CA", "do nottrust", "trust", "Test"} {
+		add("compromised", name, certified(device.RoleFile, issue(t, name, nil, asCA).cert), Env{Blocklist: own}, device.Pass, "")
+	}
 	add("compromised", "list fails", bare(device.RoleFile, ed), Env{Blocklist: weakList{err: os.ErrClosed}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
 
 	// age

@@ -10,6 +10,9 @@ _keyvet_blocklist() {
 	-data)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
+	-keys)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	-openssl-blacklist)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
@@ -23,7 +26,7 @@ _keyvet_blocklist() {
 	fi
 	case $command in
 	"generate") flags="-origins -out -set" ;;
-	"build") flags="-cite -data -name -openssl-blacklist -out -reason -sets -spki-sha256" ;;
+	"build") flags="-by -cite -classes -data -from -keys -licence -name -openssl-blacklist -out -reason -set -sets -spki-sha256" ;;
 	"verify") flags="-all -data -random -sample" files=yes ;;
 	"inspect") flags="-json" files=yes ;;
 	"version") flags="-json -v" ;;
