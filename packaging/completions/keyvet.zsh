@@ -28,7 +28,7 @@ _keyvet() {
 		return
 	fi
 	case $command in
-	"check") flags="-accept -blocklist -config -fail-on -format -json -only -tpm -v" files=yes ;;
+	"check") flags="-accept -blocklist -config -fail-on -format -json -only -thorough -tpm -v" files=yes ;;
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;
