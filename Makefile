@@ -39,8 +39,10 @@ lint:
 golangci: ## the linters of .golangci.yml; building them takes minutes
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2 run ./...
 
+# The benchmarks, too: each once, that it runs.
 go-test:
 	$(GO) test -timeout 30m ./...
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./device/check ./blocklist
 
 # Where the kernel runs no 386 programs they are emulated, and what starts a
 # program of its own is left to go-test.
@@ -80,6 +82,10 @@ demo: tools-demo ## good and bad devices, two rotations and a first contact, on 
 .PHONY: sweep
 sweep: tools-demo ## power is cut at every point of a rotation of the real program, on a TPM emulator: half an hour
 	$(GO) test -run '^TestSweep$$' -v -timeout 3h ./cmd/keyvet -sweep.stride 1 -sweep.beside 12
+
+.PHONY: long-scripts
+long-scripts: tools-demo ## what the shipped program does over minutes: the lockout counter of a TPM after three of them
+	$(GO) test -tags longtest -run '^TestScripts$$' -count 1 -v ./cmd/keyvet
 
 BENCHTIME ?= 1s
 bench: tools-test ## every figure of the README, each beside its peer; with BEFORE=COMMIT, this tree beside that one

@@ -22,13 +22,17 @@ const module = "github.com/keyvet/keyvet"
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
 	"cmd":                            {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
-	"cmd/keyvet":                     {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/format", "cmd/internal/terminal", "cmd/keyvet/internal/config", "cmd/keyvet/internal/quiet", "cmd/keyvet/internal/service", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory"},
+	"cmd/keyvet":                     {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/format", "cmd/internal/terminal", "cmd/keyvet/internal/bundle", "cmd/keyvet/internal/config", "cmd/keyvet/internal/quiet", "cmd/keyvet/internal/service", "cmd/keyvet/internal/status", "cmd/keyvet/internal/systemd", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory"},
 	"cmd/keyvet/internal/cloud":      {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm/evidence"},
 	"cmd/keyvet/internal/credential": {"cmd/keyvet/internal/config", "device", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/keyvet/internal/service":    {"cmd/keyvet/internal/cloud", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/machine", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/identity", "device/rotate", "tpm", "tpm/advisory"},
 	"cmd/keyvet/internal/vet":        {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "device", "device/check", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "blocklist"},
 	"cmd/keyvet/internal/config":     {"cmd/internal/accept", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm", "tpm/attempts"},
+	"cmd/keyvet/internal/image":      {"cmd/keyvet/internal/config"}, // of the build host
+	"cmd/keyvet/internal/systemd":    nil,
 	"cmd/keyvet/internal/quiet":      nil,
+	"cmd/keyvet/internal/status":     {"cmd/internal/terminal", "cmd/keyvet/internal/config", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate"},
+	"cmd/keyvet/internal/bundle":     {"cmd/keyvet/internal/config", "cmd/keyvet/internal/status", "device", "device/agent", "device/durable"},
 	"cmd/keyvet/internal/machine":    {"device", "device/durable"},
 	"cmd/internal/cli":               nil,
 	"cmd/internal/format":            {"cmd/internal/cli", "device", "device/check"},
@@ -37,7 +41,7 @@ var tree = map[string][]string{
 	"cmd/internal/terminal":          {"cmd/internal/cli", "device", "device/check"},
 	"cmd/keyvet-blocklist":           {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":                 {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
-	"cmd/keyvet-fleet":               {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/terminal", "device", "device/check", "device/durable", "tpm", "tpm/advisory", "tpm/ekcert", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
+	"cmd/keyvet-fleet":               {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/terminal", "device", "device/check", "device/durable", "device/keyfile", "tpm", "tpm/advisory", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                         nil,
 	"device/agent":                   {"device", "device/check", "device/durable", "device/gate"},
 	"device/check":                   {"device", "device/signature"},

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -150,6 +151,11 @@ type Report struct {
 	// Verbose keeps the findings that passed when the report is marshalled.
 	Verbose bool `json:"-"`
 
+	// Folded is how many reports on the same faults, which were not delivered, this one
+	// stands for besides itself. It is told with the findings, since the evidence is
+	// made before.
+	Folded int `json:"-"`
+
 	// Limit is how many bytes a slow network should have to carry; 0: MaxReportBytes.
 	// It stays as it is once the evidence is made.
 	Limit int `json:"-"`
@@ -284,6 +290,11 @@ func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
 		}
 	}
 	return a, true
+}
+
+// Missing returns the gaps that leave the verdict open.
+func (r *Report) Missing() []Gap {
+	return slices.DeleteFunc(slices.Clone(r.Gaps), func(g Gap) bool { return g.Minor })
 }
 
 // ReasonCodes lists the distinct reason codes of findings that failed, were

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,6 +36,9 @@ type machine struct {
 	name  string
 	dir   string
 	board board
+	bare  bool     // it has no TPM
+	extra []string // further words for QEMU
+	linux string   // further words for the kernel, of which the last ones count
 	boots int
 	port  string // of the host, behind which is a shell of the machine
 
@@ -165,14 +169,20 @@ func (m *machine) on() {
 	}
 	m.port = m.freePort()
 	m.console = &console{file: log, changed: make(chan struct{})}
+	chip := []string{"-chardev", "socket,id=chip,path=" + path("tpm.ctrl"), "-tpmdev", "emulator,id=tpm0,chardev=chip"}
+	words := slices.Clone(m.board.qemu)
+	if m.bare {
+		i := slices.Index(words, "-device")
+		words, chip = slices.Delete(words, i, i+2), nil
+	}
 	m.chip = m.spawn(nil, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+path("tpm/state"), "--ctrl", "type=unixio,path="+path("tpm.ctrl"))
 	m.await(path("tpm.ctrl"), m.chip)
-	m.qemu = m.spawn(m.console, m.board.qemu[0], append(m.board.qemu[1:len(m.board.qemu):len(m.board.qemu)],
+	m.qemu = m.spawn(m.console, words[0], slices.Concat(words[1:], chip, m.extra, []string{
 		"-accel", "tcg", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", m.board.file(m.t, "vmlinuz"),
-		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console="+m.board.console,
+		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console="+m.board.console+" "+m.linux,
 		"-drive", "file="+m.disk()+",format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=disk",
 		"-netdev", "user,id=net,hostfwd=tcp:"+m.port+"-:2323", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci",
-		"-chardev", "socket,id=chip,path="+path("tpm.ctrl"), "-tpmdev", "emulator,id=tpm0,chardev=chip")...)
+	})...)
 }
 
 // reboot has the system shut down and boot again.

@@ -12,8 +12,14 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
-// open dials endpoint and does the TLS handshake.
+// open dials endpoint, or takes the connection that was made ahead, and does the
+// TLS handshake. That connection may have ended by now, unnoticed.
 func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Conn, error) {
+	if tcp := d.made(endpoint); tcp != nil {
+		if c, err := d.shake(ctx, cfg, endpoint, tcp); err == nil || !errors.Is(err, ErrUnreachable) {
+			return c, err
+		}
+	}
 	reaching, cancel := context.WithTimeout(ctx, d.pace.limit(0))
 	defer cancel()
 	tcp, err := d.through(cfg)(reaching, "tcp", endpoint)
@@ -26,6 +32,11 @@ func (d *Dialer) open(ctx context.Context, cfg *Config, endpoint string) (net.Co
 		d.pace.timedOut(err, 0)
 		return nil, failure{ErrUnreachable, "", notReached{err}, "check network and endpoint"}
 	}
+	return d.shake(ctx, cfg, endpoint, tcp)
+}
+
+// shake does the TLS handshake.
+func (d *Dialer) shake(ctx context.Context, cfg *Config, endpoint string, tcp net.Conn) (net.Conn, error) {
 	wire := &counted{Conn: tcp}
 	secured := tls.Client(wire, tlsConfig(cfg, endpoint))
 	shaking, cancel := context.WithTimeout(ctx, d.pace.limit(handshakeBytes))

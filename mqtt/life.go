@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -28,7 +29,7 @@ func (l *life) end(err error, upon string) bool {
 		return false
 	}
 	l.err, l.ended = err, time.Now()
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
 		l.upon = upon
 	}
 	close(l.done)
@@ -55,12 +56,16 @@ func (l *life) left() bool {
 func (l *life) lost() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	advice := ""
-	if l.upon != "" { // as a server may do to a client that does what it may not
-		advice = "ended by the server upon " + l.upon + ": does the policy of the client certificate allow that?"
+	if l.upon != "" {
+		return cutUpon{failure{ErrLost, "", l.err, "ended by the server upon " + l.upon + ": does the policy of the client certificate allow that?"}}
 	}
-	return failure{ErrLost, "", l.err, advice}
+	return failure{ErrLost, "", l.err, ""}
 }
+
+// cutUpon is an [ErrCut].
+type cutUpon struct{ failure }
+
+func (c cutUpon) Unwrap() []error { return append(c.failure.Unwrap(), ErrCut) }
 
 // taken reports whether the server ended it soon, and upon nothing of ours.
 func (l *life) taken() bool {

@@ -55,6 +55,10 @@ var (
 	// ErrLost: the connection broke under an established session.
 	ErrLost = errors.New("connection is lost")
 
+	// ErrCut: it broke, by the server's doing and upon something of ours that was not
+	// answered. AWS IoT does so to who does what the policy does not allow.
+	ErrCut = errors.New("the server ended the connection")
+
 	// ErrDenied: the broker's answer to a subscription is that it failed (MQTT
 	// 3.1.1, section 3.9.3).
 	ErrDenied = errors.New("the broker refused")

@@ -19,10 +19,11 @@ const (
 type network struct {
 	dial   dialFunc
 	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+	early  *ahead // of the next Dial; nil if there is none
 }
 
 func system() network {
-	return network{new(net.Dialer).DialContext, func(ctx context.Context, host string) ([]netip.Addr, error) {
+	return network{dial: new(net.Dialer).DialContext, lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
 		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	}}
 }

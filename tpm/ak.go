@@ -103,7 +103,7 @@ func (t *TPM) createAK(template primary) (*AK, error) {
 			return err
 		}
 		a.file = newLoadable(rsp, p)
-		return nil
+		return t.saveNew(h, a.file, a.area)
 	})
 	return a, err
 }
@@ -187,7 +187,7 @@ func (a *AK) with(t *TPM, use func(loadedAK) error) error {
 		}
 		return use(loadedAK{NamedHandle: tpm2.NamedHandle{Handle: h.Handle, Name: h.Name}, source: a.source(), public: tpm2.New2B(*area)})
 	}
-	err := t.withLoaded(a.file, a.area, func(h tpm2.NamedHandle, parent tpm2.TPM2BName) error {
+	err := t.withLoaded(a.file, a.area, saveAgain, func(h tpm2.NamedHandle, parent tpm2.TPM2BName) error {
 		return use(loadedAK{NamedHandle: h, source: a.source(), public: a.file.Pubkey, parent: parent.Buffer})
 	})
 	if errors.Is(err, ErrNotLoadable) {

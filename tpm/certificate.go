@@ -2,14 +2,12 @@ package tpm
 
 import (
 	"bytes"
-	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -63,7 +61,7 @@ type certificate struct {
 // parse fills in all but index and der. Of an unparsable certificate, its key
 // is taken even so.
 func (c *certificate) parse() {
-	if c.cert, c.odd, c.err = ekcert.Parse(c.der); c.err != nil {
+	if c.cert, c.odd, c.err = keyfile.ParseCertificate(c.der); c.err != nil {
 		c.public, c.spki, _ = keyfile.CertificateKey(c.der)
 		return
 	}
@@ -122,7 +120,7 @@ func (inv *inventory) readIdentities() (certs []*certificate, issuers []*x509.Ce
 // readPlatformCertificate is the digest of the first platform certificate, or "".
 func (inv *inventory) readPlatformCertificate() string {
 	for _, h := range inv.indices("tpm: platform certificates", firstPlatformIndex, lastPlatformIndex) {
-		content, err := inv.t.readNV(h)
+		content, err := inv.readNV(h)
 		if err != nil {
 			inv.platformGap(uint32(h), err)
 		} else if digest := certificateDigest(content); digest != "" {
@@ -175,7 +173,7 @@ func (inv *inventory) readRange(what string, first, last uint32) []*certificate 
 		if !holdsCertificate(index) {
 			continue
 		}
-		content, err := inv.t.readNV(h)
+		content, err := inv.readNV(h)
 		parts = append(parts, part{index, content, err})
 	}
 	return inv.certificatesIn(parts)
@@ -243,74 +241,6 @@ func split(p part) (certs []*certificate, cut part, err error) {
 		certs = append(certs, c)
 	}
 	return certs, part{}, nil
-}
-
-// readNV reads a whole NV index. Where the index has a password, a wrong guess
-// could count towards the lockout of the TPM, so the index is read by its own,
-// empty authorization only if it is exempt from that, else by the owner's,
-// which always is.
-func (t *TPM) readNV(index tpm2.TPMHandle) ([]byte, error) {
-	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(t)
-	if err != nil {
-		return nil, fmt.Errorf("tpm: read public area of NV index: %w", explain(err))
-	}
-	public, err := rsp.NVPublic.Contents()
-	if err != nil {
-		return nil, fmt.Errorf("tpm: read public area of NV index: %w", err)
-	}
-	a := public.Attributes
-	nv := tpm2.NamedHandle{Handle: index, Name: rsp.NVName}
-	auth, err := t.hierarchy(tpm2.TPMRHOwner)
-	switch {
-	case !a.Written:
-		return nil, fmt.Errorf("tpm: NV index was never written: %w", ekcert.ErrNotCertificate)
-	case a.AuthRead && a.NoDA:
-		auth = emptyAuth(nv)
-	case !a.OwnerRead:
-		return nil, errNotOurs
-	case err != nil:
-		return nil, fmt.Errorf("tpm: read NV index: %w", err)
-	}
-	if public.DataSize > ekcert.MaxBytes {
-		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
-	}
-	chunk, err := t.nvBuffer()
-	if err != nil {
-		return nil, err
-	}
-	content := make([]byte, 0, public.DataSize)
-	for offset := uint16(0); offset < public.DataSize; {
-		size := min(chunk, public.DataSize-offset)
-		rsp, err := tpm2.NVRead{AuthHandle: auth, NVIndex: nv, Size: size, Offset: offset}.Execute(t)
-		if err != nil {
-			if auth.Handle == tpm2.TPMRHOwner {
-				err = t.ofHierarchy(auth.Handle, err)
-			}
-			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
-		}
-		if len(rsp.Data.Buffer) != int(size) {
-			return nil, fmt.Errorf("tpm: read NV index: %d bytes instead of %d", len(rsp.Data.Buffer), size)
-		}
-		content = append(content, rsp.Data.Buffer...)
-		offset += size
-	}
-	return content, nil
-}
-
-// errNotOurs: an NV index is not for keyvet to read.
-var errNotOurs = errors.New("tpm: NV index can be read neither without a password nor by the owner")
-
-// nvBuffer is how much of an NV index one command reads. The TPM is asked once,
-// by Info or here.
-func (t *TPM) nvBuffer() (uint16, error) {
-	if t.nvBufferMax.Load() == 0 {
-		properties, err := t.properties(tpm2.TPMPTFamilyIndicator)
-		if err != nil {
-			return 0, err
-		}
-		t.nvBufferMax.Store(cmp.Or(properties[tpm2.TPMPTNVBufferMax], 512))
-	}
-	return uint16(min(t.nvBufferMax.Load(), 1024)), nil
 }
 
 // addCertificates gives each key its certificate, which is the first one with

@@ -121,7 +121,7 @@ func testCertificatesInNV(t *testing.T, by *way) {
 			t.Errorf("certificate %d of the chain is another", i)
 		}
 	}
-	if why := keyByID(t, keys, "tpm-ek-p384").CertificateError; !strings.HasPrefix(why, "tpm:nv:0x01c00016: ekcert: ") {
+	if why := keyByID(t, keys, "tpm-ek-p384").CertificateError; !strings.HasPrefix(why, "tpm:nv:0x01c00016: ") {
 		t.Errorf("certificate error %q", why)
 	}
 	e, err := c.Quote([32]byte{})

@@ -15,8 +15,19 @@ import (
 // chip a quarter of a second each time.
 var contexts = struct {
 	sync.Mutex
-	saved map[contextID]savedKey
-}{saved: make(map[contextID]savedKey)}
+	saved  map[contextID]savedKey
+	loaded map[contextID]bool // before, by this process
+}{saved: make(map[contextID]savedKey), loaded: make(map[contextID]bool)}
+
+// saving is when a key is saved that is loaded: at once if it is soon to be used
+// again, or else once that has come to pass. Nothing waits for the attestation key
+// on the day after a boot, and in the boot itself each command counts.
+type saving bool
+
+const (
+	saveAtOnce saving = true
+	saveAgain  saving = false
+)
 
 // maxContexts is more than a device uses: its key, the one that is to take its
 // place, and its attestation key.
@@ -39,7 +50,17 @@ func (t *TPM) contextOf(file *loadable) contextID {
 }
 
 // save keeps a key that was loaded. A TPM that does not give it out keeps nothing.
-func (t *TPM) save(id contextID, key tpm2.NamedHandle, parent tpm2.TPM2BName) {
+func (t *TPM) save(id contextID, key tpm2.NamedHandle, parent tpm2.TPM2BName, when saving) {
+	contexts.Lock()
+	again := contexts.loaded[id]
+	if len(contexts.loaded) >= maxContexts {
+		clear(contexts.loaded)
+	}
+	contexts.loaded[id] = true
+	contexts.Unlock()
+	if when == saveAgain && !again {
+		return
+	}
 	rsp, err := tpm2.ContextSave{SaveHandle: key.Handle}.Execute(t)
 	if err != nil {
 		return

@@ -50,6 +50,9 @@ func (c *creator) Send(command []byte) ([]byte, error) {
 	if !loads(command) {
 		return response, err
 	}
+	if err == nil && isFull(response) && c.t.held.release() {
+		response, err = c.link.Send(command)
+	}
 	if err != nil {
 		c.t.leave(c.area) // whether the TPM carried it out is not known
 	}
@@ -67,6 +70,12 @@ func loads(command []byte) bool {
 		return true
 	}
 	return false
+}
+
+// isFull reports whether the TPM has no room for one more object.
+func isFull(response []byte) bool {
+	code := tpm2.TPMRC(binary.BigEndian.Uint32(response[6:]))
+	return code == tpm2.TPMRCObjectMemory || code == tpm2.TPMRCObjectHandles
 }
 
 // flush takes out what was loaded.

@@ -35,7 +35,7 @@ func (t *TPM) info20() (device.TPM, error) {
 	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
 	// In failure mode TPM2_GetCapability still answers, so another command,
 	// which needs no authorization and changes nothing, has to ask.
-	clock, err := tpm2.ReadClock{}.Execute(t)
+	_, err := tpm2.ReadClock{}.Execute(t)
 	if errors.Is(err, tpm2.TPMRCCommandCode) { // not every TPM has it
 		err = t.testResult()
 	}
@@ -48,17 +48,27 @@ func (t *TPM) info20() (device.TPM, error) {
 	case err != nil:
 		return info, fmt.Errorf("tpm: read clock or test result: %w", explain(err))
 	}
-	p, err := t.properties(tpm2.TPMPTFamilyIndicator)
-	if err != nil {
-		return info, err
+	s, err := t.describe()
+	if err == nil {
+		t.read.stated.Store(s)
 	}
-	t.nvBufferMax.Store(p[tpm2.TPMPTNVBufferMax])
+	return s.info, err
+}
+
+// describe returns what the TPM states of itself. It is not to be trusted in
+// failure mode, which it does not show.
+func (t *TPM) describe() (*stated, error) {
+	info := device.TPM{Family: "2.0", State: device.TPMDegraded}
+	p, err := t.described()
+	if err != nil {
+		return &stated{info: info}, err
+	}
 	info.Manufacturer = words(p[tpm2.TPMPTManufacturer])
 	info.VendorString = words(p[tpm2.TPMPTVendorString1], p[tpm2.TPMPTVendorString2], p[tpm2.TPMPTVendorString3], p[tpm2.TPMPTVendorString4])
 	v1, has1 := p[tpm2.TPMPTFirmwareVersion1]
 	v2, has2 := p[tpm2.TPMPTFirmwareVersion2]
 	if !has1 || !has2 || info.Manufacturer == "" {
-		return info, errors.New("tpm: the TPM does not state its manufacturer and firmware version")
+		return &stated{info: info}, errors.New("tpm: the TPM does not state its manufacturer and firmware version")
 	}
 	info.FirmwareVersion = advisory.FirmwareVersion(info.Manufacturer, uint64(v1)<<32|uint64(v2))
 	if r, ok := p[tpm2.TPMPTRevision]; ok {
@@ -68,17 +78,43 @@ func (t *TPM) info20() (device.TPM, error) {
 		info.Family = family
 	}
 	info.State = device.TPMOK
-	if clock != nil {
-		t.read.stated.Store(&stated{info, uint64(v1)<<32 | uint64(v2), clock.CurrentTime.ClockInfo})
-	}
-	return info, nil
+	return &stated{info, uint64(v1)<<32 | uint64(v2)}, nil
 }
 
 // stated is what a TPM states of itself, which is not what it signs.
 type stated struct {
 	info     device.TPM
 	firmware uint64
-	clock    tpm2.TPMSClockInfo
+}
+
+// Answer reports why the TPM cannot be asked anything, as [StateOf] and [ComesLate]
+// want it; nil if it can, though it may be in failure mode. What it answers is not
+// asked for again by what comes next.
+func (t *TPM) Answer() error {
+	if t.is12.Load() {
+		_, err := t.Info()
+		return err
+	}
+	_, err := t.described()
+	if isTPM12(err) {
+		_, err = t.Info()
+		return err
+	}
+	return explain(err)
+}
+
+// described reads the properties of both groups, or of the first alone where the
+// TPM answers so, once.
+func (t *TPM) described() (map[tpm2.TPMPT]uint32, error) {
+	if p := t.read.properties.Load(); p != nil {
+		return *p, nil
+	}
+	p, err := t.properties(tpm2.TPMPTFamilyIndicator, lastProperty)
+	if err == nil {
+		t.read.properties.Store(&p)
+		t.nvBufferMax.Store(p[tpm2.TPMPTNVBufferMax])
+	}
+	return p, err
 }
 
 // testResult is what the TPM says of its self-test, nil if that did not fail
@@ -119,23 +155,26 @@ func words(values ...uint32) string {
 	return strings.TrimSpace(b.String())
 }
 
-// properties are those of the group that first is the first of (Part 2, section 6.13).
-func (t *TPM) properties(first tpm2.TPMPT) (map[tpm2.TPMPT]uint32, error) {
-	next := uint32(first) + 0x100 // the group after
+// lastProperty is that of the group that changes, which comes after the one that
+// does not (TPM_PT, Part 2, section 6.13).
+const lastProperty = tpm2.TPMPTPermanent + 0xff
+
+// properties are those from first up to last.
+func (t *TPM) properties(first, last tpm2.TPMPT) (map[tpm2.TPMPT]uint32, error) {
 	all := make(map[tpm2.TPMPT]uint32)
 	err := t.capability(tpm2.TPMCapTPMProperties, uint32(first), func(data *tpm2.TPMUCapabilities) (uint32, error) {
 		list, err := data.TPMProperties()
 		if err != nil {
 			return 0, err
 		}
-		last := uint32(0)
+		seen := uint32(0)
 		for _, p := range list.TPMProperty {
-			if last = uint32(p.Property); last >= next {
+			if seen = uint32(p.Property); p.Property > last {
 				return 0, nil
 			}
 			all[p.Property] = p.Value
 		}
-		return last, nil
+		return seen, nil
 	})
 	return all, err
 }

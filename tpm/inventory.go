@@ -45,21 +45,19 @@ func (t *TPM) Inventory() (device.TPM, []device.Key, []device.Gap) {
 	info.Clearing, info.Lockout = inv.addStates()
 	inv.readPersistent()
 	inv.take(func(o object) bool { return t.ak != nil && o.handle == t.ak.handle }) // listed as tpm-ak
-	before := len(inv.gaps)
-	certs, issuers := inv.readCertificates()
-	t.read.certificates.Store(&endorsements{certs, issuers})
-	inv.holdAgainst(certs, inv.open(before) == 0)
+	certs, issuers := inv.readEndorsements()
 	inv.addEKs(certs)
 	inv.addSRK()
 	inv.excuse()
+	info.PlatformCertificate = inv.readPlatformCertificate()
+	info.NamingKey = inv.namingKey()
+	identities, identityIssuers := inv.readIdentities()
 	inv.addAttestationKey(info)
 	for _, o := range inv.persistent {
 		inv.addObject(fmt.Sprintf("tpm-%#08x", uint32(o.handle)), roleOf(o), o)
 	}
 	inv.addCertificates(certs, issuers)
-	inv.addCertificates(inv.readIdentities())
-	info.PlatformCertificate = inv.readPlatformCertificate()
-	info.NamingKey = inv.namingKey()
+	inv.addCertificates(identities, identityIssuers)
 	return info, inv.keys, inv.gaps
 }
 
@@ -324,6 +322,10 @@ func (t *TPM) lacks(area *tpm2.TPMTPublic) bool {
 // that every TPM has, the first that its lists have.
 // It is "" if there is none, or if the lists cannot be read, which hides no key.
 func (inv *inventory) namingKey() string {
+	if k := inv.t.read.kept; k != nil {
+		inv.toKeep.NamingKey = k.body.NamingKey
+		return k.body.NamingKey
+	}
 	for _, ek := range endorsementKeys {
 		listed, err := inv.t.lists(&ek.area)
 		switch {
@@ -333,6 +335,7 @@ func (inv *inventory) namingKey() string {
 		case !ek.always:
 			return ""
 		case listed:
+			inv.toKeep.NamingKey = ek.id
 			return ek.id
 		}
 	}

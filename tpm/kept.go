@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -26,18 +27,31 @@ import (
 // no use either after a TPM2_Clear, which changes the storage root key. Kept is
 // therefore worth as much as a signature by that key in this boot, and no more:
 // [TPM.UseKept] takes it on trust, and [TPM.Attest] makes that good.
+//
+// With the keys goes what needs no asking where they are the same: which of them
+// the TPM is known by, which does not change with the same firmware, and the
+// public areas of NV indices, by which these are read.
 type Kept struct {
 	body      keptBody
 	evidence  device.Evidence
 	statement evidence.Statement
 	areas     map[string]*tpm2.TPMTPublic // by the id of the key
+	indices   map[tpm2.TPMHandle]*nvIndex
 }
 
 // keptBody is what is signed.
 type keptBody struct {
 	Schema       string       `json:"schema"`
 	Keys         []keptKey    `json:"keys"`
+	NamingKey    string       `json:"namingKey"`    // id of the one that the TPM is known by; "" if it has none
 	Certificates evidence.Hex `json:"certificates"` // SHA-256 of the EK certificates in NV
+	Indices      []keptIndex  `json:"indices"`      // that were read
+}
+
+type keptIndex struct {
+	Public  []byte       `json:"public"` // TPMS_NV_PUBLIC
+	Name    evidence.Hex `json:"name"`
+	Content evidence.Hex `json:"content"` // SHA-256
 }
 
 type keptKey struct {
@@ -52,7 +66,7 @@ type keptFile struct {
 }
 
 const (
-	keptSchema = "keyvet.kept/1"
+	keptSchema = "keyvet.kept/2"
 
 	// MaxKeptBytes bounds what [Kept.Encode] returns.
 	MaxKeptBytes = 32 << 10
@@ -84,7 +98,10 @@ func parseKept(text []byte) (*Kept, error) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		return nil, err
 	}
-	k := &Kept{body: file.keptBody, evidence: file.Evidence, areas: make(map[string]*tpm2.TPMTPublic)}
+	k := &Kept{
+		body: file.keptBody, evidence: file.Evidence,
+		areas: make(map[string]*tpm2.TPMTPublic), indices: make(map[tpm2.TPMHandle]*nvIndex),
+	}
 	if k.body.Schema != keptSchema {
 		return nil, fmt.Errorf("schema %.40q is not %s", k.body.Schema, keptSchema)
 	}
@@ -97,6 +114,13 @@ func parseKept(text []byte) (*Kept, error) {
 			return nil, fmt.Errorf("%s is there twice", key.ID)
 		}
 		k.areas[key.ID] = area
+	}
+	for _, index := range k.body.Indices {
+		public, err := tpm2.Unmarshal[tpm2.TPMSNVPublic](index.Public)
+		if err != nil {
+			return nil, fmt.Errorf("NV index: %w", err)
+		}
+		k.indices[public.NVIndex] = &nvIndex{*public, tpm2.TPM2BName{Buffer: index.Name}, index.Content}
 	}
 	statement, err := evidence.VerifyDigest(&k.evidence, k.body.digest())
 	if err != nil {
@@ -137,16 +161,16 @@ func templateOf(id string) *primary {
 	return nil
 }
 
-// holds returns why a TPM that is in that state is not in one of k any more: other
+// holds returns why a TPM that signs s is not as it was when it signed k: other
 // firmware may make other keys, and the count of resets, which nothing turns back,
 // begins again after TPM2_Clear (Part 1, on resetCount).
-func (k *Kept) holds(firmware uint64, resets, restarts uint32) error {
+func (k *Kept) holds(s *evidence.Statement) error {
 	was := &k.statement
 	switch {
-	case firmware != was.FirmwareVersion:
+	case s.FirmwareVersion != was.FirmwareVersion:
 		return errors.New("other firmware")
-	case resets < was.ResetCount, resets == was.ResetCount && restarts < was.RestartCount:
-		return fmt.Errorf("%d resets, and %d before: cleared since", resets, was.ResetCount)
+	case s.ResetCount < was.ResetCount, s.ResetCount == was.ResetCount && s.RestartCount < was.RestartCount:
+		return fmt.Errorf("%d resets, and %d before: cleared since", s.ResetCount, was.ResetCount)
 	}
 	return nil
 }
@@ -155,13 +179,13 @@ func (k *Kept) holds(firmware uint64, resets, restarts uint32) error {
 // on trust: until [TPM.Attest] has succeeded on the same TPM value, nothing shows
 // that they are of this TPM. The error says why k is not of the TPM as it is now.
 // a is the attestation key in use from here on; it takes the place of [TPM.UseAK].
+//
+// Whether the TPM is in failure mode is not asked: in that mode it signs nothing.
 func (t *TPM) UseKept(a *AK, k *Kept) error {
-	_, err := t.Info()
-	s := t.read.stated.Load()
-	if s == nil {
-		return fmt.Errorf("tpm: kept keys: the TPM is not in working order (%v)", err)
+	s, err := t.describe()
+	if err == nil && s.firmware != k.statement.FirmwareVersion {
+		err = errors.New("other firmware")
 	}
-	err = k.holds(s.firmware, s.clock.ResetCount, s.clock.RestartCount)
 	if !bytes.Equal(objectName(tpm2.Marshal(*a.area)), k.statement.AKName) {
 		err = errors.New("another attestation key has signed them")
 	}
@@ -169,6 +193,7 @@ func (t *TPM) UseKept(a *AK, k *Kept) error {
 		return fmt.Errorf("tpm: kept keys: %w", err)
 	}
 	t.ak, t.read.kept = a, k
+	t.read.stated.Store(s)
 	return nil
 }
 
@@ -189,6 +214,43 @@ func (t *TPM) keptPrimary(p primary) (object, bool) {
 		return object{}, false
 	}
 	return object{source: "tpm:kept:" + p.name, area: area, public: tpm2.Marshal(*area)}, true
+}
+
+// readEndorsements reads the certificates of the endorsement keys and those of
+// their issuers. If they are others than those that keys are kept with, or not all
+// could be read, nothing is taken from what is kept.
+func (inv *inventory) readEndorsements() (certs []*certificate, issuers []*x509.Certificate) {
+	before := len(inv.gaps)
+	certs, issuers = inv.readCertificates()
+	inv.toKeep.Certificates = certificatesDigest(certs)
+	if inv.open(before) > 0 {
+		inv.toKeep.Certificates = nil
+	}
+	if k := inv.t.read.kept; k != nil && !bytes.Equal(k.body.Certificates, inv.toKeep.Certificates) {
+		inv.t.read.kept = nil
+	}
+	inv.t.read.certificates.Store(&endorsements{certs, issuers})
+	return certs, issuers
+}
+
+// errOther: what is kept of something is not what it is now.
+var errOther = errors.New("not as it was")
+
+// readKept reads an NV index by what is kept of it, if it holds what it held then.
+func (inv *inventory) readKept(index tpm2.TPMHandle) ([]byte, error) {
+	k := inv.t.read.kept
+	if k == nil || k.indices[index] == nil {
+		return nil, errOther
+	}
+	was := k.indices[index]
+	content, err := inv.t.readIndex(was)
+	if digest := sha256.Sum256(content); err == nil && !bytes.Equal(digest[:], was.content) {
+		err = errOther
+	}
+	if err == nil {
+		inv.keepIndex(was)
+	}
+	return content, err
 }
 
 // certificatesDigest is what of the EK certificates is kept.

@@ -174,8 +174,10 @@ func (t *TPM) createUnder(p parent, template tpm2.TPMTPublic) (b *KeyBlob, err e
 		if err != nil {
 			return explainCreation(err)
 		}
-		b, err = newKeyBlob(newLoadable(rsp, p))
-		return err
+		if b, err = newKeyBlob(newLoadable(rsp, p)); err != nil {
+			return err
+		}
+		return t.saveNew(h, b.file, b.area)
 	})
 	if err != nil {
 		return nil, ofCreation(err)
@@ -217,7 +219,7 @@ func (t *TPM) forCreation(template *tpm2.TPMTPublic) transport.TPM {
 // with has the key in the TPM for as long as use runs.
 func (b *KeyBlob) with(t *TPM, use func(tpm2.AuthHandle, *tpm2.TPMTPublic) error) error {
 	used := false
-	err := t.withLoaded(b.file, b.area, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error {
+	err := t.withLoaded(b.file, b.area, saveAtOnce, func(h tpm2.NamedHandle, _ tpm2.TPM2BName) error {
 		used = true
 		return use(emptyAuth(h), b.area)
 	})
@@ -232,16 +234,24 @@ var ErrNotLoadable = errors.New("the TPM cannot load it: it is of another TPM or
 
 // withLoaded has the key of a file in the TPM for as long as use runs; its
 // parent is out of it again by then, so that there is room for two such keys.
-// Whatever happens, the key is flushed afterwards, unless the connection broke.
-func (t *TPM) withLoaded(file *loadable, area *tpm2.TPMTPublic, use func(key tpm2.NamedHandle, parent tpm2.TPM2BName) error) (err error) {
+// Whatever happens, the key is flushed afterwards, unless the connection broke, or
+// [TPM.Hold] says that it stays.
+func (t *TPM) withLoaded(file *loadable, area *tpm2.TPMTPublic, save saving, use func(key tpm2.NamedHandle, parent tpm2.TPM2BName) error) (err error) {
+	id := t.contextOf(file)
+	if h := t.held.take(id); h != nil {
+		defer t.held.giveBack(h)
+		return use(h.key, h.parent)
+	}
 	creator := &creator{t: t, link: t.link, area: area}
+	key, parent, there, err := creator.restore(id)
 	defer func() {
+		if err == nil && t.held.keep(id, &heldKey{creator: creator, key: key, parent: parent}) {
+			return
+		}
 		if flushErr := creator.flush(); err == nil {
 			err = flushErr
 		}
 	}()
-	id := t.contextOf(file)
-	key, parent, there, err := creator.restore(id)
 	if err != nil {
 		return err
 	}
@@ -249,28 +259,44 @@ func (t *TPM) withLoaded(file *loadable, area *tpm2.TPMTPublic, use func(key tpm
 		if key, parent, err = creator.load(file); err != nil {
 			return err
 		}
-		t.save(id, key, parent)
+		t.save(id, key, parent, save)
 	}
 	return use(key, parent)
 }
 
 // load loads the key of a file under its parent.
 func (c *creator) load(file *loadable) (key tpm2.NamedHandle, parentName tpm2.TPM2BName, err error) {
-	err = c.t.withParent(file.parent(), func(_ parent, h tpm2.AuthHandle) error {
-		rsp, err := tpm2.Load{ParentHandle: h, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(c)
-		switch {
-		case isParameter(err):
-			return fmt.Errorf("%w: %w", ErrNotLoadable, err)
-		case err != nil:
-			return fmt.Errorf("load: %w", explain(err))
-		}
-		if _, err := named(file.Pubkey, rsp.Name); err != nil {
-			return err
-		}
-		key, parentName = tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, h.Name
-		return nil
+	err = c.t.withParent(file.parent(), func(_ parent, h tpm2.AuthHandle) (err error) {
+		key, err = c.loadUnder(h, file)
+		parentName = h.Name
+		return err
 	})
 	return key, parentName, err
+}
+
+// loadUnder loads the key of a file under its parent, which is in the TPM.
+func (c *creator) loadUnder(parent tpm2.AuthHandle, file *loadable) (key tpm2.NamedHandle, err error) {
+	rsp, err := tpm2.Load{ParentHandle: parent, InPrivate: file.Privkey, InPublic: file.Pubkey}.Execute(c)
+	switch {
+	case isParameter(err):
+		return key, fmt.Errorf("%w: %w", ErrNotLoadable, err)
+	case err != nil:
+		return key, fmt.Errorf("load: %w", explain(err))
+	}
+	if _, err := named(file.Pubkey, rsp.Name); err != nil {
+		return key, err
+	}
+	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
+}
+
+// saveNew saves a key that was just made, as long as its parent is in the TPM, whose
+// creation takes longest. If it cannot, the key's first use loads it.
+func (t *TPM) saveNew(parent tpm2.AuthHandle, file *loadable, area *tpm2.TPMTPublic) error {
+	creator := &creator{t: t, link: t.link, area: area}
+	if key, err := creator.loadUnder(parent, file); err == nil {
+		t.save(t.contextOf(file), key, parent.Name, saveAtOnce)
+	}
+	return creator.flush()
 }
 
 // isParameter reports whether the TPM refused a parameter of the command, and not

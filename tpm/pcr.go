@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,57 @@ import (
 
 // errPCRsChanged: a PCR was extended between two parts of a reading.
 var errPCRsChanged = errors.New("the PCRs keep changing")
+
+// banks are the PCR banks that can be quoted (Part 2, section 6.3).
+var banks = map[string]tpm2.TPMAlgID{"sha256": tpm2.TPMAlgSHA256, "sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512}
+
+// pcrsOf returns PCRs as [AttestRequest] has them, in ascending order.
+func pcrsOf(name string, asked []uint) (bank tpm2.TPMAlgID, pcrs []uint, err error) {
+	bank, known := banks[cmp.Or(name, "sha256")]
+	if !known {
+		return 0, nil, fmt.Errorf("unknown bank %q", name)
+	}
+	if asked == nil {
+		asked = []uint{0, 1, 2, 3, 4, 5, 6, 7}
+	}
+	for i := range uint(24) {
+		if slices.Contains(asked, i) {
+			pcrs = append(pcrs, i)
+		}
+	}
+	return bank, pcrs, nil
+}
+
+// pcrValues are what was read of PCRs, for the quote to come.
+type pcrValues struct {
+	bank   tpm2.TPMAlgID
+	pcrs   []uint
+	values []byte
+}
+
+// HasPCRs reports whether the TPM has the bank of such PCRs, bank and pcrs being
+// those of [AttestRequest]. What it reads of them is what [TPM.Attest] has signed,
+// unless they change before.
+func (t *TPM) HasPCRs(bank string, pcrs []uint) (bool, error) {
+	alg, pcrs, err := pcrsOf(bank, pcrs)
+	if err != nil {
+		return false, fmt.Errorf("tpm: read PCRs: %w", err)
+	}
+	values, err := t.readPCRs(alg, pcrs)
+	if err != nil {
+		return false, explain(err)
+	}
+	t.read.pcrs.Store(&pcrValues{alg, pcrs, values})
+	return len(values) > 0, nil
+}
+
+// takePCRs returns what was read of the PCRs before, once, else reads them.
+func (t *TPM) takePCRs(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
+	if v := t.read.pcrs.Swap(nil); v != nil && v.bank == bank && slices.Equal(v.pcrs, pcrs) {
+		return v.values, nil
+	}
+	return t.readPCRs(bank, pcrs)
+}
 
 // readPCRs reads PCRs of a bank, in ascending order and end to end
 // (TPM2_PCR_Read, Part 3, section 22.4): none if the TPM has no such bank. The

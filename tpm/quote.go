@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -45,24 +44,12 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 	if len(r.Nonce) > evidence.MaxNonce {
 		return nil, fmt.Errorf("tpm: attest: a nonce of %d bytes, more than %d", len(r.Nonce), evidence.MaxNonce)
 	}
-	pcrs := []uint{0, 1, 2, 3, 4, 5, 6, 7}
-	if r.PCRs != nil {
-		pcrs = nil
-		for i := range uint(24) {
-			if slices.Contains(r.PCRs, i) {
-				pcrs = append(pcrs, i)
-			}
-		}
-	}
-	bank := tpm2.TPMAlgSHA256
-	if r.Bank != "" {
-		var known bool
-		if bank, known = banks[r.Bank]; !known {
-			return nil, fmt.Errorf("tpm: attest: unknown bank %q", r.Bank)
-		}
+	bank, pcrs, err := pcrsOf(r.Bank, r.PCRs)
+	if err != nil {
+		return nil, fmt.Errorf("tpm: attest: %w", err)
 	}
 	e := &device.Evidence{Level: device.EvidenceSelfAsserted, Nonce: base64.StdEncoding.EncodeToString(r.Nonce)}
-	err := t.withAK(func(ak loadedAK) error {
+	err = t.withAK(func(ak loadedAK) error {
 		e.AKPublic, e.AKParent = base64.StdEncoding.EncodeToString(ak.public.Bytes()), base64.StdEncoding.EncodeToString(ak.parent)
 		qualifying := evidence.QualifyingData(r.Digest, r.Nonce, t.addEKCertificate(e)...)
 		if err := t.quotePCRs(e, ak.NamedHandle, qualifying, bank, pcrs); err != nil {
@@ -84,7 +71,7 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 		return nil, fmt.Errorf("tpm: attest: the TPM signed something else: %w", err)
 	}
 	if k := t.read.kept; k != nil {
-		if err := k.holds(s.FirmwareVersion, s.ResetCount, s.RestartCount); err != nil {
+		if err := k.holds(s); err != nil {
 			return nil, fmt.Errorf("tpm: attest: kept keys: %w", err)
 		}
 	}
@@ -128,26 +115,6 @@ func emptyAuth(key tpm2.NamedHandle) tpm2.AuthHandle {
 // ownScheme has a key sign by the scheme it was made with.
 var ownScheme = tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull}
 
-// banks are the PCR banks that can be quoted (Part 2, section 6.3).
-var banks = map[string]tpm2.TPMAlgID{"sha256": tpm2.TPMAlgSHA256, "sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512}
-
-// HasBank reports whether the TPM has PCRs in the bank of that name (TPM_CAP_PCRS,
-// Part 3, section 30.2).
-func (t *TPM) HasBank(name string) (bool, error) {
-	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(t)
-	if err != nil {
-		return false, fmt.Errorf("tpm: get PCR banks: %w", explain(err))
-	}
-	assigned, err := rsp.CapabilityData.Data.AssignedPCR()
-	if err != nil {
-		return false, fmt.Errorf("tpm: get PCR banks: %w", err)
-	}
-	bank, known := banks[name]
-	return known && slices.ContainsFunc(assigned.PCRSelections, func(s tpm2.TPMSPCRSelection) bool {
-		return s.Hash == bank && slices.ContainsFunc(s.PCRSelect, func(b byte) bool { return b != 0 })
-	}), nil
-}
-
 func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID, pcrs []uint) (*tpm2.QuoteResponse, error) {
 	rsp, err := tpm2.Quote{
 		SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme, PCRSelect: selection(bank, pcrs),
@@ -172,7 +139,7 @@ func selection(bank tpm2.TPMAlgID, pcrs []uint) tpm2.TPMLPCRSelection {
 func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID, pcrs []uint) error {
 	const attempts = 3
 	for range attempts {
-		values, err := t.readPCRs(bank, pcrs)
+		values, err := t.takePCRs(bank, pcrs)
 		if err != nil {
 			return err
 		}
@@ -264,15 +231,4 @@ func (inv *inventory) show(ak loadedAK) (*evidence.Statement, error) {
 		inv.t.read.shown = &Kept{body: inv.toKeep, evidence: *e, statement: *s}
 	}
 	return s, nil
-}
-
-// holdAgainst drops what is kept if the EK certificates are others than those of
-// before. whole says that all of them were read.
-func (inv *inventory) holdAgainst(certs []*certificate, whole bool) {
-	if whole {
-		inv.toKeep.Certificates = certificatesDigest(certs)
-	}
-	if k := inv.t.read.kept; k != nil && !bytes.Equal(k.body.Certificates, inv.toKeep.Certificates) {
-		inv.t.read.kept = nil
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"encoding/asn1"
@@ -159,7 +158,19 @@ var ErrGone = errors.New("the private key is not in this TPM")
 // first use. TLS 1.3 takes no PKCS#1 v1.5: an RSA key that fails with PSS is
 // for TLS 1.2 alone. Once all passed, later calls do not ask the TPM again. The
 // error wraps ErrGone, ErrAbsent or ErrTimeout where that is why.
-func (s *Signer) SelfTest() ([]tls.SignatureScheme, error) {
+func (s *Signer) SelfTest() ([]tls.SignatureScheme, error) { return s.selfTest(s.sign) }
+
+// SelfTestOn is [Signer.SelfTest] over a connection that is open, whose TPM has to
+// be the one at the address of s.
+func (s *Signer) SelfTestOn(t *TPM) ([]tls.SignatureScheme, error) {
+	return s.selfTest(func(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.signOn(t, digest, opts)
+	})
+}
+
+func (s *Signer) selfTest(sign func([]byte, crypto.SignerOpts) ([]byte, error)) ([]tls.SignatureScheme, error) {
 	s.mu.Lock()
 	schemes := s.schemes
 	s.mu.Unlock()
@@ -170,7 +181,7 @@ func (s *Signer) SelfTest() ([]tls.SignatureScheme, error) {
 	for _, w := range waysToSign(s.public) {
 		h := w.opts.HashFunc().New()
 		h.Write([]byte("keyvet self-test"))
-		if _, err := s.Sign(rand.Reader, h.Sum(nil), w.opts); err != nil {
+		if _, err := s.verified(h.Sum(nil), w.opts, sign); err != nil {
 			failed = err
 			if errors.Is(err, ErrAbsent) || errors.Is(err, ErrTimeout) || errors.Is(err, ErrGone) {
 				break
@@ -221,7 +232,12 @@ func waysToSign(public crypto.PublicKey) []wayToSign {
 // PSS if opts is an *rsa.PSSOptions, else by PKCS#1 v1.5. The salt of PSS is as
 // long as the hash, unless opts asks for another length.
 func (s *Signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	signature, err := s.sign(digest, opts)
+	return s.verified(digest, opts, s.sign)
+}
+
+// verified is a signature that verifies.
+func (s *Signer) verified(digest []byte, opts crypto.SignerOpts, sign func([]byte, crypto.SignerOpts) ([]byte, error)) ([]byte, error) {
+	signature, err := sign(digest, opts)
 	if err == nil {
 		err = verify(s.public, digest, opts, signature)
 	}
@@ -237,9 +253,8 @@ var hashes = map[crypto.Hash]tpm2.TPMAlgID{
 }
 
 func (s *Signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	hash, ok := hashes[opts.HashFunc()]
-	if !ok || len(digest) != opts.HashFunc().Size() {
-		return nil, fmt.Errorf("a digest of %d bytes by %v cannot be signed", len(digest), opts.HashFunc())
+	if _, err := hashOf(digest, opts); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,10 +263,22 @@ func (s *Signer) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 		return nil, err
 	}
 	defer t.Close()
-	return s.signOn(t, digest, hash, opts)
+	return s.signOn(t, digest, opts)
 }
 
-func (s *Signer) signOn(t *TPM, digest []byte, hash tpm2.TPMAlgID, opts crypto.SignerOpts) (signature []byte, err error) {
+func hashOf(digest []byte, opts crypto.SignerOpts) (tpm2.TPMAlgID, error) {
+	hash, ok := hashes[opts.HashFunc()]
+	if !ok || len(digest) != opts.HashFunc().Size() {
+		return 0, fmt.Errorf("a digest of %d bytes by %v cannot be signed", len(digest), opts.HashFunc())
+	}
+	return hash, nil
+}
+
+func (s *Signer) signOn(t *TPM, digest []byte, opts crypto.SignerOpts) (signature []byte, err error) {
+	hash, err := hashOf(digest, opts)
+	if err != nil {
+		return nil, err
+	}
 	err = s.have(t, func(h tpm2.AuthHandle, area *tpm2.TPMTPublic) (err error) {
 		pss, isPSS := opts.(*rsa.PSSOptions)
 		rsaPublic, isRSA := s.public.(*rsa.PublicKey)

@@ -299,6 +299,9 @@ func testCreateKeyUnderPersistentParent(t *testing.T, by *way) {
 			t.Error(err)
 		}
 	}
+	contexts.Lock()
+	clear(contexts.saved) // as another process
+	contexts.Unlock()
 	if _, err := signerOf(t, address, underOwner).SelfTest(); err == nil || !strings.Contains(err.Error(), "the owner hierarchy has a password") {
 		t.Errorf("under the owner hierarchy: %v", err)
 	}
@@ -657,7 +660,7 @@ func FuzzSign(f *testing.F) {
 	}
 	for i, r := range requests {
 		c, recording := recorded(f, emulator.Address())
-		signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts)
+		signature, err := r.signer.signOn(c, digest[:], r.opts)
 		if err != nil || verify(r.signer.public, digest[:], r.opts, signature) != nil {
 			f.Fatal(err)
 		}
@@ -668,7 +671,7 @@ func FuzzSign(f *testing.F) {
 		r := requests[int(which)%len(requests)]
 		// Too short a time to be asked to repeat a command.
 		c := over(&transcript{responses: b}, 9*time.Millisecond)
-		if signature, err := r.signer.signOn(c, digest[:], tpm2.TPMAlgSHA256, r.opts); err == nil {
+		if signature, err := r.signer.signOn(c, digest[:], r.opts); err == nil {
 			verify(r.signer.public, digest[:], r.opts, signature)
 		}
 	})

@@ -27,10 +27,15 @@ type state struct {
 }
 
 func (t *TPM) readState() (state, error) {
-	p, err := t.properties(tpm2.TPMPTPermanent)
+	p, err := t.properties(tpm2.TPMPTPermanent, lastProperty)
 	if err != nil {
 		return state{}, err
 	}
+	return stateIn(p)
+}
+
+// stateIn is the state in properties.
+func stateIn(p map[tpm2.TPMPT]uint32) (state, error) {
 	permanent, has := p[tpm2.TPMPTPermanent]
 	startup, has2 := p[tpm2.TPMPTStartupClear]
 	failures, has3 := p[tpm2.TPMPTLockoutCounter]
@@ -52,7 +57,15 @@ func (t *TPM) readState() (state, error) {
 // Lockout is a minor one: it keeps keys from being used, not from being read. It
 // returns who may clear the TPM, and how close it is to its lockout.
 func (inv *inventory) addStates() (device.TPMClearing, *device.TPMLockout) {
-	s, err := inv.t.readState()
+	var s state
+	p, err := inv.t.described()
+	inv.t.read.properties.Store(nil) // they change
+	if err == nil {
+		s, err = stateIn(p)
+	}
+	if err != nil { // most TPMs answer by one group at a time
+		s, err = inv.t.readState()
+	}
 	if err != nil {
 		inv.gap("tpm: state", err)
 		return device.ClearingUnknown, nil
@@ -127,18 +140,6 @@ func ComesLate(err error) bool {
 		return true
 	}
 	return errors.Is(err, ErrAbsent)
-}
-
-// Probe reports whether a TPM is there and works, or is in failure mode: nil,
-// else why it cannot be read.
-func Probe(address string, opts Options) error {
-	t, err := Open(address, opts)
-	if err != nil {
-		return err
-	}
-	defer t.Close() // errors are of no account: everything was read
-	_, err = t.Info()
-	return err
 }
 
 // explain says what a refusal means, and what to do next where that helps.

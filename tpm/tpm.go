@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/keyvet/keyvet/tpm/attempts"
 	"github.com/keyvet/keyvet/tpm/link"
 )
@@ -71,12 +73,15 @@ type TPM struct {
 	ak          *AK           // nil: the primary key attestationKey
 	nvBufferMax atomic.Uint32 // TPM_PT_NV_BUFFER_MAX; zero if it was not read
 	read        reading
+	held        held
 }
 
 // reading is what was read over this connection, and is not asked for again.
 type reading struct {
+	properties   atomic.Pointer[map[tpm2.TPMPT]uint32]
 	stated       atomic.Pointer[stated]
 	certificates atomic.Pointer[endorsements]
+	pcrs         atomic.Pointer[pcrValues]
 	kept, shown  *Kept // see [TPM.UseKept] and [TPM.Shown]
 }
 
@@ -118,7 +123,13 @@ func CheckAddress(address string) error { return link.Check(address) }
 func AddressForms() []string { return link.Forms() }
 
 // Close ends the connection; no command can be sent after it.
-func (t *TPM) Close() error { return t.link.Close() }
+func (t *TPM) Close() error {
+	t.held.release()
+	return t.link.Close()
+}
+
+// Broken reports whether the connection broke: another one may be better.
+func (t *TPM) Broken() bool { return t.link.Broken() }
 
 // Send sends one command and returns the response to it, each a whole frame. It
 // implements transport.TPM of go-tpm, see [link.Link.Send].

@@ -15,8 +15,8 @@ import (
 	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/durable"
+	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
-	"github.com/keyvet/keyvet/tpm/ekcert"
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
@@ -42,7 +42,7 @@ func challengeCommand(f *flag.FlagSet) cli.Action {
 		if err := t.load(f); err != nil {
 			return 0, err
 		}
-		report, err := readReport(args[0], s.In)
+		report, _, err := readReport(args[0], s.In)
 		if err != nil {
 			return 0, err
 		}
@@ -90,7 +90,7 @@ func newChallenge(report []byte, r *evidence.Result, t *trust) (awsiot.Challenge
 	if err != nil || len(der) == 0 {
 		return awsiot.Challenge{}, kept{}, errors.New("challenge: the evidence has no EK certificate: no key to challenge")
 	}
-	cert, _, err := ekcert.Parse(der)
+	cert, _, err := keyfile.ParseCertificate(der)
 	if err != nil {
 		return awsiot.Challenge{}, kept{}, fmt.Errorf("challenge: EK certificate: %w", err)
 	}
@@ -154,7 +154,7 @@ func answerCommand(f *flag.FlagSet) cli.Action {
 		if err := t.load(f); err != nil {
 			return 0, err
 		}
-		report, err := readReport(args[0], s.In)
+		report, _, err := readReport(args[0], s.In)
 		if err != nil {
 			return 0, err
 		}

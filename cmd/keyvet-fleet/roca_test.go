@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/tpm/ekcert"
+	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
@@ -51,7 +51,7 @@ func TestROCAEK(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _, err := ekcert.Parse(der)
+	cert, _, err := keyfile.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
 	}

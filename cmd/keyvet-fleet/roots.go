@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/keyvet/keyvet/device/durable"
-	"github.com/keyvet/keyvet/tpm/ekcert"
+	"github.com/keyvet/keyvet/device/keyfile"
 )
 
 const (
@@ -64,7 +64,7 @@ func parseRoots(b []byte) ([]*x509.Certificate, error) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("a %s is no certificate", block.Type)
 		}
-		cert, _, err := ekcert.Parse(block.Bytes)
+		cert, _, err := keyfile.ParseCertificate(block.Bytes)
 		if err != nil {
 			return nil, err
 		}

@@ -59,11 +59,11 @@ func verifyCommand(f *flag.FlagSet) cli.Action {
 		}
 		var all []verified
 		for _, file := range files {
-			report, err := readReport(file, s.In)
+			report, thing, err := readReport(file, s.In)
 			if err != nil {
 				return 0, err
 			}
-			all = append(all, verified{file, evidence.Verify(report, policy)})
+			all = append(all, verified{file, heldTo(thing, evidence.Verify(report, policy))})
 		}
 		switch {
 		case *asCSV:
@@ -130,22 +130,24 @@ func reportFiles(args []string) (files []string, several bool, err error) {
 	return files, several, nil
 }
 
-// readReport reads a report, and little more where there is more.
-func readReport(name string, stdin io.Reader) ([]byte, error) {
+// readReport reads a report, and little more where there is more, and the thing that
+// its envelope is of, if it is in one.
+func readReport(name string, stdin io.Reader) (report []byte, thing string, err error) {
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		defer f.Close()
 		in = f
 	}
-	b, err := io.ReadAll(io.LimitReader(in, device.MaxReportBytes+3)) // a line break and one byte too many
+	b, err := io.ReadAll(io.LimitReader(in, maxEnvelope))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")), nil
+	report, thing = open(bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")))
+	return report, thing, nil
 }
 
 // verified is the result on one report.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -11,11 +12,16 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
-// controlTime bounds one command to a running lab.
-const controlTime = 30 * time.Second
+// controlTime bounds one command to a running lab, answerTime what a device takes
+// for a challenge.
+const (
+	controlTime = 30 * time.Second
+	answerTime  = 25 * time.Second
+)
 
 // controlPath is in a folder that nobody else may enter.
 func controlPath(dir string) string { return filepath.Join(cloudDir(dir), "control") }
@@ -94,6 +100,54 @@ func (l *Lab) Check(thing string, token *string) error {
 		return err
 	}
 	return l.cloud.UpdateShadow(thing, "keyvet", update)
+}
+
+// Report is the newest report of a thing, byte for byte as it came.
+func (l *Lab) Report(thing string, report *[]byte) error {
+	var newest time.Time
+	for _, m := range l.cloud.Messages("keyvet/" + thing + "/report") {
+		r := new(device.Report)
+		if err := json.Unmarshal(m.Payload, r); err != nil {
+			return err
+		}
+		if !r.Time.Before(newest) { // one that waited for a connection comes late
+			newest, *report = r.Time, m.Payload
+		}
+	}
+	if len(*report) == 0 {
+		return fmt.Errorf("%s has sent no report; keyvet run sends one", thing)
+	}
+	return nil
+}
+
+// Challenge is one to the TPM of a thing, as keyvet-fleet prints it.
+type Challenge struct {
+	Thing string
+	Text  []byte
+}
+
+// Challenge sends a challenge and waits for the answer.
+func (l *Lab) Challenge(c Challenge, answer *[]byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	topic := "keyvet/" + c.Thing + "/challenge"
+	if l.cloud.WaitSubscriber(ctx, topic) != nil {
+		return fmt.Errorf("no keyvet of %s listens for challenges; start keyvet run", c.Thing)
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	for { // answers that nobody took
+		if _, err := l.cloud.WaitMessage(ended, topic+"/answer"); err != nil {
+			break
+		}
+	}
+	l.cloud.Say(topic, c.Text)
+	m, err := l.cloud.WaitMessage(ctx, topic+"/answer")
+	if err != nil {
+		return fmt.Errorf("%s has not answered in time; its log says why", c.Thing)
+	}
+	*answer = m.Payload
+	return nil
 }
 
 // control listens in dir for the other commands, until it is closed.

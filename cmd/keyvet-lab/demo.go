@@ -36,12 +36,19 @@ type act struct {
 
 var acts = []act{
 	{"device-healthy", "A healthy device: P-256 key, clean TPM", vetting{}.play},
-	{"device-roca", "A ROCA key was imported into the TPM, persistent at 0x81000100", vetting{importROCAKey, "roca", device.ReasonROCA}.play},
-	{"device-debian", "The device certificate is on a Debian-weak RSA-2048 key", vetting{enrolDebianKey, "debian", device.ReasonDebian}.play},
-	{"device-firmware", "The TPM is an Infineon SLB9670 with firmware 7.61", vetting{pretendInfineon, "firmware", device.ReasonROCA}.play},
+	{"device-roca", bad["roca"].title, bad["roca"].play},
+	{"device-debian", bad["debian"].title, bad["debian"].play},
+	{"device-firmware", bad["firmware"].title, bad["firmware"].play},
 	{"device-debian", "Device 3 again: a job tells it to make a new key", rotation{}.play},
 	{"device-healthy", "Device 1 again: the same job, but AWS IoT refuses to activate the new certificate", rotation{localiot.Faults{ProvisionRejected: true}, "KEYVET_ROTATE_NOT_ACTIVATED"}.play},
 	{"device-new", "A new device, which has a claim certificate and nothing else", provision},
+}
+
+// bad has what can be wrong with a device.
+var bad = map[string]vetting{
+	"roca":     {"A ROCA key was imported into the TPM, persistent at 0x81000100", importROCAKey, "roca", device.ReasonROCA},
+	"debian":   {"The device certificate is on a Debian-weak RSA-2048 key", enrolDebianKey, "debian", device.ReasonDebian},
+	"firmware": {"The TPM is an Infineon SLB9670 with firmware 7.61", pretendInfineon, "firmware", device.ReasonROCA},
 }
 
 // stage is where all acts are played.
@@ -60,16 +67,23 @@ func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, "   "+forma
 
 // vetting is one run of the agent on a device that is as it must be, or is not.
 type vetting struct {
+	title  string
 	spoil  func(*labDevice, *localiot.Server) (cleanup func(), err error) // nil: a healthy device
 	fails  string                                                         // the check that has to fail; "" means all pass
 	reason device.ReasonCode
 }
 
 func importROCAKey(d *labDevice, _ *localiot.Server) (func(), error) {
+	if !d.fresh {
+		return func() {}, nil
+	}
 	return func() {}, tpmtest.ImportRSA(d.tpm.Address(), tpmtest.ROCAKey("demo"), 0x81000100)
 }
 
 func enrolDebianKey(d *labDevice, cloud *localiot.Server) (func(), error) {
+	if !d.fresh {
+		return func() {}, nil
+	}
 	block, _ := pem.Decode(debianWeakKey)
 	if block == nil {
 		return nil, errors.New("the weak key is not PEM")

@@ -22,6 +22,7 @@ type labDevice struct {
 	dir    string
 	config string
 	claim  bool
+	fresh  bool // it was not in dir before
 	tpm    *tpmtest.SWTPM
 }
 
@@ -30,6 +31,8 @@ type labDevice struct {
 // device that is in dir already is left as it is.
 func newDevice(ctx context.Context, cloud *localiot.Server, dir, thing string, claim bool) (_ *labDevice, err error) {
 	d := &labDevice{thing: thing, dir: dir, config: filepath.Join(dir, "keyvet.toml"), claim: claim}
+	_, there := os.Stat(d.config)
+	d.fresh = os.IsNotExist(there)
 	if err := os.MkdirAll(filepath.Join(dir, "state"), 0o700); err != nil {
 		return nil, err
 	}
@@ -46,7 +49,7 @@ func newDevice(ctx context.Context, cloud *localiot.Server, dir, thing string, c
 	if err != nil {
 		return nil, err
 	}
-	_, there := os.Stat(filepath.Join(dir, "state", "identity"))
+	_, there = os.Stat(filepath.Join(dir, "state", "identity"))
 	switch {
 	case claim:
 		var chain []byte

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,6 +106,13 @@ func TestUp(t *testing.T) {
 // said at first.
 func keepUp(t *testing.T, args ...string) (dir, said string) {
 	t.Helper()
+	dir, said, _ = keepUpTelling(t, args...)
+	return dir, said
+}
+
+// keepUpTelling does, too, and passes on what it says of each report.
+func keepUpTelling(t *testing.T, args ...string) (dir, said string, arrived <-chan string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	dir = filepath.Join(shortDir(t), "lab")
 	r, w := io.Pipe()
@@ -117,14 +126,19 @@ func keepUp(t *testing.T, args ...string) (dir, said string) {
 	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Ctrl-C") {
 		said += lines.Text() + "\n"
 	}
-	go io.Copy(io.Discard, r)
+	reports := make(chan string, 100)
+	go func() {
+		for lines.Scan() {
+			reports <- lines.Text()
+		}
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if status := <-ended; status != 0 {
 			t.Errorf("up: exit %d", status)
 		}
 	})
-	return dir, said
+	return dir, said, reports
 }
 
 // shortDir is a directory whose name leaves room for a socket's.
@@ -180,6 +194,10 @@ func TestRemote(t *testing.T) {
 		{args: "shadow gw", status: 1, says: "no shadow"},
 		{args: `shadow -update {"state":{"reported":{"a":1}}} gw`, says: `{"reported":{"a":1}}`},
 		{args: `shadow -update {} gw`, status: 1, says: "400"},
+		{args: "report gw", status: 1, says: "gw has sent no report"},
+		{args: "report", status: 2, says: "report needs THING"},
+		{args: "challenge gw /nowhere", status: 1, says: "/nowhere"},
+		{args: "challenge gw", status: 2, says: "FILE"},
 		{args: "check gw"},
 		{args: "shadow gw", says: `"desired":{"check":"`},
 		{args: "check a/b", status: 1, says: "a/b"},
@@ -199,6 +217,70 @@ func TestRemote(t *testing.T) {
 		if tt.says == "" && tt.args != "check gw" && out.String() != "" {
 			t.Errorf("keyvet-lab %s says %q", tt.args, &out)
 		}
+	}
+}
+
+// TestUpBad has a device that fails and stays up, its report, and its TPM's answer
+// to a challenge of the fleet's.
+func TestUpBad(t *testing.T) {
+	program, fleet := buildKeyvet(t), filepath.Join(t.TempDir(), "keyvet-fleet")
+	if out, err := exec.Command("go", "build", "-o", fleet, "../keyvet-fleet").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	dir, said, arrived := keepUpTelling(t, "-thing", "gw", "-bad", "roca")
+	t.Setenv("KEYVET_LAB", dir)
+	if !strings.Contains(said, "state     a ROCA key was imported") {
+		t.Errorf("it says:\n%s", said)
+	}
+	config := filepath.Join(dir, "gw", "keyvet.toml")
+	service := exec.Command(program, "run", "-config", config)
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer service.Wait()
+	defer service.Process.Signal(os.Interrupt)
+	if said := <-arrived; !strings.Contains(said, "FAIL") {
+		t.Errorf("the report that arrived: %s", said)
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	lab := func(args ...string) {
+		t.Helper()
+		var out strings.Builder
+		if status := command(t.Context(), args, nil, &out, &out); status != 0 {
+			t.Fatalf("keyvet-lab %q: exit %d\n%s", args, status, &out)
+		}
+	}
+	lab("report", "gw", "-out", file("report.json"))
+	r := new(device.Report)
+	if b, err := os.ReadFile(file("report.json")); err != nil || json.Unmarshal(b, r) != nil || r.Verdict() != device.Fail || r.Evidence == nil {
+		t.Errorf("the report: %v, %+v", err, r)
+	}
+	challenge, err := exec.Command(fleet, "challenge", "-keep", file("kept"), file("report.json")).Output()
+	if err == nil {
+		err = os.WriteFile(file("challenge.json"), challenge, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab("challenge", "gw", file("challenge.json"), "-out", file("answer.json"))
+	out, err := exec.Command(fleet, "answer", "-kept", file("kept"), file("report.json"), file("answer.json")).CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), "roca on tpm-0x81000100") {
+		t.Errorf("keyvet-fleet answer: %v\n%s", err, out)
+	}
+}
+
+// TestBad puts each kind up; what is there already is left as it is.
+func TestBad(t *testing.T) {
+	program := buildKeyvet(t)
+	for kind, v := range bad {
+		t.Run(kind, func(t *testing.T) {
+			dir, _ := keepUp(t, "-thing", "gw", "-bad", kind)
+			r := new(device.Report)
+			out, err := exec.Command(program, "check", "-json", "-config", filepath.Join(dir, "gw", "keyvet.toml")).Output()
+			if jsonErr := json.Unmarshal(out, r); jsonErr != nil || err == nil || !slices.Contains(r.ReasonCodes(), string(v.reason)) {
+				t.Errorf("%v, %v, %v", err, jsonErr, r.ReasonCodes())
+			}
+		})
 	}
 }
 
@@ -294,6 +376,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"demo", "x"}, 2, "takes no arguments"},
 		{[]string{"--version"}, 0, "keyvet-lab "},
 		{[]string{"up", "-addr", "nowhere"}, 1, "host:port"},
+		{[]string{"up", "-bad", "luck"}, 1, "give roca, debian or firmware"},
+		{[]string{"up", "-bad", "debian", "-claim"}, 1, "leave out -claim"},
 		{[]string{"help", "fault", "set"}, 0, "deactivated-at-use"},
 		{[]string{"demo", "-x"}, 2, "-x"},
 		{[]string{"demo", "-keyvet", "/nowhere/keyvet"}, 1, "-keyvet"},

@@ -29,6 +29,7 @@ KEYVET_LAB=DIR or -dir DIR. The lab needs swtpm (Debian: swtpm, swtpm-tools).
 
 exit status: 0 as promised, 1 not as promised, 2 wrong usage`,
 	Examples: []string{
+		"keyvet-lab up -bad roca                  a device that fails",
 		"keyvet-lab job create -operation keyvet.rotate lab-device",
 		"keyvet-lab fault set -times 2 throttle",
 		"keyvet-lab fault set slow=2s drop-accepted",
@@ -47,13 +48,14 @@ is rolled back. It ends by itself and leaves nothing behind.`,
 		},
 		{
 			Name: "up", Short: "one device, its TPM and an AWS IoT endpoint, until Ctrl-C",
-			Long: `One healthy device: TPM emulator, endpoint, certificate and keyvet.toml in DIR
-(default: a temporary directory), until Ctrl-C.`,
+			Long: `One device, healthy or bad: TPM emulator, endpoint, certificate and keyvet.toml
+in DIR (default: a temporary directory), until Ctrl-C.`,
 			New: func(f *flag.FlagSet) cli.Action {
 				var opts upOptions
 				f.StringVar(&opts.dir, "dir", "", "keep everything in `DIR`; up again there is the same device")
 				f.StringVar(&opts.thing, "thing", "lab-device", "`NAME` of the thing (default lab-device)")
 				f.StringVar(&opts.addr, "addr", "", "listen on `HOST:PORT`, for a board on the desk (default: on loopback)")
+				f.StringVar(&opts.bad, "bad", "", "a device that fails: `KIND` is roca (a key in the TPM), debian (the key of its certificate) or firmware (the TPM's)")
 				f.BoolVar(&opts.claim, "claim", false, "the device has no certificate, but a claim to provision itself by")
 				f.BoolVar(&opts.quotas, "quotas", false, "one CONNECT a second per client id, 100 messages a second")
 				f.BoolVar(&opts.jitr, "jitr", false, "register unknown certificates of the CA as they first connect")
@@ -61,7 +63,7 @@ is rolled back. It ends by itself and leaves nothing behind.`,
 			},
 		},
 	}, remote),
-	Values: map[string][]string{"operation": {"keyvet.check", "keyvet.rotate"}},
+	Values: map[string][]string{"operation": {"keyvet.check", "keyvet.rotate"}, "bad": {"roca", "debian", "firmware"}},
 }
 
 // faults is what help says of the faults that there are, in 80 columns.

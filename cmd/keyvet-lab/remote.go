@@ -17,7 +17,7 @@ import (
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
-// maxDocument bounds what is read of a job document; the endpoint takes less.
+// maxDocument bounds what is read of a document; the endpoint takes less.
 const maxDocument = 1 << 20
 
 // lab is the lab that is up, by the directory that it was given.
@@ -145,6 +145,37 @@ var remote = []cli.Command{
 			return err
 		}
 	}),
+	remoteCommand(cli.Command{
+		Name: "report", Args: "THING", Short: "the newest report of a thing", Least: 1, Most: 1,
+		Long: "Prints the newest report of THING as it came, for keyvet-fleet to verify.",
+	}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		out := outFlag(f)
+		return func(s cli.IO, args []string) error {
+			var report []byte
+			if err := l.ask("Report", args[0], &report); err != nil {
+				return err
+			}
+			return write(s.Out, *out, report)
+		}
+	}),
+	remoteCommand(cli.Command{
+		Name: "challenge", Args: "THING FILE", Short: "challenge a thing's TPM, and print the answer", Least: 2, Most: 2,
+		Long: `Sends what "keyvet-fleet challenge" printed into FILE ("-" is standard input) to
+THING, where keyvet runs, and prints the answer, for "keyvet-fleet answer".`,
+	}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
+		out := outFlag(f)
+		return func(s cli.IO, args []string) error {
+			text, err := readFile(args[1], s.In)
+			if err != nil {
+				return err
+			}
+			var answer []byte
+			if err := l.ask("Challenge", Challenge{args[0], text}, &answer); err != nil {
+				return err
+			}
+			return write(s.Out, *out, answer)
+		}
+	}),
 	remoteCommand(cli.Command{Name: "check", Args: "THING", Short: "ask for a check, by the shadow", Least: 1, Most: 1}, func(_ *flag.FlagSet, l lab) func(cli.IO, []string) error {
 		return func(s cli.IO, args []string) error {
 			var token string
@@ -169,11 +200,15 @@ func printJSON(out io.Writer, v any) error {
 
 // readDocument is the document in a file, or the one of an operation of keyvet's.
 func readDocument(file, operation string, stdin io.Reader) (json.RawMessage, error) {
-	switch file {
-	case "":
+	if file == "" {
 		return json.Marshal(map[string]string{"operation": operation, "version": "1.0"})
-	case "-":
-	default:
+	}
+	return readFile(file, stdin)
+}
+
+// readFile is what a file holds; "-" is standard input.
+func readFile(file string, stdin io.Reader) ([]byte, error) {
+	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
 			return nil, err
@@ -182,6 +217,19 @@ func readDocument(file, operation string, stdin io.Reader) (json.RawMessage, err
 		stdin = f
 	}
 	return io.ReadAll(io.LimitReader(stdin, maxDocument))
+}
+
+func outFlag(f *flag.FlagSet) *string {
+	return f.String("out", "", "write it to `FILE` instead of standard output")
+}
+
+// write writes text to a file, or out where none is named.
+func write(out io.Writer, file string, text []byte) error {
+	if file == "" {
+		_, err := fmt.Fprintf(out, "%s\n", text)
+		return err
+	}
+	return os.WriteFile(file, text, 0o600)
 }
 
 func details(m map[string]string) string {

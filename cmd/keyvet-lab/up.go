@@ -2,22 +2,32 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 type upOptions struct {
 	dir, thing, addr    string
+	bad                 string // a key of bad; "" is a healthy device
 	claim, quotas, jitr bool
 }
 
-// up puts up one healthy device and keeps its TPM and its cloud running.
+// up puts up one device and keeps its TPM and its cloud running.
 func up(ctx context.Context, opts upOptions, out io.Writer) error {
+	wrong, known := bad[opts.bad]
+	switch {
+	case opts.bad != "" && !known:
+		return fmt.Errorf("-bad %q: give roca, debian or firmware", opts.bad)
+	case opts.bad == "debian" && opts.claim:
+		return errors.New("-bad debian is about the key of a certificate that the device has: leave out -claim")
+	}
 	dir := opts.dir
 	if dir == "" {
 		temp, err := os.MkdirTemp("", "keyvet-lab-")
@@ -57,23 +67,37 @@ func up(ctx context.Context, opts upOptions, out io.Writer) error {
 		return err
 	}
 	defer d.tpm.Stop()
+	state := "healthy"
+	if known {
+		cleanup, err := wrong.spoil(d, cloud)
+		if err != nil {
+			return err
+		}
+		defer cleanup()
+		state = strings.ToLower(wrong.title[:1]) + wrong.title[1:] + ": check and run exit 1"
+	}
+	if !d.fresh && opts.bad != "firmware" {
+		state = "as it was left"
+	}
 	fmt.Fprintf(out, `thing     %s
+state     %s
 TPM       %s
 endpoint  %s (CA %s)
 config    %s
 
 Try, in another terminal:
-  keyvet check -config %[5]s
-  keyvet run -once -config %[5]s
-  keyvet status -config %[5]s
+  keyvet check -config %[6]s
+  keyvet run -once -config %[6]s
+  keyvet status -config %[6]s
 
-  export KEYVET_LAB=%[6]s
+  export KEYVET_LAB=%[7]s
   keyvet-lab things
+  keyvet-lab report %[1]s
   keyvet-lab job create %[1]s
   keyvet-lab help
 
 Ctrl-C ends it. Reports that arrive:
-`, opts.thing, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir)
+`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir)
 	for {
 		m, err := cloud.WaitMessage(ctx, "keyvet/+/report")
 		if err != nil {

@@ -255,7 +255,7 @@ func benchmarkCheckTPM(b *testing.B, evicted ...tpm2.TPMHandle) {
 }
 
 // evict takes persistent keys out of a TPM.
-func evict(b *testing.B, address string, handles []tpm2.TPMHandle) {
+func evict(b testing.TB, address string, handles []tpm2.TPMHandle) {
 	c, err := tpm.Open(address, tpm.Options{})
 	if err != nil {
 		b.Fatal(err)

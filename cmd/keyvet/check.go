@@ -105,7 +105,7 @@ key, but cannot be read, is named and leaves the verdict open.`,
 const softLimit = 90 << 20
 
 // configUsage begins the text of the flag -config.
-const configUsage = "configuration `F` (default /etc/keyvet/keyvet.toml)"
+const configUsage = "configuration `F` (default /etc/keyvet/keyvet.toml and its fragments)"
 
 // given reports whether a flag is on the command line.
 func given(f *flag.FlagSet, name string) (yes bool) {

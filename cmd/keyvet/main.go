@@ -22,7 +22,7 @@ var program = &cli.Program{
 	Name:    "keyvet",
 	About:   "keyvet vets a device's own keys before the device trusts them.",
 	Version: version, Commit: commit,
-	Commands: []cli.Command{checkCommand, runCommand, statusCommand, rotateCommand},
+	Commands: []cli.Command{checkCommand, runCommand, statusCommand, rotateCommand, waitCommand, debugBundleCommand},
 	Notes: `exit status of check, run -once and status -q:
   0 pass (warnings included)   1 a key or the firmware fails
   2 wrong usage or configuration   3 undecided: something could not be checked`,
@@ -32,18 +32,20 @@ var program = &cli.Program{
 		"keyvet check -format line rootfs/etc     every key in a directory",
 		"ssh-keyscan host | keyvet check -        standard input",
 	},
-	Details: func() [][2]string {
-		return [][2]string{
-			{"clock floor", device.ClockFloor().Format(time.RFC3339)}, // a clock before that is wrong
-			{"advisories", "reviewed " + advisory.Reviewed()},         // held against their sources; once a year at least
-		}
-	},
+	Details: details,
 	Values: map[string][]string{
 		"tpm": {"/dev/tpmrm0", "unix:", "tcp:", "spi:", "i2c:"}, "format": formNames(), "fail-on": {"low", "medium", "high", "critical"},
 	},
 }
 
 func main() { cli.Main(program) }
+
+func details() [][2]string {
+	return [][2]string{
+		{"clock floor", device.ClockFloor().Format(time.RFC3339)}, // a clock before that is wrong
+		{"advisories", "reviewed " + advisory.Reviewed()},         // held against their sources; once a year at least
+	}
+}
 
 // command carries out one command line and returns its exit status.
 func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {

@@ -57,7 +57,7 @@ func (s screen) rotate(ctx context.Context, configPath string, words []string) i
 	defer device.Close()
 	r := device.Rotate(ctx)
 	if r.Report != nil {
-		for _, g := range notMinor(r.Report.Gaps) {
+		for _, g := range r.Report.Missing() {
 			s.say(g.What + ": " + g.Why)
 		}
 		s.outcome(r.Outcome)

@@ -14,18 +14,18 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/quiet"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/status"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/systemd"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
 )
 
-// byOnce is what the mark of a gate says that nobody holds: run -once has ended
-// by the time that others read it.
-const byOnce = "keyvet run -once"
+const byOnce = status.Once
 
 var runCommand = cli.Command{
-	Name: "run", Short: "the service: check, report to AWS IoT, open the gate, wait for jobs",
+	Name: "run", Short: "the service: check, report, open the gate, wait for jobs",
 	Long: `Vets every key of the device, reports to AWS IoT over MQTT with mutual TLS, and
 opens the gate (the file "trusted" in run_dir) once the report is acknowledged;
 then waits for jobs and repeats it on schedule. What cannot be delivered is
@@ -64,10 +64,11 @@ func (s screen) run(ctx context.Context, configPath string, once bool, words []s
 		return cli.Usage
 	}
 	o := s.options(*cfg, "keyvet run")
+	told := systemd.New(o.Log)
 	if o.Once = once; o.Once {
 		o.By = byOnce
 	} else {
-		o.Alive = notifySystemd(ctx, o.Log)
+		o.Alive = told.Alive
 	}
 	device, err := service.Start(o)
 	if err != nil {
@@ -78,6 +79,7 @@ func (s screen) run(ctx context.Context, configPath string, once bool, words []s
 	if once {
 		return s.once(ctx, device, cfg.RunDir)
 	}
+	told.Ready(ctx, cfg.TPM.Wait.Duration)
 	if err := device.Run(ctx); errors.Is(err, agent.ErrStuck) || ctx.Err() == nil {
 		s.Fail(err)
 		return cli.Undecided

@@ -36,7 +36,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	config.DefaultPath = "/nonexistent/keyvet.toml" // the machine's own is none of a test's business
+	config.Root = "/nonexistent" // the machine's own is none of a test's business
 	// Scripts mostly wait, for a device that goes its own pace.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
@@ -63,9 +63,9 @@ func TestScripts(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(shipped, "keyvet-blocklist"), "-tags", "keyvet_noblocklist", "../keyvet-blocklist").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X github.com/keyvet/keyvet/cmd/keyvet/internal/config.DefaultPath="+config.DefaultPath)
+	build(t, filepath.Join(shipped, "keyvet"), runtime.GOARCH, "-X github.com/keyvet/keyvet/cmd/keyvet/internal/config.Root="+config.Root)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: scripts,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", shipped+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("FLEET", fleet)

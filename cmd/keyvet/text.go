@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/term"
@@ -46,11 +45,6 @@ func (s screen) outcome(o gate.Outcome) {
 	if o.Trouble != nil {
 		s.Fail(o.Trouble)
 	}
-}
-
-// notMinor is the gaps that leave the verdict open.
-func notMinor(gaps []device.Gap) []device.Gap {
-	return slices.DeleteFunc(slices.Clone(gaps), func(g device.Gap) bool { return g.Minor })
 }
 
 // table shows a report to a person.

@@ -158,7 +158,22 @@ func (a *Agent) keep(ctx context.Context, trigger device.Trigger, credential str
 	if err := a.Spool.Put(r.ID, fault(r), r.Encode()); err != nil {
 		a.Log.Error("report cannot be kept until it is delivered", "error", err)
 	}
+	r.Folded = a.folded(r.ID)
 	return v
+}
+
+// folded is how many reports on the same fault one of the spool stands for besides.
+func (a *Agent) folded(id string) int {
+	entries, err := a.Spool.List()
+	if err != nil {
+		return 0 // which Put has told of
+	}
+	for _, e := range entries {
+		if e.ID == id {
+			return e.Folded
+		}
+	}
+	return 0
 }
 
 // maxProblems bounds the lines of the log for what did not pass.

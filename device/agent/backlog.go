@@ -46,7 +46,7 @@ func (b *backlog) next(ctx context.Context, a *Agent, cloud Cloud) bool {
 	err = a.drainOne(ctx, cloud, e)
 	a.alive()
 	if err == nil {
-		a.Log.Info("earlier report delivered", "report", e.ID)
+		a.Log.Info("earlier report delivered", "report", e.ID, "folded", e.Folded)
 		delete(b.tried, e.ID)
 		b.failed = 0
 		pause(ctx, drainPause)
@@ -78,6 +78,7 @@ func (a *Agent) drainOne(ctx context.Context, cloud Cloud, e durable.Entry) erro
 		a.Log.Error("a report in the spool is damaged and is dropped", "report", e.ID, "error", err)
 		return a.Spool.Remove(e)
 	}
+	old.Folded = e.Folded
 	if err := cloud.PublishEarlier(ctx, old); err != nil {
 		return err
 	}

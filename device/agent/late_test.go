@@ -50,6 +50,9 @@ func TestLate(t *testing.T) {
 			if d.trusted() != (comes > 0) || len(d.triggers) != map[bool]int{true: 2, false: 1}[comes > 0] {
 				t.Errorf("a TPM after %v: trusted %v, %d reports in %v", comes, d.trusted(), len(d.triggers), time.Since(start))
 			}
+			if last := d.triggers[len(d.triggers)-1]; last != device.TriggerFirstBoot {
+				t.Errorf("a TPM after %v: the last report is one of %q", comes, last)
+			}
 			cancel()
 			<-ended
 		})

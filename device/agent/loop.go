@@ -17,8 +17,9 @@ type loop struct {
 	newest   delivery
 	words    words
 	schedule timetable
-	clock    watch // since the last self-check
-	local    *Work // found while waiting
+	clock    watch           // since the last self-check
+	local    *Work           // found while waiting
+	late     <-chan struct{} // closed once what the last check missed is there; nil: it missed nothing
 	open     unfinished
 }
 
@@ -51,7 +52,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // watch ends a period once what the device missed is there.
 func (l *loop) watch(period context.Context) {
 	late, enough := l.Device.Late(period), l.schedule.enough
-	if late == nil {
+	if l.late = late; late == nil {
 		return
 	}
 	go func() {
@@ -64,14 +65,22 @@ func (l *loop) watch(period context.Context) {
 	}()
 }
 
-// lookAgain vets the device since it is time to, or since the clock was set.
+// lookAgain vets the device since it is time to, or since the clock was set. Where
+// what the last check missed is there now, this one takes its place, and is of the
+// same boot, job or schedule.
 func (l *loop) lookAgain(ctx context.Context) {
+	trigger := device.TriggerSchedule
+	select {
+	case <-l.late:
+		trigger = l.newest.vetted.Report.Trigger
+	default:
+	}
 	vets := 0
 	if before := l.clock; before.stepped(l.read()) {
 		l.Log.Info("the clock was set: the device is vetted again", "from", before.at.wall.Format(time.RFC3339), "by", before.at.step(l.read()).Round(time.Second))
 		vets = before.vets + 1
 	}
-	l.vetNow(ctx, device.TriggerSchedule)
+	l.vetNow(ctx, trigger)
 	l.clock.vets = vets
 }
 

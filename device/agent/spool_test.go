@@ -16,6 +16,7 @@ import (
 func TestFailingRestarts(t *testing.T) {
 	dir := t.TempDir()
 	d := newDesk(t, dir, gate.Acknowledged)
+	online := d.cloud
 	d.cloud, d.status = nil, device.Fail
 	for range 20 {
 		d.Once(t.Context())
@@ -23,6 +24,14 @@ func TestFailingRestarts(t *testing.T) {
 	entries, err := d.Spool.List()
 	if err != nil || len(entries) != 2 || entries[0].ID != d.ids[0] || entries[1].ID != d.ids[19] {
 		t.Errorf("the spool holds %v, %v", entries, err)
+	}
+	// Whoever gets the last hears of those between.
+	var folded []int
+	d.cloud = online
+	d.cloud.refuse = func(r *device.Report) error { folded = append(folded, r.Folded); return nil }
+	d.Once(t.Context())
+	if len(folded) != 2 || folded[0] != 19 || folded[1] != 0 {
+		t.Errorf("the reports that arrive stand for %v", folded)
 	}
 }
 

@@ -19,29 +19,40 @@ func Prepare() { smallPrimes(); largerPrimes() }
 
 // The products of the odd primes below each bound.
 var (
-	smallPrimes  = sync.OnceValue(func() []*big.Int { return productsOfPrimes(3, SmallFactors) })
+	smallPrimes = sync.OnceValue(func() []*big.Int {
+		all := big.NewInt(1) // as one, since each modulus is held against it
+		for _, some := range productsOfPrimes(3, SmallFactors) {
+			all.Mul(all, some)
+		}
+		return []*big.Int{all}
+	})
 	largerPrimes = sync.OnceValue(func() []*big.Int { return productsOfPrimes(SmallFactors, largerFactors) })
 )
 
-// productsOfPrimes returns products, of about 32768 bits each, of the primes from
-// one number to another: their product would be no faster to reduce, and much
+// productsOfPrimes returns products, of about 8192 bits each, of the primes from
+// one number to another: a product of all would be no faster to reduce, and much
 // slower to make.
 func productsOfPrimes(from, to uint32) (products []*big.Int) {
-	product, word := big.NewInt(1), uint64(1)
+	product, next, word := big.NewInt(1), new(big.Int), new(big.Int)
+	factor := uint64(1)
+	multiply := func() {
+		next.Mul(product, word.SetUint64(factor)) // two buffers: none is allocated for each step
+		product, next, factor = next, product, 1
+	}
 	for p := range oddPrimes(to) {
 		if p < from {
 			continue
 		}
-		if word *= uint64(p); word < 1<<44 { // another fits
+		if factor *= uint64(p); factor < 1<<44 { // another fits
 			continue
 		}
-		product.Mul(product, new(big.Int).SetUint64(word))
-		word = 1
-		if product.BitLen() >= 32768 {
-			products, product = append(products, product), big.NewInt(1)
+		if multiply(); product.BitLen() >= 8192 {
+			products = append(products, new(big.Int).Set(product))
+			product.SetUint64(1)
 		}
 	}
-	return append(products, product.Mul(product, new(big.Int).SetUint64(word)))
+	multiply()
+	return append(products, product)
 }
 
 // oddPrimes yields the odd primes below a bound of at most 2^20, by the sieve of
@@ -59,8 +70,8 @@ func oddPrimes(bound uint32) iter.Seq[uint32] {
 			if p >= 1<<10 { // its multiples up to 2^20 have been crossed out, and p² need not fit in 32 bits
 				continue
 			}
-			for m := p * p; m < bound; m += 2 * p {
-				composite[m/2] = true
+			for i := p * p / 2; i < uint32(len(composite)); i += p {
+				composite[i] = true
 			}
 		}
 	}
@@ -79,9 +90,10 @@ func largerFactor(_ context.Context, t target) *broken {
 // factorAmong finds the smallest prime factor of n that the products have and
 // that is below the bound.
 func factorAmong(n *big.Int, products []*big.Int, bound uint32) *broken {
-	common, product, quotient := big.NewInt(1), new(big.Int), new(big.Int)
+	common, rest, quotient := big.NewInt(1), new(big.Int), new(big.Int)
 	for _, some := range products {
-		quotient.QuoRem(product.Mul(common, some), n, common)
+		quotient.QuoRem(some, n, rest)
+		quotient.QuoRem(rest.Mul(common, rest), n, common)
 	}
 	if common.GCD(nil, nil, common, n).Cmp(one) == 0 {
 		return nil

@@ -18,8 +18,8 @@ import (
 // Spool keeps reports that the cloud has not acknowledged, one file each. It
 // is bounded in bytes and in the number of failing reports, so that neither a
 // device that is offline for years nor one that restarts for ever fills its
-// disk. Of the reports on one fault the first and the last are kept: when it
-// began, and how it stands. A file counts as whole blocks, as on the disk, so
+// disk. Of the reports on one fault the first and the last are kept, when it
+// began and how it stands, and how many there were between them. A file counts as whole blocks, as on the disk, so
 // that the bound in bytes holds for their number, too.
 type Spool struct {
 	Dir      string
@@ -30,9 +30,13 @@ type Spool struct {
 
 // Entry is one report in the spool.
 type Entry struct {
-	ID    string // the report's id
-	Keep  bool   // it reports a fault: dropped for room only after those that do not
-	Size  int64
+	ID   string // the report's id
+	Keep bool   // it reports a fault: dropped for room only after those that do not
+	Size int64
+	// Folded is how many reports on the same fault, between the first and this one,
+	// it took the place of.
+	Folded int
+
 	age   int64  // what its name sorts by
 	fault string // the digest of the fault; "" of an entry without, or of an earlier version
 	path  string
@@ -54,7 +58,8 @@ const (
 	keepMark = "keep" // of an earlier version, which did not name the fault
 	dropMark = "drop"
 
-	faultDigits = 16 // the mark of an entry that reports a fault: hex of its SHA-256
+	faultDigits = 16  // the mark of an entry that reports a fault: hex of its SHA-256
+	foldedMark  = "x" // and how many it took the place of, if any
 )
 
 func markOf(fault string) string {
@@ -94,12 +99,16 @@ func (s *Spool) Put(id, fault string, data []byte) error {
 		age = max(age, entries[len(entries)-1].age+1)
 	}
 	mark := markOf(fault)
-	name := filepath.Join(s.Dir, fmt.Sprintf("%020d-%s-%s.json", age, mark, id))
 	var inTheWay []Entry
 	if fault != "" {
 		inTheWay = slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return e.Keep })
-		inTheWay = append(inTheWay, repeats(entries, func(e Entry) bool { return e.fault == mark })...)
+		again := repeats(entries, func(e Entry) bool { return e.fault == mark })
+		inTheWay = append(inTheWay, again...)
+		if len(again) > 0 {
+			mark += foldedMark + strconv.Itoa(again[len(again)-1].Folded+1)
+		}
 	}
+	name := filepath.Join(s.Dir, fmt.Sprintf("%020d-%s-%s.json", age, mark, id))
 	for err = s.Disk.WriteFile(name, data, 0o600); err != nil; err = s.Disk.WriteFile(name, data, 0o600) {
 		full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 		if !full || len(inTheWay) == 0 || s.Remove(inTheWay[0]) != nil {
@@ -216,8 +225,9 @@ func (s *Spool) List() ([]Entry, error) {
 			return nil, fmt.Errorf("durable: spool: %w", err)
 		}
 		e := Entry{ID: parts[2], Keep: parts[1] != dropMark, Size: info.Size(), age: age, path: filepath.Join(s.Dir, f.Name())}
-		if len(parts[1]) == faultDigits {
-			e.fault = parts[1]
+		if fault, folded, _ := strings.Cut(parts[1], foldedMark); len(fault) == faultDigits {
+			e.fault = fault
+			e.Folded, _ = strconv.Atoi(folded) // else none
 		}
 		entries = append(entries, e)
 	}

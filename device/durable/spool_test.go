@@ -45,6 +45,14 @@ func TestSpoolFolds(t *testing.T) {
 	if got := ids(t, s); got != "0 1 997 999" {
 		t.Errorf("it holds %q", got)
 	}
+	// 667 reports on ROCA and 333 on a certificate that expired: what is not there is counted.
+	entries, err := s.List()
+	must(t, err)
+	for i, want := range []int{0, 0, 331, 665} {
+		if got := entries[i].Folded; got != want {
+			t.Errorf("%s stands for %d more, want %d", entries[i].ID, got, want)
+		}
+	}
 	must(t, s.Put("999", "roca", big)) // once is enough
 	if got := ids(t, s); got != "0 1 997 999" {
 		t.Errorf("it holds %q", got)

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -26,6 +27,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
 // account stands in for an account of AWS: what the functions of the stack call.
@@ -34,6 +37,7 @@ type account struct {
 	url       string
 	authority *ecdsa.PrivateKey
 	root      *x509.Certificate
+	cloud     *localiot.Server // whose things and certificates these are; nil: it has its own
 
 	mu       sync.Mutex
 	things   map[string][]string     // the ids of each one's certificates
@@ -43,6 +47,7 @@ type account struct {
 	groups   map[string][]string // of things
 	records  []map[string]any    // of the table of claims
 	hours    map[string][2]int
+	metrics  []metric
 	notices  []notice
 	said     []saidTo          // by MQTT
 	issued   map[string]string // by ARN, PEM
@@ -54,6 +59,20 @@ type account struct {
 type certificate struct {
 	pem, status, ca string
 	created         float64
+}
+
+// metric is one of CloudWatch's, of AWS IoT: what came of a claim in the last hour.
+type metric struct {
+	name, claim, template string // template may be ""
+	sum                   float64
+}
+
+func (m metric) dimensions() []any {
+	all := []any{map[string]any{"Name": "ClaimCertificateId", "Value": m.claim}}
+	if m.template != "" {
+		all = append(all, map[string]any{"Name": "TemplateName", "Value": m.template})
+	}
+	return all
 }
 
 type notice struct {
@@ -144,9 +163,33 @@ func (a *account) serve(w http.ResponseWriter, r *http.Request) {
 	if code := a.failing[call.Operation]; code != "" {
 		answer = map[string]any{"error": code}
 	} else {
+		a.look()
 		answer = a.answer(call.Service, call.Operation, call.Arguments)
 	}
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		a.t.Error(err)
+	}
+}
+
+// look takes things and certificates from the endpoint, if there is one.
+func (a *account) look() {
+	if a.cloud == nil {
+		return
+	}
+	for _, thing := range a.cloud.Things() {
+		a.things[thing] = nil
+		for _, c := range a.cloud.Certificates(thing) {
+			a.attach(c.ID, thing, string(c.Status), float64(c.Made.UnixNano())/1e9)
+		}
+	}
+}
+
+// onCloud does to the endpoint, if there is one, what was done to the account.
+func (a *account) onCloud(do func(*localiot.Server) error) {
+	if a.cloud == nil {
+		return
+	}
+	if err := do(a.cloud); err != nil {
 		a.t.Error(err)
 	}
 }
@@ -193,6 +236,12 @@ func (a *account) answer(service, operation string, args map[string]any) map[str
 		return result(map[string]any{"certificateDescription": description})
 	case "iot.update_certificate":
 		a.certs[text("certificateId")].status = text("newStatus")
+		a.onCloud(func(cloud *localiot.Server) error {
+			if text("newStatus") == "ACTIVE" {
+				return cloud.Activate(text("certificateId"))
+			}
+			return cloud.Deactivate(text("certificateId"))
+		})
 		return none
 	case "iot.describe_ca_certificate":
 		c := a.cas[text("certificateId")]
@@ -218,6 +267,10 @@ func (a *account) answer(service, operation string, args map[string]any) map[str
 		if !slices.Contains(a.things[text("thingName")], id("principal")) {
 			a.things[text("thingName")] = append(a.things[text("thingName")], id("principal"))
 		}
+		a.onCloud(func(cloud *localiot.Server) error {
+			leaf, _ := pem.Decode([]byte(a.certs[id("principal")].pem))
+			return cloud.RegisterCertificate(text("thingName"), leaf.Bytes)
+		})
 		return none
 	case "iot.register_certificate":
 		leaf, _ := pem.Decode([]byte(text("certificatePem")))
@@ -253,6 +306,22 @@ func (a *account) answer(service, operation string, args map[string]any) map[str
 		a.hours[key] = hour
 		number := func(n int) any { return map[string]any{"N": fmt.Sprint(n)} }
 		return result(map[string]any{"Attributes": map[string]any{"provisioned": number(hour[0]), "refused": number(hour[1])}})
+	case "cloudwatch.list_metrics":
+		found := []any{}
+		for _, m := range a.metrics {
+			if m.name == text("MetricName") {
+				found = append(found, map[string]any{"Namespace": "AWS/IoT", "MetricName": m.name, "Dimensions": m.dimensions()})
+			}
+		}
+		return a.page(args, "Metrics", found, "NextToken", "NextToken")
+	case "cloudwatch.get_metric_statistics":
+		points := []any{}
+		for _, m := range a.metrics {
+			if m.name == text("MetricName") && fmt.Sprint(m.dimensions()) == fmt.Sprint(args["Dimensions"]) {
+				points = append(points, map[string]any{"Sum": m.sum / 2, "Unit": "Count"}, map[string]any{"Sum": m.sum / 2, "Unit": "Count"})
+			}
+		}
+		return result(map[string]any{"Datapoints": points})
 	case "iot-data.publish":
 		b, err := base64.StdEncoding.DecodeString(text("payload"))
 		var said map[string]any
@@ -260,6 +329,9 @@ func (a *account) answer(service, operation string, args map[string]any) map[str
 			a.t.Errorf("published %v", args)
 		}
 		a.said = append(a.said, saidTo{text("topic"), said})
+		if a.cloud != nil {
+			a.cloud.Say(text("topic"), b)
+		}
 		return none
 	case "acm-pca.describe_certificate_authority":
 		return result(map[string]any{"CertificateAuthority": map[string]any{"CertificateAuthorityConfiguration": map[string]any{"SigningAlgorithm": "SHA256WITHECDSA"}}})
@@ -366,6 +438,15 @@ type returned struct {
 // Lambda does.
 func (a *account) call(handler string, env []string, events ...any) []returned {
 	a.t.Helper()
+	all, err := a.invoke(handler, env, events...)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return all
+}
+
+// invoke is call, for any goroutine.
+func (a *account) invoke(handler string, env []string, events ...any) ([]returned, error) {
 	const program = `
 import contextlib, importlib, json, sys, types
 handler = importlib.import_module(sys.argv[1]).handler
@@ -381,12 +462,17 @@ json.dump(answers, sys.stdout)
 `
 	input, err := json.Marshal(events)
 	if err != nil {
-		a.t.Fatal(err)
+		return nil, err
 	}
 	functions, functionsErr := filepath.Abs(filepath.Join(docs, "functions"))
 	boto3, boto3Err := filepath.Abs("testdata/boto3")
-	if functionsErr != nil || boto3Err != nil {
-		a.t.Fatal(functionsErr, boto3Err)
+	if err := errors.Join(functionsErr, boto3Err); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{functions, boto3} { // so that no cache has an outcome of before
+		if _, err := filepath.Glob(filepath.Join(dir, "*.py")); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(a.t.Context(), patience)
 	defer cancel()
@@ -400,11 +486,11 @@ json.dump(answers, sys.stdout)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		a.t.Fatalf("python3 (Debian package python3): %v\n%s", err, stderr.String())
+		return nil, fmt.Errorf("python3 (Debian package python3): %v\n%s", err, stderr.String())
 	}
 	var all []returned
 	if err := json.Unmarshal(out, &all); err != nil || len(all) != len(events) {
-		a.t.Fatalf("%s: %v", out, err)
+		return nil, fmt.Errorf("%s: %v", out, err)
 	}
-	return all
+	return all, nil
 }

@@ -110,12 +110,18 @@ func (c *Client) Probe(ctx context.Context) error {
 // returns nil only once AWS IoT has accepted that very update; a rejection
 // is a [*Rejected].
 func (c *Client) Publish(ctx context.Context, r *device.Report) error {
-	state, err := c.summary(r).reported()
-	if err != nil {
-		return fmt.Errorf("publish report: %w", err)
-	}
 	if err := c.PublishEarlier(ctx, r); err != nil {
 		return err
+	}
+	return c.Summarize(ctx, r)
+}
+
+// Summarize writes the summary of a report, which was published, to the named
+// shadow. It returns nil only once AWS IoT has accepted that very update.
+func (c *Client) Summarize(ctx context.Context, r *device.Report) error {
+	state, err := c.summary(r).reported()
+	if err != nil {
+		return fmt.Errorf("summary of the report: %w", err)
 	}
 	at, err := c.updateShadow(ctx, state)
 	if err == nil && c.Answered != nil && !at.IsZero() {

@@ -164,13 +164,14 @@ type findingsMessage struct {
 	Verdict   string    `json:"verdict"`
 	Findings  []Finding `json:"findings"`
 	LeftOut   int       `json:"leftOut,omitempty"` // findings that the message had no room for; the report has them
+	Folded    int       `json:"folded,omitempty"`  // reports on the same faults, earlier than this and not delivered
 }
 
 // PublishFindings sends the findings of a report, for the account's topic rule,
 // to keyvet/{thing}/findings. Without findings it sends nothing. The report is
 // what counts: this is to be called once it is acknowledged.
 func (c *Client) PublishFindings(ctx context.Context, r *device.Report) error {
-	m := findingsMessage{ThingName: c.thing, ReportID: r.ID, Verdict: r.Verdict().String(), Findings: Findings(r)}
+	m := findingsMessage{ThingName: c.thing, ReportID: r.ID, Verdict: r.Verdict().String(), Findings: Findings(r), Folded: r.Folded}
 	if len(m.Findings) == 0 {
 		return nil
 	}

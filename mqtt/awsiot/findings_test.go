@@ -120,7 +120,7 @@ func TestPublishFindings(t *testing.T) {
 	if err := c.PublishFindings(t.Context(), &device.Report{Findings: []device.Finding{{Status: device.Pass}}}); err != nil || len(s.requests()) != 0 {
 		t.Errorf("%v, %d messages of nothing", err, len(s.requests()))
 	}
-	r := &device.Report{ID: "r1"}
+	r := &device.Report{ID: "r1", Folded: 42}
 	for range 150 {
 		r.Findings = append(r.Findings, device.Finding{Check: "size", Status: device.Warn, Message: strings.Repeat("x", 2000)})
 	}
@@ -131,13 +131,13 @@ func TestPublishFindings(t *testing.T) {
 	var m struct {
 		ThingName, ReportID, Verdict string
 		Findings                     []awsiot.Finding
-		LeftOut                      int
+		LeftOut, Folded              int
 	}
 	sent := s.requests()[0]
 	if err := json.Unmarshal(sent.raw, &m); err != nil || sent.topic != "keyvet/"+thing+"/findings" {
 		t.Errorf("%s: %v", sent.topic, err)
 	}
-	if len(sent.raw) > mqtt.MaxPayload || m.ThingName != thing || m.ReportID != "r1" || m.Verdict != "FAIL" ||
+	if len(sent.raw) > mqtt.MaxPayload || m.ThingName != thing || m.ReportID != "r1" || m.Verdict != "FAIL" || m.Folded != 42 ||
 		m.Findings[0].ReasonForNonComplianceCode != device.ReasonROCA || len(m.Findings)+m.LeftOut != 151 || len(m.Findings) < 30 {
 		t.Errorf("%d bytes, %d findings, %d left out: %.300s", len(sent.raw), len(m.Findings), m.LeftOut, sent.raw)
 	}

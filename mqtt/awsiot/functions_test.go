@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -134,6 +135,56 @@ func TestClaimLimits(t *testing.T) {
 	}
 }
 
+// An alarm on AWS IoT's own metrics ends the claims that are beyond a limit, and
+// records which, when and by which alarm; a device's certificate it leaves alone.
+func TestClaimAlarm(t *testing.T) {
+	for what, tt := range map[string]struct {
+		metrics  []metric
+		lock     bool
+		inactive string
+		recorded string
+	}{
+		"refused": {[]metric{{"RegisterThingFailed", "claim", "", 60}, {"RegisterThingFailed", "other", "", 10}}, true, "claim", "claim"},
+		"many":    {[]metric{{"ApproximateNumberOfThingsRegistered", "other", "", 600}, {"RegisterThingFailed", "claim", "", 50}}, true, "other", "other"},
+		"by template, too": {[]metric{{"RegisterThingFailed", "claim", "", 50}, {"RegisterThingFailed", "claim", "keyvet-first", 30}, {"RegisterThingFailed", "claim", "x", 20}},
+			true, "", ""},
+		"by two templates":            {[]metric{{"RegisterThingFailed", "claim", "keyvet-first", 30}, {"RegisterThingFailed", "claim", "x", 30}}, true, "claim", "claim"},
+		"a device's":                  {[]metric{{"RegisterThingFailed", "device", "", 99}}, true, "", "device"},
+		"let be":                      {[]metric{{"RegisterThingFailed", "claim", "", 60}}, false, "", "claim"},
+		"both":                        {[]metric{{"RegisterThingFailed", "claim", "", 60}, {"ApproximateNumberOfThingsRegistered", "other", "", 600}}, true, "claim other", "claim other"},
+		"by none of them":             {[]metric{{"RegisterThingFailed", "claim", "", 30}, {"RegisterThingFailed", "other", "", 30}}, true, "", ""},
+		"nothing, by the time it ran": {nil, true, "", ""},
+	} {
+		a := newAccount(t)
+		a.attach("claim", "", "ACTIVE", 0)
+		a.attach("other", "", "ACTIVE", 0)
+		a.attach("device", "gw", "ACTIVE", 0)
+		a.metrics = tt.metrics
+		env := []string{"CLAIMS=claims", "CLAIM_LIMIT=500", "CLAIM_REFUSALS=50", fmt.Sprint("CLAIM_LOCK=", tt.lock)}
+		r := a.call("alarm", env, map[string]any{
+			"source": "aws.cloudwatch", "alarmData": map[string]any{"alarmName": "keyvet-claims-refused", "state": map[string]any{"value": "ALARM", "reason": "Threshold Crossed"}},
+		})[0]
+		var inactive, recorded []string
+		for id, c := range a.certs {
+			if c.status != "ACTIVE" {
+				inactive = append(inactive, id)
+			}
+		}
+		for _, record := range a.records {
+			of := func(name string) string { return record[name].(map[string]any)["S"].(string) }
+			recorded = append(recorded, of("claim"))
+			if at, err := time.Parse(time.RFC3339, strings.Fields(of("at"))[0]); err != nil || time.Since(at) > patience || of("alarm") != "keyvet-claims-refused" {
+				t.Errorf("%s: recorded %v", what, record)
+			}
+		}
+		slices.Sort(inactive)
+		slices.Sort(recorded)
+		if strings.Join(inactive, " ") != tt.inactive || strings.Join(recorded, " ") != tt.recorded || r.Error != "" || len(a.notices) != 1 || a.notices[0].text["reason"] != "Threshold Crossed" {
+			t.Errorf("%s: %+v, inactive %v, recorded %v, notices %v", what, r, inactive, recorded, a.notices)
+		}
+	}
+}
+
 // The old certificates go with a passing report under the newest.
 func TestRetire(t *testing.T) {
 	for what, tt := range map[string]struct {
@@ -200,13 +251,32 @@ func TestJobNotices(t *testing.T) {
 
 // The functions that check keys, with the program that ships.
 func TestFunctionsThatCheck(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "keyvet")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/keyvet").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	for name, test := range map[string]func(*testing.T, string){"issuer": testIssuer, "register": testRegister, "mitigate": testMitigate} {
+	program := shipped(t)
+	for name, test := range map[string]func(*testing.T, string){"issuer": testIssuer, "register": testRegister, "mitigate": testMitigate, "rotation": testRotation} {
 		t.Run(name, func(t *testing.T) { test(t, "KEYVET="+program) })
 	}
+}
+
+// shipped builds the program as cmd/keyvet/build.flags has it.
+func shipped(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../../cmd/keyvet/build.flags")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "keyvet")
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", program}
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name != "#" {
+			args = append(args, "-"+name+"="+value)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "../../cmd/keyvet")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
 }
 
 func requestFor(t *testing.T, weak bool, name string) string {

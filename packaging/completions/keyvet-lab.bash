@@ -2,6 +2,9 @@
 _keyvet_lab() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words= flags= files=
 	case $prev in
+	-bad)
+		mapfile -t COMPREPLY < <(compgen -W "roca debian firmware" -- "$cur")
+		return ;;
 	-dir)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
@@ -11,9 +14,12 @@ _keyvet_lab() {
 	-operation)
 		mapfile -t COMPREPLY < <(compgen -W "keyvet.check keyvet.rotate" -- "$cur")
 		return ;;
+	-out)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	esac
 	if [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "demo up things job fault shadow check version help" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "demo up things job fault shadow report challenge check version help" -- "$cur")
 		return
 	fi
 	if [ "$command" = job ]; then
@@ -32,7 +38,7 @@ _keyvet_lab() {
 	fi
 	case $command in
 	"demo") flags="-keyvet" ;;
-	"up") flags="-addr -claim -dir -jitr -quotas -thing" ;;
+	"up") flags="-addr -bad -claim -dir -jitr -quotas -thing" ;;
 	"things") flags="-dir -json" ;;
 	"job create") flags="-dir -document -id -operation -retries -string" ;;
 	"job list") flags="-dir -json" ;;
@@ -41,9 +47,11 @@ _keyvet_lab() {
 	"fault clear") flags="-dir" ;;
 	"fault list") flags="-dir -json" ;;
 	"shadow") flags="-dir -name -update" ;;
+	"report") flags="-dir -out" ;;
+	"challenge") flags="-dir -out" files=yes ;;
 	"check") flags="-dir" ;;
 	"version") flags="-json -v" ;;
-	help) words="demo up things job fault shadow check version help" ;;
+	help) words="demo up things job fault shadow report challenge check version help" ;;
 	esac
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur") ;;

@@ -12,11 +12,14 @@ complete -c keyvet-lab -n '__fish_seen_subcommand_from fault' -a set
 complete -c keyvet-lab -n '__fish_seen_subcommand_from fault' -a clear
 complete -c keyvet-lab -n '__fish_seen_subcommand_from fault' -a list
 complete -c keyvet-lab -n __fish_use_subcommand -a shadow -d 'print a shadow, or update it first'
+complete -c keyvet-lab -n __fish_use_subcommand -a report -d 'the newest report of a thing'
+complete -c keyvet-lab -n __fish_use_subcommand -a challenge -d 'challenge a thing\'s TPM, and print the answer'
 complete -c keyvet-lab -n __fish_use_subcommand -a check -d 'ask for a check, by the shadow'
 complete -c keyvet-lab -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
 complete -c keyvet-lab -n __fish_use_subcommand -a help
 complete -c keyvet-lab -n '__fish_seen_subcommand_from demo' -o keyvet -x -d 'run this PROGRAM (default keyvet, by PATH)'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o addr -x -d 'listen on HOST:PORT, for a board on the desk (default: on'
+complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o bad -x -a 'roca debian firmware' -d 'a device that fails: KIND is roca (a key in the TPM), debian'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o claim -d 'the device has no certificate, but a claim to provision'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o dir -r -F -d 'keep everything in DIR; up again there is the same device'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o jitr -d 'register unknown certificates of the CA as they first'
@@ -42,6 +45,11 @@ complete -c keyvet-lab -n '__fish_seen_subcommand_from fault; and __fish_seen_su
 complete -c keyvet-lab -n '__fish_seen_subcommand_from shadow' -o dir -r -F -d 'the DIR of the lab that is up (default: KEYVET_LAB)'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from shadow' -o name -x -d 'NAME of the shadow (default keyvet)'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from shadow' -o update -x -d 'update it with this JSON first'
+complete -c keyvet-lab -n '__fish_seen_subcommand_from report' -o dir -r -F -d 'the DIR of the lab that is up (default: KEYVET_LAB)'
+complete -c keyvet-lab -n '__fish_seen_subcommand_from report' -o out -r -F -d 'write it to FILE instead of standard output'
+complete -c keyvet-lab -n '__fish_seen_subcommand_from challenge' -F
+complete -c keyvet-lab -n '__fish_seen_subcommand_from challenge' -o dir -r -F -d 'the DIR of the lab that is up (default: KEYVET_LAB)'
+complete -c keyvet-lab -n '__fish_seen_subcommand_from challenge' -o out -r -F -d 'write it to FILE instead of standard output'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from check' -o dir -r -F -d 'the DIR of the lab that is up (default: KEYVET_LAB)'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'

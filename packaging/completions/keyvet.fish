@@ -1,9 +1,11 @@
 # completions of keyvet, made by its own table of commands
 complete -c keyvet -f
 complete -c keyvet -n __fish_use_subcommand -a check -d 'test keys here and now; changes nothing, needs no network'
-complete -c keyvet -n __fish_use_subcommand -a run -d 'the service: check, report to AWS IoT, open the gate, wait for jobs'
-complete -c keyvet -n __fish_use_subcommand -a status -d 'the last verdict, the gate, the credential, the spool, a rotation'
+complete -c keyvet -n __fish_use_subcommand -a run -d 'the service: check, report, open the gate, wait for jobs'
+complete -c keyvet -n __fish_use_subcommand -a status -d 'the last verdict, the gate, the credential, what waits'
 complete -c keyvet -n __fish_use_subcommand -a rotate -d 'a new key and certificate for the device'
+complete -c keyvet -n __fish_use_subcommand -a debug
+complete -c keyvet -n '__fish_seen_subcommand_from debug' -a bundle
 complete -c keyvet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
 complete -c keyvet -n __fish_use_subcommand -a help
 complete -c keyvet -n '__fish_seen_subcommand_from check' -F
@@ -23,5 +25,7 @@ complete -c keyvet -n '__fish_seen_subcommand_from status' -o config -r -F -d 'c
 complete -c keyvet -n '__fish_seen_subcommand_from status' -o json -d 'one JSON document on standard output'
 complete -c keyvet -n '__fish_seen_subcommand_from status' -o q -d 'show nothing: the exit status is that of the last verdict'
 complete -c keyvet -n '__fish_seen_subcommand_from rotate' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml); see'
+complete -c keyvet -n '__fish_seen_subcommand_from debug; and __fish_seen_subcommand_from bundle' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml), if it is'
+complete -c keyvet -n '__fish_seen_subcommand_from debug; and __fish_seen_subcommand_from bundle' -o out -r -F -d 'write it to FILE (default: keyvet-bundle-TIME.tar.gz), "-"'
 complete -c keyvet -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
 complete -c keyvet -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'

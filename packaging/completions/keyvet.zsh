@@ -22,18 +22,29 @@ _keyvet() {
 	-tpm)
 		mapfile -t COMPREPLY < <(compgen -W "/dev/tpmrm0 unix: tcp: spi: i2c:" -- "$cur")
 		return ;;
+	-out)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	esac
 	if [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "check run status rotate version help" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "check run status rotate debug version help" -- "$cur")
 		return
+	fi
+	if [ "$command" = debug ]; then
+		if [ "$COMP_CWORD" = 2 ]; then
+			mapfile -t COMPREPLY < <(compgen -W "bundle" -- "$cur")
+			return
+		fi
+		command="debug ${COMP_WORDS[2]}"
 	fi
 	case $command in
 	"check") flags="-accept -blocklist -config -fail-on -format -json -only -thorough -tpm -v" files=yes ;;
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;
+	"debug bundle") flags="-config -out" ;;
 	"version") flags="-json -v" ;;
-	help) words="check run status rotate version help" ;;
+	help) words="check run status rotate debug version help" ;;
 	esac
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur") ;;

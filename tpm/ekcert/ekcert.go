@@ -1,7 +1,7 @@
-// Package ekcert reads endorsement key certificates as manufacturers store
-// them: padded, wrapped, and with X.509 that not every parser takes.
+// Package ekcert reads what is peculiar to endorsement key certificates: how
+// manufacturers store them, padded and wrapped, and whom they name as the TPM's maker.
 //
-// It does not verify certificate paths.
+// It neither parses certificates (package keyfile does) nor verifies paths.
 package ekcert
 
 import (
@@ -14,8 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/keyvet/keyvet/device/keyfile"
 )
 
 // MaxBytes bounds what is looked at of one NV index: certificates are of one
@@ -93,27 +91,6 @@ func IsCut(b []byte) bool {
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 
-// Parse is the certificate in der, as Unwrap gives it, and what is odd about its
-// encoding, by [keyfile.ParseCertificate]. The subject alternative name of an EK
-// certificate is critical and holds a directory name with the TPM's
-// manufacturer, model and version (TCG EK Credential Profile for TPM Family 2.0,
-// section 3.2.9), which crypto/x509 leaves unhandled: it is parsed here, and
-// then no longer listed under UnhandledCriticalExtensions. An error says why the
-// certificate is unparsable; its bytes are to be kept even so.
-func Parse(der []byte) (cert *x509.Certificate, odd string, err error) {
-	if cert, odd, err = keyfile.ParseCertificate(der); err != nil {
-		return nil, "", fmt.Errorf("ekcert: %w", err)
-	}
-	var unhandled []asn1.ObjectIdentifier
-	for _, id := range cert.UnhandledCriticalExtensions {
-		if !id.Equal(oidSubjectAltName) || checkAltName(cert) != nil {
-			unhandled = append(unhandled, id)
-		}
-	}
-	cert.UnhandledCriticalExtensions = unhandled
-	return cert, odd, nil
-}
-
 // oidTPMManufacturer is tcg-at-tpmManufacturer (TCG EK Credential Profile for
 // TPM Family 2.0, on the subject alternative name).
 var oidTPMManufacturer = asn1.ObjectIdentifier{2, 23, 133, 2, 1}
@@ -164,29 +141,3 @@ func manufacturer(value any) (string, error) {
 }
 
 const directoryName = 4 // the tag of that general name (RFC 5280, section 4.2.1.6)
-
-// checkAltName reports whether the subject alternative name is well-formed: one
-// or more general names (RFC 5280, section 4.2.1.6).
-func checkAltName(cert *x509.Certificate) error {
-	for _, e := range cert.Extensions {
-		if !e.Id.Equal(oidSubjectAltName) {
-			continue
-		}
-		var names []asn1.RawValue
-		if rest, err := asn1.Unmarshal(e.Value, &names); err != nil || len(rest) != 0 || len(names) == 0 {
-			return errors.New("ekcert: malformed subject alternative name")
-		}
-		for _, n := range names {
-			if n.Class != asn1.ClassContextSpecific || n.Tag > 8 {
-				return errors.New("ekcert: malformed subject alternative name")
-			}
-			var rdns asn1.RawValue
-			if n.Tag == directoryName {
-				if rest, err := asn1.Unmarshal(n.Bytes, &rdns); err != nil || len(rest) != 0 || rdns.Tag != asn1.TagSequence {
-					return errors.New("ekcert: malformed directory name")
-				}
-			}
-		}
-	}
-	return nil
-}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 )
 
@@ -98,46 +99,9 @@ func TestUnwrap(t *testing.T) {
 	}
 }
 
-func TestParseCriticalAltName(t *testing.T) {
-	critical := pkix.Extension{Id: oidSAN, Critical: true, Value: directoryName(t)}
-	der := certificate(t, nil, critical)
-	if plain, err := x509.ParseCertificate(der); err != nil || len(plain.UnhandledCriticalExtensions) != 1 {
-		t.Fatalf("crypto/x509 handles it by now: %v", err)
-	}
-	cert, _, err := ekcert.Parse(der)
-	if err != nil || len(cert.UnhandledCriticalExtensions) != 0 {
-		t.Errorf("%v, %v", cert.UnhandledCriticalExtensions, err)
-	}
-	unknown := pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}
-	if cert, _, err := ekcert.Parse(certificate(t, nil, critical, unknown)); err != nil || len(cert.UnhandledCriticalExtensions) != 1 {
-		t.Errorf("an unknown critical extension: %v, %v", cert.UnhandledCriticalExtensions, err)
-	}
-	for _, value := range [][]byte{
-		{0x30, 0x04, 0xa4, 0x02, 0x04, 0x00},       // no name in the directory name
-		{0x30, 0x05, 0xa4, 0x03, 0x30, 0x02, 0x00}, // cut short
-	} {
-		cert, _, err := ekcert.Parse(certificate(t, nil, pkix.Extension{Id: oidSAN, Critical: true, Value: value}))
-		if err == nil && len(cert.UnhandledCriticalExtensions) == 0 {
-			t.Errorf("malformed alternative name %x counts as handled", value)
-		}
-	}
-}
-
-func TestParseUnparsable(t *testing.T) {
-	der := certificate(t, nil)
-	for name, in := range map[string][]byte{"time that is none": bytes.Replace(der, []byte("Z"), []byte("?"), 1), "empty sequence": {0x30, 0}, "nothing": nil} {
-		if _, _, err := ekcert.Parse(in); err == nil {
-			t.Errorf("%s: parsed", name)
-		}
-	}
-	// A serial number with a leading zero, as chips have it, is only odd.
-	leadingZero := bytes.Replace(der, []byte{2, 2, 0x47, 0x11}, []byte{2, 2, 0x00, 0x11}, 1)
-	if cert, odd, err := ekcert.Parse(leadingZero); err != nil || odd == "" || cert.SerialNumber.Int64() != 0x11 {
-		t.Errorf("leading zero in the serial number: %+v, %q, %v", cert, odd, err)
-	}
-}
-
-func TestParseOAEPKey(t *testing.T) {
+// TestOAEPKey takes a certificate whose key is of the algorithm that some EK
+// certificates have, and crypto/x509 has no key of.
+func TestOAEPKey(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -149,13 +113,13 @@ func TestParseOAEPKey(t *testing.T) {
 	if plain, err := x509.ParseCertificate(oaep); err != nil || plain.PublicKey != nil {
 		t.Fatalf("crypto/x509 parses it by now: %v", err)
 	}
-	cert, _, err := ekcert.Parse(oaep)
+	cert, _, err := keyfile.ParseCertificate(oaep)
 	if err != nil || !key.PublicKey.Equal(cert.PublicKey) || cert.PublicKeyAlgorithm != x509.RSA {
 		t.Errorf("%v, %v", cert, err)
 	}
 }
 
-func FuzzUnwrapParse(f *testing.F) {
+func FuzzUnwrap(f *testing.F) {
 	der := certificate(f, nil, pkix.Extension{Id: oidSAN, Critical: true, Value: directoryName(f)})
 	f.Add(der)
 	f.Add(wrap(der))
@@ -170,7 +134,7 @@ func FuzzUnwrapParse(f *testing.F) {
 			if len(der) == 0 || len(rest) >= len(b) {
 				t.Fatalf("%d bytes of %d, %d left", len(der), len(b), len(rest))
 			}
-			cert, _, err := ekcert.Parse(der)
+			cert, _, err := keyfile.ParseCertificate(der)
 			if err == nil && !bytes.Equal(cert.Raw, der) {
 				t.Fatal("the certificate is not the bytes it was parsed from")
 			}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/check"
+	"github.com/keyvet/keyvet/device/keyfile"
 	"github.com/keyvet/keyvet/tpm/ekcert"
 )
 
@@ -25,7 +26,7 @@ func (v *verification) ekCertificate() (device.Status, string) {
 	if v.certificates == nil {
 		return v.unshown(), "there is no EK certificate: no maker vouches for the TPM"
 	}
-	cert, odd, unreadable := ekcert.Parse(v.certificates[0])
+	cert, odd, unreadable := keyfile.ParseCertificate(v.certificates[0])
 	if unreadable != nil {
 		return v.unshown(), fmt.Sprintf("the EK certificate cannot be read: %v", unreadable)
 	}
@@ -66,7 +67,7 @@ func (v *verification) pathToRoot(cert *x509.Certificate, odd string) (device.St
 		Chain: []*x509.Certificate{cert}, Encoding: odd,
 	}
 	for _, der := range v.certificates {
-		if c, _, err := ekcert.Parse(der); err == nil { // one that cannot be read leads nowhere
+		if c, _, err := keyfile.ParseCertificate(der); err == nil { // one that cannot be read leads nowhere
 			key.Beside = append(key.Beside, c)
 		}
 	}

@@ -71,11 +71,11 @@ func TestMutations(t *testing.T) {
 			if err := os.WriteFile(overlay, replace, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			out, err := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-failfast", "-timeout=30s", "-skip=Mutations|QEMU|CRC|GuardTimes|Fuzz", ".").CombinedOutput()
+			out, err := exec.Command("go", "test", "-overlay", overlay, "-vet=off", "-failfast", "-timeout=2m", "-skip=Mutations|QEMU|CRC|GuardTimes|Fuzz", ".").CombinedOutput()
 			if err == nil {
 				t.Error("no test noticed")
-			} else if !strings.Contains(string(out), "--- FAIL: Test") && !strings.Contains(string(out), "panic: ") && !strings.Contains(string(out), "*** Test killed") {
-				t.Errorf("the tests did not run: %v\n%s", err, out)
+			} else if !strings.Contains(string(out), "--- FAIL: Test") { // not built, killed, or out of time: nobody noticed either
+				t.Errorf("no test failed: %v\n%s", err, out)
 			}
 		})
 	}

@@ -222,14 +222,19 @@ func (c *cloud) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, 
 	if c.server.quotas && p.tooMany() {
 		return pk, packets.ErrRejectPacket // discarded, and no PUBACK
 	}
-	c.server.recordMessage(Message{
-		Time: time.Now(), Thing: p.thing, ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
-		CertificateID: p.certificateID,
-	})
+	c.server.recordMessage(p.message(cl, pk))
 	if strings.HasPrefix(pk.TopicName, "$") {
 		return pk, packets.CodeSuccessIgnore
 	}
 	return pk, nil
+}
+
+// message is a PUBLISH as it is recorded.
+func (p *peer) message(cl *mochi.Client, pk packets.Packet) Message {
+	return Message{
+		Time: time.Now(), Thing: p.thing, ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
+		CertificateID: p.certificateID,
+	}
 }
 
 func (p *peer) tooMany() bool {
@@ -266,9 +271,14 @@ func (c *cloud) OnPublished(cl *mochi.Client, pk packets.Packet) {
 	}
 	switch operation, _ := strings.CutPrefix(topic, "keyvet/"+p.thing+"/certificate/"); operation {
 	case "create", "commit":
-		c.server.answerIssuer(p.thing, p.certificateID, operation, pk.Payload, send)
+		if c.server.issuer == nil {
+			c.server.answerIssuer(p.thing, p.certificateID, operation, pk.Payload, send)
+			break
+		}
+		m := p.message(cl, pk)
+		c.server.serving.Go(func() { c.server.issuer(m) }) // as a rule's function is called
 	default:
-		c.server.answerProvisioning(topic, pk.Payload, send)
+		c.server.answerProvisioning(p.message(cl, pk), send)
 	}
 }
 

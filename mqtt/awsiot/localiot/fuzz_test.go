@@ -119,7 +119,7 @@ func FuzzProvisioning(f *testing.F) {
 		if create {
 			topic = createFromCSR
 		}
-		if n := answered(func(send reply) { s.answerProvisioning(topic, payload, send) }); n != 1 {
+		if n := answered(func(send reply) { s.answerProvisioning(Message{Topic: topic, Payload: payload}, send) }); n != 1 {
 			t.Fatalf("%d answers", n)
 		}
 	})

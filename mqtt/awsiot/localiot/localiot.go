@@ -50,6 +50,13 @@ type Options struct {
 	// Provider is an account's certificate provider: it answers a device's CSR
 	// with a chain, leaf first, DER. nil: the CA of Dir, and the CSR's subject.
 	Provider func(*x509.CertificateRequest) ([][]byte, error)
+	// Hook is the pre-provisioning hook of every template; nil: all may be provisioned.
+	// It may be called by many at a time.
+	Hook func(Asked) bool
+	// Issuer is the issuer "topics": it gets what devices publish to
+	// keyvet/{thing}/certificate/create and /commit, and answers by [Server.Say].
+	// nil: the endpoint's own. It may be called by many at a time.
+	Issuer func(Message)
 	// DevicePolicies and ClaimPolicies are what certificates may do, AWS IoT
 	// policies in JSON; nil: what the package's comment says.
 	DevicePolicies, ClaimPolicies [][]byte
@@ -60,6 +67,16 @@ type Options struct {
 	// Rewrite changes what the cloud says on a topic before it is sent, to what
 	// AWS IoT would never say. nil: nothing. It may be called by many at a time.
 	Rewrite func(topic string, payload []byte) []byte
+}
+
+// Asked is what the hook of a template is asked (AWS IoT Developer Guide,
+// "Pre-provisioning hooks").
+type Asked struct {
+	Template           string
+	ClaimCertificateID string // of the connection: a claim's, or a device's
+	CertificateID      string // the one to be provisioned
+	ClientID           string
+	Parameters         map[string]string
 }
 
 // Packet is one MQTT packet.
@@ -113,6 +130,8 @@ type Server struct {
 	quotas   bool
 	jitr     bool
 	provider func(*x509.CertificateRequest) ([][]byte, error)
+	hook     func(Asked) bool
+	issuer   func(Message)
 	onPacket func(Packet)
 	rewrite  func(topic string, payload []byte) []byte
 
@@ -149,7 +168,7 @@ func Start(opts Options) (*Server, error) {
 		opts.Life = year
 	}
 	s := &Server{
-		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider, onPacket: opts.OnPacket, rewrite: opts.Rewrite,
+		host: "localhost", log: opts.Log, dir: opts.Dir, life: opts.Life, quotas: opts.Quotas, jitr: opts.JITR, provider: opts.Provider, hook: opts.Hook, issuer: opts.Issuer, onPacket: opts.OnPacket, rewrite: opts.Rewrite,
 		wires: make(map[*wire]bool), templates: make(map[string]*template), defended: make(map[string]defended), changed: make(chan struct{}),
 	}
 	if len(opts.Names) > 0 {

@@ -37,18 +37,19 @@ type provisionError struct {
 func (e *provisionError) Error() string { return e.code + ": " + e.message }
 
 // answerProvisioning carries out an operation on a topic of fleet provisioning.
-func (s *Server) answerProvisioning(topic string, payload []byte, send reply) {
+func (s *Server) answerProvisioning(m Message, send reply) {
 	var answer map[string]any
 	var err error
+	topic := m.Topic
 	template := strings.TrimSuffix(strings.TrimPrefix(topic, provisionPrefix), provisionSuffix)
 	switch {
 	case topic == createFromCSR:
 		if s.strikes(func(f Faults) bool { return f.CreateSilent }) {
 			return
 		}
-		answer, err = s.createFromCSR(payload)
+		answer, err = s.createFromCSR(m.Payload)
 	case template != "" && topic == provisionPrefix+template+provisionSuffix:
-		answer, err = s.provision(template, payload)
+		answer, err = s.provision(template, m)
 	default:
 		return
 	}
@@ -139,18 +140,18 @@ func parseCSR(text string) (*x509.CertificateRequest, error) {
 	return nil, errors.New("the key's algorithm or size is not supported")
 }
 
-func (s *Server) provision(name string, payload []byte) (map[string]any, error) {
+func (s *Server) provision(name string, m Message) (map[string]any, error) {
 	var request struct {
 		Token      string            `json:"certificateOwnershipToken"`
 		Parameters map[string]string `json:"parameters"`
 	}
-	if decode(payload, &request) != nil {
+	if decode(m.Payload, &request) != nil {
 		return nil, &provisionError{400, "InvalidPayload", "the request cannot be read"}
 	}
 	switch {
 	case s.strikes(func(f Faults) bool { return f.Throttle }):
 		return nil, &provisionError{429, "ThrottlingException", "too many requests"}
-	case s.strikes(func(f Faults) bool { return f.ProvisionRejected }):
+	case s.strikes(func(f Faults) bool { return f.ProvisionRejected }), !s.allowed(name, request.Token, request.Parameters, m):
 		return nil, &provisionError{403, "AccessDenied", "the pre-provisioning hook does not allow it"}
 	}
 	s.mu.Lock()
@@ -176,6 +177,14 @@ func (s *Server) provision(name string, payload []byte) (map[string]any, error) 
 		return nil, err
 	}
 	return map[string]any{"thingName": thing, "deviceConfiguration": configuration}, nil
+}
+
+// allowed asks the hook, if there is one, about a certificate that can be had.
+func (s *Server) allowed(template, token string, parameters map[string]string, m Message) bool {
+	s.mu.Lock()
+	id, _ := s.owned(token)
+	s.mu.Unlock()
+	return s.hook == nil || id == "" || s.hook(Asked{template, m.CertificateID, id, m.ClientID, parameters})
 }
 
 // owned is the certificate that a token proves to own; mu is held.

@@ -20,7 +20,7 @@ func TestOwnershipTokenExpires(t *testing.T) {
 			s.registry.register([]byte("certificate"), registration{Status: PendingActivation, Token: "t"})
 			time.Sleep(age)
 			got := suffix(func(send reply) {
-				s.answerProvisioning(provisionPrefix+Template+provisionSuffix, []byte(`{"certificateOwnershipToken":"t","parameters":{"ThingName":"gw"}}`), send)
+				s.answerProvisioning(Message{Topic: provisionPrefix + Template + provisionSuffix, Payload: []byte(`{"certificateOwnershipToken":"t","parameters":{"ThingName":"gw"}}`)}, send)
 			})
 			if got != want {
 				t.Errorf("after %v: %s, want %s", age, got, want)

@@ -3,12 +3,10 @@ package cloud
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device/agent"
-	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
@@ -22,49 +20,6 @@ type challenge struct {
 type answered struct {
 	awsiot.ChallengeAnswer
 	err error
-}
-
-// hearChallenges has the device answer challenges, if it has a TPM and the
-// policy allows it.
-func (s *Session) hearChallenges(ctx context.Context) error {
-	if s.cloud.Config.TPM.Address == "" || s.challenged {
-		return nil
-	}
-	listening := &s.cloud.listening
-	began := time.Now()
-	if wait := listening.wait(began); wait > 0 {
-		s.alarm.set(began.Add(wait))
-		return nil
-	}
-	select {
-	case <-s.conn.Done():
-		return nil // which says nothing of challenges
-	default:
-	}
-	err := s.onChallenges(ctx)
-	s.challenged = err == nil
-	listening.learn(time.Now(), outcomeOf(err, time.Since(began), s.cloud.Config.MQTT.Timeout.Duration))
-	if wait := listening.wait(time.Now()); wait > 0 {
-		return fmt.Errorf("challenges to the TPM are not answered for %s: does the policy allow keyvet/THING/challenge? %w", wait.Round(time.Hour), err)
-	}
-	if err != nil {
-		return fmt.Errorf("challenges to the TPM are not answered yet: %w", err)
-	}
-	return nil
-}
-
-// outcomeOf sorts the error of a subscription that took so long. AWS IoT ends the
-// session at once where the policy does not allow one.
-func outcomeOf(err error, took, step time.Duration) subscription {
-	switch {
-	case err == nil:
-		return subscribed
-	case errors.Is(err, mqtt.ErrDenied):
-		return subscriptionRefused
-	case errors.Is(err, mqtt.ErrLost) && took < step:
-		return subscriptionCut
-	}
-	return subscriptionFailed
 }
 
 // onChallenges subscribes to challenges, each of which waits for the loop.

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,45 +68,45 @@ func TestForOthers(t *testing.T) {
 	}
 }
 
-func TestListening(t *testing.T) {
+func TestPermission(t *testing.T) {
 	const day = 24 * time.Hour
 	now := time.Now()
 	for _, tt := range []struct {
 		name string
-		came []subscription
-		off  bool
+		came []trial
+		off  time.Duration
 	}{
-		{"refused", []subscription{subscriptionRefused}, true},
-		{"cut three times", []subscription{subscriptionCut, subscriptionCut, subscriptionCut}, true},
-		{"cut twice", []subscription{subscriptionCut, subscriptionCut}, false},
-		{"cut, but not in a row", []subscription{subscriptionCut, subscriptionCut, subscribed, subscriptionCut, subscriptionCut}, false},
-		{"failed otherwise", []subscription{subscriptionFailed, subscriptionFailed, subscriptionFailed, subscriptionFailed}, false},
-		{"fine", []subscription{subscribed}, false},
+		{"denied", []trial{denied}, time.Hour},
+		{"cut three times", []trial{cut, cut, cut}, time.Hour},
+		{"cut twice", []trial{cut, cut}, 0},
+		{"cut, but not in a row", []trial{cut, cut, allowed, cut, cut}, 0},
+		{"failed otherwise", []trial{failed, failed, failed, failed}, 0},
+		{"fine", []trial{allowed}, 0},
+		{"cut again", []trial{cut, cut, cut, cut}, 2 * time.Hour},
+		{"cut for days", []trial{cut, cut, cut, cut, cut, cut, cut, cut, cut, cut, cut, cut, cut, cut, cut, cut, cut}, day},
+		{"allowed meanwhile", []trial{cut, cut, cut, cut, allowed, cut, cut}, 0},
 	} {
-		var l listening
-		for _, s := range tt.came {
-			l.learn(now, s)
+		p := permission{optional: notices}
+		for _, c := range tt.came {
+			now = now.Add(p.wait(now)) // it is not tried before
+			p.learn(now, c)
 		}
-		if off := l.wait(now) > 0; off != tt.off {
-			t.Errorf("%s: off is %t", tt.name, off)
+		if off := p.wait(now); off != tt.off {
+			t.Errorf("%s: left out for %v, want %v", tt.name, off, tt.off)
 		}
-		if wait := l.wait(now.Add(day)); wait != 0 {
-			t.Errorf("%s: after a day it waits for %s", tt.name, wait)
+		if p.wait(now.Add(day)) != 0 {
+			t.Errorf("%s: after a day it is left out", tt.name)
 		}
-		if l.wait(now.Add(-1000*day)) > day {
+		if p.wait(now.Add(-1000*day)) > day {
 			t.Errorf("%s: a clock that was set back ends it", tt.name)
 		}
 	}
-	for want, err := range map[subscription]error{
-		subscribed: nil, subscriptionRefused: fmt.Errorf("x: %w", mqtt.ErrDenied), subscriptionCut: fmt.Errorf("x: %w", mqtt.ErrLost),
-		subscriptionFailed: context.DeadlineExceeded,
+	for want, err := range map[trial]error{
+		allowed: nil, denied: fmt.Errorf("x: %w", mqtt.ErrDenied), cut: fmt.Errorf("x: %w", mqtt.ErrCut), failed: fmt.Errorf("x: %w", mqtt.ErrLost),
 	} {
-		if got := outcomeOf(err, time.Second, 10*time.Second); got != want {
+		if got := trialOf(err); got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
 		}
-	}
-	if got := outcomeOf(mqtt.ErrLost, time.Minute, 10*time.Second); got != subscriptionFailed {
-		t.Errorf("lost after a minute: %d", got)
 	}
 }
 
@@ -157,8 +159,10 @@ func connected(t *testing.T, c *Cloud) *Session {
 	return s.(*Session)
 }
 
-// Whoever cuts a connection does not end challenges by it; a policy that does not
-// allow them does, for a day, after three sessions.
+// heard reports whether the session listens to everything.
+func (s *Session) heard() bool { return len(s.unheard) == 0 }
+
+// Whoever cuts a connection does not end challenges by it.
 func TestChallengesAndTheNetwork(t *testing.T) {
 	server, err := localiot.Start(localiot.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -169,45 +173,75 @@ func TestChallengesAndTheNetwork(t *testing.T) {
 	for range 4 {
 		c := connected(t, d)
 		c.conn.Close() // between the gate and the SUBSCRIBE
-		_ = c.hearChallenges(t.Context())
-		if wait := d.listening.wait(time.Now()); wait > 0 || c.challenged {
+		_ = c.listen(t.Context())
+		if wait := d.policy.of(challenges).wait(time.Now()); wait > 0 || c.heard() {
 			t.Fatalf("a connection was lost, and challenges are off for %s", wait)
 		}
 	}
 	c := connected(t, d)
-	if err := c.hearChallenges(t.Context()); err != nil || !c.challenged {
+	if err := c.listen(t.Context()); err != nil || !c.heard() {
 		t.Errorf("not heard: %v", err)
 	}
 }
 
-func TestChallengesNotAllowed(t *testing.T) {
-	policy, err := os.ReadFile("../../../../docs/aws/device-policy.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := localiot.Start(localiot.Options{Dir: t.TempDir(), DevicePolicies: [][]byte{policy}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	d := deviceOn(t, server)
-	for i := range 3 {
-		if wait := d.listening.wait(time.Now()); wait > 0 {
-			t.Fatalf("off for %s after %d sessions", wait, i)
-		}
-		c := connected(t, d)
-		if err := c.hearChallenges(t.Context()); err == nil || c.challenged {
-			t.Error("the policy does not hold")
-		}
-	}
-	c := connected(t, d)
-	if err := c.hearChallenges(t.Context()); err != nil || c.challenged {
-		t.Errorf("%v", err)
-	}
-	if err := c.Probe(t.Context()); err != nil {
-		t.Errorf("the fourth session was given up for it: %v", err)
-	}
-	if wait := d.listening.wait(time.Now()); wait < 23*time.Hour || wait > 24*time.Hour {
-		t.Errorf("off for %s", wait)
+// Where the policy lacks a line that a session can do without, three sessions are cut
+// upon it, then none for a while: the log names the line.
+func TestPolicyLacksALine(t *testing.T) {
+	for name, tt := range map[string]struct {
+		what optional
+		line string // of the device's policy, but for the last of its levels
+		off  time.Duration
+		try  func(context.Context, *Session) error
+	}{
+		"challenges": {challenges, "/challenge", 24 * time.Hour, func(ctx context.Context, s *Session) error { return s.listen(ctx) }},
+		"notices":    {notices, "/jobs/notify", time.Hour, func(ctx context.Context, s *Session) error { return s.listen(ctx) }},
+		"desired":    {desired, "/shadow/name/keyvet/update/delta", time.Hour, func(ctx context.Context, s *Session) error { return s.listen(ctx) }},
+		"gate":       {shadow, "/shadow/name/keyvet/update", time.Hour, func(ctx context.Context, s *Session) error { return s.ReportGate(ctx, gate.Shut) }},
+		"report": {shadow, "/shadow/name/keyvet/update", time.Hour, func(ctx context.Context, s *Session) error {
+			return s.Publish(ctx, &device.Report{ID: "r1", Schema: device.Schema, Time: time.Now()})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			policy := `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"},
+				{"Effect": "Deny", "Action": ["iot:Publish", "iot:Subscribe"], "Resource": ["arn:aws:iot:::topic/*` + tt.line + `", "arn:aws:iot:::topicfilter/*` + tt.line + `*"]}]}`
+			server, err := localiot.Start(localiot.Options{Dir: t.TempDir(), DevicePolicies: [][]byte{[]byte(policy)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close()
+			d := deviceOn(t, server)
+			var log bytes.Buffer
+			d.Log = slog.New(slog.NewTextHandler(&log, nil))
+			for i := range 3 {
+				if wait := d.policy.of(tt.what).wait(time.Now()); wait > 0 {
+					t.Fatalf("left out for %s after %d sessions", wait, i)
+				}
+				c := connected(t, d)
+				if err := tt.try(t.Context(), c); err == nil || c.Lost() == nil {
+					t.Errorf("the policy does not hold: %v", err)
+				}
+			}
+			c := connected(t, d)
+			err = tt.try(t.Context(), c)
+			if left := errors.Is(err, errLeftOut); left != (tt.what == shadow) || !left && err != nil || left && !strings.Contains(err.Error(), tt.line) {
+				t.Errorf("%v", err)
+			}
+			if err := c.Probe(t.Context()); err != nil {
+				t.Errorf("the fourth session was given up for it: %v", err)
+			}
+			if wait := d.policy.of(tt.what).wait(time.Now()); wait < tt.off-time.Minute || wait > tt.off {
+				t.Errorf("left out for %s", wait)
+			}
+			if n := strings.Count(log.String(), "goes on without"); n != 1 || !strings.Contains(log.String(), tt.line) {
+				t.Errorf("%s is told of %d times: %s", tt.line, n, &log)
+			}
+			for range 3 {
+				_ = tt.try(t.Context(), c)
+			}
+			if sent := len(server.Messages("keyvet/gw/report")); sent > 3 {
+				t.Errorf("the report is sent %d times", sent)
+			}
+		})
 	}
 }

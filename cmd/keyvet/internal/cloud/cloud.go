@@ -40,14 +40,15 @@ type Cloud struct {
 	// configuration; may be nil.
 	Misnamed func(template, thing string)
 
-	dialing   dialing
-	pace      awsiot.Pace
-	aside     map[string]time.Time // ids of jobs that are not to be looked at again before
-	foreign   map[string]bool      // ids of pending jobs that are others'
-	ours      map[string]bool      // ids of keyvet's that were seen and not ended
-	ended     device.Job           // the last of keyvet's that is over
-	listening listening            // to challenges
-	desired   begun
+	dialing dialing
+	pace    awsiot.Pace
+	aside   map[string]time.Time // ids of jobs that are not to be looked at again before
+	foreign map[string]bool      // ids of pending jobs that are others'
+	ours    map[string]bool      // ids of keyvet's that were seen and not ended
+	ended   device.Job           // the last of keyvet's that is over
+	desired begun
+	sent    string // id of the last report that AWS IoT has taken
+	policy  permissions
 }
 
 // Answerer has the TPM answer a challenge.
@@ -70,11 +71,10 @@ type Session struct {
 	conn  *mqtt.Session
 	alarm *alarm
 
-	unheard    []func(context.Context) error // what to listen to that does not yet
-	checks     checks                        // that the shadow desires
+	unheard    []source // what to listen to that does not yet
+	checks     checks   // that the shadow desires
 	jobs       *queue
 	challenges chan challenge // capacity 1
-	challenged bool           // they are heard, or never will be in this session
 }
 
 var _ agent.Cloud = (*Session)(nil)
@@ -84,11 +84,14 @@ func (c *Cloud) session(client *awsiot.Client, conn *mqtt.Session) *Session {
 	a := newAlarm()
 	s := &Session{
 		Client: client, cloud: c, conn: conn, alarm: a, challenges: make(chan challenge, 1),
-		jobs: &queue{cloud: c, client: client, alarm: a},
 	}
-	s.unheard = []func(context.Context) error{
-		func(ctx context.Context) error { return s.OnJobs(ctx, s.jobs.offer) },
-		func(ctx context.Context) error { return s.OnDesiredCheck(ctx, s.desire) },
+	s.jobs = &queue{cloud: c, client: s, alarm: a}
+	s.unheard = []source{
+		{notices, func(ctx context.Context) error { return s.OnJobs(ctx, s.jobs.offer) }},
+		{desired, func(ctx context.Context) error { return s.OnDesiredCheck(ctx, s.desire) }},
+	}
+	if c.Config.TPM.Address != "" {
+		s.unheard = append(s.unheard, source{challenges, s.onChallenges})
 	}
 	return s
 }
@@ -105,10 +108,17 @@ func (s *Session) Lost() error { return s.conn.Err() }
 // Close implements [agent.Cloud].
 func (s *Session) Close() { s.conn.Close() }
 
-// Publish sends the report.
+// Publish sends the report, and its summary to the shadow. Where the policy does not
+// allow that, the report goes out once, and nothing acknowledges it.
 func (s *Session) Publish(ctx context.Context, r *device.Report) error {
 	s.SetGate(s.cloud.Gate.State().String())
-	return s.Client.Publish(ctx, r)
+	if s.cloud.sent != r.ID || s.cloud.policy.of(shadow).wait(time.Now()) == 0 {
+		if err := s.Client.PublishEarlier(ctx, r); err != nil {
+			return err
+		}
+		s.cloud.sent = r.ID
+	}
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Summarize(ctx, r) })
 }
 
 // PublishEarlier sends a report that is not the newest, with its findings.
@@ -124,7 +134,17 @@ func (s *Session) PublishEarlier(ctx context.Context, r *device.Report) error {
 
 // ReportGate implements [agent.Cloud].
 func (s *Session) ReportGate(ctx context.Context, g gate.State) error {
-	return s.Client.ReportGate(ctx, g.String())
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Client.ReportGate(ctx, g.String()) })
+}
+
+// ReportJob is [awsiot.Client.ReportJob].
+func (s *Session) ReportJob(ctx context.Context, id string, status device.JobState) error {
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Client.ReportJob(ctx, id, status) })
+}
+
+// AcknowledgeCheck is [awsiot.Client.AcknowledgeCheck].
+func (s *Session) AcknowledgeCheck(ctx context.Context, token string) error {
+	return s.cloud.policy.try(ctx, s.cloud.Log, shadow, func(ctx context.Context) error { return s.Client.AcknowledgeCheck(ctx, token) })
 }
 
 // ReportMetrics implements [agent.Cloud].

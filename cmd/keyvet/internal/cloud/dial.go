@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/rotate"
@@ -21,7 +22,32 @@ import (
 // dialing is what connections have to know of those before.
 type dialing struct {
 	own, claim *mqtt.Dialer // nil before the first connection
+	as         string       // the client id of own
 	last       time.Time    // when a session as the thing was last asked for
+}
+
+// Ahead begins to connect, while the device is vetted. Nothing is sent: not even
+// which device it is.
+func Ahead(ctx context.Context, c *Cloud) {
+	c.Credentials.Name(device.Inventory{}) // as far as it takes no TPM
+	own, ownErr := c.Credentials.Current()
+	thing, thingErr := c.Credentials.Thing()
+	if ownErr != nil || thingErr != nil {
+		return // there may be one when the device is vetted
+	}
+	if err := prepare(c, own.Certificate, thing); err != nil {
+		return // Connect says why
+	}
+	c.dialing.own.Ahead(ctx)
+}
+
+// prepare makes the dialer of the thing, unless it is there.
+func prepare(c *Cloud, pair tls.Certificate, thing string) (err error) {
+	if id := c.clientID(thing); c.dialing.own == nil || c.dialing.as != id {
+		c.dialing.own, err = c.dialer(pair, id, c.Persistent)
+		c.dialing.as = id
+	}
+	return err
 }
 
 // Connect makes a session by the credential in use.
@@ -32,8 +58,8 @@ func (c *Cloud) Connect(ctx context.Context) (agent.Cloud, error) {
 		return nil, agent.NotReady{Err: err}
 	}
 	pair, err := own.Pair(c.Config.Identity.CA)
-	if err == nil && c.dialing.own == nil {
-		c.dialing.own, err = c.dialer(pair, c.clientID(thing), c.Persistent)
+	if err == nil {
+		err = prepare(c, pair, thing)
 	}
 	if err != nil {
 		return nil, agent.NotReady{Err: err}

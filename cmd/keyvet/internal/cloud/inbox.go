@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -26,15 +27,30 @@ func (s *Session) Next(ctx context.Context, waits func(id string) bool) (*agent.
 	return work, errors.Join(listenErr, err)
 }
 
+// source is something to listen to.
+type source struct {
+	optional
+	listen func(context.Context) error
+}
+
 // listen subscribes to what may be asked, until that was done once in the session.
 func (s *Session) listen(ctx context.Context) error {
 	var errs []error
-	s.unheard = slices.DeleteFunc(s.unheard, func(listen func(context.Context) error) bool {
-		err := listen(ctx)
-		errs = append(errs, err)
+	s.unheard = slices.DeleteFunc(s.unheard, func(from source) bool {
+		if wait := s.cloud.policy.of(from.optional).wait(time.Now()); wait > 0 {
+			s.alarm.set(time.Now().Add(wait))
+			return false
+		}
+		if s.Lost() != nil {
+			return false // which says nothing of this
+		}
+		err := s.cloud.policy.try(ctx, s.cloud.Log, from.optional, from.listen)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", from.what, err))
+		}
 		return err == nil
 	})
-	return errors.Join(append(errs, s.hearChallenges(ctx))...)
+	return errors.Join(errs...)
 }
 
 // alarm wakes the loop.

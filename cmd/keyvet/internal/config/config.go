@@ -14,7 +14,8 @@ import (
 // docs/configuration.md and keyvet.toml(5) are made from them.
 type Config struct {
 	// The directory of keyvet's state: credentials, the journal of rotations, the last
-	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700.
+	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700. The
+	// path is absolute; it has no spaces, and nothing that has a meaning for systemd.
 	StateDir string `toml:"state_dir"`
 	// The directory that shows whether the gate is open. While it is open, the directory
 	// holds the mark `trusted`, and `identity/certificate.pem` and `identity/key.pem` for
@@ -74,8 +75,7 @@ type TPM struct {
 	// How long the first check of `keyvet run` and `keyvet rotate` waits for a TPM that is
 	// not there yet, or that nobody has started: a driver that is loaded late, a firmware
 	// TPM that needs a program of its own. After that the check is undecided, and keyvet
-	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`; a
-	// systemd unit that is to wait longer than 3 minutes needs a longer `TimeoutStartSec=`.
+	// looks for the TPM once a minute. `keyvet check` does not wait. At most `"10m"`.
 	Wait Duration `toml:"wait"`
 	// The persistent handle of the attestation key, in the range of the owner, such as
 	// `"0x81010020"`. If there is no key at the handle, `keyvet run` puts one there; it

@@ -96,8 +96,8 @@ func TestConfig(t *testing.T) {
 // wrong has, for each rule, a value that breaks it, and what the message says of
 // the value and of what is allowed.
 var wrong = []struct{ key, value, want string }{
-	{"state_dir", "''", `directory, not ""`},
-	{"run_dir", "''", `directory, not ""`},
+	{"state_dir", "''", `for systemd, not ""`},
+	{"run_dir", "''", `for systemd, not ""`},
 	{"thing.name", "'a/b'", `colon, underscore and hyphen, or cert:CN, ek:sha256, template or file:PATH, not "a/b"`},
 	{"tpm.address", "'nonsense'", `"nonsense": not an address: give /dev/tpmrm0, `},
 	{"tpm.address", "'spi:/dev/spidev0.1?speed=fast'", "speed \"fast\": give 10kHz to 100MHz"},

@@ -103,8 +103,7 @@ func inTOML(v reflect.Value) string {
 	case Duration:
 		return strconv.Quote(zeros.ReplaceAllString(v.String(), "$1"))
 	case PCRs:
-		text := fmt.Sprint(v.Indices)
-		return strconv.Quote(v.Bank + ":" + strings.ReplaceAll(strings.Trim(text, "[]"), " ", ","))
+		return strconv.Quote(v.String())
 	}
 	switch v.Kind() {
 	case reflect.String:

@@ -39,18 +39,36 @@ func keysOf(t reflect.Type, table key) []key {
 	return all
 }
 
-// set puts the key's value, if tables have one, into c.
-func (k key) set(c *Config, tables map[string]any) error {
-	var value any = tables
+// in returns the key's value in tables, if they have one.
+func (k key) in(tables map[string]any) (value any, found bool) {
+	value = tables
 	for name := range strings.SplitSeq(k.name, ".") {
 		table, ok := value.(map[string]any)
 		if !ok {
-			return nil // the table's own mistake
+			return nil, false // the table's own mistake
 		}
 		if value, ok = table[name]; !ok {
-			return nil
+			return nil, false
 		}
 	}
+	return value, true
+}
+
+// origin returns the source to name in a mistake of the key: that of its value,
+// or, if it has none, the last one that speaks of its table.
+func (k key) origin(value source, sources []source) source {
+	table := key{name: k.name[:max(0, strings.LastIndexByte(k.name, '.'))]}
+	for _, s := range slices.Backward(sources) {
+		if _, found := table.in(s.tables); found && value.tables == nil {
+			return s
+		}
+	}
+	return value
+}
+
+// set puts the key's value into c. Tables add to those of earlier sources, and so
+// do lists of tables unless they are empty; every other value replaces an earlier one.
+func (k key) set(c *Config, value any) error {
 	if k.table {
 		_, err := as[map[string]any](value, "a table")
 		return err
@@ -65,7 +83,9 @@ func (k key) set(c *Config, tables map[string]any) error {
 	}
 	if list, ok := field.Addr().Interface().(*[]device.Acceptance); ok {
 		found, wrong := accept.Read(value)
-		*list = found
+		if *list = append(*list, found...); len(found) == 0 {
+			*list = nil
+		}
 		if wrong != nil {
 			return Errors(wrong)
 		}
@@ -95,6 +115,7 @@ func (k key) set(c *Config, tables map[string]any) error {
 	case reflect.Map:
 		table, err := as[map[string]any](value, `a table of strings, such as { Name = "text" }`)
 		texts := make(map[string]string)
+		maps.Copy(texts, field.Interface().(map[string]string))
 		for _, name := range slices.Sorted(maps.Keys(table)) {
 			if err == nil {
 				texts[name], err = as[string](table[name], "a table of strings")

@@ -1,15 +1,12 @@
 package config
 
 import (
-	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/BurntSushi/toml"
-
-	"github.com/keyvet/keyvet/device/durable"
 )
 
 // CredentialFiles returns the paths of the device's certificate and key: those
@@ -44,20 +41,21 @@ func (c *Config) KeptPath() string { return filepath.Join(c.StateDir, "tpm-keys.
 // RequestPath returns the path of the file by which `keyvet rotate` asks the service that runs.
 func (c *Config) RequestPath() string { return filepath.Join(c.StateDir, "rotate.request") }
 
-// RunDirOf returns the run directory of the file at path, in which there may be
-// a mistake, as far as it can be found out.
+// RunDirOf returns the run directory of the configuration at path, in which
+// there may be a mistake, as far as it can be found out.
 func RunDirOf(path string) string {
-	b, err := durable.ReadBounded(cmp.Or(path, DefaultPath), maxBytes)
-	if err != nil {
-		return Default().RunDir
-	}
-	for line := range strings.Lines(string(b)) {
-		var c struct {
-			RunDir string `toml:"run_dir"`
+	dir := Default().RunDir
+	sources, _ := read(path)
+	for _, s := range sources {
+		for line := range strings.Lines(s.text) {
+			var c struct {
+				RunDir string `toml:"run_dir"`
+			}
+			if _, err := toml.Decode(line, &c); err == nil && directory(c.RunDir) == nil {
+				dir = filepath.Clean(c.RunDir)
+				break
+			}
 		}
-		if _, err := toml.Decode(line, &c); err == nil && c.RunDir != "" {
-			return c.RunDir
-		}
 	}
-	return Default().RunDir
+	return dir
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,9 +49,11 @@ func oneOf(value string, words ...string) error {
 	return mustBe(strings.Join(words[:last], ", ")+" or "+words[last], value)
 }
 
+// directory is the rule of directories that units and tmpfiles.d name, too: what
+// has a meaning of its own there cannot be part of it.
 func directory(path string) error {
-	if path == "" {
-		return mustBe("a directory", path)
+	if !filepath.IsAbs(path) || filepath.Clean(path) == "/" || strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`%$"'\:*?[`, c) }) {
+		return mustBe("an absolute path of a directory, without spaces and characters that have a meaning for systemd", path)
 	}
 	return nil
 }

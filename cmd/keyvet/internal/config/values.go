@@ -31,6 +31,15 @@ type PCRs struct {
 	Indices []uint // each once
 }
 
+// String returns the text that p is of.
+func (p PCRs) String() string {
+	var indices []string
+	for _, i := range p.Indices {
+		indices = append(indices, strconv.FormatUint(uint64(i), 10))
+	}
+	return p.Bank + ":" + strings.Join(indices, ",")
+}
+
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (p *PCRs) UnmarshalText(b []byte) error {
 	*p = PCRs{Bank: defaultBank, Indices: []uint{}}

@@ -143,8 +143,9 @@ func onlyPEM(text []byte, want func(kind string) bool) []byte {
 }
 
 // Prove has the key show that it signs, before anything is vetted: a key file
-// says nothing of whether this TPM still has the private half.
-func (l *Credential) Prove() {
+// says nothing of whether this TPM still has the private half. t is the connection
+// to the TPM that is open; nil for one of its own.
+func (l *Credential) Prove(t *tpm.TPM) {
 	l.proven = false
 	if l.PrivateKey == nil {
 		return
@@ -155,7 +156,11 @@ func (l *Credential) Prove() {
 		return
 	}
 	proof := new(device.Proof)
-	if _, err := signer.SelfTest(); err != nil {
+	prove := signer.SelfTest
+	if t != nil {
+		prove = func() ([]tls.SignatureScheme, error) { return signer.SelfTestOn(t) }
+	}
+	if _, err := prove(); err != nil {
 		proof.Gone, proof.Why = errors.Is(Gone(err), rotate.ErrKeyGone), err.Error()
 	} else {
 		proof.Signed, l.proven = true, true

@@ -190,7 +190,7 @@ func TestRead(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
-		got.Prove()
+		got.Prove(nil)
 		guarded := got.Guarded()
 		if guarded.Proven != (tt.want == "") || (got.PrivateKey == nil) != (tt.want != "") || got.Signer() != nil {
 			t.Errorf("%s: proven %t, private key %v", tt.name, guarded.Proven, got.PrivateKey)
@@ -324,7 +324,7 @@ func TestKeyInTPM(t *testing.T) {
 		if tt.unread {
 			continue
 		}
-		got.Prove()
+		got.Prove(nil)
 		keys, _ := got.Keys(device.RoleDevice, true, nil)
 		proof := keys[0].Private.Proof
 		if got.Guarded().Proven != tt.proven || proof.Signed != tt.proven || proof.Gone != tt.gone || (proof.Why == "") != tt.proven {
@@ -351,7 +351,7 @@ func TestKeyAtHandle(t *testing.T) {
 	if keys, gaps := got.Keys(device.RoleDevice, true, nil); len(keys) != 1 || len(gaps) != 1 || gaps[0].What != handle {
 		t.Errorf("the TPM shows nothing there: %v", gaps)
 	}
-	got.Prove()
+	got.Prove(nil)
 	keys, gaps := got.Keys(device.RoleDevice, true, []device.Key{{Source: "tpm:0x81000001"}, {Source: handle, SPKI: []byte("spki")}})
 	if len(gaps) != 0 || string(keys[0].Private.SPKI) != "spki" || keys[0].Private.Proof == nil || keys[0].Private.Proof.Signed {
 		t.Errorf("%+v, %v", keys[0].Private, gaps)
@@ -400,7 +400,7 @@ func TestPasswordInTPM(t *testing.T) {
 		for range 60 {
 			got, err := InUse(c)
 			must(t, err)
-			got.Prove()
+			got.Prove(nil)
 			if _, err := got.Pair(nil); err == nil || !strings.Contains(err.Error(), "the key has a password") || errors.Is(Gone(err), rotate.ErrKeyGone) {
 				t.Fatal(err)
 			}

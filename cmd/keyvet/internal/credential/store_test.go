@@ -46,7 +46,7 @@ func TestStore(t *testing.T) {
 	own, err := s.Current()
 	must(t, err)
 	first := *own
-	own.Prove()
+	own.Prove(nil)
 	s.Reload()
 	if own, _ := s.Current(); !own.Guarded().Proven {
 		t.Error("the same credential was taken again, and its proof is lost")

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"encoding/pem"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -34,10 +36,12 @@ const (
 // journal.
 func TestDay(t *testing.T) {
 	for _, tt := range []struct {
-		name   string
-		region *region
-		claim  bool // it has no certificate yet
-		open   bool // the gate, at the end of the day
+		name     string
+		region   *region
+		claim    bool   // it has no certificate yet
+		open     bool   // the gate, at the end of the day
+		connects int    // at most; 0: dayConnects
+		says     string // in the journal
 	}{
 		{name: "nothing is wrong", open: true},
 		{name: "16 kbit/s and 1 s", region: &region{link: mqtttest.Link{RTT: time.Second, Up: 16_000, Down: 16_000}}, open: true},
@@ -49,7 +53,9 @@ func TestDay(t *testing.T) {
 		{name: "not authorized", region: &region{connack: 5}},
 		{name: "taken by another client", region: &region{life: 2 * time.Second}, open: true},
 		{name: "reports are not allowed", region: &region{denied: []string{"gw/report"}}},
-		{name: "the shadow is not allowed", region: &region{denied: []string{"/shadow/"}}},
+		{name: "the shadow is not allowed", region: &region{denied: []string{"/shadow/"}}, connects: 20, says: "/shadow/name/keyvet/update"},
+		{name: "desired checks are not allowed", region: &region{denied: []string{"/update/delta"}}, connects: 12, open: true, says: "/shadow/name/keyvet/update/delta"},
+		{name: "notices of jobs are not allowed", region: &region{denied: []string{"/jobs/notify"}}, connects: 12, open: true, says: "/jobs/notify"},
 		{name: "the shadow is full", region: &region{refused: []string{"/shadow/name/keyvet/update"}}},
 		{name: "jobs are not allowed", region: &region{denied: []string{"/jobs/"}}},
 		{name: "findings are not allowed", region: &region{denied: []string{"gw/findings"}}, open: true},
@@ -92,14 +98,49 @@ func TestDay(t *testing.T) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			t.Logf("%-32s %3d CONNECTs %7d bytes %4d lines", tt.name, r.connects, r.bytes, log.lines)
-			if r.connects > dayConnects || r.bytes > dayBytes || log.lines > dayLines {
+			if r.connects > cmp.Or(tt.connects, dayConnects) || r.bytes > dayBytes || log.lines > dayLines {
 				t.Errorf("%s: %d CONNECTs, %d bytes, %d lines in a day:\n%s", tt.name, r.connects, r.bytes, log.lines, &log.first)
+			}
+			if said := log.first.String(); !strings.Contains(said, tt.says) {
+				t.Errorf("%s: the journal does not name %s:\n%s", tt.name, tt.says, said)
 			}
 			for _, n := range r.reports {
 				if tt.open && n > 1 {
 					t.Errorf("%s: a report came %d times", tt.name, n)
 				}
 			}
+		})
+	}
+}
+
+// The endpoint is connected to while the device is vetted; by one that has no
+// certificate yet, when it needs one.
+func TestAhead(t *testing.T) {
+	for _, claim := range []bool{false, true} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)))
+			r := &region{link: mqtttest.Link{RTT: 300 * time.Millisecond}, ca: newAuthority(t), other: newAuthority(t), reports: make(map[string]int)}
+			began := time.Now()
+			var dialled []time.Duration
+			network := r.network(t)
+			s, err := Start(Options{
+				Config: regionDevice(t, dir, r, claim), By: "test", Once: true, Changes: &machine.Changes{}, Log: slog.New(slog.DiscardHandler),
+				Network: func(ctx context.Context, kind, address string) (net.Conn, error) {
+					r.mu.Lock()
+					dialled = append(dialled, time.Since(began))
+					r.mu.Unlock()
+					return network(ctx, kind, address)
+				},
+				Progress: func(string) (done func()) { time.Sleep(time.Second); return func() {} }, // the vet takes its time
+			})
+			must(t, err)
+			_, o := s.Once(t.Context())
+			s.Close()
+			if (o.State == gate.Open) == claim || len(dialled) == 0 || (dialled[0] == 0) == claim || !claim && len(dialled) != 1 {
+				t.Errorf("claim %v: connected to after %v; the gate is %v", claim, dialled, o)
+			}
+			time.Sleep(time.Minute)
 		})
 	}
 }

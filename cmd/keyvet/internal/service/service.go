@@ -47,6 +47,7 @@ type Service struct {
 	agent       *agent.Agent
 	credentials *credential.Store
 	rotator     *rotator
+	cloud       *cloud.Cloud
 	release     []func()
 }
 
@@ -120,7 +121,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 	s.rotator = &rotator{config: c, credentials: s.credentials, gate: g, engine: engine, jobs: aws, log: o.Log}
 	engine.Cloud, engine.Gate, engine.Watch = aws, s.rotator, o.Watch
 	aws.Misnamed, vetter.Limit = s.rotator.misname, aws.ReportBytes
-	s.agent.Device = ward{vetter, aws, s.rotator}
+	s.cloud, s.agent.Device = aws, ward{vetter, aws, s.rotator}
 	return nil
 }
 
@@ -143,10 +144,16 @@ func (s *Service) watch(o Options, aws *cloud.Cloud) {
 
 // Run looks after the device until ctx ends, and returns with the gate shut; or
 // with [agent.ErrStuck].
-func (s *Service) Run(ctx context.Context) error { return s.agent.Run(ctx) }
+func (s *Service) Run(ctx context.Context) error {
+	cloud.Ahead(ctx, s.cloud)
+	return s.agent.Run(ctx)
+}
 
 // Once vets the device, reports, and leaves the gate decided.
-func (s *Service) Once(ctx context.Context) (*device.Report, gate.Outcome) { return s.agent.Once(ctx) }
+func (s *Service) Once(ctx context.Context) (*device.Report, gate.Outcome) {
+	cloud.Ahead(ctx, s.cloud)
+	return s.agent.Once(ctx)
+}
 
 // Rotated is what came of a rotation at the operator's word.
 type Rotated struct {

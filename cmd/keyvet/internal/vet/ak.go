@@ -17,15 +17,15 @@ const maxAKBytes = 16 << 10
 // is then not signed is a gap of its own. onTrust reports whether the TPM's keys
 // are taken from what was kept of them, if that is asked for.
 func (v *Vetter) prepareTPM(t *tpm.TPM, mayTrust bool) (gaps []device.Gap, onTrust bool) {
+	if mayTrust {
+		onTrust = v.useKept(t)
+	}
 	if info, err := t.Info(); err != nil || info.State != device.TPMOK || info.Family == "1.2" {
 		return nil, false // the inventory tells
 	}
 	gap := func(what string, err error) {
 		v.Log.Warn(what, "error", err)
 		gaps = append(gaps, device.Gap{What: what, Why: err.Error(), Minor: true})
-	}
-	if mayTrust {
-		onTrust = v.useKept(t)
 	}
 	if !onTrust {
 		if err := v.useAK(t, true); err != nil {
@@ -36,7 +36,7 @@ func (v *Vetter) prepareTPM(t *tpm.TPM, mayTrust bool) (gaps []device.Gap, onTru
 	if len(p.Indices) == 0 {
 		return gaps, onTrust
 	}
-	has, err := t.HasBank(p.Bank)
+	has, err := t.HasPCRs(p.Bank, p.Indices)
 	if err == nil && !has {
 		err = fmt.Errorf("evidence.pcrs: this TPM has no bank %s: no PCR is quoted", p.Bank)
 	}

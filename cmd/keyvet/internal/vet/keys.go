@@ -14,16 +14,46 @@ import (
 	"github.com/keyvet/keyvet/tpm"
 )
 
-// readTPM adds the TPM's keys to inv, once prepare has prepared it; nil prepares
-// nothing.
-func (c *Check) readTPM(inv *device.Inventory, prepare func(*tpm.TPM) []device.Gap) *tpm.TPM {
-	address := c.Config.TPM.Address
-	if address == "" {
+// connect opens the TPM.
+func (c *Check) connect(context.Context) (*tpm.TPM, error) {
+	t, err := tpm.Open(c.Config.TPM.Address, c.Config.TPMOptions())
+	if err != nil {
+		return nil, err
+	}
+	t.Hold()
+	return t, nil
+}
+
+// askTPM has the device's key show that it signs, and then adds the TPM's keys to
+// inv, over one connection: a TPM serves one at a time.
+func (c *Check) askTPM(ctx context.Context, inv *device.Inventory, own *credential.Credential, connect connector, prepare func(*tpm.TPM) []device.Gap) *tpm.TPM {
+	if c.Config.TPM.Address == "" {
+		c.prove(own, nil)
 		return nil
 	}
+	t, err := connect(ctx)
+	sound := t != nil && !t.Broken()
+	if c.prove(own, t); sound && t.Broken() {
+		t, err = connect(ctx)
+	}
+	return c.readTPM(inv, t, err, prepare)
+}
+
+// prove has the device's key show that it signs, if it is to be tested.
+func (c *Check) prove(own *credential.Credential, t *tpm.TPM) {
+	if len(c.Files) == 0 {
+		done := c.progress("testing the device's key")
+		own.Prove(t)
+		done()
+	}
+}
+
+// readTPM adds the TPM's keys to inv, once prepare has prepared it; nil prepares
+// nothing. err is why it could not be opened.
+func (c *Check) readTPM(inv *device.Inventory, t *tpm.TPM, err error, prepare func(*tpm.TPM) []device.Gap) *tpm.TPM {
+	address := c.Config.TPM.Address
 	done := c.progress("reading the TPM at " + address)
 	defer done()
-	t, err := tpm.Open(address, c.Config.TPMOptions())
 	if err != nil {
 		why := err.Error()
 		if errors.Is(err, tpm.ErrAbsent) && address == config.Default().TPM.Address {

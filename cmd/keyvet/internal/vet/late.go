@@ -2,6 +2,7 @@ package vet
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -16,37 +17,72 @@ const (
 	lookLater = time.Minute
 )
 
-// probe returns why the TPM cannot be read; nil if it can.
-func (v *Vetter) probe() error {
+// reach opens the TPM and has it answer. It returns what it opened even so, and
+// why nothing can be asked of it.
+func (v *Vetter) reach(ctx context.Context) (*tpm.TPM, error) {
 	if v.look != nil {
-		return v.look()
+		return v.look(ctx)
 	}
-	return tpm.Probe(v.Config.TPM.Address, v.Config.TPMOptions())
+	t, err := v.Check.connect(ctx)
+	if err == nil {
+		err = t.Answer()
+	}
+	return t, err
 }
 
-// awaitTPM waits for a TPM that the boot has not brought up yet, for at most
-// tpm.wait, before the first check.
-func (v *Vetter) awaitTPM(ctx context.Context) {
-	wait := v.Config.TPM.Wait.Duration
-	if v.awaited || v.Config.TPM.Address == "" || wait == 0 {
-		return
+// probe returns why the TPM cannot be read; nil if it can.
+func (v *Vetter) probe(ctx context.Context) error {
+	t, err := v.reach(ctx)
+	if t == nil {
+		return err
+	}
+	defer t.Close() // errors are of no account: everything was read
+	if err == nil {
+		_, err = t.Info()
+	}
+	return err
+}
+
+// connect opens the TPM. Before the first check it waits for one that the boot has
+// not brought up yet, for at most tpm.wait.
+func (v *Vetter) connect(ctx context.Context) (*tpm.TPM, error) {
+	t, err := v.reach(ctx)
+	if wait := v.Config.TPM.Wait.Duration; !v.awaited && wait > 0 && tpm.ComesLate(err) {
+		t, err = v.await(ctx, wait, t, err)
 	}
 	v.awaited = true
-	err := v.probe()
-	if !tpm.ComesLate(err) {
-		return // it is there, or waiting does not help
+	if t != nil && !tpm.ComesLate(err) {
+		return t, nil // the inventory says what is the matter with it, if anything
 	}
+	if t != nil {
+		t.Close()
+	}
+	if v.waited > 0 {
+		err = fmt.Errorf("%w (keyvet waited %v for it, which is tpm.wait, and looks again each minute)", err, v.waited)
+	}
+	return nil, err
+}
+
+// await is for a TPM that comes late: t is what could be opened of it, and err why
+// that does not do.
+func (v *Vetter) await(ctx context.Context, wait time.Duration, t *tpm.TPM, err error) (*tpm.TPM, error) {
 	v.Log.Info("waiting for the TPM", "address", v.Config.TPM.Address, "most", wait, "why", err)
 	done := v.progress("waiting for the TPM at " + v.Config.TPM.Address)
 	defer done()
 	start := time.Now()
 	for pause := lookFirst; ; pause = min(2*pause, lookMost) {
-		if left := wait - time.Since(start); left <= 0 || !sleep(ctx, min(pause, left)) {
-			return // the report says what is missing
+		if t != nil {
+			t.Close() // another program may have to start it
 		}
-		if err = v.probe(); !tpm.ComesLate(err) {
+		left := wait - time.Since(start)
+		late := left <= 0 || !sleep(ctx, min(pause, left))
+		if t, err = v.reach(ctx); !tpm.ComesLate(err) {
 			v.Log.Info("the TPM answers", "after", time.Since(start).Round(time.Millisecond))
-			return
+			return t, err
+		}
+		if late {
+			v.waited = time.Since(start).Round(time.Second)
+			return t, err
 		}
 	}
 }
@@ -87,7 +123,7 @@ func (v *Vetter) Late(ctx context.Context) <-chan struct{} {
 	came := make(chan struct{})
 	go func() {
 		for sleep(ctx, lookLater) {
-			if err := v.probe(); err == nil || tpm.StateOf(err) != last {
+			if err := v.probe(ctx); err == nil || tpm.StateOf(err) != last {
 				close(came)
 				return
 			}

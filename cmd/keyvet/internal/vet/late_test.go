@@ -24,7 +24,10 @@ func lateVetter(wait time.Duration, look func() error) (*Vetter, *strings.Builde
 	c := *config.Default()
 	c.TPM.Wait.Duration = wait
 	log := new(strings.Builder)
-	return &Vetter{Check: Check{Config: c}, Log: slog.New(slog.NewTextHandler(log, nil)), look: look}, log
+	return &Vetter{
+		Check: Check{Config: c}, Log: slog.New(slog.NewTextHandler(log, nil)),
+		look: func(context.Context) (*tpm.TPM, error) { return nil, look() },
+	}, log
 }
 
 var errAbsent = fmt.Errorf("no device: %w", tpm.ErrAbsent)
@@ -61,15 +64,19 @@ func TestAwaitTPM(t *testing.T) {
 				}
 				return c.why
 			})
-			v.awaitTPM(t.Context())
+			_, err := v.connect(t.Context())
 			if took := time.Since(start); took < c.least || took > c.most {
 				t.Errorf("%s: waited %v, want %v to %v", c.name, took, c.least, c.most)
 			}
 			if waited := strings.Contains(log.String(), "waiting for the TPM"); waited != (c.most > 0) {
 				t.Errorf("%s: %s", c.name, log)
 			}
+			gaveUp := c.most > 0 && (c.comes == 0 || c.comes > c.wait)
+			if said := err != nil && strings.Contains(err.Error(), "waited 1m30s"); said != gaveUp || gaveUp && !errors.Is(err, c.why) {
+				t.Errorf("%s: %v", c.name, err)
+			}
 			again := time.Now()
-			v.awaitTPM(t.Context())
+			v.connect(t.Context())
 			if took := time.Since(again); took != 0 {
 				t.Errorf("%s: the second check waits, too: %v", c.name, took)
 			}
@@ -83,7 +90,7 @@ func TestAwaitTPMIsInterrupted(t *testing.T) {
 		defer cancel()
 		v, _ := lateVetter(90*time.Second, func() error { return errAbsent })
 		start := time.Now()
-		v.awaitTPM(ctx)
+		v.connect(ctx)
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("%v", took)
 		}

@@ -82,16 +82,16 @@ func TestTimes(t *testing.T) {
 	}
 	for _, w.Speed = range tpmtest.Speeds {
 		must(t, s.Reset())
+		cfg.TPM.Address = tpmtest.RunProxy(t, s.Address(), w.Rewrite).Address() // this process knows nothing of it yet
 		v := vetterOf(t, cfg)
-		boot, day, least := check(v), check(v), bareMinimum(w.Speed)
-		t.Logf("%s: a later boot %v (at least %v), a check of the same boot %v", w.Speed.Chip, boot.Time, least, day.Time)
-		// On a fast chip the commands weigh most that read what can have changed.
-		if boot.RSA+day.RSA != 0 || boot.Time > 1500*time.Millisecond || boot.Time > max(least*13/10, least+220*time.Millisecond) {
+		boot, _, day, least := check(v), check(v), check(v), bareMinimum(w.Speed)
+		t.Logf("%s: a later boot %v (at least %v), the third check of the same boot %v", w.Speed.Chip, boot.Time, least, day.Time)
+		if boot.RSA+day.RSA != 0 || boot.Time > 1500*time.Millisecond || boot.Time > least*13/10 {
 			t.Errorf("%s: a later boot takes %v and %d RSA keys, and could take %v", w.Speed.Chip, boot.Time, boot.RSA, least)
 		}
 		for _, c := range day.Commands {
 			if c.Command == tpm2.TPMCCCreatePrimary {
-				t.Errorf("%s: a check of the same boot makes a key", w.Speed.Chip)
+				t.Errorf("%s: the third check of the same boot makes a key", w.Speed.Chip)
 			}
 		}
 	}
@@ -136,7 +136,7 @@ func TestKeptKeys(t *testing.T) {
 		{"cut", s.Address(), kept[:len(kept)/2], false, true, true},
 		{"empty", s.Address(), []byte{}, false, true, true},
 		{"forged", s.Address(), []byte(strings.Replace(string(kept), `"keys":[{"id":"tpm-ek-rsa2048"`, `"keys":[{"id":"tpm-ek-rsa3072"`, 1)), false, true, true},
-		{"of a later version", s.Address(), []byte(strings.Replace(string(kept), "keyvet.kept/1", "keyvet.kept/2", 1)), false, true, true},
+		{"of a later version", s.Address(), []byte(strings.Replace(string(kept), "keyvet.kept/2", "keyvet.kept/3", 1)), false, true, true},
 		{"of another TPM", s.Address(), foreign, false, true, true},
 		{"another TPM", other.Address(), kept, false, false, true},
 		{"no quote", proxies["no quote"], kept, false, true, false},

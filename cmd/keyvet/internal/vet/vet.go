@@ -50,25 +50,21 @@ func (c *Check) Report(ctx context.Context, trigger device.Trigger) *device.Repo
 	if c.Config.TPM.Address != "" {
 		tpm.AssumeOwnLeftovers(c.Config.TPM.Address, own.Signer())
 	}
-	r, _, t := c.run(ctx, trigger, &own, nil)
+	r, _, t := c.run(ctx, trigger, &own, c.connect, nil)
 	if t != nil {
 		t.Close()
 	}
 	return r
 }
 
+// connector connects to the TPM.
+type connector func(context.Context) (*tpm.TPM, error)
+
 // run reads all there is, puts every check to it and makes the report. The TPM
 // stays open for evidence; it is nil where there is none.
-func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
+func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential.Credential, connect connector, prepare func(*tpm.TPM) []device.Gap) (*device.Report, device.Inventory, *tpm.TPM) {
 	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only, Moduli: new(check.Moduli)}
 	inv := device.Inventory{ReadAt: env.Now}
-
-	// The device's key signs before the TPM is read: a TPM serves one at a time.
-	if len(c.Files) == 0 {
-		done := c.progress("testing the device's key")
-		own.Prove()
-		done()
-	}
 
 	// What the checks need is made ready while the TPM makes up its answers.
 	var lists blocklist.Lists
@@ -76,7 +72,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	var ready sync.WaitGroup
 	ready.Go(func() { lists, missing = c.loadEnv(env) })
 	ready.Go(check.Prepare)
-	t := c.readTPM(&inv, prepare)
+	t := c.askTPM(ctx, &inv, own, connect, prepare)
 	ready.Wait()
 	defer lists.Close() // errors are of no account: nobody asks them any more
 	inv.Gaps = append(missing, inv.Gaps...)
@@ -169,14 +165,14 @@ type Vetter struct {
 	signed  signed          // the last report with evidence
 	awaited bool            // the TPM, by the first check
 	late    device.TPMState // as the last check found it, if it may come yet; else ""
-	look    func() error    // instead of [tpm.Probe], by tests
+	waited  time.Duration   // for a TPM that did not come
+	look    connector       // instead of one of its own, by tests
 }
 
 // Vet makes the report, with the thing's name and the TPM's evidence, on the
 // credential of an id; "" is the one in use. Keys of the TPM that are kept count
 // only with that evidence; without it, all are read again.
 func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gate.Vetted {
-	v.awaitTPM(ctx)
 	v.Credentials.Take(id)
 	own, ownErr := v.Credentials.Current()
 	defer debug.FreeOSMemory() // the next vet is a day away
@@ -192,7 +188,7 @@ func (v *Vetter) Vet(ctx context.Context, trigger device.Trigger, id string) gat
 // TPM has not signed it.
 func (v *Vetter) report(ctx context.Context, trigger device.Trigger, own *credential.Credential, ownErr error, mayTrust bool) (_ *device.Report, stands bool) {
 	onTrust := false
-	r, inv, t := v.run(ctx, trigger, own, func(t *tpm.TPM) (gaps []device.Gap) {
+	r, inv, t := v.run(ctx, trigger, own, v.connect, func(t *tpm.TPM) (gaps []device.Gap) {
 		gaps, onTrust = v.prepareTPM(t, mayTrust)
 		return gaps
 	})

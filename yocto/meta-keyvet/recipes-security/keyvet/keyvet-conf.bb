@@ -1,116 +1,97 @@
 SUMMARY = "Configuration of keyvet"
-DESCRIPTION = "Writes keyvet.toml from variables. A product may replace this recipe by its own that provides virtual-keyvet-conf."
+DESCRIPTION = "Writes keyvet.toml, and what systemd and udev have to know of it, from variables. \
+A product may replace this recipe by its own that provides virtual-keyvet-conf."
 HOMEPAGE = "https://github.com/keyvet/keyvet"
 SECTION = "base"
+MAINTAINER = "The keyvet authors <keyvet@users.noreply.github.com>"
 LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/Apache-2.0;md5=89aea4e17d99a7cacdbeed46a0096b10"
 
-# The thing's name; "cert:CN", "ek:sha256" or "file:/etc/hostname" on an image
-# that is the same for the whole fleet.
-KEYVET_THING_NAME ?= "file:${sysconfdir}/hostname"
-# Space-separated HOST:PORT, such as "xxxx-ats.iot.eu-west-1.amazonaws.com:8883".
+# The README of the layer says what each is. What is left out has keyvet's default;
+# every value is held to keyvet's own rules in do_compile.
 KEYVET_ENDPOINTS ?= ""
-# The endpoint's CA certificates on the device; "" is the system's.
+KEYVET_THING_NAME ?= ""
 KEYVET_CA_FILE ?= ""
-# "" is a device without a TPM.
-KEYVET_TPM_ADDRESS ?= "${@bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', '/dev/tpmrm0', '', d)}"
-KEYVET_STATE_DIR ?= "${localstatedir}/lib/keyvet"
-KEYVET_GATE ?= "acknowledged"
-# First contact: the provisioning template, and the claim's certificate and key.
-KEYVET_PROVISION_TEMPLATE ?= ""
-# Below the state directory the service can remove the claim after first contact,
-# which KEYVET_DELETE_CLAIM = "1" asks for.
-KEYVET_CLAIM_CERTIFICATE ?= "${@d.getVar('KEYVET_STATE_DIR') + '/claim/certificate.pem' if d.getVar('KEYVET_PROVISION_TEMPLATE') else ''}"
-KEYVET_CLAIM_KEY ?= "${@d.getVar('KEYVET_STATE_DIR') + '/claim/key.pem' if d.getVar('KEYVET_PROVISION_TEMPLATE') else ''}"
-KEYVET_DELETE_CLAIM ?= "0"
-
-# Rotations: "fleet-provisioning" or "topics", the template of the former, and how
-# long before its end a certificate is replaced unasked, such as "720h". The stack of
-# docs/aws has a template of its own for them.
-KEYVET_ROTATE_ISSUER ?= ""
-KEYVET_ROTATE_TEMPLATE ?= "${@'keyvet-rotate' if d.getVar('KEYVET_PROVISION_TEMPLATE') == 'keyvet-first' else ''}"
-KEYVET_ROTATE_BEFORE ?= ""
-# "http://host:3128". What is written here is readable on the device: a password
-# belongs into /etc/keyvet/environment (docs/systemd.md).
+KEYVET_PINS ?= ""
 KEYVET_PROXY ?= ""
+KEYVET_TPM_ADDRESS ?= "${@bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', '/dev/tpmrm0', '', d)}"
+KEYVET_TPM_GROUP ?= ""
+KEYVET_STATE_DIR ?= "${localstatedir}/lib/keyvet"
+KEYVET_GATE ?= ""
+KEYVET_IDENTITY_CERTIFICATE ?= ""
+KEYVET_IDENTITY_KEY ?= ""
+KEYVET_IDENTITY_CA ?= ""
+KEYVET_CHECK_FILES ?= ""
+KEYVET_CHECK_BLOCKLISTS ?= ""
+KEYVET_CHECK_ADVISORIES ?= ""
+KEYVET_CHECK_EK_ROOTS ?= ""
+KEYVET_CHECK_CRLS ?= ""
+KEYVET_CHECK_MAX_AGE ?= ""
+KEYVET_PROVISION_TEMPLATE ?= ""
+KEYVET_PROVISION_PARAMETERS ?= ""
+KEYVET_CLAIM_CERTIFICATE ?= ""
+KEYVET_CLAIM_KEY ?= ""
+KEYVET_DELETE_CLAIM ?= "0"
+KEYVET_ROTATE_ISSUER ?= ""
+KEYVET_ROTATE_TEMPLATE ?= ""
+KEYVET_ROTATE_KEY ?= ""
+KEYVET_ROTATE_KEYS ?= ""
+KEYVET_ROTATE_BEFORE ?= ""
+KEYVET_ROTATE_GRACE ?= ""
+KEYVET_ROTATE_MIN_INTERVAL ?= ""
+# Fragments of the product's own, as SRC_URI takes them: "file://50-product.toml".
+KEYVET_CONF_EXTRA ?= ""
+# "1": what keyvet run needs besides comes by a fragment of another package, or of
+# the device.
+KEYVET_PARTIAL ?= "0"
 
-inherit features_check
-REQUIRED_DISTRO_FEATURES = "systemd"
+KEYVET_VARIABLES = "\
+    KEYVET_ENDPOINTS KEYVET_THING_NAME KEYVET_CA_FILE KEYVET_PINS KEYVET_PROXY KEYVET_TPM_ADDRESS KEYVET_TPM_GROUP KEYVET_STATE_DIR KEYVET_GATE \
+    KEYVET_IDENTITY_CERTIFICATE KEYVET_IDENTITY_KEY KEYVET_IDENTITY_CA \
+    KEYVET_CHECK_FILES KEYVET_CHECK_BLOCKLISTS KEYVET_CHECK_ADVISORIES KEYVET_CHECK_EK_ROOTS KEYVET_CHECK_CRLS KEYVET_CHECK_MAX_AGE \
+    KEYVET_PROVISION_TEMPLATE KEYVET_PROVISION_PARAMETERS KEYVET_CLAIM_CERTIFICATE KEYVET_CLAIM_KEY KEYVET_DELETE_CLAIM \
+    KEYVET_ROTATE_ISSUER KEYVET_ROTATE_TEMPLATE KEYVET_ROTATE_KEY KEYVET_ROTATE_KEYS KEYVET_ROTATE_BEFORE KEYVET_ROTATE_GRACE KEYVET_ROTATE_MIN_INTERVAL \
+    KEYVET_CONF_EXTRA KEYVET_PARTIAL \
+"
 
+SRC_URI = "${KEYVET_CONF_EXTRA}"
+# keyvet-image: it writes the files, and has keyvet's rules.
+DEPENDS = "keyvet-native"
 INHIBIT_DEFAULT_DEPS = "1"
 S = "${UNPACKDIR}"
 B = "${WORKDIR}/build"
 PACKAGE_ARCH = "${MACHINE_ARCH}"
+# It cannot be built before its variables are set.
+EXCLUDE_FROM_WORLD = "1"
+
+inherit keyvet-tool
 
 python do_compile() {
-    import json
     import os
 
-    def get(name):
-        return (d.getVar('KEYVET_' + name) or '').strip()
-
-    def text(name):
-        value = get(name)
-        if any(c < ' ' or c > '~' for c in value):
-            bb.fatal('KEYVET_%s: %r is not printable ASCII' % (name, value))
-        return json.dumps(value)  # of printable ASCII, also a string of TOML
-
-    endpoints = get('ENDPOINTS').split()
-    if not endpoints:
-        bb.warn('KEYVET_ENDPOINTS is not set: keyvet run will not start without an endpoint')
-    out = ['# Written by the recipe keyvet-conf.', 'state_dir = ' + text('STATE_DIR')]
-    tables = (
-        ('thing', (('name', 'THING_NAME'),)),
-        ('tpm', (('address', 'TPM_ADDRESS'),)),
-        ('mqtt', (('ca_file', 'CA_FILE'), ('proxy', 'PROXY'))),
-        ('gate', (('open', 'GATE'),)),
-        ('provision', (('template', 'PROVISION_TEMPLATE'), ('claim_certificate', 'CLAIM_CERTIFICATE'), ('claim_key', 'CLAIM_KEY'))),
-        ('rotate', (('issuer', 'ROTATE_ISSUER'), ('template', 'ROTATE_TEMPLATE'), ('before', 'ROTATE_BEFORE'))),
-    )
-    for table, keys in tables:
-        lines = ['%s = %s' % (key, text(name)) for key, name in keys if get(name) or name == 'TPM_ADDRESS']
-        if table == 'mqtt' and endpoints:
-            lines.insert(0, 'endpoints = ' + json.dumps(endpoints))
-        if table == 'provision' and lines and bb.utils.to_boolean(get('DELETE_CLAIM')):
-            lines.append('delete_claim = true')
-        if lines:
-            out += ['', '[%s]' % table] + lines
-    with open(d.expand('${B}/keyvet.toml'), 'w') as f:
-        f.write('\n'.join(out) + '\n')
-
-    dropin = []
-    if bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', True, False, d) and get('TPM_ADDRESS') == '/dev/tpmrm0':
-        dropin += ['[Unit]', 'Wants=dev-tpmrm0.device', 'After=dev-tpmrm0.device', '']
-    state = get('STATE_DIR')
-    if state != d.expand('${localstatedir}/lib/keyvet'):
-        dropin += ['[Unit]', 'RequiresMountsFor=' + state, '', '[Service]', 'StateDirectory=', 'ReadWritePaths=' + state, '']
-    if bb.utils.to_boolean(get('DELETE_CLAIM')):
-        places = sorted({os.path.dirname(get(name)) for name in ('CLAIM_CERTIFICATE', 'CLAIM_KEY')})
-        outside = [p for p in places if p and p != state and not p.startswith(state + '/')]
-        if outside:
-            dropin += ['[Service]', 'ReadWritePaths=' + ' '.join('-' + p for p in outside), '']
-    with open(d.expand('${B}/machine.conf'), 'w') as f:
-        f.write('\n'.join(dropin))
-    with open(d.expand('${B}/tmpfiles.conf'), 'w') as f:
-        # An update of the image may give user keyvet another number.
-        f.write('d %s 0700 keyvet keyvet -\nZ %s - keyvet keyvet -\n' % (state, state))
+    env = {name: d.getVar(name) or '' for name in d.getVar('KEYVET_VARIABLES').split()}
+    fetch = bb.fetch2.Fetch(env['KEYVET_CONF_EXTRA'].split(), d)
+    unpacked = d.getVar('UNPACKDIR')
+    env['KEYVET_CONF_EXTRA'] = ' '.join(os.path.join(unpacked, fetch.ud[uri].basename) for uri in fetch.urls)
+    keyvet_image(d, env, 'write', d.expand('${B}/image'))
 }
 do_compile[cleandirs] = "${B}"
-do_compile[vardeps] += "KEYVET_THING_NAME KEYVET_ENDPOINTS KEYVET_CA_FILE KEYVET_TPM_ADDRESS KEYVET_STATE_DIR KEYVET_GATE \
-    KEYVET_PROVISION_TEMPLATE KEYVET_CLAIM_CERTIFICATE KEYVET_CLAIM_KEY KEYVET_DELETE_CLAIM KEYVET_ROTATE_ISSUER KEYVET_ROTATE_TEMPLATE KEYVET_ROTATE_BEFORE KEYVET_PROXY"
+do_compile[vardeps] += "${KEYVET_VARIABLES}"
 
 do_install() {
-    install -D -m 0644 ${B}/keyvet.toml ${D}${sysconfdir}/keyvet/keyvet.toml
-    if [ -s ${B}/machine.conf ]; then
-        install -D -m 0644 ${B}/machine.conf ${D}${systemd_system_unitdir}/keyvet.service.d/machine.conf
+    cp -R ${B}/image/. ${D}
+    if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'false', 'true', d)}; then
+        rm -rf ${D}${nonarch_libdir}/systemd ${D}${nonarch_libdir}/tmpfiles.d
     fi
-    if [ "${KEYVET_STATE_DIR}" != "${localstatedir}/lib/keyvet" ]; then
-        install -D -m 0644 ${B}/tmpfiles.conf ${D}${nonarch_libdir}/tmpfiles.d/keyvet-state.conf
+    if [ ${nonarch_base_libdir} != ${nonarch_libdir} ] && [ -d ${D}${nonarch_libdir}/udev ]; then
+        install -d ${D}${nonarch_base_libdir}
+        mv ${D}${nonarch_libdir}/udev ${D}${nonarch_base_libdir}
     fi
+    rmdir --ignore-fail-on-non-empty -p ${D}${nonarch_libdir} 2>/dev/null || true
 }
 
-FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d"
+FILES:${PN} += "${nonarch_libdir}/systemd ${nonarch_libdir}/tmpfiles.d ${nonarch_libdir}/keyvet ${nonarch_base_libdir}/udev"
 CONFFILES:${PN} = "${sysconfdir}/keyvet/keyvet.toml"
 RPROVIDES:${PN} += "virtual-keyvet-conf"
 # A kernel may have the drivers as modules, or built in.
-RRECOMMENDS:${PN} = "${@bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', 'kernel-module-tpm-tis kernel-module-tpm-crb kernel-module-tpm-tis-spi kernel-module-tpm-tis-i2c', '', d)}"
+RRECOMMENDS:${PN} = "${@bb.utils.contains_any('MACHINE_FEATURES', 'tpm tpm2', 'kernel-module-tpm-tis kernel-module-tpm-crb kernel-module-tpm-tis-spi kernel-module-tpm-tis-i2c kernel-module-tpm-ftpm-tee', '', d)}"

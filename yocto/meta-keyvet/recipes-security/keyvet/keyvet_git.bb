@@ -5,6 +5,7 @@ AWS IoT, and opens a gate once the report is acknowledged."
 HOMEPAGE = "https://github.com/keyvet/keyvet"
 BUGTRACKER = "https://github.com/keyvet/keyvet/issues"
 SECTION = "base"
+MAINTAINER = "The keyvet authors <keyvet@users.noreply.github.com>"
 LICENSE = "Apache-2.0"
 LIC_FILES_CHKSUM = "file://src/${GO_IMPORT}/LICENSE;md5=3b83ef96387f14655fc854ddc3c6bd57"
 
@@ -18,10 +19,10 @@ require ${BPN}-licenses.inc
 
 GO_IMPORT = "github.com/keyvet/keyvet"
 GO_INSTALL = "${GO_IMPORT}/cmd/keyvet"
+# Of the build host also what writes the configuration of an image and checks it.
+GO_INSTALL:append:class-native = " ${GO_IMPORT}/cmd/keyvet/internal/image"
 
-inherit go-mod systemd useradd features_check
-
-REQUIRED_DISTRO_FEATURES = "systemd"
+inherit go-mod systemd update-rc.d useradd
 
 # One static binary: no cgo, no interpreter, nothing shared.
 export CGO_ENABLED = "0"
@@ -50,14 +51,27 @@ do_install() {
     install -D -m 0644 $src/packaging/completions/keyvet.fish ${D}${datadir}/fish/vendor_completions.d/keyvet.fish
     install -D -m 0644 $src/blocklist/embedded.kvf ${D}${datadir}/keyvet/debian.kvf
     install -D -m 0644 $src/blocklist/compromised.kvf ${D}${datadir}/keyvet/compromised.kvf
-    for unit in keyvet.service keyvet-trusted.target keyvet-trusted.path keyvet-shut.path keyvet-shut.target; do
-        install -D -m 0644 $src/packaging/systemd/$unit ${D}${systemd_system_unitdir}/$unit
+    for page in configuration operations rotation findings systemd; do
+        install -D -m 0644 $src/docs/$page.md ${D}${docdir}/keyvet/$page.md
     done
-    install -D -m 0644 $src/packaging/systemd/keyvet.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/keyvet.conf
+    if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
+        for unit in keyvet.service keyvet-trusted.target keyvet-trusted.path keyvet-shut.path keyvet-shut.target keyvet-state@.service; do
+            install -D -m 0644 $src/packaging/systemd/$unit ${D}${systemd_system_unitdir}/$unit
+        done
+        install -D -m 0644 $src/packaging/systemd/keyvet.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/keyvet.conf
+    fi
+    install -D -m 0755 $src/packaging/sysvinit/keyvet ${D}${sysconfdir}/init.d/keyvet
     install -D -m 0644 $src/packaging/systemd/60-keyvet.rules ${D}${nonarch_base_libdir}/udev/rules.d/60-keyvet.rules
+}
+do_install:class-native() {
+    install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/keyvet ${D}${bindir}/keyvet
+    install -D -m 0755 ${B}/${GO_BUILD_BINDIR}/image ${D}${bindir}/keyvet-image
 }
 
 SYSTEMD_SERVICE:${PN} = "keyvet.service"
+# sysvinit and busybox's init; with systemd alone the class removes it.
+INITSCRIPT_NAME = "keyvet"
+INITSCRIPT_PARAMS = "start 60 2 3 4 5 . stop 40 0 1 6 ."
 
 USERADD_PACKAGES = "${PN}"
 GROUPADD_PARAM:${PN} = "--system tss"
@@ -72,4 +86,6 @@ SUMMARY:${PN}-completions = "keyvet's completions for bash, zsh and fish"
 SUMMARY:${PN}-compromised = "keyvet's list of 81,000 keys whose private half is public"
 SUMMARY:${PN}-blocklist = "keyvet's list of Debian's weak keys as a file"
 
-RRECOMMENDS:${PN} = "virtual-keyvet-conf ca-certificates"
+RRECOMMENDS:${PN}:class-target = "virtual-keyvet-conf ca-certificates"
+
+BBCLASSEXTEND = "native"

@@ -1,6 +1,7 @@
 SUMMARY = "keyvet and what it wants on an image"
 
-inherit packagegroup features_check
-REQUIRED_DISTRO_FEATURES = "systemd"
+MAINTAINER = "The keyvet authors <keyvet@users.noreply.github.com>"
+
+inherit packagegroup
 
 RDEPENDS:${PN} = "keyvet virtual-keyvet-conf ca-certificates"

@@ -22,7 +22,7 @@ class KeyvetTest(OERuntimeTestCase):
         # RSA with 512 bits.
         key = "MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAMTKN/fR4ckd+b6iSGN0Dzc9fsIOF/4lPidHBL8uoa8uJE2Soh9uS4R1n4lGMvDfg86c6pkM2HxsaG8C/sKwQm8CAwEAAQ=="
         pem = "-----BEGIN PUBLIC KEY-----\\n%s\\n-----END PUBLIC KEY-----\\n" % key
-        self.run_on_target("printf '%s' | keyvet check -" % pem, want=1)
+        self.run_on_target("printf -- '%s' | keyvet check -" % pem, want=1)
 
     @OETestDepends(["keyvet.KeyvetTest.test_binary"])
     def test_user(self):

@@ -1,0 +1,5 @@
+//go:build !longtest
+
+package main
+
+const scripts = "testdata/script"

@@ -1,0 +1,1 @@
+include $(BR2_EXTERNAL_KEYVET_PATH)/keyvet/keyvet.mk
