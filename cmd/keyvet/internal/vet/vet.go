@@ -34,11 +34,16 @@ type Check struct {
 	Blocklist string              // besides the built-in lists and those of the configuration
 	Files     []string            // only these, and those in these directories
 	Accept    []device.Acceptance // besides those of the configuration
-	Stdin     io.Reader           // the file "-"
-	Typed     bool                // Stdin is a keyboard
+	Stdin     Stdin               // the file "-"
 	Only      []string            // the ids of the checks to ask; none: all
 	Verbose   bool                // keep all that passed
 	Thorough  *Thorough           // search for what no list covers; nil: do not
+}
+
+// Stdin is what is read for the file "-".
+type Stdin struct {
+	io.Reader
+	Typed bool // it is a keyboard
 }
 
 // Report vets and returns the report, which no TPM has signed.
