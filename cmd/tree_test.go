@@ -25,7 +25,7 @@ var tree = map[string][]string{
 	"cmd/keyvet":                     {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/format", "cmd/internal/terminal", "cmd/keyvet/internal/bundle", "cmd/keyvet/internal/config", "cmd/keyvet/internal/quiet", "cmd/keyvet/internal/service", "cmd/keyvet/internal/status", "cmd/keyvet/internal/systemd", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory"},
 	"cmd/keyvet/internal/cloud":      {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm/evidence"},
 	"cmd/keyvet/internal/credential": {"cmd/keyvet/internal/config", "device", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "mqtt/awsiot", "tpm"},
-	"cmd/keyvet/internal/service":    {"cmd/keyvet/internal/cloud", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/machine", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/identity", "device/rotate", "tpm", "tpm/advisory"},
+	"cmd/keyvet/internal/service":    {"cmd/keyvet/internal/cloud", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/machine", "cmd/keyvet/internal/metrics", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/identity", "device/rotate", "tpm", "tpm/advisory"},
 	"cmd/keyvet/internal/vet":        {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "device", "device/check", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "blocklist", "blocklist/debian"},
 	"cmd/keyvet/internal/config":     {"cmd/internal/accept", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm", "tpm/attempts"},
 	"cmd/keyvet/internal/image":      {"cmd/keyvet/internal/config"}, // of the build host
@@ -33,6 +33,7 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/quiet":      nil,
 	"cmd/keyvet/internal/status":     {"cmd/internal/terminal", "cmd/keyvet/internal/config", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate"},
 	"cmd/keyvet/internal/bundle":     {"cmd/keyvet/internal/config", "cmd/keyvet/internal/status", "device", "device/agent", "device/durable"},
+	"cmd/keyvet/internal/metrics":    {"device", "device/durable", "device/gate"},
 	"cmd/keyvet/internal/machine":    {"device", "device/durable"},
 	"cmd/internal/cli":               nil,
 	"cmd/internal/format":            {"cmd/internal/cli", "device", "device/check"},
