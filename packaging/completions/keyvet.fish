@@ -29,6 +29,6 @@ complete -c keyvet -n '__fish_seen_subcommand_from rotate' -o config -r -F -d 'c
 complete -c keyvet -n '__fish_seen_subcommand_from wait' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml and its'
 complete -c keyvet -n '__fish_seen_subcommand_from wait' -o timeout -x -d 'wait for this DURATION at most, such as 90s; 0 is without'
 complete -c keyvet -n '__fish_seen_subcommand_from debug; and __fish_seen_subcommand_from bundle' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml and its'
-complete -c keyvet -n '__fish_seen_subcommand_from debug; and __fish_seen_subcommand_from bundle' -o out -r -F -d 'write it to FILE (default: keyvet-bundle-TIME.tar.gz), "-"'
+complete -c keyvet -n '__fish_seen_subcommand_from debug; and __fish_seen_subcommand_from bundle' -o out -r -F -d 'write it to FILE (default: keyvet-bundle-TIME.txt), "-" is'
 complete -c keyvet -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
 complete -c keyvet -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'
