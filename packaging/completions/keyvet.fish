@@ -17,6 +17,7 @@ complete -c keyvet -n '__fish_seen_subcommand_from check' -o fail-on -x -a 'low 
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o format -x -a 'table line json sarif junit' -d 'FORM of the output: table, line, json, sarif, junit'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o json -d 'the same as -format json'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o only -x -d 'ask only these checks: ID,...'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o thorough -d 'search Debian\'s generator for keys that no list covers:'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o tpm -x -a '/dev/tpmrm0 unix: tcp: spi: i2c:' -d 'ADDR of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o v -d 'also show what passed'
 complete -c keyvet -n '__fish_seen_subcommand_from run' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml and its'

@@ -38,7 +38,7 @@ _keyvet() {
 		command="debug ${COMP_WORDS[2]}"
 	fi
 	case $command in
-	"check") flags="-accept -blocklist -config -fail-on -format -json -only -tpm -v" files=yes ;;
+	"check") flags="-accept -blocklist -config -fail-on -format -json -only -thorough -tpm -v" files=yes ;;
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;
