@@ -92,7 +92,9 @@ bench: tools-test ## every figure of the README, each beside its peer; with BEFO
 ifdef BEFORE
 	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
-	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
+	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
+	$(GO) test -run '^$$' -bench 'Near|Factor' -benchtime $(BENCHTIME) ./blocklist/debian
+	$(GO) test -run '^$$' -bench Hunt -benchtime 1x ./blocklist/debian
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
 endif
 
@@ -131,6 +133,10 @@ blocklist: ## the built-in blocklist, from the complete sets of weak keys in DAT
 		-keys /dev/stdin -classes $(FIRMWARE) -set firmware-keys -name "keys published in firmware" $(PUBLISHED)
 	xz -dc $(KEYS) | $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -out blocklist/compromised.kvf \
 		-keys /dev/stdin -classes $(REST) -set published-keys -name "keys published elsewhere" $(PUBLISHED)
+
+.PHONY: further-lists
+further-lists: ## bin/further.kvf: RSA-1024 from DATA and P-521 from nothing, ten minutes of a core
+	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa1024,p521 -out bin/further.kvf
 
 .PHONY: verify-published
 verify-published: ## every key of KEYS is found with its name, none is with one bit changed, none of a million at random and of Debian's CAs

@@ -20,6 +20,16 @@ func (r *Report) countNotLookedUp(k Key, lacking string) {
 	r.Lacking[lacking]++
 }
 
+// LookedUp takes a key out of what could not be looked up: it was searched for.
+// Lacking is what [Finding.NotLookedUp] said of it.
+func (r *Report) LookedUp(algorithm, lacking string) {
+	for of, key := range map[*map[string]int]string{&r.NotLookedUp: algorithm, &r.Lacking: lacking} {
+		if (*of)[key]--; (*of)[key] <= 0 {
+			delete(*of, key)
+		}
+	}
+}
+
 // NotLookedUpLine is the line for people on the keys that no loaded list of
 // Debian's weak keys covers, wholly or in part; "" if there are none.
 func (r *Report) NotLookedUpLine() string {

@@ -179,9 +179,9 @@ func (m *machine) on() {
 	m.await(path("tpm.ctrl"), m.chip)
 	m.qemu = m.spawn(m.console, words[0], slices.Concat(words[1:], chip, m.extra, []string{
 		"-accel", "tcg", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", m.board.file(m.t, "vmlinuz"),
-		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console="+m.board.console+" "+m.linux,
-		"-drive", "file="+m.disk()+",format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=disk",
-		"-netdev", "user,id=net,hostfwd=tcp:"+m.port+"-:2323", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci",
+		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console=" + m.board.console + " " + m.linux,
+		"-drive", "file=" + m.disk() + ",format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=disk",
+		"-netdev", "user,id=net,hostfwd=tcp:" + m.port + "-:2323", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci",
 	})...)
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,26 +37,26 @@ func TestAhead(t *testing.T) {
 			ours := newAuthority(t)
 			day := time.Now().Add(24 * time.Hour)
 			secured := &tls.Config{Certificates: []tls.Certificate{ours.issue(t, day, "localhost")}, ClientAuth: tls.RequestClientCert}
-			dials, open := 0, 0
+			var dials, open atomic.Int32
 			d, err := NewDialer(Config{
 				Endpoints: []string{"localhost:8883", "localhost:443"}, ClientID: "gw", Roots: ours.pool(), Certificate: ours.issue(t, day), Timeout: 10 * time.Second,
 				Network: func(ctx context.Context, _, _ string) (net.Conn, error) {
-					dials++
-					if dials <= tt.refuse {
+					n := int(dials.Add(1))
+					if n <= tt.refuse {
 						return nil, errors.New("no network")
 					}
 					device, far, err := mqtttest.Link{RTT: rtt}.Dial(ctx)
 					if err != nil {
 						return nil, err
 					}
-					if tt.ends && dials == 1 {
+					if tt.ends && n == 1 {
 						far.Close()
 						return device, nil
 					}
-					open++
+					open.Add(1)
 					go func() {
 						server{}.serve(tls.Server(far, secured))
-						open--
+						open.Add(-1)
 					}()
 					return device, nil
 				},
@@ -72,14 +73,14 @@ func TestAhead(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", tt.name, err)
 			}
-			if took := time.Since(began); dials != tt.dials || took != time.Duration(tt.trips)*rtt {
-				t.Errorf("%s: %d connections, session up after %v, want %d and %v", tt.name, dials, took, tt.dials, time.Duration(tt.trips)*rtt)
+			if took := time.Since(began); int(dials.Load()) != tt.dials || took != time.Duration(tt.trips)*rtt {
+				t.Errorf("%s: %d connections, session up after %v, want %d and %v", tt.name, dials.Load(), took, tt.dials, time.Duration(tt.trips)*rtt)
 			}
 			s.Close()
 			synctest.Wait()
 			time.Sleep(rtt)
-			if open != 0 {
-				t.Errorf("%s: %d connections stay open", tt.name, open)
+			if open.Load() != 0 {
+				t.Errorf("%s: %d connections stay open", tt.name, open.Load())
 			}
 		})
 	}

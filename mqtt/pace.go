@@ -62,11 +62,20 @@ func (p *pace) carry(n int) time.Duration {
 	return time.Duration(float64(n) / p.rate * float64(time.Second))
 }
 
-// trip takes a round trip of next to no bytes.
+// trip takes a round trip of next to no bytes, to the server.
 func (p *pace) trip(d time.Duration) {
+	p.connected(d)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.late = 0
+}
+
+// connected takes the round trip of a TCP connection, which says nothing of steps
+// that ran out of time: a hop that is near may have made it, such as the modem of a
+// satellite.
+func (p *pace) connected(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.rtt = max(d, (7*p.rtt+d)/8)
 }
 

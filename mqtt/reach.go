@@ -65,7 +65,7 @@ func (d *Dialer) timed(ctx context.Context, address string) (net.Conn, error) {
 	began := time.Now()
 	c, err := d.network.dial(ctx, "tcp", address)
 	if err == nil {
-		d.pace.trip(time.Since(began))
+		d.pace.connected(time.Since(began))
 	}
 	return c, err
 }

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/go-tpm/tpm2"
@@ -94,7 +95,14 @@ func AssumeOwnLeftovers(address string, own *Signer) {
 	}
 }
 
+// isManaged reports whether a device is that of the kernel's resource manager, which
+// takes out what a program leaves, and shows a program only its own keys.
+func isManaged(address string) bool { return strings.HasPrefix(address, "/dev/tpmrm") }
+
 func assume(address string, is func(found, area *tpm2.TPMTPublic) bool, areas []*tpm2.TPMTPublic) {
+	if isManaged(address) {
+		return
+	}
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	for _, area := range areas {

@@ -46,6 +46,20 @@ func testAssumeLeftovers(t *testing.T, by *way) {
 	}
 }
 
+// A resource manager leaves nothing to look for.
+func TestAssumeNothingOfAManager(t *testing.T) {
+	for address, want := range map[string]bool{"/dev/tpmrm0": false, "/dev/tpmrm1": false, "/dev/tpm9": true, "unix:/tpm9": true} {
+		AssumeLeftovers(address)
+		leftovers.Lock()
+		assumed := len(leftovers.areas[address]) > 0
+		delete(leftovers.areas, address)
+		leftovers.Unlock()
+		if assumed != want {
+			t.Errorf("%s: %v", address, assumed)
+		}
+	}
+}
+
 // A check that is killed while the device's key signs leaves that key, which no
 // other key of its kind is taken for.
 func TestAssumeOwnLeftovers(t *testing.T) { byEveryWay(t, testAssumeOwnLeftovers) }

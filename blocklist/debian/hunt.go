@@ -197,16 +197,13 @@ func (h *Hunt) ID() string {
 // order and one call at a time, with the state so far, from which a later Run can
 // go on. It ends with ctx, and then with its error.
 func (h *Hunt) Run(ctx context.Context, s State, step func(State)) (State, error) {
-	if s.Done < 0 || s.Done > len(h.units) {
-		return s, fmt.Errorf("debian: a state of %d units, and there are %d", s.Done, len(h.units))
+	if !h.Takes(s) {
+		return s, errors.New("debian: a state of another hunt")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := running{Hunt: h, found: make([]bool, len(h.Targets))}
 	for _, hit := range s.Hits {
-		if hit.Target < 0 || hit.Target >= len(h.Targets) {
-			return s, fmt.Errorf("debian: a state with target %d, and there are %d", hit.Target, len(h.Targets))
-		}
 		r.found[hit.Target] = true
 	}
 	type result struct {
@@ -254,6 +251,25 @@ func (h *Hunt) Run(ctx context.Context, s State, step func(State)) (State, error
 		}
 	}
 	return s, ctx.Err()
+}
+
+// Takes reports whether a state is one of this hunt.
+func (h *Hunt) Takes(s State) bool {
+	for _, hit := range s.Hits {
+		if hit.Target < 0 || hit.Target >= len(h.Targets) || hit.Seed.check() != nil {
+			return false
+		}
+	}
+	return s.Done >= 0 && s.Done <= len(h.units)
+}
+
+// Reach says how far a hunt for the target goes.
+func (t *Target) Reach() string {
+	seeds := fmt.Sprintf("all %d seeds of %d origins", len(t.Origins)*(MaxPID+1), len(t.Origins))
+	if t.Curve != nil {
+		return seeds + " were tried"
+	}
+	return fmt.Sprintf("%s were tried, each to %d candidates for the first prime, which one weak key in a million goes beyond", seeds, Candidates((t.Number.BitLen()+1)/2))
 }
 
 func send[T any](ctx context.Context, to chan<- T, v T) bool {

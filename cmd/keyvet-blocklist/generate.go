@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keyvet/keyvet/blocklist"
@@ -21,6 +22,7 @@ func generate(flags *flag.FlagSet) cli.Action {
 	name := flags.String("set", "", "the set `NAME`")
 	out := flags.String("out", "", "write into `DIR`")
 	only := flags.String("origins", "", "only these `ORIGINS`, as le32-rnd: an architecture (le32, le64, be32) and a variant (rnd, noreadrnd, nornd)")
+	part := flags.String("shard", "", "only the `I`-th of N parts, as 3/64, for N machines that share DIR or copy into it what they make; a run without -shard makes files of all parts")
 	return action(func(ctx context.Context, s cli.IO, args []string) error {
 		if *name == "" || *out == "" {
 			return errUsage{errors.New("generate: -set NAME and -out DIR are needed")}
@@ -35,6 +37,10 @@ func generate(flags *flag.FlagSet) cli.Action {
 				return errUsage{fmt.Errorf("generate: -origins: %w", err)}
 			}
 		}
+		mine, err := parseShard(*part)
+		if err != nil {
+			return errUsage{fmt.Errorf("generate: -shard: %w", err)}
+		}
 		if err := os.MkdirAll(*out, 0o755); err != nil {
 			return err
 		}
@@ -45,16 +51,39 @@ func generate(flags *flag.FlagSet) cli.Action {
 		if err != nil {
 			return err
 		}
-		p := newProgress(s.Err, len(origins)*rowsPerFile)
+		p := newProgress(s.Err, len(origins)*rowsPerFile/mine.of)
 		defer p.end()
-		for _, o := range origins {
-			if err := f.generate(ctx, k, o, p); err != nil {
+		for i, o := range origins {
+			if err := f.generate(ctx, k, o, mine.from(i), p); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 }
+
+// shard is one of several parts of a set: every of-th chunk from number on.
+type shard struct{ number, of int }
+
+// parseShard reads "3/64", where the first is 1; "" is the whole.
+func parseShard(text string) (s shard, err error) {
+	if text == "" {
+		return shard{0, 1}, nil
+	}
+	number, of, _ := strings.Cut(text, "/")
+	if s.number, err = strconv.Atoi(number); err == nil {
+		s.of, err = strconv.Atoi(of)
+	}
+	if err != nil || s.number < 1 || s.number > s.of || s.of > rowsPerFile/chunkRows {
+		return s, fmt.Errorf("%q is not I/N with 1 <= I <= N <= %d", text, rowsPerFile/chunkRows)
+	}
+	s.number--
+	return s, nil
+}
+
+// from is the shard of the i-th origin: where the chunks do not divide by the
+// number of shards, each has more of some origin.
+func (s shard) from(i int) shard { return shard{(s.number + i) % s.of, s.of} }
 
 // parseOrigins reads "le32-rnd,be32-nornd".
 func (k kind) parseOrigins(text string) (some []blocklist.Origin, err error) {
@@ -72,20 +101,24 @@ func (k kind) parseOrigins(text string) (some []blocklist.Origin, err error) {
 // there, so that an interrupted run goes on where it was.
 const chunkRows = 256
 
-// generate makes the file of one origin, unless it is there.
-func (f *folder) generate(ctx context.Context, k kind, o blocklist.Origin, p *progress) error {
+// generate makes the file of one origin, unless it is there, or only a shard of
+// its chunks.
+func (f *folder) generate(ctx context.Context, k kind, o blocklist.Origin, s shard, p *progress) error {
 	name := k.file(o)
 	path := filepath.Join(f.dir, name)
 	if _, ok := f.sums[name]; ok {
 		if _, err := f.rows(k, o); err != nil {
 			return fmt.Errorf("%w; remove it and its line in %s to have it made again", err, sumsName)
 		}
-		p.skip(rowsPerFile)
+		p.skip(rowsPerFile / s.of)
 		return nil
 	}
 	var all []byte
 	var chunks []string
 	for first := 0; first < rowsPerFile; first += chunkRows {
+		if first/chunkRows%s.of != s.number {
+			continue
+		}
 		chunk := fmt.Sprintf("%s.%05d.part", path, first)
 		chunks = append(chunks, chunk)
 		rows, err := durable.ReadBounded(chunk, int64(chunkRows*k.rowBytes()))
@@ -105,6 +138,9 @@ func (f *folder) generate(ctx context.Context, k kind, o blocklist.Origin, p *pr
 			p.skip(chunkRows)
 		}
 		all = append(all, rows...)
+	}
+	if s.of > 1 {
+		return nil
 	}
 	if err := writeFile(path, all); err != nil {
 		return err

@@ -143,7 +143,7 @@ func TestGenerateResumes(t *testing.T) {
 		}
 	}), rowsPerFile)
 	p.terminal, p.next = true, time.Time{}
-	if err := f.generate(ctx, k, origin, p); !errors.Is(err, context.Canceled) {
+	if err := f.generate(ctx, k, origin, shard{0, 1}, p); !errors.Is(err, context.Canceled) {
 		t.Fatalf("interrupted: %v", err)
 	}
 	parts, err := os.ReadDir(f.dir)
@@ -152,7 +152,7 @@ func TestGenerateResumes(t *testing.T) {
 	}
 
 	p = newProgress(io.Discard, rowsPerFile)
-	if err := f.generate(t.Context(), k, origin, p); err != nil {
+	if err := f.generate(t.Context(), k, origin, shard{0, 1}, p); err != nil {
 		t.Fatal(err)
 	}
 	if p.skipped != 10*chunkRows || p.done != rowsPerFile {
@@ -171,13 +171,13 @@ func TestGenerateResumes(t *testing.T) {
 
 	// A third run makes nothing; a file that is not what it was is told.
 	p = newProgress(io.Discard, rowsPerFile)
-	if err := again.generate(t.Context(), k, origin, p); err != nil || p.skipped != rowsPerFile {
+	if err := again.generate(t.Context(), k, origin, shard{0, 1}, p); err != nil || p.skipped != rowsPerFile {
 		t.Errorf("the third run made %d keys: %v", p.done-p.skipped, err)
 	}
 	if err := os.Truncate(filepath.Join(f.dir, "p256-le32-rnd.bin"), 5); err != nil {
 		t.Fatal(err)
 	}
-	if err := again.generate(t.Context(), k, origin, p); err == nil || !strings.Contains(err.Error(), "remove it") {
+	if err := again.generate(t.Context(), k, origin, shard{0, 1}, p); err == nil || !strings.Contains(err.Error(), "remove it") {
 		t.Errorf("a file cut short: %v", err)
 	}
 }

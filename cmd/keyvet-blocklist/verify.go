@@ -44,6 +44,11 @@ func verify(flags *flag.FlagSet) cli.Action {
 			}
 		}
 		for _, s := range list.Sets() {
+			if s.Kind == blocklist.Named {
+				if err := v.names(s); err != nil {
+					return err
+				}
+			}
 			if s.Kind != blocklist.Debian {
 				continue
 			}
@@ -76,6 +81,17 @@ type verifier struct {
 	list   *blocklist.List
 	name   string
 	stderr io.Writer
+}
+
+// names reads every name of a set.
+func (v *verifier) names(s blocklist.Set) error {
+	for _, err := range v.list.Entries(s.Name) {
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(v.stderr, "%s: %s: all %d names can be read\n", v.name, s.Name, s.Keys)
+	return nil
 }
 
 // data looks up every key that a folder has of a set.

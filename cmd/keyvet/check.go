@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ key, but cannot be read, is named and leaves the verdict open.`,
 		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")
 		form := f.String("format", "", "`FORM` of the output: "+strings.Join(formNames(), ", "))
 		asJSON := f.Bool("json", false, "the same as -format json")
+		thorough := f.Bool("thorough", false, "search Debian's generator for keys that no list covers: minutes to hours of all processors; resumed after an interruption")
 		verbose := f.Bool("v", false, "also show what passed")
 		return func(ctx context.Context, s cli.IO, files []string) int {
 			o, err := readOutput(*form, *asJSON, *failOn)
@@ -79,7 +81,16 @@ key, but cannot be read, is named and leaves the verdict open.`,
 			}
 			c := &vet.Check{
 				Config: *cfg, Agent: maker(), Progress: screen{s}.progress, Blocklist: *list,
-				Files: files, Accept: further, Stdin: s.In, Typed: isTerminal(s.In), Only: asked, Verbose: *verbose || o.form == "junit",
+				Files: files, Accept: further, Stdin: vet.Stdin{Reader: s.In, Typed: isTerminal(s.In)}, Only: asked, Verbose: *verbose || o.form == "junit",
+			}
+			if *thorough {
+				if len(asked) > 0 && !slices.Contains(asked, "debian") {
+					return s.Misused("check: -thorough is about the check debian, which -only leaves out")
+				}
+				c.Thorough = &vet.Thorough{Show: newSearchLine(s.Err).show}
+				if dir, err := os.UserCacheDir(); err == nil {
+					c.Thorough.Dir = filepath.Join(dir, "keyvet")
+				}
 			}
 			if os.Getenv("GOMEMLIMIT") == "" {
 				debug.SetMemoryLimit(softLimit)

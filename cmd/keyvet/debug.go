@@ -14,13 +14,13 @@ import (
 )
 
 var debugBundleCommand = cli.Command{
-	Name: "debug bundle", Short: "pack what somebody who helps needs to know, and nothing secret",
-	Long: `Packs version, settings, status, last report, a list of keyvet's files and the
-system into a .tar.gz. There is no private key or password in it. The log is not
-in it either: journalctl -u keyvet -b`,
+	Name: "debug bundle", Short: "write what somebody who helps needs to know",
+	Long: `Writes version, settings, status, last report, a list of keyvet's files and the
+system into one text. There is no private key or password in it; read it before
+you send it. The log is not in it either: journalctl -u keyvet -b`,
 	New: func(f *flag.FlagSet) cli.Action {
 		configPath := f.String("config", "", configUsage+", if it is there")
-		out := f.String("out", "", "write it to `FILE` (default: keyvet-bundle-TIME.tar.gz), \"-\" is standard output")
+		out := f.String("out", "", "write it to `FILE` (default: keyvet-bundle-TIME.txt), \"-\" is standard output")
 		return func(_ context.Context, s cli.IO, _ []string) int {
 			cfg, wrong := config.Load(*configPath)
 			text := fmt.Sprintf("keyvet %s %s %s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
@@ -32,7 +32,7 @@ in it either: journalctl -u keyvet -b`,
 			}
 			path := *out
 			if path == "" {
-				path = "keyvet-bundle-" + time.Now().UTC().Format("20060102-150405") + ".tar.gz"
+				path = "keyvet-bundle-" + time.Now().UTC().Format("20060102-150405") + ".txt"
 			}
 			file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 			if err != nil {

@@ -79,6 +79,8 @@ type Device interface {
 	// Local gives what there is to do without the cloud's asking, once each
 	// time: the operator's word, a certificate close to its end. nil: nothing.
 	Local() *Work
+	// Settled hears what came of a report, at once and as it changes.
+	Settled(*device.Report, gate.Outcome)
 	// Late returns a channel that is closed once something answers that the last
 	// Vet missed: a TPM that comes late. nil: nothing of the kind is missing. It
 	// looks until ctx ends.
@@ -326,6 +328,7 @@ func (a *Agent) settle(v gate.Vetted, o gate.Outcome) {
 	if err := stateOf(v.Report, o).keep(a.StateDir, disk, runDir); err != nil {
 		a.Log.Error("verdict cannot be kept", "error", err)
 	}
+	a.Device.Settled(v.Report, o)
 }
 
 func (a *Agent) bootTrigger() device.Trigger {

@@ -128,6 +128,7 @@ type fake struct {
 	rotate  func(context.Context, agent.Rotation) error
 	local   func() *agent.Work
 	late    func(context.Context) <-chan struct{}
+	settled func(*device.Report, gate.Outcome)
 }
 
 func (f *fake) Vet(_ context.Context, trigger device.Trigger, _ string) gate.Vetted {
@@ -146,6 +147,12 @@ func (f *fake) Local() *agent.Work {
 		return nil
 	}
 	return f.local()
+}
+
+func (f *fake) Settled(r *device.Report, o gate.Outcome) {
+	if f.settled != nil {
+		f.settled(r, o)
+	}
 }
 
 func (f *fake) Late(ctx context.Context) <-chan struct{} {

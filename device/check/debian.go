@@ -47,15 +47,7 @@ func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
 	}
 	switch {
 	case l.Listed:
-		found := give(debianWeak, "the key is on the list %q (set %s): its private half is public knowledge", l.Name, l.Set)
-		if !l.Exact {
-			found[0].Message += "; the list is a filter, so a good key can hit it by rare chance"
-		}
-		if pid, ok := l.Proof["pid"]; ok {
-			found[0].Message += fmt.Sprintf("; process id %v, architecture %v, variant %v makes it", pid, l.Proof["architecture"], l.Proof["variant"])
-		}
-		found[0].Proof = l.Proof
-		return found
+		return debianListed(l)
 	case l.Covered:
 		return passed("not among the %s keys in the Debian weak-key list", k.Algorithm())
 	case k.TPM.MadeInTPM() || k.Role == device.RoleEK:
@@ -63,6 +55,42 @@ func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
 		return notApplicable("a key that a TPM made")
 	}
 	return notLookedUp(k.Algorithm(), l)
+}
+
+// debianListed is about a key that a list has.
+func debianListed(l device.Listing) []device.Finding {
+	found := give(debianWeak, "the key is on the list %q (set %s): its private half is public knowledge", l.Name, l.Set)
+	if !l.Exact {
+		found[0].Message += "; the list is a filter, so a good key can hit it by rare chance"
+	}
+	if pid, ok := l.Proof["pid"]; ok {
+		found[0].Message += fmt.Sprintf("; process id %v, architecture %v, variant %v makes it", pid, l.Proof["architecture"], l.Proof["variant"])
+	}
+	found[0].Proof = l.Proof
+	return found
+}
+
+// Lacking says which keys of Debian's no list has, and that the key could be, as
+// the check debian does in [device.Finding.NotLookedUp]; "" if it is looked up, or
+// need not be.
+func Lacking(ctx context.Context, k device.Key, lists Blocklist) string {
+	if !debian.Applies(k) || lists == nil {
+		return ""
+	}
+	return runDebian(ctx, k, &Env{Blocklist: lists})[0].NotLookedUp
+}
+
+// Searched is the answer of the check debian on a key that a search of Debian's
+// generator was made for. Whether it is listed says the search; how says how far
+// it went.
+func Searched(key string, l device.Listing, how string) device.Finding {
+	found := passed("not among the keys that Debian's OpenSSL could make: %s", how)
+	if l.Listed {
+		found = debianListed(l)
+	}
+	f := found[0]
+	f.Check, f.Key, f.Citation = debian.ID, key, debian.Cite
+	return f
 }
 
 // notLookedUp is about a key that is none of those that the lists have, if they

@@ -122,6 +122,7 @@ func sessions(t *testing.T) map[string][]use {
 		"Probe":           func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.Probe(ctx) },
 		"Publish":         func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.Publish(ctx, report) },
 		"PublishEarlier":  func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.PublishEarlier(ctx, report) },
+		"Summarize":       func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.Summarize(ctx, report) },
 		"PublishFindings": func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.PublishFindings(ctx, report) },
 		"ReportGate":      func(c *awsiot.Client, _ awsiot.Provisioner) error { return c.ReportGate(ctx, "open") },
 		"SetGate":         func(c *awsiot.Client, _ awsiot.Provisioner) error { c.SetGate("shut"); return nil },

@@ -23,7 +23,7 @@ _keyvet_blocklist() {
 		return
 	fi
 	case $command in
-	"generate") flags="-origins -out -set" ;;
+	"generate") flags="-origins -out -set -shard" ;;
 	"build") flags="-by -cite -classes -data -from -keys -licence -name -openssl-blacklist -out -reason -set -sets -spki-sha256" ;;
 	"verify") flags="-all -data -random -sample" files=yes ;;
 	"inspect") flags="-json" files=yes ;;

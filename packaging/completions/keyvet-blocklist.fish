@@ -9,6 +9,7 @@ complete -c keyvet-blocklist -n __fish_use_subcommand -a help
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from generate' -o origins -x -d 'only these ORIGINS, as le32-rnd: an architecture (le32,'
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from generate' -o out -r -F -d 'write into DIR'
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from generate' -o set -x -d 'the set NAME'
+complete -c keyvet-blocklist -n '__fish_seen_subcommand_from generate' -o shard -x -d 'only the I-th of N parts, as 3/64, for N machines that share'
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from build' -o by -x -d 'find a key of -keys by its number where it has one, or by'
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from build' -o cite -x -d 'where people find out more of the list: a URL, which the'
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from build' -o classes -x -d 'of -keys, only those of these classes, CLASS,...'

@@ -25,7 +25,7 @@ _keyvet() {
 		return ;;
 	esac
 	if [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "check run status rotate debug version help" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "check run status rotate wait debug version help" -- "$cur")
 		return
 	fi
 	if [ "$command" = debug ]; then
@@ -36,13 +36,14 @@ _keyvet() {
 		command="debug ${COMP_WORDS[2]}"
 	fi
 	case $command in
-	"check") flags="-accept -blocklist -config -fail-on -format -json -only -tpm -v" files=yes ;;
+	"check") flags="-accept -blocklist -config -fail-on -format -json -only -thorough -tpm -v" files=yes ;;
 	"run") flags="-config -once" ;;
 	"status") flags="-config -json -q" ;;
 	"rotate") flags="-config" ;;
+	"wait") flags="-config -timeout" ;;
 	"debug bundle") flags="-config -out" ;;
 	"version") flags="-json -v" ;;
-	help) words="check run status rotate debug version help" ;;
+	help) words="check run status rotate wait debug version help" ;;
 	esac
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur") ;;

@@ -3,8 +3,6 @@
 package bundle
 
 import (
-	"archive/tar"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,22 +24,12 @@ import (
 // maxFiles bounds how many files of a directory are listed.
 const maxFiles = 1000
 
-// Write packs a gzip-compressed tar archive: the version, the settings without
-// passwords, the status, the last report, what files there are with owners and
-// modes, and the system. Of keys it has the public halves alone, in the report.
-// What cannot be read is in it by the reason. The configuration is nil where wrong
-// says why it cannot be used.
+// Write writes a text that its sender can read first, a part after the other: the
+// version, the settings without passwords, the status, the last report, what files
+// there are with owners and modes, and the system. Of keys it has the public halves
+// alone, in the report. What cannot be read is in it by the reason. The
+// configuration is nil where wrong says why it cannot be used.
 func Write(w io.Writer, c *config.Config, wrong error, version string) error {
-	zipped := gzip.NewWriter(w)
-	packed := tar.NewWriter(zipped)
-	now := time.Now()
-	add := func(name, text string) error {
-		err := packed.WriteHeader(&tar.Header{Name: "keyvet/" + name, Mode: 0o600, Size: int64(len(text)), ModTime: now, Format: tar.FormatPAX})
-		if err == nil {
-			_, err = io.WriteString(packed, text)
-		}
-		return err
-	}
 	settings := ""
 	if wrong != nil {
 		settings = "# These are the defaults, since the configuration is wrong:\n# " + strings.ReplaceAll(withoutQuoted(wrong.Error()), "\n", "\n# ") + "\n"
@@ -54,13 +42,13 @@ func Write(w io.Writer, c *config.Config, wrong error, version string) error {
 		{"status.json", document(status.Read(c))},
 		{"report.json", report(c)},
 		{"files.txt", files(c)},
-		{"system.txt", system(now)},
+		{"system.txt", system(time.Now())},
 	} {
-		if err := add(part[0], part[1]); err != nil {
+		if _, err := fmt.Fprintf(w, "==> %s <==\n%s\n", part[0], part[1]); err != nil {
 			return err
 		}
 	}
-	return errors.Join(packed.Close(), zipped.Close())
+	return nil
 }
 
 // document is v for a program, or why there is none.

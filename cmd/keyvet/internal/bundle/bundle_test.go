@@ -1,9 +1,7 @@
 package bundle
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,7 +9,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,28 +17,18 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 )
 
-// unpack reads an archive.
-func unpack(t *testing.T, b []byte) map[string]string {
+// unpack takes the text apart.
+func unpack(t *testing.T, text string) map[string]string {
 	t.Helper()
-	zipped, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
 	parts := make(map[string]string)
-	for packed := tar.NewReader(zipped); ; {
-		head, err := packed.Next()
-		if err == io.EOF {
-			return parts
+	for _, part := range strings.Split("\n"+text, "\n==> ")[1:] {
+		name, of, ok := strings.Cut(part, " <==\n")
+		if !ok {
+			t.Fatalf("no part: %q", part)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(packed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parts[head.Name] = string(text)
+		parts[name] = of
 	}
+	return parts
 }
 
 // TestNoSecret has a device with a secret of each kind: none is in the bundle.
@@ -91,17 +78,17 @@ provision.parameters = { Token = "`+token+`" }
 	if err := Write(&b, c, nil, "keyvet 1\n"); err != nil {
 		t.Fatal(err)
 	}
-	parts := unpack(t, b.Bytes())
+	parts := unpack(t, b.String())
 	for name, want := range map[string]string{
 		"version.txt": "keyvet 1\n", "settings.toml": `mqtt.endpoints = ["a:8883"]`, "status.json": `"gate": "shut"`, "report.json": "error",
 		"files.txt": dir + "/state/identity/key.pem\n", "system.txt": "cannot be right before",
 	} {
-		if text := parts["keyvet/"+name]; !strings.Contains(text, want) {
+		if text := parts[name]; !strings.Contains(text, want) {
 			t.Errorf("%s lacks %q:\n%s", name, want, text)
 		}
 	}
 	for _, want := range []string{`provision.parameters = {"Token" = "(left out)"}`, `mqtt.proxy = "http://proxy:3128"`, `evidence.pcrs = "sha256:0,1,2,3,4,5,6,7"`, `tpm.wait = "1m30s"`} {
-		if text := parts["keyvet/settings.toml"]; !strings.Contains(text, want) {
+		if text := parts["settings.toml"]; !strings.Contains(text, want) {
 			t.Errorf("settings.toml lacks %s:\n%s", want, text)
 		}
 	}
@@ -112,7 +99,7 @@ provision.parameters = { Token = "`+token+`" }
 			}
 		}
 	}
-	for _, name := range []string{"keyvet/status.json", "keyvet/report.json"} {
+	for _, name := range []string{"status.json", "report.json"} {
 		if !json.Valid([]byte(parts[name])) {
 			t.Errorf("%s: %s", name, parts[name])
 		}
@@ -128,7 +115,7 @@ func TestWrongConfiguration(t *testing.T) {
 	if err := Write(&b, nil, errors.New("keyvet.toml: mqtt.endpoint: \"s3cret\" is wrong\nand more"), "v"); err != nil {
 		t.Fatal(err)
 	}
-	text := unpack(t, b.Bytes())["keyvet/settings.toml"]
+	text := unpack(t, b.String())["settings.toml"]
 	if !strings.HasPrefix(text, "# These are the defaults, since the configuration is wrong:\n# keyvet.toml: mqtt.endpoint: \"…\" is wrong\n# and more\nstate_dir = ") {
 		t.Error(text)
 	}

@@ -149,6 +149,28 @@ type shut struct{}
 
 func (shut) State() gate.State { return gate.Shut }
 
+type openGate struct{}
+
+func (openGate) State() gate.State { return gate.Open }
+
+// The shadow never says that the gate is shut while it is open, not for a moment.
+func TestShadowShowsTheOpenGate(t *testing.T) {
+	server, err := localiot.Start(localiot.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	d := deviceOn(t, server)
+	d.Gate = openGate{}
+	s := connected(t, d)
+	if err := s.Publish(t.Context(), &device.Report{ID: "r1", Schema: device.Schema, Time: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if shadow := string(server.Shadow("gw", "keyvet")); !strings.Contains(shadow, `"gate":"open"`) {
+		t.Errorf("the shadow is %s", shadow)
+	}
+}
+
 func connected(t *testing.T, c *Cloud) *Session {
 	t.Helper()
 	s, err := c.Connect(t.Context())

@@ -36,8 +36,12 @@ type queue struct {
 	alarm  *alarm
 
 	mu      sync.Mutex
-	offered *awsiot.Job // by a notice, to be looked at first
+	offered *awsiot.Job   // by a notice, to be looked at first
+	missed  []*awsiot.Job // offered, and over before the loop looked
 }
+
+// maxMissed bounds those, of which the last are told of.
+const maxMissed = 16
 
 // jobsEach is how often the pending jobs are asked for, at most, whatever notices
 // come: a broker may say that it has kept a session, and have lost its filters.
@@ -56,6 +60,10 @@ type jobClient interface {
 // leaves that one out.
 func (q *queue) offer(next *awsiot.Job) {
 	q.mu.Lock()
+	if old := q.offered; old != nil && (next == nil || next.ID != old.ID) {
+		q.missed = append(q.missed, old)
+		q.missed = q.missed[max(0, len(q.missed)-maxMissed):]
+	}
 	q.offered = next
 	q.mu.Unlock()
 	q.alarm.ring()
@@ -65,7 +73,12 @@ func (q *queue) takeOffered() *awsiot.Job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	job := q.offered
-	q.offered = nil
+	for _, m := range q.missed {
+		if _, err := awsiot.ParseOperation(m.Document); err == nil && q.cloud.ended != (device.Job{ID: m.ID, Execution: m.Execution}) {
+			keep(&q.cloud.ours, m.ID) // forget tells of it, if it is over
+		}
+	}
+	q.offered, q.missed = nil, nil
 	if job != nil && q.cloud.ended == (device.Job{ID: job.ID, Execution: job.Execution}) {
 		return nil
 	}

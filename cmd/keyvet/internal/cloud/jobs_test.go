@@ -153,6 +153,36 @@ func TestTakenJob(t *testing.T) {
 	}
 }
 
+// A job that another agent ends before keyvet has looked at its notice is told of,
+// too, unless it was not keyvet's or keyvet has done it.
+func TestMissedJob(t *testing.T) {
+	for what, tt := range map[string]struct {
+		document string
+		ended    bool // by keyvet
+		want     string
+	}{
+		"keyvet's":   {checkDocument, false, "a REJECTED"},
+		"done by it": {checkDocument, true, ""},
+		"another's":  {`{"operation":"reboot"}`, false, ""},
+	} {
+		f := &fakeJobs{documents: map[string]string{"a": tt.document}, ended: device.JobRejected}
+		q := queueOf(f)
+		q.offer(&awsiot.Job{ID: "a", Execution: 1, Document: json.RawMessage(tt.document)})
+		q.offer(nil)
+		if tt.ended {
+			q.cloud.ended = device.Job{ID: "a", Execution: 1}
+		}
+		for range 2 {
+			if work, err := q.next(t.Context(), nothing); work != nil || err != nil {
+				t.Errorf("%s: %+v, %v", what, work, err)
+			}
+		}
+		if got := strings.Join(f.taken, ", "); got != tt.want {
+			t.Errorf("%s: told of %q, want %q", what, got, tt.want)
+		}
+	}
+}
+
 // The pending jobs are asked for within an hour, whatever notices come.
 func TestJobsAreAskedForHourly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

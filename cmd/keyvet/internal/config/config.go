@@ -44,6 +44,8 @@ type Config struct {
 	Schedule Schedule `toml:"schedule"`
 	// Checks that the device's shadow asks for.
 	Shadow Shadow `toml:"shadow"`
+	// Figures for a monitoring system on the device.
+	Metrics Metrics `toml:"metrics"`
 	// AWS IoT Device Defender.
 	Defender Defender `toml:"defender"`
 	// The log.
@@ -264,6 +266,15 @@ type Shadow struct {
 	// The shortest time between two checks. Of the requests that come earlier, the newest
 	// is carried out when this time is over.
 	MinInterval Duration `toml:"min_interval"`
+}
+
+// Metrics is the table [metrics].
+type Metrics struct {
+	// A file that keyvet writes for the textfile collector of Prometheus' node_exporter,
+	// such as `"/var/lib/prometheus/node-exporter/keyvet.prom"`: verdict, gate, findings,
+	// keys, expiry. The user keyvet must be able to write in its directory, and the systemd
+	// unit needs `ReadWritePaths=` of it in a drop-in. If empty, there is none.
+	Textfile string `toml:"textfile"`
 }
 
 // Defender is the table [defender].

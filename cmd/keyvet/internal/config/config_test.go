@@ -99,6 +99,8 @@ var wrong = []struct{ key, value, want string }{
 	{"state_dir", "''", `for systemd, not ""`},
 	{"run_dir", "''", `for systemd, not ""`},
 	{"thing.name", "'a/b'", `colon, underscore and hyphen, or cert:CN, ek:sha256, template or file:PATH, not "a/b"`},
+	{"metrics.textfile", "'keyvet.prom'", `absolute path that ends in .prom, not "keyvet.prom"`},
+	{"metrics.textfile", "'/var/keyvet.txt'", `absolute path that ends in .prom, not "/var/keyvet.txt"`},
 	{"tpm.address", "'nonsense'", `"nonsense": not an address: give /dev/tpmrm0, `},
 	{"tpm.address", "'spi:/dev/spidev0.1?speed=fast'", "speed \"fast\": give 10kHz to 100MHz"},
 	{"tpm.timeout", "'0s'", `more than zero, not "0s"`},

@@ -38,6 +38,7 @@ var rules = map[string]func(*Config) error{
 	"rotate.issuer":               func(c *Config) error { return oneOf(c.Rotate.Issuer, IssuerFleet, "topics") },
 	"rotate.key":                  func(c *Config) error { return oneOf(c.Rotate.Key, device.Algorithms()...) },
 	"rotate.keys":                 rotateKeys,
+	"metrics.textfile":            textfile,
 	"log.level":                   func(c *Config) error { return oneOf(c.Log.Level, "debug", "info", "warn", "error") },
 }
 
@@ -72,6 +73,14 @@ func thingName(c *Config) error {
 		return nil
 	}
 	return mustBe("1 to 128 of the characters a-z, A-Z, 0-9, colon, underscore and hyphen, or cert:CN, ek:sha256, template or file:PATH", name)
+}
+
+// textfile is read by node_exporter only under a name with that ending.
+func textfile(c *Config) error {
+	if name := c.Metrics.Textfile; name != "" && (!filepath.IsAbs(name) || filepath.Ext(name) != ".prom") {
+		return mustBe("an absolute path that ends in .prom", name)
+	}
+	return nil
 }
 
 func tpmAddress(c *Config) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/credential"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/machine"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/metrics"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/agent"
@@ -50,6 +51,7 @@ type Service struct {
 	credentials *credential.Store
 	rotator     *rotator
 	cloud       *cloud.Cloud
+	metrics     *metrics.Textfile
 	release     []func()
 }
 
@@ -58,6 +60,7 @@ type ward struct {
 	*vet.Vetter
 	*cloud.Cloud
 	*rotator
+	*metrics.Textfile
 }
 
 var _ agent.Device = ward{}
@@ -106,6 +109,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 		Config: c, Credentials: s.credentials, Answerer: vetter, Gate: g, Mover: s.agent, Log: o.Log,
 		Attempts: 1, Persistent: !o.Once, Network: o.Network,
 	}
+	s.metrics = &metrics.Textfile{Path: c.Metrics.Textfile, Agent: o.Agent, Log: o.Log}
 	told := &machine.Told{Path: machine.ToldPath(c.StateDir)}
 	if err := told.Load(); err != nil {
 		o.Log.Warn("clock", "error", err)
@@ -123,7 +127,7 @@ func (s *Service) compose(o Options, g *gate.Gate) (err error) {
 	s.rotator = &rotator{config: c, credentials: s.credentials, gate: g, engine: engine, jobs: aws, log: o.Log}
 	engine.Cloud, engine.Gate, engine.Watch = aws, s.rotator, o.Watch
 	aws.Misnamed, vetter.Limit = s.rotator.misname, aws.ReportBytes
-	s.cloud, s.agent.Device = aws, ward{vetter, aws, s.rotator}
+	s.cloud, s.agent.Device = aws, ward{vetter, aws, s.rotator, s.metrics}
 	return nil
 }
 
@@ -147,6 +151,7 @@ func (s *Service) watch(o Options, aws *cloud.Cloud) {
 // Run looks after the device until ctx ends, and returns with the gate shut; or
 // with [agent.ErrStuck].
 func (s *Service) Run(ctx context.Context) error {
+	defer func() { s.metrics.Ended(s.agent.Gate.State()) }()
 	cloud.Ahead(ctx, s.cloud)
 	return s.agent.Run(ctx)
 }

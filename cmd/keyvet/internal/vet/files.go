@@ -31,6 +31,7 @@ type files struct {
 	ids     ids
 	numbers []device.Key               // of all keys, for the checks that compare keys
 	cas     map[[sha256.Size]byte]bool // those above keys, of which one is enough
+	search  *search                    // of keys that no list covers; nil: none
 
 	waiting []*tested
 	bytes   int64 // the size of those that wait
@@ -108,6 +109,7 @@ func (seen ids) unique(keys []device.Key) {
 }
 
 func (f *files) remember(keys []device.Key) {
+	f.search.expect(f.ctx, keys)
 	for _, k := range keys {
 		for _, n := range check.Numbers(k) {
 			if ca := sha256.Sum256(n.SPKI); n.Role == "" {

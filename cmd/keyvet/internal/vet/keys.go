@@ -90,7 +90,7 @@ func (c *Check) read(ctx context.Context, name string) ([]device.Key, []device.G
 		}
 		read <- found
 	}()
-	if c.Typed && slices.Contains(standardInput, name) {
+	if c.Stdin.Typed && slices.Contains(standardInput, name) {
 		defer c.progress("reading keys from the keyboard, end with Ctrl-D")()
 	}
 	select {

@@ -169,6 +169,14 @@ func TestKeptKeys(t *testing.T) {
 		}
 	}
 
+	// Failure mode is not asked for where keys are kept, and shows all the same.
+	failed := cfg
+	failed.TPM.Address = tpmtest.Run(t, tpmtest.Options{FailureMode: true}).Address()
+	must(t, errors.Join(os.WriteFile(cfg.KeptPath(), kept, 0o600), os.WriteFile(cfg.AKPath(), ak, 0o600)))
+	if r := vetterOf(t, failed).Vet(t.Context(), device.TriggerBoot, "").Report; r.TPM.State != device.TPMDegraded || r.Verdict().Opens() {
+		t.Errorf("in failure mode: %+v, verdict %v", r.TPM, r.Verdict())
+	}
+
 	// A check by hand reads all, whatever is kept.
 	c := Check{Config: cfg}
 	if k := keyOf(c.Report(t.Context(), device.TriggerManual), "tpm-ek-rsa2048"); k == nil || k.Source != "tpm:template:L-1" {

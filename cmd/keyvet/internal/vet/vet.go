@@ -35,10 +35,16 @@ type Check struct {
 	Blocklist string              // besides the built-in lists and those of the configuration
 	Files     []string            // only these, and those in these directories
 	Accept    []device.Acceptance // besides those of the configuration
-	Stdin     io.Reader           // the file "-"
-	Typed     bool                // Stdin is a keyboard
+	Stdin     Stdin               // the file "-"
 	Only      []string            // the ids of the checks to ask; none: all
 	Verbose   bool                // keep all that passed
+	Thorough  *Thorough           // search for what no list covers; nil: do not
+}
+
+// Stdin is what is read for the file "-".
+type Stdin struct {
+	io.Reader
+	Typed bool // it is a keyboard
 }
 
 // Report vets and returns the report, which no TPM has signed.
@@ -84,6 +90,9 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 		later = c.readFiles(ctx, &inv)
 	}
 	f := &files{ctx: ctx, env: env, ids: make(ids), cas: make(map[[sha256.Size]byte]bool)}
+	if c.Thorough != nil && env.Blocklist != nil {
+		f.search = &search{Thorough: *c.Thorough, lists: lists, at: make(map[string]int)}
+	}
 	f.ids.unique(inv.Keys)
 
 	done := c.progress("testing keys")
@@ -110,6 +119,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 			Why: fmt.Sprintf("%d of so many were not searched for factors above %d, nor tested for being a prime: check fewer files at a time", n, check.SmallFactors)})
 	}
 	r.AddAcross(check.Across(ctx, f.numbers, env))
+	f.search.run(ctx, r)
 	r.Accept(c.accept())
 	done()
 	r.Trigger, r.Agent = trigger, c.Agent

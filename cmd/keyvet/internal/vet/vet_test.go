@@ -125,7 +125,7 @@ func TestReport(t *testing.T) {
 	var said []string
 	c := Check{
 		Config: cfg, Agent: device.Agent{Version: "v"}, Files: []string{one, two, "-", filepath.Join(dir, "none")},
-		Stdin: bytes.NewReader(authority.pem), Typed: true, Progress: func(what string) func() { said = append(said, what); return func() {} },
+		Stdin: Stdin{bytes.NewReader(authority.pem), true}, Progress: func(what string) func() { said = append(said, what); return func() {} },
 	}
 	r := c.Report(t.Context(), device.TriggerManual)
 	var ids []string
