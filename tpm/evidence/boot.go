@@ -1,20 +1,13 @@
 package evidence
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/keyvet/keyvet/device"
 )
-
-// maxBootLog bounds a boot log, in bytes.
-const maxBootLog = 16 << 20
 
 // Boot is what a log of measurements says of a boot. But for Differ, Unexplained
 // and NotRead it holds only what the quoted PCRs confirm.
@@ -55,11 +48,7 @@ func (v *verification) bootLog() (device.Status, string) {
 	if v.policy.Replay == nil {
 		return device.Warn, "the verifier does not read boot logs"
 	}
-	log, err := unpack(v.decoded.bootLog)
-	if err != nil {
-		return device.Undecided, "the boot log cannot be read: " + err.Error()
-	}
-	boot, err := v.policy.Replay(log, v.statement.PCRs)
+	boot, err := v.policy.Replay(v.decoded.bootLog, v.statement.PCRs)
 	if err != nil {
 		return device.Undecided, "the boot log cannot be read: " + err.Error()
 	}
@@ -114,24 +103,4 @@ func (b *Boot) summary() string {
 
 func list(pcrs []int) string {
 	return strings.ReplaceAll(strings.Trim(fmt.Sprint(pcrs), "[]"), " ", ", ")
-}
-
-// unpack returns what one gzip holds, with nothing after it.
-func unpack(packed []byte) ([]byte, error) {
-	in := bytes.NewReader(packed)
-	z, err := gzip.NewReader(in)
-	if err != nil {
-		return nil, err
-	}
-	z.Multistream(false)
-	log, err := io.ReadAll(io.LimitReader(z, maxBootLog+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(log) > maxBootLog:
-		return nil, fmt.Errorf("more than %d bytes", maxBootLog)
-	case in.Len() > 0:
-		return nil, errors.New("something follows it")
-	}
-	return log, nil
 }

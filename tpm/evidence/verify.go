@@ -36,9 +36,9 @@ type Policy struct {
 	// firmware, and returns what it found, passes included. Where it is nil no
 	// key is tested, and the verdict is undecided.
 	Check func(device.Inventory) []device.Finding
-	// Replay says what the log of a boot shows, held against the PCRs of a quote;
-	// nil: boot logs are not looked at. An error says why the log cannot be read.
-	Replay func(log []byte, pcrs []PCR) (Boot, error)
+	// Replay says what the log of a boot, in gzip, shows, held against the PCRs of a
+	// quote; nil: boot logs are not looked at. An error says why the log cannot be read.
+	Replay func(packed []byte, pcrs []PCR) (Boot, error)
 	// Accept are the findings that the verifier accepts, of the report and of its
 	// own. What a device accepts for itself counts in full.
 	Accept []device.Acceptance

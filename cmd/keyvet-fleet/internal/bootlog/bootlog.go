@@ -31,9 +31,17 @@ const firstOfSystem = 10
 // banks are those that can be replayed.
 var banks = map[string]crypto.Hash{"sha1": crypto.SHA1, "sha256": crypto.SHA256, "sha384": crypto.SHA384}
 
-// Replay returns what a log shows, held against the values of PCRs that a TPM
-// signed. The error says why the log cannot be read.
-func Replay(log []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
+// Replay returns what a log in gzip shows, held against the values of PCRs that a
+// TPM signed. The error says why the log cannot be read.
+func Replay(packed []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
+	log, err := unpack(packed)
+	if err != nil {
+		return evidence.Boot{}, err
+	}
+	return replay(log, pcrs)
+}
+
+func replay(log []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
 	var boot evidence.Boot
 	if err := bounded(log); err != nil {
 		return boot, err

@@ -80,7 +80,7 @@ func TestMachines(t *testing.T) {
 				continue
 			}
 			banks++
-			boot, err := Replay(log, pcrs)
+			boot, err := replay(log, pcrs)
 			if err != nil || len(boot.Explained) != tt.pcrs || len(boot.Differ)+len(boot.Unexplained) > 0 {
 				t.Errorf("%s, %s: %v, explained %v, differ %v, unexplained %v", tt.name, bank, err, boot.Explained, boot.Differ, boot.Unexplained)
 			}
@@ -112,11 +112,11 @@ func TestMachines(t *testing.T) {
 // What is not quoted is not said.
 func TestOnlyWhatIsQuoted(t *testing.T) {
 	log, pcrs := machine(t, "rhel8-uefi", "sha256")
-	boot, err := Replay(log, of(pcrs, 0, 1, 2, 3, 4, 6))
+	boot, err := replay(log, of(pcrs, 0, 1, 2, 3, 4, 6))
 	if err != nil || len(boot.Explained) != 6 || boot.SecureBoot != "" || boot.Keys != nil || boot.Loaders != nil || boot.CommandLine != "" {
 		t.Errorf("%+v, %v", boot, err)
 	}
-	if boot, err = Replay(log, of(pcrs, 7)); err != nil || boot.SecureBoot != "on" || boot.Loaders != nil {
+	if boot, err = replay(log, of(pcrs, 7)); err != nil || boot.SecureBoot != "on" || boot.Loaders != nil {
 		t.Errorf("%+v, %v", boot, err)
 	}
 }
@@ -134,7 +134,7 @@ func TestOtherBoot(t *testing.T) {
 			if name == other || len(pcrs) == 0 {
 				continue
 			}
-			boot, err := Replay(log, pcrs)
+			boot, err := replay(log, pcrs)
 			said := len(boot.Differ) > 0 || slices.Contains(boot.NotRead, "the log has no digests of the bank sha256")
 			if err != nil || !said || len(boot.Explained) == len(pcrs) {
 				t.Errorf("log of %s, PCRs of %s: %v, explained %v, differ %v", name, other, err, boot.Explained, boot.Differ)
@@ -144,7 +144,7 @@ func TestOtherBoot(t *testing.T) {
 	log, pcrs := machine(t, "rhel8-uefi", "sha256")
 	for i, p := range pcrs {
 		p.Value[0] ^= 1
-		boot, err := Replay(log, pcrs)
+		boot, err := replay(log, pcrs)
 		want := &boot.Differ
 		if p.Index >= firstOfSystem {
 			want = &boot.Unexplained
@@ -157,14 +157,14 @@ func TestOtherBoot(t *testing.T) {
 	// A PCR without an event must be as it was at the start.
 	zero := evidence.PCR{Bank: "sha256", Index: 15, Value: make([]byte, 32)}
 	high := evidence.PCR{Bank: "sha256", Index: 17, Value: bytes.Repeat([]byte{0xff}, 32)}
-	if boot, err := Replay(log, []evidence.PCR{zero, high}); err != nil || len(boot.Explained) != 2 {
+	if boot, err := replay(log, []evidence.PCR{zero, high}); err != nil || len(boot.Explained) != 2 {
 		t.Errorf("%+v, %v", boot, err)
 	}
 	zero.Value[31], high.Value[31] = 1, 0
-	if boot, err := Replay(log, []evidence.PCR{zero, high}); err != nil || len(boot.Unexplained) != 2 {
+	if boot, err := replay(log, []evidence.PCR{zero, high}); err != nil || len(boot.Unexplained) != 2 {
 		t.Errorf("%+v, %v", boot, err)
 	}
-	if boot, err := Replay(log, []evidence.PCR{{Bank: "sha512", Index: 0, Value: make([]byte, 64)}}); err != nil || len(boot.Explained) != 0 || len(boot.NotRead) != 1 {
+	if boot, err := replay(log, []evidence.PCR{{Bank: "sha512", Index: 0, Value: make([]byte, 64)}}); err != nil || len(boot.Explained) != 0 || len(boot.NotRead) != 1 {
 		t.Errorf("%+v, %v", boot, err)
 	}
 }
@@ -175,7 +175,7 @@ func TestOtherBoot(t *testing.T) {
 func TestFlippedBits(t *testing.T) {
 	log, pcrs := machine(t, "arch-linux-workstation", "sha256")
 	pcrs = of(pcrs, 0, 1, 2, 3, 4, 5, 6, 7)
-	whole, err := Replay(log, pcrs)
+	whole, err := replay(log, pcrs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestFlippedBits(t *testing.T) {
 	const step = 11
 	for i := 0; i < len(log); i += step {
 		log[i] ^= 1 << (i % 8)
-		boot, err := Replay(log, pcrs)
+		boot, err := replay(log, pcrs)
 		switch {
 		case err != nil || len(boot.Explained) < len(pcrs):
 			refused++
@@ -300,7 +300,7 @@ func TestHostile(t *testing.T) {
 		if events != nil {
 			tt.log, tt.pcrs = append(bytes.Clone(good), bytes.Join(events, nil)...), extended(events...)
 		}
-		boot, err := Replay(tt.log, tt.pcrs)
+		boot, err := replay(tt.log, tt.pcrs)
 		if (err != nil) != (tt.refused != "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
 			t.Errorf("%s: %v, want %q", name, err, tt.refused)
 		}
@@ -309,7 +309,7 @@ func TestHostile(t *testing.T) {
 		}
 	}
 	sound := [][]byte{event(7, 0x80000001, variable("SecureBoot", 1, []byte{0})), event(7, 4, make([]byte, 4))}
-	if boot, err := Replay(append(bytes.Clone(good), bytes.Join(sound, nil)...), extended(sound...)); err != nil || boot.SecureBoot != "off" || boot.NotRead != nil {
+	if boot, err := replay(append(bytes.Clone(good), bytes.Join(sound, nil)...), extended(sound...)); err != nil || boot.SecureBoot != "off" || boot.NotRead != nil {
 		t.Errorf("a sound one: %+v, %v", boot, err)
 	}
 }
@@ -323,7 +323,7 @@ func FuzzReplay(f *testing.F) {
 	f.Add(append(head(1, 0x0b, 32), event(7, 0x80000001, variable("db", 0, nil))...))
 	f.Fuzz(func(t *testing.T, log []byte) {
 		if bounded(log) != nil {
-			if _, err := Replay(log, nil); err == nil {
+			if _, err := replay(log, nil); err == nil {
 				t.Fatal("taken out of bounds")
 			}
 			return
@@ -350,7 +350,7 @@ func FuzzReplay(f *testing.F) {
 			for i, v := range values {
 				pcrs = append(pcrs, evidence.PCR{Bank: bank, Index: i, Value: v})
 			}
-			if _, err := Replay(log, pcrs); err != nil {
+			if _, err := replay(log, pcrs); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -1,14 +1,18 @@
 package bootlog
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // Bounds of a log, far above those of logs that were seen: some hundred events, and
 // two or three algorithms.
 const (
+	maxLog        = 16 << 20 // bytes
 	maxEvents     = 16 << 10
 	maxAlgorithms = 8
 )
@@ -172,4 +176,24 @@ func boundedLists(data []byte) error {
 		r.take(uint64(all - head))
 	}
 	return nil
+}
+
+// unpack returns what one gzip holds, with nothing after it.
+func unpack(packed []byte) ([]byte, error) {
+	in := bytes.NewReader(packed)
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	log, err := io.ReadAll(io.LimitReader(z, maxLog+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(log) > maxLog:
+		return nil, fmt.Errorf("more than %d bytes", maxLog)
+	case in.Len() > 0:
+		return nil, errors.New("something follows it")
+	}
+	return log, nil
 }
