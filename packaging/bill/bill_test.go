@@ -220,7 +220,7 @@ func TestLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	units, err := filepath.Glob("packaging/systemd/keyvet*.[spt][ea]*") // service, path, target
-	if err != nil || len(units) != 5 {
+	if err != nil || len(units) != 6 {
 		t.Fatalf("units: %v %v", units, err)
 	}
 	for _, unit := range units {
