@@ -563,7 +563,7 @@ func (c *chaos) look() error {
 	faults := map[string]bool{}
 	for _, name := range waiting { // oldest first
 		parts := strings.SplitN(strings.TrimSuffix(name, ".json"), "-", 3)
-		if fault := parts[1]; fault != "drop" {
+		if fault, _, _ := strings.Cut(parts[1], "x"); fault != "drop" { // without how many it stands for
 			c.failing[parts[2]] = true
 			if !faults[fault] { // those after it make room for each other
 				faults[fault], c.first[parts[2]] = true, true
