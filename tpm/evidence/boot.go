@@ -75,7 +75,7 @@ func (v *verification) noBootLog() (device.Status, string) {
 	if slices.ContainsFunc(v.report.Cut, func(c device.Cut) bool { return c.Check == "boot-log" }) {
 		return device.Warn, "there is no boot log: the report had no room for it"
 	}
-	return device.Warn, "there is no boot log: what the PCRs mean is not shown"
+	return device.NotApplicable, "there is no boot log: what the PCRs mean is not shown"
 }
 
 // summary is what follows on the verdict on the PCRs.

@@ -41,7 +41,7 @@ func TestBootLog(t *testing.T) {
 		"is not asked":      {boot, nil, device.Warn, "does not read boot logs"},
 		"no PCRs":           {func(f *forgery) { boot(f); f.report.Evidence.PCRValues = "" }, never, device.NotApplicable, "no PCR is quoted"},
 		"none, by schedule": {func(f *forgery) { f.report.Trigger = device.TriggerSchedule }, never, device.NotApplicable, "only the report of a boot"},
-		"none":              {func(f *forgery) { f.report.Trigger = device.TriggerFirstBoot }, never, device.Warn, "there is no boot log: what the PCRs mean is not shown"},
+		"none":              {func(f *forgery) { f.report.Trigger = device.TriggerFirstBoot }, never, device.NotApplicable, "there is no boot log: what the PCRs mean is not shown"},
 		"none, and why": {func(f *forgery) {
 			f.report.Trigger, f.report.Gaps = device.TriggerBoot, []device.Gap{{What: "boot log", Why: "permission denied", Minor: true}}
 		}, never, device.Warn, "there is no boot log: permission denied"},
