@@ -168,7 +168,7 @@ func TestBootLog(t *testing.T) {
 		"no gzip":        {log, device.Undecided, nil},
 		"something more": {append(zipped(t, log), 0), device.Undecided, nil},
 		"a gzip bomb":    {zipped(t, make([]byte, 17<<20)), device.Undecided, nil},
-		"none":           {nil, device.Warn, nil},
+		"none":           {nil, device.NotApplicable, nil},
 	} {
 		l, result := level(tt.log)
 		if l.Status != tt.status {
