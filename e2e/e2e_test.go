@@ -131,6 +131,7 @@ func TestTrusted(t *testing.T) {
 
 	m.on()
 	m.trusted(cloud, device.TriggerFirstBoot)
+	m.bootTable()
 	first := m.credential(cloud)
 	m.figures()
 	m.shell("mv /run/keyvet/trusted /run/keyvet/shut") // as the agent shuts it
@@ -139,6 +140,7 @@ func TestTrusted(t *testing.T) {
 
 	m.reboot()
 	m.trusted(cloud, device.TriggerBoot)
+	m.bootTable()
 	if again := m.credential(cloud); again != first {
 		t.Errorf("a boot changed the credential from %s to %s", first, again)
 	}
