@@ -315,7 +315,7 @@ func (m *machine) refused(cloud *localiot.Server, trigger device.Trigger) {
 	if r := m.report(cloud, trigger); r.Verdict() != device.Fail {
 		m.t.Errorf("trigger %s, verdict %s", trigger, r.Verdict())
 	}
-	m.says(`keyvet\[\d+\]: .*msg=gate open=false`)
+	m.says(`keyvet\[\d+\]: .*msg=gate state=shut`)
 	m.says(`Reached target multi-user\.target`)
 	if states := m.shell("systemctl is-active keyvet-trusted.target e2e-appliance.service"); states != "inactive\ninactive" {
 		m.t.Errorf("target and appliance are %q", states)
