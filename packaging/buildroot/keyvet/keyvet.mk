@@ -4,7 +4,7 @@
 #
 ################################################################################
 
-# A release sets the tag. Go 1.26 or later: Buildroot 2026.02 or later.
+# A release sets the tag. Go 1.26 or later: Buildroot 2026.02.1 or later.
 KEYVET_VERSION = main
 KEYVET_SITE = $(call github,keyvet,keyvet,$(KEYVET_VERSION))
 KEYVET_LICENSE = Apache-2.0, BSD-3-Clause, MIT
