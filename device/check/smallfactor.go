@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/big"
 	"math/bits"
+	"slices"
 	"sync"
 )
 
@@ -16,15 +17,25 @@ const (
 
 // smallPrimes are the odd primes below SmallFactors, in ascending order.
 var smallPrimes = sync.OnceValue(func() []uint32 {
-	return sieve(0, SmallFactors, sieve(0, 256, []uint32{3, 5, 7, 11, 13}))
+	var s sieve
+	below256 := slices.Clone(s.primes(0, 256, []uint32{3, 5, 7, 11, 13}))
+	return s.primes(0, SmallFactors, below256)
 })
 
-// sieve returns the odd primes of the numbers from an even one to another, in
-// ascending order, by the sieve of Eratosthenes. It needs all up to the root of
-// the last.
-func sieve(from, to uint32, primes []uint32) (found []uint32) {
-	composite := make([]bool, (to-from)/2) // of from+2i+1
-	for _, p := range primes {
+// sieve is the room that the sieve of Eratosthenes takes.
+type sieve struct {
+	composite []bool // of from+2i+1
+	found     []uint32
+}
+
+// primes returns the odd primes from an even number to another, in ascending
+// order. It needs those up to the root of the last. What it returns is good until
+// it is called again.
+func (s *sieve) primes(from, to uint32, small []uint32) []uint32 {
+	s.composite = slices.Grow(s.composite[:0], int(to-from)/2)[:(to-from)/2]
+	composite, found := s.composite, s.found[:0]
+	clear(composite)
+	for _, p := range small {
 		first := p * p
 		if first >= to {
 			break
@@ -37,12 +48,12 @@ func sieve(from, to uint32, primes []uint32) (found []uint32) {
 			composite[i] = true
 		}
 	}
-	found = make([]uint32, 0, len(composite)/4)
 	for i := range composite {
 		if p := from + 2*uint32(i) + 1; !composite[i] && p > 1 {
 			found = append(found, p)
 		}
 	}
+	s.found = found
 	return found
 }
 
@@ -54,8 +65,9 @@ func smallFactor(_ context.Context, t target) *broken {
 // largerFactor finds the smallest prime factor between the bounds.
 func largerFactor(_ context.Context, t target) *broken {
 	const some = 1 << 16 // so many stay in a processor's cache
+	var s sieve
 	for from := uint32(SmallFactors); from < largerFactors; from += some {
-		if found := factorAmong(t.n, sieve(from, from+some, smallPrimes())); found != nil {
+		if found := factorAmong(t.n, s.primes(from, from+some, smallPrimes())); found != nil {
 			return found
 		}
 	}
