@@ -131,6 +131,7 @@ PUBLISHED = -cite https://badkeys.info/ -licence "none needed: fingerprints and 
 blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA and the published ones in KEYS, and the further list
 	xz -dc $(KEYS) | $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -out blocklist/embedded.kvf -data $(DATA) -sets rsa2048,rsa2048-ssh,rsa4096,p256,p384 \
 		-keys /dev/stdin -classes $(FIRMWARE) -set firmware-keys -name "keys published in firmware" $(PUBLISHED)
+	sha256sum blocklist/embedded.kvf | cut -c 1-64 >blocklist/embedded.sha256
 	xz -dc $(KEYS) | $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -out blocklist/compromised.kvf \
 		-keys /dev/stdin -classes $(REST) -set published-keys -name "keys published elsewhere" $(PUBLISHED)
 
