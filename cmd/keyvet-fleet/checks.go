@@ -28,6 +28,7 @@ type trust struct {
 	env                                    check.Env
 	roots                                  []*x509.Certificate
 	accepted                               []device.Acceptance
+	boots                                  bootlog.Replayer
 }
 
 func trustFlags(f *flag.FlagSet) *trust {
@@ -126,5 +127,5 @@ func (t *trust) vet(ek crypto.PublicKey) error {
 }
 
 func (t *trust) policy() evidence.Policy {
-	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check, Replay: bootlog.Replay, Accept: t.accepted}
+	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check, Replay: t.boots.Replay, Accept: t.accepted}
 }

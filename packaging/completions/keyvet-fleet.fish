@@ -3,6 +3,7 @@ complete -c keyvet-fleet -f
 complete -c keyvet-fleet -n __fish_use_subcommand -a verify -d 'verify reports, and the evidence in them'
 complete -c keyvet-fleet -n __fish_use_subcommand -a challenge -d 'make a challenge to the TPM that signed a report'
 complete -c keyvet-fleet -n __fish_use_subcommand -a answer -d 'verify a report with the device\'s answer to a challenge'
+complete -c keyvet-fleet -n __fish_use_subcommand -a export -d 'write what Google\'s gotpm verifies'
 complete -c keyvet-fleet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
 complete -c keyvet-fleet -n __fish_use_subcommand -a help
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -F
@@ -28,5 +29,8 @@ complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o blocklist -r
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o ek-roots -r -F -d 'the EK certificate must lead to a certificate in DIR, of its'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o json -d 'one JSON document on standard output'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from answer' -o kept -r -F -d 'the FILE that "challenge" wrote'
+complete -c keyvet-fleet -n '__fish_seen_subcommand_from export' -F
+complete -c keyvet-fleet -n '__fish_seen_subcommand_from export' -o format -x -d 'FORMAT of the message: binarypb (the default) or textproto'
+complete -c keyvet-fleet -n '__fish_seen_subcommand_from export' -o out -r -F -d 'write it to FILE instead of standard output'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'
