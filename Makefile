@@ -83,6 +83,10 @@ demo: tools-demo ## good and bad devices, two rotations and a first contact, on 
 sweep: tools-demo ## power is cut at every point of a rotation of the real program, on a TPM emulator: half an hour
 	$(GO) test -run '^TestSweep$$' -v -timeout 3h ./cmd/keyvet -sweep.stride 1 -sweep.beside 12
 
+.PHONY: agreement
+agreement: ## each byte of the samples flipped, through our verifier and that of go-tpm-tools: they must agree; half an hour
+	$(GO) test -run '^TestAgreement' -v -timeout 3h ./cmd/keyvet-fleet -agreement.whole
+
 .PHONY: long-scripts
 long-scripts: tools-demo ## what the shipped program does over minutes: the lockout counter of a TPM after three of them
 	$(GO) test -tags longtest -run '^TestScripts$$' -count 1 -v ./cmd/keyvet
