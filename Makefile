@@ -75,6 +75,7 @@ cross: ## the device binary for every architecture, into bin/
 	done
 
 demo: tools-demo ## good and bad devices, two rotations and a first contact, on a TPM emulator and a local AWS IoT endpoint
+	@echo "building keyvet and keyvet-lab; the first time this takes minutes"
 	@$(DEVICE) -o bin/ ./cmd/keyvet
 	@$(HOST) -o bin/ ./cmd/keyvet-lab
 	@bin/keyvet-lab demo -keyvet bin/keyvet
