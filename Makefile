@@ -148,7 +148,7 @@ verify-blocklist: ## every key of DATA is in the built-in list with its seed, an
 	$(GO) run ./cmd/keyvet-blocklist verify -data $(DATA) -random 1000000 embedded
 
 SAMPLE ?= 60
-sample-blocklist: ## as many weak keys of each set, made anew from random seeds, are in the built-in list
+sample-blocklist: ## as many weak keys of each set, regenerated from random seeds, are in the built-in list
 	$(GO) run ./cmd/keyvet-blocklist verify -sample $(SAMPLE) -random 100000 embedded
 
 verify-debian: ## the generator agrees with the vectors and the sets beside DATA: an hour

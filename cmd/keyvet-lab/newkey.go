@@ -104,7 +104,7 @@ func (r rotation) rolledBack(s *stage, d *labDevice, e localiot.Execution, befor
 		return fmt.Errorf("job %s %v, the same key %v, trusted %v", e.Status, e.StatusDetails, bytes.Equal(before, after), d.trusted())
 	}
 	s.say("why:              %s\n      %s", r.reason, e.StatusDetails["message"])
-	s.say("undone:           the new key is gone, the old one and its certificate stay in use")
+	s.say("rolled back:      the new key is gone, the old one and its certificate stay in use")
 	if active := s.active(d.thing); !slices.Equal(active, []string{e.StatusDetails["oldCertificateId"]}) {
 		return fmt.Errorf("active certificates %v", active)
 	}

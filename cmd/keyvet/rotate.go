@@ -21,8 +21,8 @@ var rotateCommand = cli.Command{
 	Name: "rotate", Short: "a new key and certificate for the device",
 	Long: `Makes the device a new key (in the TPM where there is one) and has a certificate
 issued for it, as the job keyvet.rotate does: vetted, tried and reported before
-it is used, undone if anything fails. If the service runs, it is asked to.`,
-	Notes: `exit status: 0 rotated, 1 failed and undone, 2 wrong usage or configuration,
+it is used, rolled back if anything fails. If the service runs, it is asked to.`,
+	Notes: `exit status: 0 rotated, 1 failed and rolled back, 2 wrong usage or configuration,
 3 not at its end: it goes on by itself (see keyvet status)`,
 	New: func(f *flag.FlagSet) cli.Action {
 		configPath := f.String("config", "", configUsage+"; see [rotate]")
@@ -86,7 +86,7 @@ func (s screen) sayStep(step string, back bool) {
 	s.say("rotation: " + step)
 }
 
-// sayRotated says how it ended: 0 done, 1 failed and undone, 3 not at its end.
+// sayRotated says how it ended: 0 done, 1 failed and rolled back, 3 not at its end.
 func (s screen) sayRotated(cfg *config.Config, err error) int {
 	var failed *rotate.Error
 	switch {
