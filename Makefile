@@ -88,7 +88,7 @@ long-scripts: tools-demo ## what the shipped program does over minutes: the lock
 	$(GO) test -tags longtest -run '^TestScripts$$' -count 1 -v ./cmd/keyvet
 
 BENCHTIME ?= 1s
-bench: tools-test ## every figure of the README, each beside its peer; with BEFORE=COMMIT, this tree beside that one
+bench: tools-test ## the figures of docs/figures.md, each beside its peer; with BEFORE=COMMIT, this tree beside that one
 ifdef BEFORE
 	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
@@ -116,6 +116,10 @@ corpora: ## keyvet and OpenSSL over public collections of strange certificates a
 .PHONY: documents
 documents: ## writes what is made of the code: findings.md, configuration.md, keyvet.toml(5), completions
 	$(GO) test -count=1 -run '^(TestFindings|TestDocuments|TestTexts)$$' ./cmd ./cmd/keyvet/internal/config ./cmd/keyvet ./cmd/keyvet-blocklist ./cmd/keyvet-fleet ./cmd/keyvet-lab -update
+
+.PHONY: picture
+picture: tools-demo ## docs/terminal.svg, from what the commands of the quick start print
+	$(GO) test -count=1 ./cmd -run '^TestFences$$' -picture
 
 .PHONY: conditions
 conditions: ## takes each condition of docs/security.md out, one at a time; its test must fail
