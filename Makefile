@@ -193,6 +193,10 @@ test-units: ## boot systemd with what is in dist/ and move the gate; as root
 	@GO='$(GO)' .ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
 	packaging/test-units bin/packages
 
+.PHONY: test-quick-start
+test-quick-start: ## docs/quick-start.md by an ordinary user in a copy of the Debian in ROOT; as root
+	packaging/test-quick-start $(ROOT)
+
 check-layer: ## of a release, whose recipe is pinned: the commit that it builds is as this one
 	git diff --exit-code --stat $$(sed -n 's/^SRCREV ?= "\(.*\)"/\1/p' yocto/meta-keyvet/recipes-security/keyvet/keyvet_git.bb) HEAD -- go.mod go.sum '*.go' packaging/systemd
 
