@@ -128,7 +128,7 @@ long-scripts: tools-demo ## what the shipped program does over minutes: the lock
 	$(GO) test -tags longtest -run '^TestScripts$$' -count 1 -v ./cmd/keyvet
 
 BENCHTIME ?= 1s
-bench: tools-test ## every figure of the README, each beside its peer; with BEFORE=COMMIT, this tree beside that one
+bench: tools-test ## the figures of docs/figures.md, each beside its peer; with BEFORE=COMMIT, this tree beside that one
 ifdef BEFORE
 	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
@@ -156,6 +156,10 @@ corpora: ## keyvet and OpenSSL over public collections of strange certificates a
 .PHONY: documents
 documents: ## writes what is made of the code: findings.md, configuration.md, man pages, completions
 	$(GO) test -count=1 -run '^(TestFindings|TestDocuments|TestTexts)$$' ./cmd ./cmd/keyvet/internal/config ./cmd/keyvet ./cmd/keyvet-blocklist ./cmd/keyvet-fleet ./cmd/keyvet-lab -update
+
+.PHONY: picture
+picture: tools-demo ## docs/terminal.svg, from what the commands of the quick start print
+	$(GO) test -count=1 ./cmd -run '^TestFences$$' -picture
 
 .PHONY: conditions
 conditions: ## takes each condition of docs/security.md out, one at a time; its test must fail
@@ -188,7 +192,7 @@ verify-blocklist: ## every key of DATA is in the built-in list with its seed, an
 	$(GO) run ./cmd/keyvet-blocklist verify -data $(DATA) -random 1000000 embedded
 
 SAMPLE ?= 60
-sample-blocklist: ## as many weak keys of each set, made anew from random seeds, are in the built-in list
+sample-blocklist: ## as many weak keys of each set, regenerated from random seeds, are in the built-in list
 	$(GO) run ./cmd/keyvet-blocklist verify -sample $(SAMPLE) -random 100000 embedded
 
 verify-debian: ## the generator agrees with the vectors and the sets beside DATA: an hour
@@ -229,6 +233,10 @@ test-packages: ## install, upgrade, remove and purge what is in dist/, in a Debi
 test-units: ## boot systemd with what is in dist/ and move the gate; as root
 	@GO='$(GO)' .ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
 	packaging/test-units bin/packages
+
+.PHONY: test-quick-start
+test-quick-start: ## docs/quick-start.md by an ordinary user in a copy of the Debian in ROOT; as root
+	packaging/test-quick-start $(ROOT)
 
 check-layer: ## of a release, whose recipe is pinned: the commit that it builds is as this one
 	git diff --exit-code --stat $$(sed -n 's/^SRCREV ?= "\(.*\)"/\1/p' yocto/meta-keyvet/recipes-security/keyvet/keyvet_git.bb) HEAD -- go.mod go.sum '*.go' packaging/systemd

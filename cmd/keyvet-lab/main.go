@@ -28,7 +28,7 @@ var program = &cli.Program{
 	Notes: `The commands after "up" are for another terminal while it is up, with
 KEYVET_LAB=DIR or -dir DIR. The lab needs swtpm (Debian: swtpm, swtpm-tools).
 
-exit status: 0 as promised, 1 not as promised, 2 wrong usage`,
+exit status: 0 as expected, 1 not as expected, 2 wrong usage`,
 	Examples: []string{
 		"keyvet-lab up -bad roca                  a device that fails",
 		"keyvet-lab job create -operation keyvet.rotate lab-device",

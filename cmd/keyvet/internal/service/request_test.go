@@ -38,7 +38,7 @@ func TestFollow(t *testing.T) {
 			time.Sleep(time.Second)
 			save(ended(device.JobSucceeded))
 		}, "", "reserve, make, vet, enrol, check, try, commit, prove, retire", true},
-		{"undone", func(save func(*rotate.State), take func()) {
+		{"rolled back", func(save func(*rotate.State), take func()) {
 			take()
 			save(under("enrol", false))
 			time.Sleep(time.Second)
@@ -79,7 +79,7 @@ func TestFollow(t *testing.T) {
 					t.Errorf("%v, steps %q", err, steps)
 				}
 				var failed *rotate.Error
-				if errors.As(err, &failed) != (tt.name == "undone") {
+				if errors.As(err, &failed) != (tt.name == "rolled back") {
 					t.Errorf("%v", err)
 				}
 				if _, err := os.Stat(c.RequestPath()); !os.IsNotExist(err) {
