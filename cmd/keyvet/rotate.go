@@ -27,8 +27,8 @@ var rotateCommand = cli.Command{
 	Long: `Makes the device a new key (in the TPM where there is one) and has a certificate
 issued for it, as the job keyvet.rotate does: vetted, tried and reported before
 it is used, rolled back if anything fails. If the service runs, it is asked to.`,
-	Notes: `exit status: 0 rotated, 1 failed and rolled back, 2 wrong usage or configuration,
-3 not at its end: it goes on by itself (see keyvet status)`,
+	Notes: `exit status: 0 rotated, 1 failed and rolled back, 2 wrong usage or
+configuration, 3 not at its end: it goes on by itself (see keyvet status)`,
 	New: func(f *flag.FlagSet) cli.Action {
 		configPath := f.String("config", "", configUsage+"; see [rotate]")
 		return func(ctx context.Context, s cli.IO, _ []string) int {
