@@ -132,7 +132,7 @@ bench: tools-test ## the figures of docs/figures.md, each beside its peer; with 
 ifdef BEFORE
 	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
-	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
+	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet ./cmd/keyvet-fleet
 	$(GO) test -run '^$$' -bench 'Near|Factor' -benchtime $(BENCHTIME) ./blocklist/debian
 	$(GO) test -run '^$$' -bench Hunt -benchtime 1x ./blocklist/debian
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
