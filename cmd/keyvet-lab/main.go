@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -90,11 +91,14 @@ func main() { cli.Main(program) }
 // action has the exit status say whether all went as promised.
 func action(do func(ctx context.Context, s cli.IO, args []string) error) cli.Action {
 	return func(ctx context.Context, s cli.IO, args []string) int {
-		if err := do(ctx, s, args); err != nil {
-			s.Fail(err)
-			return cli.Fail
+		err := do(ctx, s, args)
+		if err == nil {
+			return cli.Pass
 		}
-		return cli.Pass
+		if !errors.Is(err, errUnexpected) {
+			s.Fail(err)
+		}
+		return cli.Fail
 	}
 }
 

@@ -147,6 +147,11 @@ var (
 		Means: "The report does not hold the key itself, so the key cannot be tested again. For the key of the device this is UNDECIDED.",
 		Do:    "Update keyvet on the device, and ask for another report.",
 	}
+	bootForbidden = device.Reason{
+		Code: "KEYVET_BOOT_FORBIDDEN", Status: device.Fail, Severity: device.High,
+		Means: "What was started at boot, or a certificate that vouched for it, is in dbx, the firmware's own list of what it must not start.",
+		Do:    "Replace the boot loader. If Secure Boot is on, the firmware does not keep its own list: update it.",
+	}
 	keyDigest = device.Reason{
 		Code: "KEYVET_KEY_DIGEST", Status: device.Fail,
 		Means: "The digest of a key in the report is not that of the key beside it.",
@@ -215,6 +220,15 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 			if k.Variable != "dbx" { // what must not sign needs no good key
 				add(fmt.Sprintf("boot: %s %d", k.Variable, i+1), device.RoleAnchor, "boot log", k.Certificate.RawSubjectPublicKeyInfo)
 			}
+		}
+	}
+	if v.boot != nil {
+		for _, what := range v.boot.Forbidden {
+			status := device.Fail
+			if v.boot.SecureBoot != "on" {
+				status = device.Warn
+			}
+			problem("boot", status, bootForbidden, what)
 		}
 	}
 	for i, der := range v.certificates {

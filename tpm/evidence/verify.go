@@ -60,6 +60,22 @@ type Result struct {
 	Statement *Statement `json:"statement,omitempty"`
 	// Boot is what the boot log says; nil if there is none that could be read.
 	Boot *Boot `json:"boot,omitempty"`
+	// Changes are what is no longer as it was, for a verifier that keeps that.
+	Changes []string `json:"changes,omitempty"`
+}
+
+// Fail has a level fail for a reason of the caller's.
+func (r *Result) Fail(level, reason string) {
+	for i, l := range r.Levels {
+		if l.Name != level {
+			continue
+		}
+		if l.Status == device.Fail {
+			reason = l.Reason + "; " + reason
+		}
+		r.Levels[i].Status, r.Levels[i].Reason = device.Fail, reason
+	}
+	r.Verdict, r.Evidence = device.Fail, device.Fail
 }
 
 // Summary is the head of a report.

@@ -37,7 +37,7 @@ func TestFollow(t *testing.T) {
 			save(under("try", false))
 			time.Sleep(time.Second)
 			save(ended(device.JobSucceeded))
-		}, "", "make, try", true},
+		}, "", "reserve, make, vet, enrol, check, try, commit, prove, retire", true},
 		{"rolled back", func(save func(*rotate.State), take func()) {
 			take()
 			save(under("enrol", false))
@@ -45,10 +45,10 @@ func TestFollow(t *testing.T) {
 			save(under("make", true))
 			time.Sleep(time.Second)
 			save(ended(device.JobFailed))
-		}, "no", "enrol, undo make", true},
+		}, "no", "reserve, make, vet, enrol, undo make", true},
 		{"not taken", func(func(*rotate.State), func()) {}, "does not take the request", "", true},
 		{"taken, and nothing begun", func(_ func(*rotate.State), take func()) { take() }, "began no rotation", "", true},
-		{"never ended", func(save func(*rotate.State), take func()) { take(); save(under("try", false)) }, "has not ended the rotation", "try", true},
+		{"never ended", func(save func(*rotate.State), take func()) { take(); save(under("try", false)) }, "has not ended the rotation", "reserve, make, vet, enrol, check, try", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
