@@ -274,7 +274,7 @@ func TestArm(t *testing.T) {
 	m.figures()
 }
 
-// figures logs what the README tells.
+// figures logs when the boot reached what.
 func (m *machine) figures() {
 	m.t.Helper()
 	started := m.says(`\[ *([0-9.]+)\] systemd\[1\]: Start(?:ed|ing) keyvet\.service`)[1]

@@ -120,7 +120,7 @@ func (s screen) statusTable(st *status.Report) error {
 	switch r := st.Rotation; {
 	case r == nil:
 	case r.Back:
-		add("rotation", fmt.Sprintf("is being undone, at %s: %s %s", r.Step, r.Reason, r.Message))
+		add("rotation", fmt.Sprintf("is being rolled back, at %s: %s %s", r.Step, r.Reason, r.Message))
 	default:
 		add("rotation", fmt.Sprintf("under way since %s, at %s", r.Started.Format(time.RFC3339), r.Step))
 	}

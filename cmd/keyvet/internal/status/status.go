@@ -70,7 +70,7 @@ func problemsOf(r *device.Report) []Problem {
 
 // Rotation is a rotation under way.
 type Rotation struct {
-	Step    string            `json:"step"` // done or undone next
+	Step    string            `json:"step"` // done or rolled back next
 	Back    bool              `json:"back"`
 	Job     string            `json:"job,omitempty"`
 	Started time.Time         `json:"started"`
