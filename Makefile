@@ -254,7 +254,7 @@ e2e: tools-demo ## whole machines in QEMU with a TPM, systemd and keyvet's packa
 	DIST=bin/e2e TARGETS='amd64// arm64//' packaging/release
 	KEYVET_E2E_AMD64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_amd64.deb) && export KEYVET_E2E_AMD64 && \
 	KEYVET_E2E_ARM64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_arm64.deb) && export KEYVET_E2E_ARM64 && \
-		$(GO) test -tags e2e -count 1 -timeout 30m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
+		$(GO) test -tags e2e -count 1 -timeout 60m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
 
 clean: ## removes bin/ and dist/
 	rm -rf bin dist
