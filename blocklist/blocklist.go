@@ -37,7 +37,6 @@ type List struct {
 	bytes  int
 	sha256 string // of the whole file, hex
 	mapped []byte // what Close unmaps; nil if the list is not mapped
-	inside []byte // what Close lets go of; nil if the list is not inside the program
 }
 
 type set struct {

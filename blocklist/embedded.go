@@ -5,6 +5,7 @@ package blocklist
 import (
 	_ "embed"
 	"fmt"
+	"strings"
 	"unsafe"
 )
 
@@ -13,16 +14,20 @@ import (
 //go:embed embedded.kvf
 var embedded string
 
-// Embedded is the list inside the program. It is checked at every call, as
-// [Open] does. With the build tag keyvet_noblocklist there is none, and the
-// error is [ErrNotEmbedded].
+// Its SHA-256, in hex.
+//
+//go:embed embedded.sha256
+var embeddedSHA256 string
+
+// Embedded is the list inside the program. Its sizes are checked at every call;
+// its SHA-256 was when the program was tested, so that no start of a program has
+// to read all of a list of which a look-up needs a few pages. With the build tag
+// keyvet_noblocklist there is none, and the error is [ErrNotEmbedded].
 func Embedded() (*List, error) {
 	// A conversion would copy it to the heap. Nothing writes to a list's bytes.
-	b := unsafe.Slice(unsafe.StringData(embedded), len(embedded))
-	l, err := parse(b)
+	l, err := parseChecked(unsafe.Slice(unsafe.StringData(embedded), len(embedded)), strings.TrimSpace(embeddedSHA256))
 	if err != nil {
 		return nil, fmt.Errorf("blocklist: embedded list: %w", err)
 	}
-	l.inside = b
 	return l, nil
 }

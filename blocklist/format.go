@@ -53,37 +53,52 @@ const (
 	maxNameBytes = 64
 )
 
-// parse reads a whole list and keeps slices of b, which must not change.
+// parse reads a whole list, whose digest must be right, and keeps slices of b,
+// which must not change.
 func parse(b []byte) (*List, error) {
-	if len(b) < len(magic) || string(b[:len(magic)]) != magic {
-		return nil, errors.New("not a keyvet blocklist")
+	if err := checkHeader(b); err != nil {
+		return nil, err
 	}
-	if len(b) < headerBytes+digestBytes {
-		return nil, fmt.Errorf("truncated: %d bytes", len(b))
-	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v > version {
-		return nil, fmt.Errorf("format version %d is newer than the %d this keyvet reads", v, version)
-	} else if v < version {
-		return nil, fmt.Errorf("format version %d is no longer read; build the list again", v)
-	}
-	if length := binary.LittleEndian.Uint64(b[16:]); length > uint64(len(b)) {
-		return nil, fmt.Errorf("truncated: %d bytes of %d", len(b), length)
-	} else if length < uint64(len(b)) {
-		return nil, fmt.Errorf("%d bytes follow its end", uint64(len(b))-length)
-	}
-	body, digest := b[:len(b)-digestBytes], b[len(b)-digestBytes:]
 	h := sha256.New()
-	h.Write(body)
-	if string(h.Sum(nil)) != string(digest) {
+	h.Write(b[:len(b)-digestBytes])
+	if string(h.Sum(nil)) != string(b[len(b)-digestBytes:]) {
 		return nil, errors.New("damaged: its SHA-256 does not match")
 	}
-	h.Write(digest)
+	h.Write(b[len(b)-digestBytes:])
+	return parseChecked(b, hex.EncodeToString(h.Sum(nil)))
+}
 
-	l := &List{bytes: len(b), sha256: hex.EncodeToString(h.Sum(nil))}
-	if err := l.parseSets(body); err != nil {
+// parseChecked is parse for a file whose SHA-256, in hex, is known.
+func parseChecked(b []byte, sha256 string) (*List, error) {
+	if err := checkHeader(b); err != nil {
+		return nil, err
+	}
+	l := &List{bytes: len(b), sha256: sha256}
+	if err := l.parseSets(b[:len(b)-digestBytes]); err != nil {
 		return nil, fmt.Errorf("damaged: %w", err)
 	}
 	return l, nil
+}
+
+// checkHeader holds a file to the format's mark, version and length.
+func checkHeader(b []byte) error {
+	if len(b) < len(magic) || string(b[:len(magic)]) != magic {
+		return errors.New("not a keyvet blocklist")
+	}
+	if len(b) < headerBytes+digestBytes {
+		return fmt.Errorf("truncated: %d bytes", len(b))
+	}
+	if v := binary.LittleEndian.Uint16(b[8:]); v > version {
+		return fmt.Errorf("format version %d is newer than the %d this keyvet reads", v, version)
+	} else if v < version {
+		return fmt.Errorf("format version %d is no longer read; build the list again", v)
+	}
+	if length := binary.LittleEndian.Uint64(b[16:]); length > uint64(len(b)) {
+		return fmt.Errorf("truncated: %d bytes of %d", len(b), length)
+	} else if length < uint64(len(b)) {
+		return fmt.Errorf("%d bytes follow its end", uint64(len(b))-length)
+	}
+	return nil
 }
 
 func (l *List) parseSets(body []byte) error {

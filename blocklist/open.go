@@ -7,9 +7,6 @@ import (
 	"os"
 	"runtime/debug"
 	"syscall"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // Open maps a list file for reading and checks all of it once: magic,
@@ -66,8 +63,7 @@ func Open(path string) (l *List, err error) {
 // nothing afterwards.
 func (l *List) Close() error {
 	b := l.mapped
-	letGo(l.inside)
-	l.sets, l.mapped, l.inside = nil, nil, nil
+	l.sets, l.mapped = nil, nil
 	if b == nil {
 		return nil
 	}
@@ -75,19 +71,6 @@ func (l *List) Close() error {
 		return fmt.Errorf("blocklist: unmap list: %w", err)
 	}
 	return nil
-}
-
-// letGo has the kernel take the pages of b out of memory (madvise(2),
-// MADV_PAGEOUT, since Linux 5.4). They come back as they were when they are read
-// again, wherever they are from; without that advice they simply stay.
-func letGo(b []byte) {
-	page := uintptr(os.Getpagesize())
-	if uintptr(len(b)) < 2*page {
-		return
-	}
-	into := uintptr(unsafe.Pointer(unsafe.SliceData(b))) % page
-	b = b[(page-into)%page:]
-	_ = unix.Madvise(b[:uintptr(len(b))/page*page], unix.MADV_PAGEOUT)
 }
 
 // asFault is the error for a recovered memory fault. Any other panic goes on.

@@ -22,7 +22,7 @@ const module = "github.com/keyvet/keyvet"
 // not know each other, and only device/agent and the commands see several.
 var tree = map[string][]string{
 	"cmd":                                {"device/check", "device/rotate", "device/agent"}, // tests alone: of the tree, and of what is made of the code
-	"cmd/keyvet":                         {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/format", "cmd/internal/terminal", "cmd/keyvet/internal/bundle", "cmd/keyvet/internal/config", "cmd/keyvet/internal/quiet", "cmd/keyvet/internal/service", "cmd/keyvet/internal/status", "cmd/keyvet/internal/systemd", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory"},
+	"cmd/keyvet":                         {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/format", "cmd/internal/terminal", "cmd/keyvet/internal/bundle", "cmd/keyvet/internal/config", "cmd/keyvet/internal/logs", "cmd/keyvet/internal/quiet", "cmd/keyvet/internal/service", "cmd/keyvet/internal/status", "cmd/keyvet/internal/systemd", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory"},
 	"cmd/keyvet/internal/cloud":          {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm/evidence"},
 	"cmd/keyvet/internal/credential":     {"cmd/keyvet/internal/config", "device", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/keyvet/internal/service":        {"cmd/keyvet/internal/cloud", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/machine", "cmd/keyvet/internal/metrics", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/identity", "device/rotate", "tpm", "tpm/advisory"},
@@ -32,6 +32,7 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/image":          {"cmd/keyvet/internal/config"}, // of the build host
 	"cmd/keyvet/internal/systemd":        nil,
 	"cmd/keyvet/internal/quiet":          nil,
+	"cmd/keyvet/internal/logs":           {"cmd/internal/cli"},
 	"cmd/keyvet/internal/status":         {"cmd/internal/terminal", "cmd/keyvet/internal/config", "device", "device/agent", "device/durable", "device/gate", "device/keyfile", "device/rotate"},
 	"cmd/keyvet/internal/bundle":         {"cmd/keyvet/internal/config", "cmd/keyvet/internal/status", "device", "device/agent", "device/durable"},
 	"cmd/keyvet/internal/metrics":        {"device", "device/durable", "device/gate"},
@@ -42,7 +43,7 @@ var tree = map[string][]string{
 	"cmd/internal/cli/clitest":           {"cmd/internal/cli"},
 	"cmd/internal/terminal":              {"cmd/internal/cli", "device", "device/check"},
 	"cmd/keyvet-blocklist":               {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
-	"cmd/keyvet-lab":                     {"cmd/internal/cli", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
+	"cmd/keyvet-lab":                     {"cmd/internal/cli", "cmd/internal/terminal", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
 	"cmd/keyvet-fleet/internal/bootlog":  {"tpm/evidence"},
 	"cmd/keyvet-fleet/internal/baseline": {"device", "device/durable", "tpm/evidence"},
 	"cmd/keyvet-fleet":                   {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/terminal", "cmd/keyvet-fleet/internal/baseline", "cmd/keyvet-fleet/internal/bootlog", "device", "device/check", "device/durable", "device/keyfile", "tpm", "tpm/advisory", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports

@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -19,8 +20,9 @@ var leftovers = struct {
 
 // leftover is a key that may be in a TPM.
 type leftover struct {
-	area *tpm2.TPMTPublic
-	is   func(found, area *tpm2.TPMTPublic) bool // sameTemplate or sameKey
+	area    *tpm2.TPMTPublic
+	is      func(found, area *tpm2.TPMTPublic) bool // sameTemplate or sameKey
+	assumed bool                                    // no connection of this process broke
 }
 
 // leave notes a key, by its public area or by its template, if the connection
@@ -30,8 +32,13 @@ func (t *TPM) leave(area *tpm2.TPMTPublic) {
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	known := func(other leftover) bool { return other.is(area, other.area) }
-	if broken && !slices.ContainsFunc(leftovers.areas[t.address], known) {
-		leftovers.areas[t.address] = append(leftovers.areas[t.address], leftover{area, sameTemplate})
+	areas := leftovers.areas[t.address]
+	switch i := slices.IndexFunc(areas, known); {
+	case !broken:
+	case i < 0:
+		leftovers.areas[t.address] = append(areas, leftover{area, sameTemplate, false})
+	default:
+		areas[i].assumed = false
 	}
 }
 
@@ -45,9 +52,12 @@ func (t *TPM) flushLeftovers() {
 	if len(areas) == 0 || t.is12.Load() {
 		return
 	}
-	handles, err := t.handles(firstTransient, lastTransient)
-	if err != nil {
-		return // the TPM does not answer yet: at a later Open
+	var handles []tpm2.TPMHandle
+	if slices.ContainsFunc(areas, func(left leftover) bool { return !left.assumed }) || !t.hasAllSlots() {
+		var err error
+		if handles, err = t.handles(firstTransient, lastTransient); err != nil {
+			return // the TPM does not answer yet: at a later Open
+		}
 	}
 	for _, h := range handles {
 		_, area, err := t.readPublic(h)
@@ -61,6 +71,21 @@ func (t *TPM) flushLeftovers() {
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	delete(leftovers.areas, t.address)
+}
+
+// hasAllSlots reports whether the TPM says, in properties that are read in any
+// case, that it has room for as many keys as it has with none loaded.
+func (t *TPM) hasAllSlots() bool {
+	p, err := t.described()
+	if _, both := p[tpm2.TPMPTHRTransientAvail]; err == nil && !both { // most TPMs answer by one group at a time
+		var changing map[tpm2.TPMPT]uint32
+		changing, err = t.properties(tpm2.TPMPTPermanent, lastProperty)
+		maps.Copy(p, changing)
+		t.read.properties.Store(&p)
+	}
+	least, has := p[tpm2.TPMPTHRTransientMin]
+	free, has2 := p[tpm2.TPMPTHRTransientAvail]
+	return err == nil && has && has2 && free >= least
 }
 
 // AssumeLeftovers says that an earlier process of this program may have been
@@ -106,6 +131,6 @@ func assume(address string, is func(found, area *tpm2.TPMTPublic) bool, areas []
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	for _, area := range areas {
-		leftovers.areas[address] = append(leftovers.areas[address], leftover{area, is})
+		leftovers.areas[address] = append(leftovers.areas[address], leftover{area, is, true})
 	}
 }

@@ -134,6 +134,7 @@ func (t *TPM) byEmptyPassword(key tpm2.AuthHandle, area *tpm2.TPMTPublic, where,
 	}
 	switch {
 	case hasPassword(err), errors.Is(err, attempts.ErrRefused):
+		t.read.properties.Store(nil) // the count of failures among them
 		return fmt.Errorf("%s has a password, which keyvet has no way to give: make the key without one: %w", called, err)
 	case errors.Is(err, attempts.ErrTooClose):
 		return fmt.Errorf("%s may have a password: wait until the TPM forgets the failures, or clear them by its lockout password (tpm2_dictionarylockout -c): %w", called, err)

@@ -24,7 +24,7 @@ func Factor(ctx context.Context, n *big.Int, e int, seed Seed, candidates int) (
 		return nil, err
 	}
 	var found *big.Int
-	err = walk(ctx, seed, (bits+1)/2, factor, []*big.Int{n}, 0, candidates, func(_ int, p *big.Int) bool {
+	err = walk(ctx, seed, (bits+1)/2, factor, newDivider((bits+1)/2, []*big.Int{n}), 0, candidates, func(_ int, p *big.Int) bool {
 		found = p
 		return false
 	})
@@ -35,23 +35,29 @@ func Factor(ctx context.Context, n *big.Int, e int, seed Seed, candidates int) (
 }
 
 // walk draws the candidates of the seed for a first prime of that many bits, and
-// tries on each modulus that is not nil those from the first-th to before the
-// last-th. It ends when hit, which gets the modulus and its divisor, returns
-// false. Factor is as in newSearch.
-func walk(ctx context.Context, seed Seed, bits int, factor uint, moduli []*big.Int, first, last int, hit func(i int, p *big.Int) bool) error {
+// tries those from the first-th to before the last-th on each number of the
+// divider. A number that has been hit is not tried again, and the walk ends when
+// hit, which gets the place of the number and its divisor, returns false. Factor is
+// as in newSearch.
+func walk(ctx context.Context, seed Seed, bits int, factor uint, by *divider, first, last int, hit func(i int, p *big.Int) bool) error {
 	s := newSearch(newGenerator(seed), bits, factor)
-	var d dividing
 	for c := range last {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		s.draw()
-		for i, n := range moduli {
-			if c < first || n == nil {
-				continue
-			}
-			if p := d.near(n, &s.x); p != nil && !hit(i, p) {
-				return nil
+		if c >= first {
+			by.set(&s.x)
+			for i := range by.dividends {
+				if by.dividends[i].n == nil {
+					continue
+				}
+				if p := by.near(i); p != nil {
+					by.dividends[i].n = nil
+					if !hit(i, p) {
+						return nil
+					}
+				}
 			}
 		}
 		s.drawWitness()

@@ -2,7 +2,9 @@ package debian
 
 import (
 	"crypto/sha1" // what the generator is made of; nothing here rests on its strength
+	"encoding"
 	"encoding/binary"
+	"hash"
 )
 
 const (
@@ -23,11 +25,15 @@ type generator struct {
 	c0, c1   uint64 // C longs, which never come near 32 bits
 	polled   bool
 	stirred  bool
+
+	hash  hash.Hash
+	msg   [sha1.BlockSize]byte // to be hashed; its capacity is more than any message needs
+	state [96]byte             // of hash
 }
 
 // newGenerator returns the generator as it stands when a key is about to be made.
 func newGenerator(s Seed) *generator {
-	g := &generator{arch: s.Arch, pid: s.PID}
+	g := &generator{arch: s.Arch, pid: s.PID, hash: sha1.New()}
 	sizeofStat := 88
 	if s.Arch == LE64 {
 		sizeofStat = 144
@@ -54,6 +60,27 @@ func (g *generator) long() int {
 		return 8
 	}
 	return 4
+}
+
+// sum is the SHA-1 of a message that begins where g.msg does. Nearly all have room
+// for their padding in one block. Such a block is hashed as it is, and the state
+// after it is the hash, which takes a fifth less time than [sha1.Sum].
+func (g *generator) sum(msg []byte) [sha1.Size]byte {
+	n := len(msg)
+	if n > sha1.BlockSize-9 {
+		return sha1.Sum(msg)
+	}
+	block := g.msg[:]
+	block[n] = 0x80
+	clear(block[n+1:])
+	binary.BigEndian.PutUint16(block[sha1.BlockSize-2:], uint16(8*n))
+	g.hash.Reset()
+	g.hash.Write(block)
+	state, err := g.hash.(encoding.BinaryAppender).AppendBinary(g.state[:0])
+	if err != nil {
+		panic("debian: SHA-1: " + err.Error()) // it has no errors
+	}
+	return [sha1.Size]byte(state[len("sha\x01"):])
 }
 
 // appendCounters appends the two counters as they lie in the machine's memory.
@@ -105,12 +132,11 @@ func (g *generator) add(n int) {
 		g.num = max(g.num, g.idx)
 	}
 	g.c1 += uint64(n+sha1.Size-1) / sha1.Size
-	var buf [64]byte
 	for ; n > 0; n -= sha1.Size {
 		block := min(n, sha1.Size)
-		msg := append(buf[:0], local[:]...)
+		msg := append(g.msg[:0], local[:]...)
 		msg = g.appendPool(msg, st, block, poolSize)
-		local = sha1.Sum(g.appendCounters(msg, g.c0, c1))
+		local = g.sum(g.appendCounters(msg, g.c0, c1))
 		c1++
 		st = g.stir(local[:block], st, poolSize)
 	}
@@ -145,23 +171,22 @@ func (g *generator) bytes(out []byte) {
 		g.idx %= g.num
 	}
 	g.c0++
-	var buf [64]byte
 	first := g.pid != 0
 	for len(out) > 0 {
-		msg := buf[:0]
+		msg := g.msg[:0]
 		if first {
 			msg = g.appendPID(msg)
 			first = false
 		}
 		msg = append(msg, local[:]...)
 		msg = g.appendCounters(msg, c0, c1)
-		local = sha1.Sum(g.appendPool(msg, st, outSize, num))
+		local = g.sum(g.appendPool(msg, st, outSize, num))
 		st = g.stir(local[:outSize], st, num)
 		out = out[copy(out, local[outSize:]):]
 	}
-	msg := g.appendCounters(buf[:0], c0, c1)
+	msg := g.appendCounters(g.msg[:0], c0, c1)
 	msg = append(msg, local[:]...)
-	g.md = sha1.Sum(append(msg, g.md[:]...))
+	g.md = g.sum(append(msg, g.md[:]...))
 }
 
 // number is BN_rand of n bits, big-endian: it fills out, of (n+7)/8 bytes.

@@ -175,8 +175,8 @@ func (g *group) seconds(first, last, targets int) float64 {
 	if g.curve != nil {
 		return map[int]float64{224: 2e-4, 256: 3e-5, 384: 1.5e-4, 521: 6.4e-4}[g.curve.Params().BitSize]
 	}
-	draw, test := 7e-7+3.3e-9*float64(g.bits), 2e-7+8e-10*float64(g.bits)
-	return float64(last)*draw + float64((last-first)*targets)*test
+	draw, divide := 7e-7+2.5e-9*float64(g.bits), 2e-7+5e-10*float64(g.bits)
+	return float64(last)*draw + float64(last-first)*(divide+1e-7*float64(targets))
 }
 
 // ID names what is looked for, and where: a state is of one hunt.
@@ -300,6 +300,10 @@ func (r *running) unit(ctx context.Context, u unit) (hits []Hit, err error) {
 		}
 	}
 	r.mu.Unlock()
+	var by *divider
+	if g.curve == nil {
+		by = newDivider(g.bits, numbers)
+	}
 	for seed := range Seeds(u.origin.Arch, u.origin.Variant, u.low, u.high) {
 		if left == 0 {
 			break
@@ -309,12 +313,11 @@ func (r *running) unit(ctx context.Context, u unit) (hits []Hit, err error) {
 			r.found[i] = true
 			r.mu.Unlock()
 			hits = append(hits, Hit{i, seed, p})
-			numbers[i] = nil
 			left--
 			return left > 0
 		}
 		if g.curve == nil {
-			err = walk(ctx, seed, g.bits, g.factor, numbers, u.first, u.last, hit)
+			err = walk(ctx, seed, g.bits, g.factor, by, u.first, u.last, hit)
 		} else {
 			err = r.ec(ctx, g.curve, seed, numbers, hit)
 		}
@@ -335,6 +338,7 @@ func (r *running) ec(ctx context.Context, curve elliptic.Curve, seed Seed, numbe
 	}
 	for i, n := range numbers {
 		if n != nil && n.Cmp(key.X) == 0 {
+			numbers[i] = nil
 			hit(i, nil)
 		}
 	}

@@ -11,11 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-var whole = flag.Bool("whole", false, "hunt over the seeds of all process ids, not of 64 around those that make the keys: make thorough")
+var (
+	whole     = flag.Bool("whole", false, "hunt over the seeds of all process ids, not of 64 around those that make the keys: make thorough")
+	stateFile = flag.String("state", "", "with -whole, keep the state in `FILE`, and resume from it")
+)
 
 // allOrigins are those of openssl's tools and of ssh-keygen.
 func allOrigins() (all []Origin) {
@@ -92,6 +96,9 @@ func TestHunt(t *testing.T) {
 		}
 		return
 	}
+	if *stateFile == "" {
+		t.Fatal("-whole takes long: it needs -state FILE")
+	}
 	other, _ := new(big.Int).SetString(strings.Repeat("f", 3072/4), 16)
 	huntAll(t, append(all, hunted{Target: Target{Number: other, Exponent: 65537, Origins: allOrigins()}, none: true}), 0, MaxPID)
 }
@@ -111,13 +118,11 @@ func huntAll(t *testing.T, all []hunted, low, high uint16) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start, next := time.Now(), time.Now()
-	s, err := h.Run(t.Context(), State{}, func(s State) {
-		if now := time.Now(); now.After(next) && *whole {
-			next = now.Add(time.Minute)
-			t.Logf("%.1f %%, %d found, %v", 100*s.Weight/h.Weight, len(s.Hits), now.Sub(start).Round(time.Second))
-		}
-	})
+	s, step := State{}, func(State) {}
+	if *whole {
+		s, step = kept(t, h)
+	}
+	s, err = h.Run(t.Context(), s, step)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +134,48 @@ func huntAll(t *testing.T, all []hunted, low, high uint16) {
 		if want.none || hit.Seed != want.seed || want.p != "" && !strings.EqualFold(hit.Factor.Text(16), want.p) && !strings.EqualFold(hit.Factor.Text(16), want.q) || want.p == "" && hit.Factor != nil {
 			t.Errorf("%d bits: %v, %X, want %v", want.Number.BitLen(), hit.Seed, hit.Factor, want.seed)
 		}
+	}
+}
+
+// stored is the state of a hunt as it is in -state.
+type stored struct {
+	Hunt  string // its ID
+	State *State
+}
+
+// kept returns the state of a hunt that is in -state, and what keeps and shows it
+// once in a while.
+func kept(t *testing.T, h *Hunt) (s State, step func(State)) {
+	b, err := os.ReadFile(*stateFile)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		t.Fatal(err)
+	default:
+		file := stored{State: &s}
+		if err := json.Unmarshal(b, &file); err != nil || file.Hunt != h.ID() || !h.Takes(s) {
+			t.Fatalf("%s has no state of this hunt: %v", *stateFile, err)
+		}
+		t.Logf("resumed at %.1f %%, %d found", 100*s.Weight/h.Weight, len(s.Hits))
+	}
+	before, start, shown := s.Weight, processorTime(t), time.Now()
+	return s, func(s State) {
+		if time.Since(shown) < 10*time.Second && s.Done < len(h.units) {
+			return
+		}
+		shown = time.Now()
+		b, err := json.Marshal(stored{h.ID(), &s})
+		if err == nil {
+			err = os.WriteFile(*stateFile+".new", b, 0o600)
+		}
+		if err == nil {
+			err = os.Rename(*stateFile+".new", *stateFile)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := (processorTime(t) - start).Minutes()
+		t.Logf("%.1f %%, %d found, %.1f core-minutes, %.1f left", 100*s.Weight/h.Weight, len(s.Hits), used, used/(s.Weight-before)*(h.Weight-s.Weight))
 	}
 }
 
@@ -219,8 +266,9 @@ func TestNewHuntRefuses(t *testing.T) {
 	}
 }
 
-// BenchmarkHunt takes a 64th of the seeds of RSA-3072 for one modulus and for ten;
-// a core needs 64 times as long for all of them, times the cores that it had here.
+// BenchmarkHunt takes a 64th of the seeds of RSA-3072 for one modulus and for ten,
+// and states by calculation how many minutes of a core all of them take. Processor
+// time counts, so that the figure is the same on a busy machine.
 func BenchmarkHunt(b *testing.B) {
 	for _, n := range []int{1, 10} {
 		var targets []Target
@@ -232,12 +280,22 @@ func BenchmarkHunt(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			start := processorTime(b)
 			for b.Loop() {
 				if s, err := h.Run(b.Context(), State{}, nil); err != nil || len(s.Hits) > 0 {
 					b.Fatal(s, err)
 				}
 			}
-			b.ReportMetric(b.Elapsed().Minutes()/float64(b.N)*64, "min-all")
+			b.ReportMetric((processorTime(b)-start).Minutes()/float64(b.N)*64, "core-min-all")
 		})
 	}
+}
+
+// processorTime is the time that this process had of all processors.
+func processorTime(t testing.TB) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

@@ -78,11 +78,11 @@ func (s *search) find(ctx context.Context, replay bool, failed int) (*big.Int, i
 // draw draws the next candidate.
 func (s *search) draw() {
 	s.g.number(s.raw, s.bits)
+	last := len(s.raw) - 1
+	for _, bit := range [...]int{s.bits - 1, s.bits - 2, 0} {
+		s.raw[last-bit/8] |= 1 << (bit % 8)
+	}
 	s.x.SetBytes(s.raw)
-	s.x.SetBit(&s.x, s.bits-1, 1)
-	s.x.SetBit(&s.x, s.bits-2, 1)
-	s.x.SetBit(&s.x, 0, 1)
-	s.x.FillBytes(s.raw)
 	s.sieved = false
 }
 
@@ -105,12 +105,13 @@ func (s *search) refused() bool {
 	by := newDivisor(s.factor, nil)
 	if !s.sieved {
 		// Only one even delta below 2·factor makes it so. Mostly that is
-		// plainly not the delta of x, and there is no need to find it.
+		// too large, or plainly not the delta of x, and there is no need
+		// to find it.
 		d := (s.factor + 1 - by.mod(&s.x)%s.factor) % s.factor
 		if d%2 == 1 {
 			d += s.factor
 		}
-		if sifted(&s.x, d) {
+		if d >= maxDelta || sifted(&s.x, d) {
 			return false
 		}
 	}

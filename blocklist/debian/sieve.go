@@ -122,14 +122,15 @@ func mark(bad *[window]bool, d, p uint) {
 	}
 }
 
-// sifted reports whether x + d is 0 or 1 modulo one of the first small primes,
-// so that d cannot be the delta of x.
+// sifted reports whether x + d is 0 or 1 modulo one of the small primes, so that d
+// cannot be the delta of x.
 func sifted(x *big.Int, d uint) bool {
-	first := &divisors()[0]
-	r := first.mod(x)
-	for _, p := range first.primes {
-		if (r%p+d%p)%p <= 1 {
-			return true
+	for _, by := range divisors() {
+		r := by.mod(x)
+		for _, p := range by.primes {
+			if (r%p+d%p)%p <= 1 {
+				return true
+			}
 		}
 	}
 	return false

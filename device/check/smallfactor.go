@@ -2,8 +2,9 @@ package check
 
 import (
 	"context"
-	"iter"
 	"math/big"
+	"math/bits"
+	"slices"
 	"sync"
 )
 
@@ -14,95 +15,117 @@ const (
 	largerFactors = 1 << 20
 )
 
-// Prepare makes what checks need and takes time to make. [Run] does it otherwise.
-func Prepare() { smallPrimes(); largerPrimes() }
+// smallPrimes are the odd primes below SmallFactors, in ascending order.
+var smallPrimes = sync.OnceValue(func() []uint32 {
+	var s sieve
+	below256 := slices.Clone(s.primes(0, 256, []uint32{3, 5, 7, 11, 13}))
+	return s.primes(0, SmallFactors, below256)
+})
 
-// The products of the odd primes below each bound.
-var (
-	smallPrimes = sync.OnceValue(func() []*big.Int {
-		all := big.NewInt(1) // as one, since each modulus is held against it
-		for _, some := range productsOfPrimes(3, SmallFactors) {
-			all.Mul(all, some)
-		}
-		return []*big.Int{all}
-	})
-	largerPrimes = sync.OnceValue(func() []*big.Int { return productsOfPrimes(SmallFactors, largerFactors) })
-)
-
-// productsOfPrimes returns products, of about 8192 bits each, of the primes from
-// one number to another: a product of all would be no faster to reduce, and much
-// slower to make.
-func productsOfPrimes(from, to uint32) (products []*big.Int) {
-	product, next, word := big.NewInt(1), new(big.Int), new(big.Int)
-	factor := uint64(1)
-	multiply := func() {
-		next.Mul(product, word.SetUint64(factor)) // two buffers: none is allocated for each step
-		product, next, factor = next, product, 1
-	}
-	for p := range oddPrimes(to) {
-		if p < from {
-			continue
-		}
-		if factor *= uint64(p); factor < 1<<44 { // another fits
-			continue
-		}
-		if multiply(); product.BitLen() >= 8192 {
-			products = append(products, new(big.Int).Set(product))
-			product.SetUint64(1)
-		}
-	}
-	multiply()
-	return append(products, product)
+// sieve is the room that the sieve of Eratosthenes takes.
+type sieve struct {
+	composite []bool // of from+2i+1
+	found     []uint32
 }
 
-// oddPrimes yields the odd primes below a bound of at most 2^20, by the sieve of
-// Eratosthenes.
-func oddPrimes(bound uint32) iter.Seq[uint32] {
-	return func(yield func(uint32) bool) {
-		composite := make([]bool, bound/2) // of 2i+1
-		for p := uint32(3); p < bound; p += 2 {
-			if composite[p/2] {
-				continue
-			}
-			if !yield(p) {
-				return
-			}
-			if p >= 1<<10 { // its multiples up to 2^20 have been crossed out, and p² need not fit in 32 bits
-				continue
-			}
-			for i := p * p / 2; i < uint32(len(composite)); i += p {
-				composite[i] = true
-			}
+// primes returns the odd primes from an even number to another, in ascending
+// order. It needs those up to the root of the last. What it returns is good until
+// it is called again.
+func (s *sieve) primes(from, to uint32, small []uint32) []uint32 {
+	s.composite = slices.Grow(s.composite[:0], int(to-from)/2)[:(to-from)/2]
+	composite, found := s.composite, s.found[:0]
+	clear(composite)
+	for _, p := range small {
+		first := p * p
+		if first >= to {
+			break
+		}
+		if first < from {
+			first = (from/p + 1) * p
+			first += p * (1 - first%2)
+		}
+		for i := (first - from) / 2; i < uint32(len(composite)); i += p {
+			composite[i] = true
 		}
 	}
+	for i := range composite {
+		if p := from + 2*uint32(i) + 1; !composite[i] && p > 1 {
+			found = append(found, p)
+		}
+	}
+	s.found = found
+	return found
 }
 
 // smallFactor finds the smallest prime factor below the lower bound.
 func smallFactor(_ context.Context, t target) *broken {
-	return factorAmong(t.n, smallPrimes(), SmallFactors)
+	return factorAmong(t.n, smallPrimes())
 }
 
-// largerFactor finds the smallest prime factor below the upper bound.
+// largerFactor finds the smallest prime factor between the bounds.
 func largerFactor(_ context.Context, t target) *broken {
-	return factorAmong(t.n, largerPrimes(), largerFactors)
-}
-
-// factorAmong finds the smallest prime factor of n that the products have and
-// that is below the bound.
-func factorAmong(n *big.Int, products []*big.Int, bound uint32) *broken {
-	common, rest, quotient := big.NewInt(1), new(big.Int), new(big.Int)
-	for _, some := range products {
-		quotient.QuoRem(some, n, rest)
-		quotient.QuoRem(rest.Mul(common, rest), n, common)
-	}
-	if common.GCD(nil, nil, common, n).Cmp(one) == 0 {
-		return nil
-	}
-	for p := range oddPrimes(bound) {
-		if remainder(common, uint(p)) == 0 {
-			prime := new(big.Int).SetUint64(uint64(p))
-			return &broken{smallFactorFound, "", prime, prime.Text(10) + " divides it"}
+	const some = 1 << 16 // so many stay in a processor's cache
+	var s sieve
+	for from := uint32(SmallFactors); from < largerFactors; from += some {
+		if found := factorAmong(t.n, s.primes(from, from+some, smallPrimes())); found != nil {
+			return found
 		}
 	}
 	return nil
+}
+
+// factorAmong finds the smallest of the odd primes that divides n.
+func factorAmong(n *big.Int, primes []uint32) *broken {
+	for len(primes) > 0 {
+		products, count := [4]uint{1, 1, 1, 1}, [4]int{}
+		rest := primes
+		for i := range products {
+			for len(rest) > 0 {
+				over, next := bits.Mul(products[i], uint(rest[0]))
+				if over != 0 {
+					break
+				}
+				products[i], rest = next, rest[1:]
+				count[i]++
+			}
+		}
+		for i, common := range exactRests(n.Bits(), products) {
+			for _, p := range primes[:count[i]] {
+				if common%uint(p) == 0 {
+					prime := new(big.Int).SetUint64(uint64(p))
+					return &broken{smallFactorFound, "", prime, prime.Text(10) + " divides it"}
+				}
+			}
+			primes = primes[count[i]:]
+		}
+	}
+	return nil
+}
+
+// exactRests returns for each of the odd numbers m one that has the same primes in
+// common with m as n has: n, divided by a power of the word, modulo m (Hensel's
+// division; Jebelean, An Algorithm for Exact Division, 1993). A step takes two
+// multiplications and no division, and those of the four overlap.
+func exactRests(n []big.Word, m [4]uint) [4]uint {
+	var inverse [4]uint // modulo a word
+	for i, m := range m {
+		inverse[i] = m // right in three bits, since an odd square is 1 modulo 8
+		for right := 3; right < bits.UintSize; right *= 2 {
+			inverse[i] *= 2 - m*inverse[i]
+		}
+	}
+	var r0, r1, r2, r3 uint
+	for _, word := range n {
+		w := uint(word)
+		s0, b0 := bits.Sub(w, r0, 0)
+		s1, b1 := bits.Sub(w, r1, 0)
+		s2, b2 := bits.Sub(w, r2, 0)
+		s3, b3 := bits.Sub(w, r3, 0)
+		r0, _ = bits.Mul(s0*inverse[0], m[0])
+		r1, _ = bits.Mul(s1*inverse[1], m[1])
+		r2, _ = bits.Mul(s2*inverse[2], m[2])
+		r3, _ = bits.Mul(s3*inverse[3], m[3])
+		r0, r1, r2, r3 = r0+b0, r1+b1, r2+b2, r3+b3
+	}
+	return [4]uint{r0, r1, r2, r3}
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"sync"
 
 	"github.com/keyvet/keyvet/device"
 )
@@ -14,12 +15,9 @@ var modulusSquares = device.Reason{
 
 // squarePrimes are the 48 primes modulo which rocaVariant looks for squares, as
 // many together as a word of 32 bits takes.
-var squarePrimes = func() (all []residues) {
+var squarePrimes = sync.OnceValue(func() (all []residues) {
 	last := residues{product: 1}
-	for p := range oddPrimes(230) {
-		if p < 5 {
-			continue
-		}
+	for _, p := range smallPrimes()[1:49] { // 5 to 229
 		if uint64(last.product)*uint64(p) >= 1<<32 {
 			all, last = append(all, last), residues{product: 1}
 		}
@@ -31,7 +29,7 @@ var squarePrimes = func() (all []residues) {
 		last.squares = append(last.squares, squares)
 	}
 	return append(all, last)
-}()
+})
 
 // residues are some primes and what is a square modulo each.
 type residues struct {
@@ -48,7 +46,7 @@ func rocaVariant(_ context.Context, t target) *broken {
 	if t.n.BitLen() < rocaFloor || ROCA(t.n) { // which check roca reports
 		return nil
 	}
-	for _, some := range squarePrimes {
+	for _, some := range squarePrimes() {
 		rest := remainder(t.n, some.product)
 		for _, squares := range some.squares {
 			if !squares[rest%uint(len(squares))] {

@@ -282,13 +282,6 @@ func TestFactorIsProven(t *testing.T) {
 
 // BenchmarkFactors takes each attack by itself on a modulus that none breaks.
 func BenchmarkFactors(b *testing.B) {
-	b.Run("prepare", func(b *testing.B) {
-		for b.Loop() {
-			productsOfPrimes(3, SmallFactors)
-			productsOfPrimes(SmallFactors, largerFactors)
-		}
-	})
-	Prepare()
 	for _, bits := range []int{2048, 4096, 16384} {
 		n := randomOdd(random(8), bits)
 		for smallFactor(b.Context(), target{n: n}) != nil || largerFactor(b.Context(), target{n: n}) != nil {

@@ -19,7 +19,7 @@ import (
 // consistency holds the report's verdict against what else the report says.
 func (v *verification) consistency() (device.Status, string) {
 	if v.report == nil {
-		return device.Undecided, "not looked at: it rests on " + LevelSchema
+		return device.Undecided, skipped(LevelSchema)
 	}
 	r := v.report
 	own, accepts := device.Accept(r.Findings, r.Keys, v.policy.Accept, v.policy.Now) // as the verifier accepts them
@@ -83,7 +83,7 @@ func worse(a, b device.Status) bool { return a != b && device.Worst(a, b) == a }
 // keys has the verifier's checks test what the report and its evidence show.
 func (v *verification) keys() (device.Status, string) {
 	if v.report == nil {
-		return device.Undecided, "not looked at: it rests on " + LevelSchema
+		return device.Undecided, skipped(LevelSchema)
 	}
 	if v.policy.Check == nil {
 		return device.Undecided, "not tested: the verifier has no checks"

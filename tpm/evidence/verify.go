@@ -104,7 +104,7 @@ const (
 	LevelAttestationKey = "attestation-key" // a restricted signing key
 	LevelSignature      = "signature"       // a quote, signed by that key
 	LevelHierarchy      = "hierarchy"       // the key is in the endorsement hierarchy
-	LevelReport         = "report"          // the quote is over this very report, nonce and EK certificate, by the key that the report lists
+	LevelReport         = "report"          // the quote is over exactly this report, nonce and EK certificate, by the key that the report lists
 	LevelPCRs           = "pcrs"            // the PCR values are those quoted
 	LevelBootLog        = "boot-log"        // the boot log explains every quoted PCR
 	LevelFirmware       = "firmware"        // the firmware version that the report states is the one that the TPM signed
@@ -181,6 +181,9 @@ type proof struct {
 	boot       *Boot            // what the boot log says; nil if none could be read
 }
 
+// skipped is the reason of a level that needs another, which does not hold.
+func skipped(needs string) string { return `skipped: depends on "` + needs + `", which does not hold` }
+
 // Verify verifies an encoded report and its evidence, byte for byte as it came
 // from the device, and returns what holds, level by level.
 func Verify(report []byte, p Policy) *Result {
@@ -188,7 +191,7 @@ func Verify(report []byte, p Policy) *Result {
 	r := new(Result)
 	held := make(map[string]bool)
 	for _, l := range levels {
-		status, reason := device.Undecided, "not looked at: it rests on "+l.needs
+		status, reason := device.Undecided, skipped(l.needs)
 		if l.needs == "" || held[l.needs] {
 			status, reason = l.ask(v)
 		}

@@ -77,7 +77,6 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	var missing []device.Gap
 	var ready sync.WaitGroup
 	ready.Go(func() { lists, missing = c.loadEnv(env) })
-	ready.Go(check.Prepare)
 	t := c.askTPM(ctx, &inv, own, connect, prepare)
 	ready.Wait()
 	defer lists.Close() // errors are of no account: nobody asks them any more
