@@ -18,7 +18,7 @@ HOST      = $(BUILD) -ldflags "$(SET) -s -w"
 # Packages that touch no hardware, no network and no other program: they run
 # on every word size and byte order that a device may have.
 PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
-       ./tpm/ekcert ./tpm/evidence ./tpm/advisory ./blocklist
+       ./tpm/ekcert ./tpm/evidence ./tpm/advisory ./blocklist ./cmd/keyvet/internal/deflate
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
