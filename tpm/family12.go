@@ -16,11 +16,15 @@ import (
 var errTPM12 = errors.New("a TPM 1.2 does not have what was asked for")
 
 // isTPM12 reports whether a command of TPM 2.0 was answered as a TPM 1.2 does:
-// by a code with bits 7 and 8 clear (Part 2, section 6.6.1).
+// by a code with bits 7 and 8 clear (Part 2, section 6.6.1). One code says nothing
+// of the TPM: it is also what QEMU answers when the emulator behind it is gone.
 func isTPM12(err error) bool {
 	var code tpm2.TPMRC
-	return errors.As(err, &code) && code != 0 && code&0x180 == 0
+	return errors.As(err, &code) && code != 0 && code&0x180 == 0 && code != fail12
 }
+
+// fail12 is TPM_FAIL of TPM 1.2 (TPM Main Specification, Part 2, section 16).
+const fail12 = tpm2.TPMRC(9)
 
 // info12 is what a TPM 1.2 says of itself. Its firmware version is that of
 // TPM_VERSION, as Infineon's advisories give it.

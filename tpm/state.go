@@ -178,5 +178,6 @@ var refusals = []struct {
 	{tpm2.TPMRCInitialize, "the TPM was not started: load the kernel's TPM driver, or have the firmware send TPM2_Startup"},
 	{tpm2.TPMRCUpgrade, "the TPM is in the middle of a firmware update: finish it"},
 	{tpm2.TPMRCReboot, "the TPM wants a reset: restart the device"},
+	{fail12, "the TPM failed, without a reason: restart the device; in a virtual machine, the TPM's emulator has ended"},
 	{tpm2.TPMRCFailure, "the TPM went into failure mode: reset the device, and replace the TPM if that does not help"},
 }

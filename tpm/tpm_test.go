@@ -196,6 +196,7 @@ func TestBadAnswers(t *testing.T) {
 		"nothing in it":    {frame(0x8001, 0), "tpm: "},
 		"garbage in it":    {frame(0x8001, 0, bytes.Repeat([]byte{0xff}, 4000)...), "tpm: "},
 		"TPM 1.2":          {frame(0x00c4, 0x1e), "TPM 1.2 code 0x1e"},
+		"emulator gone":    {frame(0x00c4, 9), "emulator has ended"},
 		"not started":      {frame(0x8001, 0x100), "was not started"},
 		"wrong locality":   {frame(0x8001, 0x907), "tpm: read clock"},
 		"in an upgrade":    {frame(0x8001, 0x12d), "tpm: read clock"},
