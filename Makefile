@@ -13,6 +13,8 @@ GCFLAGS   = $(shell sed -n 's/^gcflags /-gcflags=/p' $(FLAGS))
 DEVICE    = $(BUILD) -ldflags "$(SET) $(shell sed -n 's/^ldflags //p' $(FLAGS))" $(GCFLAGS)
 HOST      = $(BUILD) -ldflags "$(SET) -s -w"
 
+.DEFAULT_GOAL = build
+
 # Packages that touch no hardware, no network and no other program: they run
 # on every word size and byte order that a device may have.
 PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
@@ -20,18 +22,51 @@ PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
+.PHONY: help
+help: ## this list; make without a target builds
+	@sed -n 's/^\([a-z0-9][a-z0-9-]*\):[^#=]*## *\(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r target text; do \
+		printf '%s\n' "$$text" | fold -s -w 60 | sed 's/ *$$//' | { read -r line; printf '%-18s %s\n' "$$target" "$$line"; sed 's/^/                   /'; }; done
+
 .PHONY: build aws-layer test lint golangci go-test test-386 test-arm test-qemu-user test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
 
 build: ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
 	$(HOST) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-fleet
 
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BINDIR  ?= $(PREFIX)/bin
+MANDIR  ?= $(PREFIX)/share/man
+LIBDIR  ?= $(PREFIX)/lib
+TOOLS    = keyvet keyvet-blocklist keyvet-fleet keyvet-lab
+.PHONY: install
+install: ## programs, man pages, completions and units below DESTDIR and PREFIX (/usr/local); builds what bin/ lacks
+	@for p in $(TOOLS); do [ -x bin/$$p ] || exec $(MAKE) build; done
+	@set -e; put() { install -D -m 644 "$$1" "$(DESTDIR)$$2"; }; \
+	for p in $(TOOLS); do \
+		install -D -m 755 bin/$$p "$(DESTDIR)$(BINDIR)/$$p"; \
+		put docs/man/$$p.1 "$(MANDIR)/man1/$$p.1"; \
+		put packaging/completions/$$p.bash "$(PREFIX)/share/bash-completion/completions/$$p"; \
+		put packaging/completions/$$p.zsh "$(PREFIX)/share/zsh/site-functions/_$$p"; \
+		put packaging/completions/$$p.fish "$(PREFIX)/share/fish/vendor_completions.d/$$p.fish"; \
+	done; \
+	put docs/man/keyvet.toml.5 "$(MANDIR)/man5/keyvet.toml.5"; \
+	cd packaging/systemd; \
+	for u in *.service *.target *.path; do \
+		put $$u "$(LIBDIR)/systemd/system/$$u"; \
+		sed -i 's|/usr/bin/keyvet|$(BINDIR)/keyvet|g' "$(DESTDIR)$(LIBDIR)/systemd/system/$$u"; \
+	done; \
+	put keyvet.sysusers "$(LIBDIR)/sysusers.d/keyvet.conf"; \
+	put 60-keyvet.rules "$(LIBDIR)/udev/rules.d/60-keyvet.rules"; \
+	for t in keyvet keyvet-state; do put $$t.tmpfiles "$(LIBDIR)/tmpfiles.d/$$t.conf"; done
+	@echo 'installed. For the service: systemd-sysusers, systemd-tmpfiles --create, systemctl daemon-reload; then keyvet.toml(5)'
+
 aws-layer: ## keyvet for the functions of docs/aws, which run on arm64
 	GOOS=linux GOARCH=arm64 $(DEVICE) -o docs/aws/layer/bin/keyvet ./cmd/keyvet
 
 test: tools-test lint check-units go-test test-386 test-arm sample-blocklist cross ## everything that CI runs
 
-lint:
+lint: ## gofmt, go vet, go mod tidy
 	@test -z "$$(gofmt -l cmd device tpm mqtt blocklist packaging | tee /dev/stderr)"
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
@@ -40,13 +75,13 @@ golangci: ## the linters of .golangci.yml; building them takes minutes
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2 run ./...
 
 # The benchmarks, too: each once, that it runs.
-go-test:
+go-test: ## the Go tests of this machine
 	$(GO) test -timeout 30m ./...
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./device/check ./blocklist
 
 # Where the kernel runs no 386 programs they are emulated, and what starts a
 # program of its own is left to go-test.
-test-386:
+test-386: ## the same for a 32-bit machine, as far as it starts no program
 	@set -e; exec=$$(GO='$(GO)' .ci/exec-386 bin/386); starts='^$$'; \
 	[ -z "$$exec" ] || starts='^(TestHold|TestKill|TestOwned.*)$$'; \
 	run() { GOARCH=386 $(GO) test $${exec:+-exec $$exec} "$$@"; }; set -x; \
@@ -57,7 +92,7 @@ test-386:
 	run $(GCFLAGS) -run SigningAllocations ./mqtt; \
 	run -skip "$$starts" -run 'Published|Debian|Config|CommandLine|Own' ./cmd/keyvet ./cmd/keyvet/internal/config ./cmd/keyvet/internal/service
 
-test-arm: # the smallest device, under emulation
+test-arm: ## the pure packages on the smallest device, under emulation
 	.ci/qemu-user armv6 $(PURE)
 
 test-qemu-user: tools-test ## the pure packages and keyvet check on the other architectures, under emulation
@@ -75,6 +110,7 @@ cross: ## the device binary for every architecture, into bin/
 	done
 
 demo: tools-demo ## good and bad devices, two rotations and a first contact, on a TPM emulator and a local AWS IoT endpoint
+	@echo "building keyvet and keyvet-lab; the first time this takes minutes"
 	@$(DEVICE) -o bin/ ./cmd/keyvet
 	@$(HOST) -o bin/ ./cmd/keyvet-lab
 	@bin/keyvet-lab demo -keyvet bin/keyvet
@@ -83,16 +119,20 @@ demo: tools-demo ## good and bad devices, two rotations and a first contact, on 
 sweep: tools-demo ## power is cut at every point of a rotation of the real program, on a TPM emulator: half an hour
 	$(GO) test -run '^TestSweep$$' -v -timeout 3h ./cmd/keyvet -sweep.stride 1 -sweep.beside 12
 
+.PHONY: agreement
+agreement: ## each byte of the samples flipped, through our verifier and that of go-tpm-tools: they must agree; half an hour
+	$(GO) test -run '^TestAgreement' -v -timeout 3h ./cmd/keyvet-fleet -agreement.whole
+
 .PHONY: long-scripts
 long-scripts: tools-demo ## what the shipped program does over minutes: the lockout counter of a TPM after three of them
 	$(GO) test -tags longtest -run '^TestScripts$$' -count 1 -v ./cmd/keyvet
 
 BENCHTIME ?= 1s
-bench: tools-test ## every figure of the README, each beside its peer; with BEFORE=COMMIT, this tree beside that one
+bench: tools-test ## the figures of docs/figures.md, each beside its peer; with BEFORE=COMMIT, this tree beside that one
 ifdef BEFORE
 	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
-	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
+	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet ./cmd/keyvet-fleet
 	$(GO) test -run '^$$' -bench 'Near|Factor' -benchtime $(BENCHTIME) ./blocklist/debian
 	$(GO) test -run '^$$' -bench Hunt -benchtime 1x ./blocklist/debian
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
@@ -114,8 +154,12 @@ corpora: ## keyvet and OpenSSL over public collections of strange certificates a
 	$(GO) run ./packaging/corpora bin/.corpora
 
 .PHONY: documents
-documents: ## writes what is made of the code: findings.md, configuration.md, keyvet.toml(5), completions
+documents: ## writes what is made of the code: findings.md, configuration.md, man pages, completions
 	$(GO) test -count=1 -run '^(TestFindings|TestDocuments|TestTexts)$$' ./cmd ./cmd/keyvet/internal/config ./cmd/keyvet ./cmd/keyvet-blocklist ./cmd/keyvet-fleet ./cmd/keyvet-lab -update
+
+.PHONY: picture
+picture: tools-demo ## docs/terminal.svg, from what the commands of the quick start print
+	$(GO) test -count=1 ./cmd -run '^TestFences$$' -picture
 
 .PHONY: conditions
 conditions: ## takes each condition of docs/security.md out, one at a time; its test must fail
@@ -148,7 +192,7 @@ verify-blocklist: ## every key of DATA is in the built-in list with its seed, an
 	$(GO) run ./cmd/keyvet-blocklist verify -data $(DATA) -random 1000000 embedded
 
 SAMPLE ?= 60
-sample-blocklist: ## as many weak keys of each set, made anew from random seeds, are in the built-in list
+sample-blocklist: ## as many weak keys of each set, regenerated from random seeds, are in the built-in list
 	$(GO) run ./cmd/keyvet-blocklist verify -sample $(SAMPLE) -random 100000 embedded
 
 verify-debian: ## the generator agrees with the vectors and the sets beside DATA: an hour
@@ -190,6 +234,10 @@ test-units: ## boot systemd with what is in dist/ and move the gate; as root
 	@GO='$(GO)' .ci/need debootstrap=debootstrap systemd-nspawn=systemd-container
 	packaging/test-units bin/packages
 
+.PHONY: test-quick-start
+test-quick-start: ## docs/quick-start.md by an ordinary user in a copy of the Debian in ROOT; as root
+	packaging/test-quick-start $(ROOT)
+
 check-layer: ## of a release, whose recipe is pinned: the commit that it builds is as this one
 	git diff --exit-code --stat $$(sed -n 's/^SRCREV ?= "\(.*\)"/\1/p' yocto/meta-keyvet/recipes-security/keyvet/keyvet_git.bb) HEAD -- go.mod go.sum '*.go' packaging/systemd
 
@@ -208,5 +256,5 @@ e2e: tools-demo ## whole machines in QEMU with a TPM, systemd and keyvet's packa
 	KEYVET_E2E_ARM64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_arm64.deb) && export KEYVET_E2E_ARM64 && \
 		$(GO) test -tags e2e -count 1 -timeout 30m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./e2e
 
-clean:
+clean: ## removes bin/ and dist/
 	rm -rf bin dist

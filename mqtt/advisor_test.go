@@ -35,7 +35,7 @@ import (
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 )
 
-var update = flag.Bool("update", false, "write docs/device-advisor.md anew")
+var update = flag.Bool("update", false, "write docs/device-advisor.md")
 
 const (
 	endpoint = "xxxx-ats.iot.eu-west-1.amazonaws.com:8883"
@@ -283,7 +283,7 @@ func (a *advisor) device(change func(*mqtt.Config), use func(*mqtt.Session) erro
 			}
 			if use != nil {
 				if err := use(s); err != nil {
-					s.Close() // as the agent does, to dial anew
+					s.Close() // as the agent does, to dial again
 				}
 			}
 			select {

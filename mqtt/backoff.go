@@ -30,7 +30,7 @@ type backoff struct {
 	answers  int // what the service answered itself, since the last stable session
 	changes  allowance
 	since    time.Time // the first failure
-	due      time.Time // when to try again; one who gives up waiting before does not wait anew
+	due      time.Time // when to try again; one who gives up waiting before does not wait again
 }
 
 // failing is how a round over the endpoints failed.

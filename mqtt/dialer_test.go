@@ -53,7 +53,7 @@ func TestWindow(t *testing.T) {
 }
 
 // What is counted: rounds that reached further than the device's own network,
-// and sessions, of which a stable one begins anew.
+// and sessions, of which a stable one starts the count again.
 func TestBackoffCounts(t *testing.T) {
 	for what, tt := range map[string]struct {
 		happens func(*backoff)

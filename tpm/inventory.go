@@ -82,7 +82,7 @@ type inventory struct {
 	persistent []object          // not yet given a place in keys
 	nv         *[]tpm2.TPMHandle // the indices that may hold a certificate; nil until they are listed
 	toKeep     keptBody
-	anew       bool // a key was made that is not kept
+	made       bool // a key was made that is not kept
 	keys       []device.Key
 	gaps       []device.Gap
 	excusable  []excusable
@@ -191,7 +191,7 @@ func (inv *inventory) addPrimary(p primary, optional bool, role device.Role, per
 	}
 	switch {
 	case err == nil:
-		inv.anew = inv.anew || !kept
+		inv.made = inv.made || !kept
 		inv.toKeep.Keys = append(inv.toKeep.Keys, keptKey{p.id, o.public})
 		inv.addObject(p.id, role, o)
 	case !errors.Is(err, errUnsupported):

@@ -40,7 +40,7 @@ func (inv *inventory) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	content, err := inv.t.readIndex(now)
 	if err == nil {
 		digest := sha256.Sum256(content)
-		now.content, inv.anew = digest[:], true
+		now.content, inv.made = digest[:], true
 		inv.keepIndex(now)
 	}
 	return content, err

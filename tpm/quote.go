@@ -195,7 +195,7 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 // hierarchy has a password. Where all that had to be made is kept, nothing is
 // signed yet: Attest does that.
 func (inv *inventory) addAttestationKey(info device.TPM) {
-	if ak := inv.t.ak; inv.t.read.kept != nil && !inv.anew {
+	if ak := inv.t.ak; inv.t.read.kept != nil && !inv.made {
 		inv.addObject(attestationKey.id, device.RoleAK, object{source: ak.source(), area: ak.area, public: tpm2.Marshal(*ak.area)})
 		return
 	}

@@ -12,6 +12,10 @@ import (
 	"slices"
 	"time"
 
+	attestpb "github.com/google/go-tpm-tools/proto/attest"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/cmd/internal/accept"
 	"github.com/keyvet/keyvet/cmd/keyvet-fleet/internal/bootlog"
@@ -24,10 +28,12 @@ import (
 
 // trust is what the commands of this program hold reports against.
 type trust struct {
-	ekRoots, blocklist, advisories, accept *string // accept is nil for a command without the flag
-	env                                    check.Env
-	roots                                  []*x509.Certificate
-	accepted                               []device.Acceptance
+	ekRoots, blocklist, advisories *string
+	accept, policyFile             *string // nil for a command without the flag
+	env                            check.Env
+	roots                          []*x509.Certificate
+	accepted                       []device.Acceptance
+	boots                          bootlog.Replayer
 }
 
 func trustFlags(f *flag.FlagSet) *trust {
@@ -41,6 +47,11 @@ func trustFlags(f *flag.FlagSet) *trust {
 // acceptFlag has load read what the operator accepts.
 func (t *trust) acceptFlag(f *flag.FlagSet) {
 	t.accept = f.String("accept", "", "count the findings that `F` names as warnings (keyvet.toml(5), \"Accepting a finding\"); what a device accepts for itself counts in full")
+}
+
+// policyFlag has load read which boots are allowed.
+func (t *trust) policyFlag(f *flag.FlagSet) {
+	t.policyFile = f.String("policy", "", "the boot must be one that `F` allows, a Policy of go-tpm-tools in text (proto/attest.proto); one that is not shown is undecided")
 }
 
 // load reads what the flags name.
@@ -83,12 +94,33 @@ func (t *trust) load(f *flag.FlagSet) (err error) {
 		further = append(further, list)
 	}
 	t.env.Advisories = further
+	if given["policy"] {
+		if t.boots.Policy, err = readPolicy(*t.policyFile); err != nil {
+			return errUsage{fmt.Errorf("-policy: %w", err)}
+		}
+	}
 	if given["accept"] {
 		if t.accepted, err = accept.Load(*t.accept); err != nil {
 			return errUsage{fmt.Errorf("-accept: %w", err)}
 		}
 	}
 	return nil
+}
+
+// readPolicy reads a policy that asks for something.
+func readPolicy(name string) (*attestpb.Policy, error) {
+	b, err := durable.ReadBounded(name, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	p := new(attestpb.Policy)
+	if err := prototext.Unmarshal(b, p); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if proto.Size(p) == 0 {
+		return nil, fmt.Errorf("%s: it asks for nothing", name)
+	}
+	return p, nil
 }
 
 // advisories are those of further files; the built-in ones always count.
@@ -126,5 +158,5 @@ func (t *trust) vet(ek crypto.PublicKey) error {
 }
 
 func (t *trust) policy() evidence.Policy {
-	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check, Replay: bootlog.Replay, Accept: t.accepted}
+	return evidence.Policy{Now: time.Now(), EKRoots: t.roots, Check: t.check, Replay: t.boots.Replay, Accept: t.accepted}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/evidence"
@@ -40,15 +39,6 @@ func heldTo(thing string, r *evidence.Result) *evidence.Result {
 	if thing == "" || r.Report == nil || r.Report.ThingName == thing {
 		return r
 	}
-	for i, l := range r.Levels {
-		if l.Name == evidence.LevelSchema {
-			reason := fmt.Sprintf("it came on the topic of the thing %q, and is of %q", thing, r.Report.ThingName)
-			if l.Status == device.Fail {
-				reason = strings.Join([]string{l.Reason, reason}, "; ")
-			}
-			r.Levels[i].Status, r.Levels[i].Reason = device.Fail, reason
-		}
-	}
-	r.Verdict, r.Evidence = device.Fail, device.Fail
+	r.Fail(evidence.LevelSchema, fmt.Sprintf("it came on the topic of the thing %q, and is of %q", thing, r.Report.ThingName))
 	return r
 }

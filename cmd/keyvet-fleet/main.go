@@ -35,12 +35,17 @@ is not shown or could not be looked at`,
 		"keyvet-fleet verify -csv -max-age 25h reports/",
 		"keyvet-fleet challenge -ek-roots /etc/keyvet/ek-roots -keep gw.secret report.json > challenge.json",
 		"keyvet-fleet answer -ek-roots /etc/keyvet/ek-roots -kept gw.secret report.json answer.json",
+		"keyvet-fleet export -out message report.json",
 	},
 	Commands: []cli.Command{
 		{Name: "verify", Args: "REPORT|DIR ...", Short: "verify reports, and the evidence in them", Least: 1, Most: -1, New: verifyCommand,
 			Long: "Verifies reports; of a DIR, its files *.json and those of its folders."},
 		{Name: "challenge", Args: "REPORT", Short: "make a challenge to the TPM that signed a report", Least: 1, Most: 1, New: challengeCommand},
 		{Name: "answer", Args: "REPORT ANSWER", Short: "verify a report with the device's answer to a challenge", Least: 2, Most: 2, New: answerCommand},
+		{Name: "export", Args: "REPORT", Short: "write what Google's gotpm verifies", Least: 1, Most: 1, New: exportCommand,
+			Long: `Writes quote, PCR values and boot log of a report as the attestation message
+of go-tpm-tools, and prints on standard error the command that verifies it, with
+the nonce: what the quote must carry, computed from the report.`},
 	},
 }
 

@@ -39,15 +39,21 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	agreement, err := filepath.Abs(sampleDir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("RECORDED", recorded)
+			env.Setenv("AGREEMENT", agreement)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode": exitCode,
 			"flip":     flip,
+			"change":   change,
 			"pad":      pad,
 			"tpm":      startTPM,
 			"attest":   attest,
@@ -88,6 +94,17 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	b[at] ^= 1
 	ts.Check(os.WriteFile(path, b, 0o644))
+}
+
+// change puts another text in the place of some text: change FILE TEXT OTHER
+func change(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	if !bytes.Contains(b, []byte(args[1])) {
+		ts.Fatalf("no %q in it", args[1])
+	}
+	ts.Check(os.WriteFile(path, bytes.ReplaceAll(b, []byte(args[1]), []byte(args[2])), 0o644))
 }
 
 // akName puts the name of a report's attestation key into a variable: akname FILE NAME

@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/internal/terminal"
+	"github.com/keyvet/keyvet/cmd/keyvet-fleet/internal/baseline"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
@@ -27,6 +28,7 @@ const maxReports = 1_000_000
 func verifyCommand(f *flag.FlagSet) cli.Action {
 	t := trustFlags(f)
 	t.acceptFlag(f)
+	t.policyFlag(f)
 	asJSON := f.Bool("json", false, "one JSON document on standard output")
 	asCSV := f.Bool("csv", false, "a table in CSV on standard output, one line a report")
 	nonce, name := nonceFlag(), nameFlag()
@@ -34,7 +36,12 @@ func verifyCommand(f *flag.FlagSet) cli.Action {
 	f.Var(name, "ak-name", "the attestation key must be the one of this name in `HEX`, which answered a challenge before")
 	maxAge := f.Duration("max-age", 0, "the report must not be older than `D`, such as 25h")
 	require := f.String("require", "", "these `LEVELS`, separated by commas, must pass: what they do not show is undecided")
+	first := f.String("baseline", "", "keep in `FILE` what is first seen of a device's boot; a later report on which it changed fails, and says what changed")
+	renew := f.Bool("renew", false, "with -baseline: keep what these reports show from now on")
 	return action(func(s cli.IO, args []string) (device.Status, error) {
+		if *renew && *first == "" {
+			return 0, errUsage{errors.New("verify: -renew is for -baseline FILE")}
+		}
 		if *asJSON && *asCSV {
 			return 0, errUsage{errors.New("verify: -json or -csv, not both")}
 		}
@@ -50,6 +57,9 @@ func verifyCommand(f *flag.FlagSet) cli.Action {
 		if policy.Require, err = levelNames(*require); err != nil {
 			return 0, errUsage{err}
 		}
+		if t.boots.Policy != nil && !slices.Contains(policy.Require, evidence.LevelBootLog) {
+			policy.Require = append(policy.Require, evidence.LevelBootLog) // a boot that is not shown is none that is allowed
+		}
 		files, several, err := reportFiles(args)
 		if err != nil {
 			return 0, err
@@ -57,13 +67,28 @@ func verifyCommand(f *flag.FlagSet) cli.Action {
 		if several && policy.Nonce != nil {
 			return 0, errUsage{errors.New("verify: -nonce is that of one report: give one REPORT")}
 		}
+		var seen *baseline.File
+		if *first != "" {
+			if seen, err = baseline.Open(*first); err != nil {
+				return 0, errUsage{fmt.Errorf("-baseline: %w", err)}
+			}
+		}
 		var all []verified
 		for _, file := range files {
 			report, thing, err := readReport(file, s.In)
 			if err != nil {
 				return 0, err
 			}
-			all = append(all, verified{file, heldTo(thing, evidence.Verify(report, policy))})
+			v := verified{file, heldTo(thing, evidence.Verify(report, policy))}
+			if seen != nil {
+				seen.Hold(v.Result, policy.Now, *renew)
+			}
+			all = append(all, v)
+		}
+		if seen != nil {
+			if err := seen.Save(); err != nil {
+				return 0, fmt.Errorf("-baseline: %w", err)
+			}
 		}
 		switch {
 		case *asCSV:

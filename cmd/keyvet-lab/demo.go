@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
@@ -56,6 +57,7 @@ type stage struct {
 	cloud        *localiot.Server
 	dir, program string
 	out          io.Writer
+	style        terminal.Style
 }
 
 // device makes the device of that name, or starts it again.
@@ -63,7 +65,29 @@ func (s *stage) device(ctx context.Context, thing string, claim bool) (*labDevic
 	return newDevice(ctx, s.cloud, filepath.Join(s.dir, thing), thing, claim)
 }
 
-func (s *stage) say(format string, args ...any) { fmt.Fprintf(s.out, "   "+format+"\n", args...) }
+func (s *stage) say(format string, args ...any) {
+	io.WriteString(s.out, s.style.Under(fmt.Sprintf(format, args...)))
+}
+
+// show shows how a device is by its report.
+func (s *stage) show(d *labDevice, r *device.Report) {
+	var found []device.Finding
+	for _, f := range r.Findings {
+		if f.Status == device.Fail {
+			found = append(found, f)
+		}
+	}
+	io.WriteString(s.out, s.style.Device(r.Verdict(), d.thing, "gate "+d.gate()+"; "+describe(r), found))
+}
+
+// unexpected says what did not go as it must. What a program said follows as it is.
+func (s *stage) unexpected(thing string, err error) {
+	why, said, more := strings.Cut(err.Error(), "\n")
+	io.WriteString(s.out, s.style.Device(device.Fail, thing, "UNEXPECTED: "+why, nil))
+	if more {
+		fmt.Fprintln(s.out, said)
+	}
+}
 
 // vetting is one run of the agent on a device that is as it must be, or is not.
 type vetting struct {
@@ -107,6 +131,9 @@ func pretendInfineon(d *labDevice, cloud *localiot.Server) (func(), error) {
 	return func() { proxy.Close() }, d.writeConfig(cloud, proxy.Address())
 }
 
+// errUnexpected is of a demonstration that says itself what went wrong.
+var errUnexpected = errors.New("not as expected")
+
 // demo plays every act and fails unless each ended as it has to.
 func demo(ctx context.Context, program string, out io.Writer) error {
 	program, err := exec.LookPath(program)
@@ -124,24 +151,26 @@ func demo(ctx context.Context, program string, out io.Writer) error {
 	}
 	defer cloud.Close()
 	start := time.Now()
-	fmt.Fprintf(out, "A local AWS IoT endpoint listens at %s; every device has a TPM (swtpm) of its own.\n", cloud.Endpoint())
-
-	s := &stage{cloud, dir, program, out}
+	s := &stage{cloud, dir, program, out, terminal.Of(out)}
+	io.WriteString(out, s.style.Text(fmt.Sprintf("A local AWS IoT endpoint listens at %s; every device has a TPM (swtpm) of its own.", cloud.Endpoint())))
 	var wrong []string
 	for i, a := range acts {
-		fmt.Fprintf(out, "\n%d. %s\n", i+1, a.title)
+		fmt.Fprintf(out, "\n%s", s.style.Text(fmt.Sprintf("%d. %s", i+1, a.title)))
 		if err := s.play(ctx, a); err != nil {
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
 			}
-			s.say("UNEXPECTED: %v", err)
+			s.unexpected(a.thing, err)
 			wrong = append(wrong, fmt.Sprintf("%d (%s)", i+1, a.thing))
 		}
 	}
+	fmt.Fprintln(out)
 	if len(wrong) > 0 {
-		return fmt.Errorf("unexpected: %s", strings.Join(wrong, ", "))
+		io.WriteString(out, s.style.Verdict(device.Fail, fmt.Sprintf("%d of %d not as expected: %s", len(wrong), len(acts), strings.Join(wrong, ", "))))
+		return errUnexpected
 	}
-	fmt.Fprintf(out, "\nAll %d as expected, in %.0f s: good keys are trusted, weak ones are not, and a device without a good key gets one.\n", len(acts), time.Since(start).Seconds())
+	io.WriteString(out, s.style.Verdict(device.Pass, fmt.Sprintf("all %d as expected, in %.0f s: good keys are trusted, weak ones are not, and a device without a good key gets one",
+		len(acts), time.Since(start).Seconds())))
 	return nil
 }
 
@@ -168,11 +197,6 @@ func (v vetting) play(ctx context.Context, s *stage, thing string) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range report.Findings {
-		if f.Status == device.Fail {
-			s.say("%s %s: %s\n      %s\n      %s", f.Status, f.Check, f.Key, f.ReasonCode, f.Message)
-		}
-	}
 	return v.asItHasToBe(report, exit, d.trusted())
 }
 
@@ -189,8 +213,7 @@ func (s *stage) runOnce(ctx context.Context, d *labDevice) (*device.Report, int,
 	if err != nil {
 		return nil, exit, fmt.Errorf("%w\n%s", err, indent(string(said)))
 	}
-	s.say("keyvet run -once: exit %d, gate %s", exit, d.gate())
-	s.say("AWS IoT got:      %s", describe(report))
+	s.show(d, report)
 	if report.Evidence == nil {
 		return nil, exit, fmt.Errorf("the TPM did not sign the report\n%s", indent(string(said)))
 	}
@@ -238,12 +261,12 @@ func (v vetting) asItHasToBe(r *device.Report, exit int, trusted bool) error {
 
 // describe is a report in one line.
 func describe(r *device.Report) string {
-	text := fmt.Sprintf("%s, %d keys", r.Verdict(), len(r.Keys))
+	text := terminal.Count(len(r.Keys), "key", "keys")
 	if r.TPM != nil {
 		text += fmt.Sprintf(", TPM %s %s", r.TPM.Manufacturer, r.TPM.FirmwareVersion)
 	}
 	if r.Evidence != nil {
-		text += ", signed by the TPM"
+		text += ", the report is signed by the TPM"
 	}
 	return text
 }
@@ -254,7 +277,7 @@ func summary(payload []byte) string {
 	if err := json.Unmarshal(payload, r); err != nil {
 		return err.Error()
 	}
-	return r.ThingName + ": " + describe(r) + " " + strings.Join(r.ReasonCodes(), " ")
+	return r.Verdict().String() + "  " + r.ThingName + ": " + describe(r) + " " + strings.Join(r.ReasonCodes(), " ")
 }
 
 func indent(text string) string {

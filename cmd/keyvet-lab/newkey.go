@@ -51,7 +51,12 @@ func (r rotation) play(ctx context.Context, s *stage, thing string) error {
 		if err := s.cloud.WaitShadow(ctx, thing, "keyvet", gateIsOpen); err != nil {
 			return fmt.Errorf("job %s %v: %w", e.Status, e.StatusDetails, err)
 		}
-		s.say("keyvet run:       job keyvet.rotate %s, gate %s", e.Status, d.gate())
+		report, err := s.delivered(d.thing)
+		if err != nil {
+			return err
+		}
+		s.show(d, report)
+		s.say("job keyvet.rotate %s", e.Status)
 		if r.reason != "" {
 			return r.rolledBack(s, d, e, before)
 		}
@@ -73,8 +78,7 @@ func rotated(s *stage, d *labDevice, e localiot.Execution, before []byte) error 
 	if e.Status != localiot.Succeeded || !d.trusted() {
 		return fmt.Errorf("job %s %v, trusted %v", e.Status, e.StatusDetails, d.trusted())
 	}
-	report, err := s.newKey(d)
-	if err != nil {
+	if err := s.newKey(d); err != nil {
 		return err
 	}
 	after, err := d.key()
@@ -84,14 +88,13 @@ func rotated(s *stage, d *labDevice, e localiot.Execution, before []byte) error 
 	if bytes.Equal(before, after) {
 		return errors.New("the key is as before")
 	}
-	s.say("AWS IoT got:      %s", describe(report))
 	if err := s.cloud.Deactivate(e.StatusDetails["oldCertificateId"]); err != nil {
 		return err
 	}
 	if active := s.active(d.thing); !slices.Contains(active, e.StatusDetails["newCertificateId"]) {
 		return fmt.Errorf("active certificates %v, %v", active, e.StatusDetails)
 	}
-	s.say("the fleet:        deactivates the certificate on the old key")
+	s.say("the fleet deactivates the certificate on the old key")
 	return nil
 }
 
@@ -103,8 +106,9 @@ func (r rotation) rolledBack(s *stage, d *labDevice, e localiot.Execution, befor
 	if e.Status != localiot.Failed || e.StatusDetails["reasonCode"] != r.reason || !bytes.Equal(before, after) || !d.trusted() {
 		return fmt.Errorf("job %s %v, the same key %v, trusted %v", e.Status, e.StatusDetails, bytes.Equal(before, after), d.trusted())
 	}
-	s.say("why:              %s\n      %s", r.reason, e.StatusDetails["message"])
-	s.say("undone:           the new key is gone, the old one and its certificate stay in use")
+	s.say("%s", e.StatusDetails["message"])
+	s.say("%s", r.reason)
+	s.say("rolled back: the new key is removed, the old one and its certificate stay in use")
 	if active := s.active(d.thing); !slices.Equal(active, []string{e.StatusDetails["oldCertificateId"]}) {
 		return fmt.Errorf("active certificates %v", active)
 	}
@@ -129,33 +133,32 @@ func provision(ctx context.Context, s *stage, thing string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.newKey(d); err != nil {
+	if err := s.newKey(d); err != nil {
 		return err
 	}
 	if active := s.active(thing); exit != 0 || !d.trusted() || len(active) != 1 {
 		return fmt.Errorf("exit %d, trusted %v, active certificates %v", exit, d.trusted(), active)
 	}
-	s.say("registered:       thing %s, one active certificate", thing)
+	s.say("registered: thing %s, one active certificate", thing)
 	return nil
 }
 
-// newKey tells of the device's new key, which has to be one of the TPM's that
-// passes. It returns the report on it.
-func (s *stage) newKey(d *labDevice) (*device.Report, error) {
+// newKey shows the device's new key, which must be one of the TPM's that passes.
+func (s *stage) newKey(d *labDevice) error {
 	report, err := s.delivered(d.thing)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	file, err := d.key()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	i := slices.IndexFunc(report.Keys, func(k device.KeyReport) bool { return k.Role == device.RoleDevice })
 	if i < 0 || report.Keys[i].Algorithm != "ECDSA-P256" || !report.Verdict().Opens() || !bytes.Contains(file, []byte("TSS2 PRIVATE KEY")) {
-		return nil, fmt.Errorf("no P-256 key of the TPM's that passes: %s", describe(report))
+		return fmt.Errorf("no P-256 key of the TPM's that passes: %s, %s", report.Verdict(), describe(report))
 	}
-	s.say("new key:          %s, made in the TPM, which alone can use it", report.Keys[i].Algorithm)
-	return report, nil
+	s.say("new key: %s, made in the TPM, which alone can use it", report.Keys[i].Algorithm)
+	return nil
 }
 
 // active are the ids of the thing's active certificates.

@@ -67,6 +67,9 @@ func up(ctx context.Context, opts upOptions, out io.Writer) error {
 		return err
 	}
 	defer d.tpm.Stop()
+	if err := d.boot(); err != nil {
+		return err
+	}
 	state := "healthy"
 	if known {
 		cleanup, err := wrong.spoil(d, cloud)
@@ -89,6 +92,7 @@ Try, in another terminal:
   keyvet check -config %[6]s
   keyvet run -once -config %[6]s
   keyvet status -config %[6]s
+  %[8]s -once    (with the log of its boot)
 
   export KEYVET_LAB=%[7]s
   keyvet-lab things
@@ -97,7 +101,7 @@ Try, in another terminal:
   keyvet-lab help
 
 Ctrl-C ends it. Reports that arrive:
-`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir)
+`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir, d.runScript())
 	for {
 		m, err := cloud.WaitMessage(ctx, "keyvet/+/report")
 		if err != nil {

@@ -1,5 +1,4 @@
-// Command keyvet is what a device runs so that it vets its own keys before it
-// trusts them.
+// Command keyvet lets a device check its own keys before it trusts them.
 package main
 
 import (

@@ -1,17 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/logs"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/quiet"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/service"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/status"
@@ -68,6 +66,9 @@ func (s screen) run(ctx context.Context, configPath string, once bool, words []s
 	o.BootLog = systemd.File("bootlog")
 	if o.Once = once; o.Once {
 		o.By = byOnce
+		if isTerminal(s.Err) {
+			o.Log = slog.New(logs.Person(s.Err, "keyvet", cfg.Log.Level == "debug"))
+		}
 	} else {
 		o.Alive = told.Alive
 	}
@@ -131,30 +132,5 @@ func (s screen) options(cfg config.Config, by string) service.Options {
 	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		level = slog.LevelInfo // validate has let the four words through
 	}
-	handler := slog.HandlerOptions{Level: level}
-	out := s.Err
-	if os.Getenv("JOURNAL_STREAM") != "" { // systemd.exec(5): standard error goes to the journal, which has the time
-		out = journal{out}
-		handler.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return service.Options{Config: cfg, By: by, Agent: maker(), Log: slog.New(quiet.New(slog.NewTextHandler(out, &handler), "connected")), Progress: s.progress}
-}
-
-// journal puts the priority before a line of the log (sd-daemon(3)).
-type journal struct{ io.Writer }
-
-func (j journal) Write(line []byte) (int, error) {
-	priority := "<6>"
-	for level, p := range map[string]string{"DEBUG": "<7>", "WARN": "<4>", "ERROR": "<3>"} {
-		if bytes.HasPrefix(line, []byte("level="+level+" ")) {
-			priority = p
-		}
-	}
-	n, err := j.Writer.Write(append([]byte(priority), line...))
-	return max(0, n-len(priority)), err
+	return service.Options{Config: cfg, By: by, Agent: maker(), Log: slog.New(quiet.New(logs.New(s.Err, level), "connected")), Progress: s.progress}
 }

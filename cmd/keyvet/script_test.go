@@ -41,7 +41,13 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
-	testscript.Main(m, map[string]func(){"keyvet": main, "keyvet-cut": cutMain, "keyvet-small": smallMain})
+	testscript.Main(m, map[string]func(){"keyvet": main, "keyvet-cut": cutMain, "keyvet-small": smallMain, "keyvet-below": belowMain})
+}
+
+// belowMain is keyvet on a machine whose root is the folder KEYVET_BELOW.
+func belowMain() {
+	config.Root = os.Getenv("KEYVET_BELOW")
+	main()
 }
 
 // unshare are the words of a command that gives another mounts of its own.
@@ -55,8 +61,8 @@ func unshare() []string {
 // TestScripts runs the program, built as it is shipped, against a real TPM emulator and a real
 // broker, as testdata/script tells.
 func TestScripts(t *testing.T) {
-	fleet := filepath.Join(t.TempDir(), "keyvet-fleet")
-	if out, err := exec.Command("go", "build", "-o", fleet, "../keyvet-fleet").CombinedOutput(); err != nil {
+	hosts := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", hosts, "../keyvet-fleet", "./internal/image").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	shipped := t.TempDir()
@@ -68,7 +74,8 @@ func TestScripts(t *testing.T) {
 		Dir: scripts,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", shipped+string(filepath.ListSeparator)+env.Getenv("PATH"))
-			env.Setenv("FLEET", fleet)
+			env.Setenv("FLEET", filepath.Join(hosts, "keyvet-fleet"))
+			env.Setenv("IMAGE", filepath.Join(hosts, "image"))
 			env.Setenv("UNSHARE", unshare()[1])
 			env.Values["desk"] = &desk{}
 			list, err := filepath.Abs("../../blocklist/embedded.kvf")
@@ -242,7 +249,7 @@ func interpose(backend string, words []string) (*tpmtest.Proxy, error) {
 }
 
 // cloudCommand: cloud start [1.2] [jitr] | stop | tls VERSION | drop-accepted | answer | deactivate DIR |
-// fault NAME ... | no-fault | certificates THING STATUS ... | things NAME ... | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
+// fault NAME ... | no-fault | certificates THING STATUS ... | things NAME ... | apart THINGS | reports THING [VERDICT ...] | last THING FILE | shadow THING NAME=VALUE ... |
 // await-shadow THING NAME=VALUE ... | desire THING UPDATE | job ID THING DOCUMENT | cancel ID | forget ID |
 // await-job ID THING STATUS [step=STEP] [NAME=PART ...]. Endpoint and CA file are in $ENDPOINT and
 // $CLOUD_CA; a stopped cloud starts again where it was.
@@ -328,6 +335,16 @@ func cloudCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "things":
 		if got, want := strings.Join(d.cloud.Things(), " "), strings.Join(args[1:], " "); got != want {
 			ts.Fatalf("things %s, want %s", got, want)
+		}
+	case "apart": // so many things, each of which has one certificate
+		things := d.cloud.Things()
+		if got := strconv.Itoa(len(things)); got != args[1] {
+			ts.Fatalf("%s things, %v, want %s", got, things, args[1])
+		}
+		for _, thing := range things {
+			if c := d.cloud.Certificates(thing); len(c) != 1 || c[0].Status != localiot.Active {
+				ts.Fatalf("%s has certificates %v, want an active one", thing, c)
+			}
 		}
 	case "job":
 		ts.Check(d.cloud.CreateJob(localiot.Job{ID: args[1], Things: []string{args[2]}, Document: json.RawMessage(args[3])}))

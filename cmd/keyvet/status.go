@@ -120,7 +120,7 @@ func (s screen) statusTable(st *status.Report) error {
 	switch r := st.Rotation; {
 	case r == nil:
 	case r.Back:
-		add("rotation", fmt.Sprintf("is being undone, at %s: %s %s", r.Step, r.Reason, r.Message))
+		add("rotation", fmt.Sprintf("is being rolled back, at %s: %s %s", r.Step, r.Reason, r.Message))
 	default:
 		add("rotation", fmt.Sprintf("under way since %s, at %s", r.Started.Format(time.RFC3339), r.Step))
 	}
@@ -137,6 +137,11 @@ func (s screen) statusTable(st *status.Report) error {
 	}
 	if o := st.LastRotation; o != nil {
 		add("last rotation", strings.Join(strings.Fields(fmt.Sprint(o.Status, " ", o.Time.Format(time.RFC3339), " ", o.Reason, " ", o.Message)), " "))
+	}
+	if len(st.Configuration) > 1 { // with fragments, those last whose values take precedence
+		for i, file := range st.Configuration {
+			add([]string{"configuration", ""}[min(i, 1)], file)
+		}
 	}
 	_, err := io.WriteString(s.Out, terminal.Of(s.Out).Rows(rows))
 	return err

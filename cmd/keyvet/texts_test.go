@@ -6,4 +6,4 @@ import (
 	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
 )
 
-func TestTexts(t *testing.T) { clitest.Texts(t, program, "../../packaging/completions") }
+func TestTexts(t *testing.T) { clitest.Texts(t, program, "../..") }

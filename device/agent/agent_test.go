@@ -427,7 +427,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// What could not be looked at is looked at again soon.
+// What could not be checked is checked again soon.
 func TestUndecidedAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

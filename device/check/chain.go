@@ -142,7 +142,7 @@ const tooMany = "the CA certificates make too many ways up for all to be tried; 
 // publish; and so are those of keys in the TPM, by the maker of the chip or of
 // the device, and CA certificates that are there for another chain.
 func underUnknownCA(role device.Role, p *path) []device.Finding {
-	const message = "it leads to %s, which is none of the given CAs"
+	const message = "its chain ends in %s, which is not in identity.ca"
 	switch role {
 	case device.RoleDevice:
 		if p.partial {

@@ -39,8 +39,8 @@ type State struct {
 // Rotation is one that is under way.
 type Rotation struct {
 	Request
-	Step string `json:"step"`           // to be done next, or undone next
-	Back bool   `json:"back,omitempty"` // it is being undone
+	Step string `json:"step"`           // to be done next, or rolled back next
+	Back bool   `json:"back,omitempty"` // it is being rolled back
 	// Final says that there is no way back: the cloud was told of the success,
 	// or takes the new credential alone.
 	Final    bool      `json:"final,omitempty"`
@@ -56,7 +56,7 @@ type Rotation struct {
 	Thing      string     `json:"thing,omitempty"`      // the name that provisioning gave
 	RetireAt   *time.Time `json:"retireAt,omitempty"`
 
-	Reason  device.ReasonCode `json:"reasonCode,omitempty"` // why it is being undone
+	Reason  device.ReasonCode `json:"reasonCode,omitempty"` // why it is being rolled back
 	Message string            `json:"message,omitempty"`
 }
 

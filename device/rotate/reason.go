@@ -232,7 +232,7 @@ var Reasons = []device.Reason{
 	},
 }
 
-// Error is why a rotation was refused or undone.
+// Error is why a rotation was refused or rolled back.
 type Error struct {
 	Reason device.ReasonCode
 	Err    error

@@ -2,7 +2,7 @@
 // ones, so that whatever happens, power cuts included, one credential is usable.
 //
 // A rotation is a list of steps, each of which can be done, done again, and
-// undone:
+// rolled back:
 //
 //	reserve  the new key's place is in the journal before there is a key
 //	make     a key, in the TPM where there is one; never in its NV memory
@@ -15,7 +15,7 @@
 //	retire   the old key is to go, after a grace
 //
 // The journal holds the next step and the direction, forward or back. After a
-// step fails, those before it are undone from the last to the first, the job
+// step fails, those before it are rolled back, the last first, the job
 // is told FAILED with a reason code, and the old credential is in use. Once the
 // job is told SUCCEEDED there is no way back.
 package rotate

@@ -40,6 +40,19 @@ func steps() []step {
 	}
 }
 
+// LastStep is the last step of a rotation.
+const LastStep = stepRetire
+
+// StepsBetween returns the steps after one, or from the first if that is "", and
+// before another.
+func StepsBetween(after, before string) []string {
+	var names []string
+	for i := indexOf(after) + 1; i < indexOf(before); i++ {
+		names = append(names, steps()[i].name)
+	}
+	return names
+}
+
 // indexOf returns where a step is in the list, -1 if it is not.
 func indexOf(name string) int {
 	return slices.IndexFunc(steps(), func(s step) bool { return s.name == name })

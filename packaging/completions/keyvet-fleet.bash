@@ -8,10 +8,16 @@ _keyvet_fleet() {
 	-advisories)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
+	-baseline)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	-blocklist)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
 	-ek-roots)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
+	-policy)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
 	-keep)
@@ -20,17 +26,21 @@ _keyvet_fleet() {
 	-kept)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return ;;
+	-out)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return ;;
 	esac
 	if [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "verify challenge answer version help" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "verify challenge answer export version help" -- "$cur")
 		return
 	fi
 	case $command in
-	"verify") flags="-accept -advisories -ak-name -blocklist -csv -ek-roots -json -max-age -nonce -require" files=yes ;;
+	"verify") flags="-accept -advisories -ak-name -baseline -blocklist -csv -ek-roots -json -max-age -nonce -policy -renew -require" files=yes ;;
 	"challenge") flags="-advisories -blocklist -ek-roots -keep" files=yes ;;
 	"answer") flags="-accept -advisories -blocklist -ek-roots -json -kept" files=yes ;;
+	"export") flags="-format -out" files=yes ;;
 	"version") flags="-json -v" ;;
-	help) words="verify challenge answer version help" ;;
+	help) words="verify challenge answer export version help" ;;
 	esac
 	case $cur in
 	-*) mapfile -t COMPREPLY < <(compgen -W "$flags" -- "$cur") ;;

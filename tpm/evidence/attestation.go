@@ -123,38 +123,6 @@ func parseAttest(signed []byte) (*tpm2.TPMSAttest, error) {
 	return attest, nil
 }
 
-// readPCRs gives each PCR of a quote its value, if those hash to what the TPM signed.
-func readPCRs(quote *tpm2.TPMSQuoteInfo, values []byte) ([]PCR, error) {
-	var pcrs []PCR
-	left := values
-	for _, sel := range quote.PCRSelect.PCRSelections {
-		hash, err := sel.Hash.Hash()
-		if err != nil {
-			return nil, fmt.Errorf("a bank of unknown hash %#04x", uint16(sel.Hash))
-		}
-		for i := range 8 * len(sel.PCRSelect) {
-			if sel.PCRSelect[i/8]>>(i%8)&1 == 0 {
-				continue
-			}
-			if len(left) < hash.Size() {
-				return nil, errors.New("there are fewer values than PCRs in the quote")
-			}
-			pcrs = append(pcrs, PCR{Bank: hashName(sel.Hash), Index: i, Value: left[:hash.Size()]})
-			left = left[hash.Size():]
-		}
-	}
-	if len(left) > 0 {
-		return nil, errors.New("there are more values than PCRs in the quote")
-	}
-	if len(pcrs) == 0 { // what a TPM makes of none is its own affair
-		return nil, nil
-	}
-	if sum := sha256.Sum256(values); !bytes.Equal(sum[:], quote.PCRDigest.Buffer) {
-		return nil, errors.New("the values are not those that the TPM signed")
-	}
-	return pcrs, nil
-}
-
 // nameOf is the name of an object whose name algorithm is SHA-256 (Part 1, section 16).
 func nameOf(public []byte) []byte {
 	sum := sha256.Sum256(public)

@@ -12,15 +12,41 @@ import (
 // Boot is what a log of measurements says of a boot. But for Differ, Unexplained
 // and NotRead it holds only what the quoted PCRs confirm.
 type Boot struct {
-	Explained   []int    `json:"explained"`             // PCRs whose value is what the log adds up to
-	Differ      []int    `json:"differ,omitempty"`      // whose value is not, although the log is all there is to it
-	Unexplained []int    `json:"unexplained,omitempty"` // that something else has extended, or may have
-	SecureBoot  string   `json:"secureBoot,omitempty"`  // "on" or "off"; "" if that is not shown
-	Keys        []Anchor `json:"keys,omitempty"`        // of PK, KEK, db and dbx
-	Hashes      Hashes   `json:"hashes,omitzero"`
-	Loaders     []Hex    `json:"loaders,omitempty"`     // digests of the EFI programs that were started, in order
-	CommandLine string   `json:"commandLine,omitempty"` // of the kernel, as GRUB measures it
-	NotRead     []string `json:"notRead,omitempty"`     // what of the log is not understood, and why
+	Explained   []int      `json:"explained"`             // PCRs whose value is what the log adds up to
+	Differ      []int      `json:"differ,omitempty"`      // whose value is not, although the log is all there is to it
+	Unexplained []int      `json:"unexplained,omitempty"` // that something else has extended, or may have
+	Firmware    string     `json:"firmware,omitempty"`    // the version that the firmware measures of itself
+	SecureBoot  string     `json:"secureBoot,omitempty"`  // "on" or "off"; "" if that is not shown
+	Keys        []Anchor   `json:"keys,omitempty"`        // of PK, KEK, db and dbx
+	Hashes      Hashes     `json:"hashes,omitzero"`
+	Forbidden   []string   `json:"forbidden,omitempty"`   // what was started, or vouched for what was, although dbx forbids it
+	Loaders     []Loader   `json:"loaders,omitempty"`     // the programs that the firmware started, in order
+	CommandLine string     `json:"commandLine,omitempty"` // of the kernel, as GRUB or U-Boot measures it
+	After       []Measured `json:"after,omitempty"`       // what PCRs 0 to 7 were given after their separator, with which the firmware hands over
+	NotRead     []string   `json:"notRead,omitempty"`     // what of the log is not understood, and why
+	Policy      Policied   `json:"policy,omitzero"`
+}
+
+// Policied is what the verifier's policy on boots says, if it has one.
+type Policied struct {
+	Refused  string `json:"refused,omitempty"`  // why the boot is not what the policy allows
+	Unjudged string `json:"unjudged,omitempty"` // why that cannot be said
+}
+
+// Loader is a program that was measured before it was started.
+type Loader struct {
+	Digest Hex `json:"digest"`
+	// Path is the file that the log names, or what the program is. The PCRs do not
+	// cover it: only the TPM's signature over the log does.
+	Path string `json:"path,omitempty"`
+}
+
+// Measured is one entry of the log.
+type Measured struct {
+	PCR    int    `json:"pcr"`
+	Type   string `json:"type"` // "EV_EFI_ACTION"
+	Digest Hex    `json:"digest"`
+	What   string `json:"what,omitempty"` // in words, as the log has them
 }
 
 // Hashes counts the entries that are digests of programs.
@@ -56,6 +82,12 @@ func (v *verification) bootLog() (device.Status, string) {
 	said := boot.summary()
 	if len(boot.Differ) > 0 {
 		return device.Fail, fmt.Sprintf("PCRs %s are not what the boot log adds up to: it is that of another boot, or was changed before the TPM signed it%s", list(boot.Differ), said)
+	}
+	if why := boot.Policy.Refused; why != "" {
+		return device.Fail, "the policy does not allow this boot: " + why + said
+	}
+	if why := boot.Policy.Unjudged; why != "" {
+		return device.Undecided, "the policy cannot be applied: " + why + said
 	}
 	if len(boot.Unexplained) > 0 || len(boot.Explained) == 0 {
 		return device.Warn, fmt.Sprintf("the boot log does not explain PCRs %s: something that is not in it extended them%s", list(boot.Unexplained), said)
@@ -94,6 +126,21 @@ func (b *Boot) summary() string {
 		if len(names) > 0 {
 			said.WriteString("; " + variable + ": " + strings.Join(names, ", "))
 		}
+	}
+	if len(b.Loaders) > 0 {
+		var paths []string
+		for _, l := range b.Loaders {
+			if l.Path != "" && !slices.Contains(paths, l.Path) {
+				paths = append(paths, l.Path)
+			}
+		}
+		fmt.Fprintf(&said, "; it started %d programs", len(b.Loaders))
+		if len(paths) > 0 {
+			said.WriteString(": " + strings.Join(paths, ", "))
+		}
+	}
+	if b.CommandLine != "" {
+		said.WriteString("; kernel command line: " + b.CommandLine)
 	}
 	for _, why := range b.NotRead {
 		said.WriteString("; " + why)

@@ -19,7 +19,7 @@ import (
 // consistency holds the report's verdict against what else the report says.
 func (v *verification) consistency() (device.Status, string) {
 	if v.report == nil {
-		return device.Undecided, "not looked at: it rests on " + LevelSchema
+		return device.Undecided, skipped(LevelSchema)
 	}
 	r := v.report
 	own, accepts := device.Accept(r.Findings, r.Keys, v.policy.Accept, v.policy.Now) // as the verifier accepts them
@@ -83,7 +83,7 @@ func worse(a, b device.Status) bool { return a != b && device.Worst(a, b) == a }
 // keys has the verifier's checks test what the report and its evidence show.
 func (v *verification) keys() (device.Status, string) {
 	if v.report == nil {
-		return device.Undecided, "not looked at: it rests on " + LevelSchema
+		return device.Undecided, skipped(LevelSchema)
 	}
 	if v.policy.Check == nil {
 		return device.Undecided, "not tested: the verifier has no checks"
@@ -146,6 +146,11 @@ var (
 		Code: "KEYVET_KEY_NOT_SHOWN", Status: device.Warn,
 		Means: "The report does not hold the key itself, so the key cannot be tested again. For the key of the device this is UNDECIDED.",
 		Do:    "Update keyvet on the device, and ask for another report.",
+	}
+	bootForbidden = device.Reason{
+		Code: "KEYVET_BOOT_FORBIDDEN", Status: device.Fail, Severity: device.High,
+		Means: "What was started at boot, or a certificate that vouched for it, is in dbx, the firmware's own list of what it must not start.",
+		Do:    "Replace the boot loader. If Secure Boot is on, the firmware does not keep its own list: update it.",
 	}
 	keyDigest = device.Reason{
 		Code: "KEYVET_KEY_DIGEST", Status: device.Fail,
@@ -215,6 +220,15 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 			if k.Variable != "dbx" { // what must not sign needs no good key
 				add(fmt.Sprintf("boot: %s %d", k.Variable, i+1), device.RoleAnchor, "boot log", k.Certificate.RawSubjectPublicKeyInfo)
 			}
+		}
+	}
+	if v.boot != nil {
+		for _, what := range v.boot.Forbidden {
+			status := device.Fail
+			if v.boot.SecureBoot != "on" {
+				status = device.Warn
+			}
+			problem("boot", status, bootForbidden, what)
 		}
 	}
 	for i, der := range v.certificates {

@@ -60,6 +60,22 @@ type Result struct {
 	Statement *Statement `json:"statement,omitempty"`
 	// Boot is what the boot log says; nil if there is none that could be read.
 	Boot *Boot `json:"boot,omitempty"`
+	// Changes are what is no longer as it was, for a verifier that keeps that.
+	Changes []string `json:"changes,omitempty"`
+}
+
+// Fail has a level fail for a reason of the caller's.
+func (r *Result) Fail(level, reason string) {
+	for i, l := range r.Levels {
+		if l.Name != level {
+			continue
+		}
+		if l.Status == device.Fail {
+			reason = l.Reason + "; " + reason
+		}
+		r.Levels[i].Status, r.Levels[i].Reason = device.Fail, reason
+	}
+	r.Verdict, r.Evidence = device.Fail, device.Fail
 }
 
 // Summary is the head of a report.
@@ -88,7 +104,7 @@ const (
 	LevelAttestationKey = "attestation-key" // a restricted signing key
 	LevelSignature      = "signature"       // a quote, signed by that key
 	LevelHierarchy      = "hierarchy"       // the key is in the endorsement hierarchy
-	LevelReport         = "report"          // the quote is over this very report, nonce and EK certificate, by the key that the report lists
+	LevelReport         = "report"          // the quote is over exactly this report, nonce and EK certificate, by the key that the report lists
 	LevelPCRs           = "pcrs"            // the PCR values are those quoted
 	LevelBootLog        = "boot-log"        // the boot log explains every quoted PCR
 	LevelFirmware       = "firmware"        // the firmware version that the report states is the one that the TPM signed
@@ -165,6 +181,9 @@ type proof struct {
 	boot       *Boot            // what the boot log says; nil if none could be read
 }
 
+// skipped is the reason of a level that needs another, which does not hold.
+func skipped(needs string) string { return `skipped: depends on "` + needs + `", which does not hold` }
+
 // Verify verifies an encoded report and its evidence, byte for byte as it came
 // from the device, and returns what holds, level by level.
 func Verify(report []byte, p Policy) *Result {
@@ -172,7 +191,7 @@ func Verify(report []byte, p Policy) *Result {
 	r := new(Result)
 	held := make(map[string]bool)
 	for _, l := range levels {
-		status, reason := device.Undecided, "not looked at: it rests on "+l.needs
+		status, reason := device.Undecided, skipped(l.needs)
 		if l.needs == "" || held[l.needs] {
 			status, reason = l.ask(v)
 		}
@@ -235,12 +254,19 @@ func VerifyDigest(e *device.Evidence, digest [sha256.Size]byte) (*Statement, err
 	if v.decoded, err = decode(e); err != nil {
 		return nil, fmt.Errorf("evidence: %w", err)
 	}
-	for _, l := range levels {
-		switch l.name {
-		case LevelAttestationKey, LevelSignature, LevelHierarchy, LevelReport, LevelPCRs, LevelDeviceKey:
-			if status, reason := l.ask(v); status == device.Fail || status == device.Undecided {
-				return nil, fmt.Errorf("evidence: %s: %s", l.name, reason)
-			}
+	for _, l := range []struct { // not those of the table: a device has no use for the rest of it
+		name string
+		ask  func(*verification) (device.Status, string)
+	}{
+		{LevelAttestationKey, (*verification).attestationKey},
+		{LevelSignature, (*verification).signature},
+		{LevelHierarchy, (*verification).hierarchy},
+		{LevelReport, (*verification).over},
+		{LevelPCRs, (*verification).pcrs},
+		{LevelDeviceKey, (*verification).deviceKey},
+	} {
+		if status, reason := l.ask(v); status == device.Fail || status == device.Undecided {
+			return nil, fmt.Errorf("evidence: %s: %s", l.name, reason)
 		}
 	}
 	return &v.statement, nil

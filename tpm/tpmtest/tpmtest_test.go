@@ -33,7 +33,7 @@ func TestROCAKey(t *testing.T) {
 		}
 		for _, n := range []*big.Int{key.N, key.Primes[0], key.Primes[1]} {
 			if residue := new(big.Int).Mod(n, big.NewInt(r)).Int64(); !powers[residue] {
-				t.Errorf("%d modulo %d is no power of 65537", residue, r)
+				t.Errorf("%d modulo %d is not a power of 65537", residue, r)
 			}
 		}
 	}

@@ -102,5 +102,20 @@ func (s Style) Verdict(v device.Status, counts string) string {
 	return p.String()
 }
 
+// Under shows a line of text under a status.
+func (s Style) Under(text string) string {
+	return strings.Repeat(" ", indent) + s.wrap(text, indent, indent) + "\n"
+}
+
 // Text shows a line of text.
 func (s Style) Text(text string) string { return s.wrap(text, 0, indent) + "\n" }
+
+// Device shows how a device is, and what was found.
+func (s Style) Device(v device.Status, name, text string, found []device.Finding) string {
+	p := newPage(s, false)
+	p.line(v, v.String(), cli.Printable(name), text)
+	for _, f := range found {
+		p.findings([]device.Finding{f}, f.Key)
+	}
+	return p.String()
+}

@@ -1,4 +1,4 @@
-"""Who may be provisioned as what: the hook of both provisioning templates.
+"""Decides which device may be provisioned as which thing: the hook of both provisioning templates.
 
 Without it, somebody who has a claim could become any thing, and so could any device.
 """

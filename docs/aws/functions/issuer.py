@@ -1,8 +1,8 @@
 """The issuer "topics": keyvet/{thing}/certificate/create and …/commit, before a CA of your own.
 
 The CA is an ACM Private CA, or the function of a serverless CA that takes
-common_name and base64_csr_data (https://serverlessca.com). Who asks, and for which
-thing, is what the rule says, never the payload.
+common_name and base64_csr_data (https://serverlessca.com). The rule says which device asks,
+and for which thing, never the payload.
 """
 
 import base64

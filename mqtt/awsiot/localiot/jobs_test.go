@@ -185,7 +185,7 @@ func TestJobNotices(t *testing.T) {
 	next(2)
 	for _, err := range []error{s.CancelJob("none", false), s.DeleteJob("c"), s.TimeOutJob("c")} {
 		if err == nil {
-			t.Error("no error for a job that there is not")
+			t.Error("no error for an unknown job")
 		}
 	}
 }

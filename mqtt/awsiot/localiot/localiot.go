@@ -2,8 +2,8 @@
 // broker with mutual TLS, a local certificate authority, a registry of things,
 // and AWS IoT's answers on its reserved topics: Jobs, shadows, fleet
 // provisioning by claim, Device Defender's metrics; besides, just-in-time
-// registration and keyvet's own issuer "topics". It behaves as a device can
-// observe of AWS IoT, limits and silent disconnects included, and has a switch
+// registration and keyvet's own issuer "topics". It behaves like
+// AWS IoT as far as a device can see, limits and silent disconnects included, and has a switch
 // for every [Faults].
 //
 // Unless it is given other policies, a device has $aws/things/{thing}/…,

@@ -332,7 +332,7 @@ func TestWhoMayConnect(t *testing.T) {
 	}
 	refused("an inactive certificate", good)
 	if err := s.Deactivate("00"); err == nil {
-		t.Error("deactivated a certificate that there is not")
+		t.Error("deactivated an unknown certificate")
 	}
 	for _, name := range []string{"", "a/b", "a b", strings.Repeat("x", 129)} {
 		if _, err := s.IssueCertificate(name, newKey(t).Public()); err == nil {

@@ -403,7 +403,7 @@ func TestJITR(t *testing.T) {
 		}
 	}
 	if err := s.Activate("00"); err == nil {
-		t.Error("activated a certificate that there is not")
+		t.Error("activated an unknown certificate")
 	}
 	off := start(t)
 	key := newKey(t)

@@ -14,15 +14,23 @@ import (
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 )
 
-var update = flag.Bool("update", false, "write packaging/completions")
+var update = flag.Bool("update", false, "write the completions and the man page")
 
-// Texts holds the program's completions in dir to its table, or writes them with
-// -update; and its help to a terminal of 80 columns.
-func Texts(t *testing.T, p *cli.Program, dir string) {
+// Texts holds the program's completions and its man page to its table, or writes
+// them with -update; and its help to a terminal of 80 columns. What stands around the
+// commands in the man page is in testdata of the test; root is the module's.
+func Texts(t *testing.T, p *cli.Program, root string) {
 	t.Helper()
+	around, err := os.ReadFile(filepath.Join("testdata", p.Name+".1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := map[string]string{filepath.Join(root, "docs", "man", p.Name+".1"): p.Man(string(around))}
 	for _, shell := range cli.Shells {
-		file := filepath.Join(dir, p.Name+"."+shell)
-		want := []byte(p.Completion(shell))
+		made[filepath.Join(root, "packaging", "completions", p.Name+"."+shell)] = p.Completion(shell)
+	}
+	for file, text := range made {
+		want := []byte(text)
 		if *update {
 			if err := os.WriteFile(file, want, 0o644); err != nil {
 				t.Error(err)

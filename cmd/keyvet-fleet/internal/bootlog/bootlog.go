@@ -18,8 +18,11 @@ import (
 	"strings"
 
 	"github.com/google/go-eventlog/extract"
+	gepb "github.com/google/go-eventlog/proto/state"
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
+	attestpb "github.com/google/go-tpm-tools/proto/attest"
+	"github.com/google/go-tpm-tools/server"
 
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
@@ -31,31 +34,40 @@ const firstOfSystem = 10
 // banks are those that can be replayed.
 var banks = map[string]crypto.Hash{"sha1": crypto.SHA1, "sha256": crypto.SHA256, "sha384": crypto.SHA384}
 
+// Replayer replays logs. The zero value has no policy.
+type Replayer struct {
+	Policy *attestpb.Policy // of go-tpm-tools, on what boots to allow; nil: all
+}
+
 // Replay returns what a log in gzip shows, held against the values of PCRs that a
 // TPM signed. The error says why the log cannot be read.
-func Replay(packed []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
-	log, err := unpack(packed)
+func (r Replayer) Replay(packed []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
+	log, err := Unpack(packed)
 	if err != nil {
 		return evidence.Boot{}, err
 	}
-	return replay(log, pcrs)
+	return r.replay(log, pcrs)
 }
 
-func replay(log []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
+func (r Replayer) replay(log []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
 	var boot evidence.Boot
-	if err := bounded(log); err != nil {
+	log, err := framed(log)
+	if err != nil {
 		return boot, err
 	}
 	parsed, err := tcg.ParseEventLog(log, tcg.ParseOpts{})
 	if err != nil {
 		return boot, err
 	}
+	if r.Policy != nil {
+		boot.Policy.Unjudged = "PCR 0, which has the firmware's version, is not quoted or not explained"
+	}
 	quoted := make(map[string][]evidence.PCR)
 	for _, p := range pcrs {
 		quoted[p.Bank] = append(quoted[p.Bank], p)
 	}
 	for _, bank := range slices.Sorted(maps.Keys(quoted)) {
-		replayBank(&boot, parsed, bank, quoted[bank])
+		r.replayBank(&boot, parsed, bank, quoted[bank])
 	}
 	for _, sorted := range []*[]int{&boot.Explained, &boot.Differ, &boot.Unexplained} {
 		slices.Sort(*sorted)
@@ -65,7 +77,7 @@ func replay(log []byte, pcrs []evidence.PCR) (evidence.Boot, error) {
 }
 
 // replayBank adds what the log shows by the PCRs of one bank.
-func replayBank(boot *evidence.Boot, log *tcg.EventLog, bank string, pcrs []evidence.PCR) {
+func (r Replayer) replayBank(boot *evidence.Boot, log *tcg.EventLog, bank string, pcrs []evidence.PCR) {
 	hash, known := banks[bank]
 	if !known || !slices.ContainsFunc(log.Algs, func(a register.HashAlg) bool { return a.CryptoHash() == hash }) {
 		boot.NotRead = append(boot.NotRead, "the log has no digests of the bank "+bank)
@@ -74,14 +86,12 @@ func replayBank(boot *evidence.Boot, log *tcg.EventLog, bank string, pcrs []evid
 		}
 		return
 	}
-	var explained []register.MR
-	var confirmed []tcg.Event
+	c := confirmed{hash: hash}
 	for _, p := range pcrs {
-		mr := register.PCR{Index: p.Index, Digest: p.Value, DigestAlg: hash}
-		events, err := log.Verify([]register.MR{mr})
+		events, err := log.Verify([]register.MR{register.PCR{Index: p.Index, Digest: p.Value, DigestAlg: hash}})
 		switch {
 		case err == nil && (len(events) > 0 || untouched(p)):
-			explained, confirmed = append(explained, mr), append(confirmed, events...)
+			c.pcrs, c.events = append(c.pcrs, p.Index), append(c.events, events...)
 			boot.Explained = append(boot.Explained, p.Index)
 		case p.Index < firstOfSystem:
 			boot.Differ = append(boot.Differ, p.Index)
@@ -89,12 +99,25 @@ func replayBank(boot *evidence.Boot, log *tcg.EventLog, bank string, pcrs []evid
 			boot.Unexplained = append(boot.Unexplained, p.Index)
 		}
 	}
-	slices.SortStableFunc(confirmed, func(a, b tcg.Event) int { return int(a.Num()) - int(b.Num()) })
-	quoted := func(pcr int) bool {
-		return slices.ContainsFunc(explained, func(mr register.MR) bool { return mr.Idx() == pcr })
-	}
-	addSecureBoot(boot, confirmed, quoted)
-	addLoaders(boot, hash, confirmed, quoted)
+	slices.SortStableFunc(c.events, func(a, b tcg.Event) int { return int(a.Num()) - int(b.Num()) })
+	r.addFirmware(boot, c)
+	addSecureBoot(boot, c)
+	addLoaders(boot, c)
+	addUBoot(boot, c)
+	addAfter(boot, c)
+}
+
+// confirmed are the PCRs of a bank that a log explains, and its events that they
+// confirm.
+type confirmed struct {
+	hash   crypto.Hash
+	pcrs   []int
+	events []tcg.Event
+}
+
+// has reports whether all these PCRs are among them.
+func (c confirmed) has(pcrs ...int) bool {
+	return !slices.ContainsFunc(pcrs, func(pcr int) bool { return !slices.Contains(c.pcrs, pcr) })
 }
 
 // untouched reports whether a PCR has the value of one that nobody extended.
@@ -106,23 +129,82 @@ func untouched(p evidence.PCR) bool {
 	return bytes.Equal(p.Value, bytes.Repeat([]byte{start}, len(p.Value)))
 }
 
+// addFirmware adds the version of the firmware, of PCR 0, and what the policy says
+// of it.
+func (r Replayer) addFirmware(boot *evidence.Boot, c confirmed) {
+	if !c.has(0) || boot.Firmware != "" {
+		return
+	}
+	err := readable(c.events, 0)
+	var state *gepb.PlatformState
+	if err == nil {
+		state, err = extract.PlatformState(c.hash, c.events)
+	}
+	if err != nil {
+		boot.NotRead = append(boot.NotRead, "the firmware's version is not shown: "+err.Error())
+		if r.Policy != nil {
+			boot.Policy.Unjudged = err.Error()
+		}
+		return
+	}
+	boot.Firmware = version(state)
+	if r.Policy == nil {
+		return
+	}
+	machine, err := server.ConvertToMachineState(&gepb.FirmwareLogState{Platform: state})
+	if err != nil {
+		boot.Policy.Unjudged = err.Error()
+		return
+	}
+	boot.Policy.Unjudged = ""
+	if err := server.EvaluatePolicy(machine, r.Policy); err != nil {
+		boot.Policy.Refused = err.Error()
+	}
+}
+
+// version is what the firmware measured as its version, as text where it is one.
+func version(state *gepb.PlatformState) string {
+	if v := state.GetGceVersion(); v != 0 {
+		return fmt.Sprintf("Google Compute Engine %d", v)
+	}
+	raw := state.GetScrtmVersionId()
+	if text := printable(raw); text != "" {
+		return text
+	}
+	return hex.EncodeToString(raw[:min(len(raw), 32)])
+}
+
+const maxText = 1024 // bytes of what a log says, in a result
+
+// printable is text of bounded length, in ASCII or UTF-16; "" for what is none.
+func printable(raw []byte) string {
+	if len(raw) >= 4 && len(raw)%2 == 0 && raw[1] == 0 {
+		raw = []byte(ascii(raw))
+	}
+	text := strings.TrimRight(string(raw[:min(len(raw), maxText)]), "\x00")
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return ""
+	}
+	return text
+}
+
 // addSecureBoot adds what PCR 7 confirms.
-func addSecureBoot(boot *evidence.Boot, events []tcg.Event, quoted func(int) bool) {
+func addSecureBoot(boot *evidence.Boot, c confirmed) {
 	notRead := func(err error) {
 		boot.NotRead = append(boot.NotRead, "Secure Boot is not shown: "+err.Error())
 	}
-	if boot.SecureBoot != "" || !quoted(7) {
+	if boot.SecureBoot != "" || !c.has(7) {
 		return
 	}
-	if err := readable(events, 2, 7); err != nil {
+	if err := readable(c.events, 2, 7); err != nil {
 		notRead(err)
 		return
 	}
-	if !slices.ContainsFunc(events, isSecureBoot) {
+	if !slices.ContainsFunc(c.events, isSecureBoot) {
 		notRead(errors.New("the firmware did not measure it"))
 		return
 	}
-	state, err := extract.ParseSecurebootState(events, extract.TPMRegisterConfig, extract.Opts{AllowEmptySBVar: true}) // an empty variable is off
+	state, err := extract.ParseSecurebootState(c.events, extract.TPMRegisterConfig, extract.Opts{AllowEmptySBVar: true}) // an empty variable is off
 	if err != nil {
 		notRead(err)
 		return
@@ -145,6 +227,26 @@ func addSecureBoot(boot *evidence.Boot, events []tcg.Event, quoted func(int) boo
 	add("db", state.PermittedKeys)
 	add("dbx", state.ForbiddenKeys)
 	boot.Hashes = evidence.Hashes{Allowed: len(state.PermittedHashes), Forbidden: len(state.ForbiddenHashes)}
+	forbid(boot, c, state)
+}
+
+// forbid adds what dbx forbids and was started nevertheless, or vouched for it.
+func forbid(boot *evidence.Boot, c confirmed, state *extract.SecurebootState) {
+	for _, vouched := range slices.Concat(state.PreSeparatorAuthority, state.PostSeparatorAuthority) {
+		for _, f := range state.ForbiddenKeys {
+			if bytes.Equal(f.Raw, vouched.Raw) {
+				boot.Forbidden = append(boot.Forbidden, "dbx has the certificate that vouched for a program: "+short(f.Subject.String()))
+			}
+		}
+	}
+	if c.hash != crypto.SHA256 { // as the digests in dbx
+		return
+	}
+	for _, e := range c.events {
+		if e.MRIndex() == 4 && e.Type == tcg.EFIBootServicesApplication && slices.ContainsFunc(state.ForbiddenHashes, func(h []byte) bool { return bytes.Equal(h, e.Digest) }) {
+			boot.Forbidden = append(boot.Forbidden, fmt.Sprintf("dbx has the program that was started: %x %s", e.Digest, pathOf(e.Data)))
+		}
+	}
 }
 
 func isSecureBoot(e tcg.Event) bool {
@@ -157,28 +259,97 @@ func isSecureBoot(e tcg.Event) bool {
 
 // addLoaders adds the programs that PCR 4 confirms, up to the end of the boot
 // services in PCR 5, and the command line that PCR 8 does.
-func addLoaders(boot *evidence.Boot, hash crypto.Hash, events []tcg.Event, quoted func(int) bool) {
-	if quoted(4) && quoted(5) && len(boot.Loaders) == 0 {
-		err := readable(events, 2, 4, 5)
+func addLoaders(boot *evidence.Boot, c confirmed) {
+	if c.has(4, 5) && len(boot.Loaders) == 0 {
+		err := readable(c.events, 2, 4, 5)
 		if err == nil {
-			state, failed := extract.EfiState(hash, events, extract.TPMRegisterConfig, extract.Opts{AllowEFIAppBeforeCallingEvent: true})
+			state, failed := extract.EfiState(c.hash, c.events, extract.TPMRegisterConfig, extract.Opts{AllowEFIAppBeforeCallingEvent: true})
 			err = failed
 			for _, app := range state.GetApps() {
-				boot.Loaders = append(boot.Loaders, app.GetDigest())
+				boot.Loaders = append(boot.Loaders, evidence.Loader{Digest: app.GetDigest(), Path: c.path(app.GetDigest())})
 			}
 		}
 		if err != nil {
 			boot.NotRead = append(boot.NotRead, "the boot loader is not shown: "+err.Error())
 		}
 	}
-	if quoted(8) && boot.CommandLine == "" && readable(events, 8, 9) == nil {
+	if c.has(8) && boot.CommandLine == "" && readable(c.events, 8, 9) == nil {
 		// An error says that it was not GRUB that measured.
-		if grub, err := extract.GrubStateFromTPMLog(hash, events); err == nil {
+		if grub, err := extract.GrubStateFromTPMLog(c.hash, c.events); err == nil {
 			if kernel, err := extract.LinuxKernelStateFromGRUB(grub); err == nil {
-				boot.CommandLine = strings.TrimRight(kernel.GetCommandLine(), "\x00")
+				boot.CommandLine = clip(strings.TrimRight(kernel.GetCommandLine(), "\x00"))
 			}
 		}
 	}
+}
+
+// path is the file that the log names for the program of a digest in PCR 4.
+func (c confirmed) path(digest []byte) string {
+	for _, e := range c.events {
+		if e.MRIndex() == 4 && e.Type == tcg.EFIBootServicesApplication && bytes.Equal(e.Digest, digest) {
+			return pathOf(e.Data)
+		}
+	}
+	return ""
+}
+
+// addUBoot adds what U-Boot measures where it starts a kernel without UEFI, by
+// bootm_measure of its boot/bootm.c: images into PCRs 8 and 9, the command line
+// into PCR 1, after its own version into PCR 0.
+func addUBoot(boot *evidence.Boot, c confirmed) {
+	if !c.has(0) || !strings.HasPrefix(boot.Firmware, "U-Boot ") {
+		return
+	}
+	for _, e := range c.events {
+		what := printable(e.Data)
+		switch {
+		case e.Type == tcg.CompactHash && (e.MRIndex() == 8 && what == "linux" || e.MRIndex() == 9 && what == "initrd"):
+			boot.Loaders = append(boot.Loaders, evidence.Loader{Digest: e.Digest, Path: what})
+		case e.Type == tcg.PlatformConfigFlags && e.MRIndex() == 1 && e.DigestVerified() && boot.CommandLine == "":
+			boot.CommandLine = clip(what)
+		}
+	}
+}
+
+// maxAfter bounds what is said of what came after the separators.
+const maxAfter = 128
+
+// addAfter adds what PCRs 0 to 7 were given after their separator.
+func addAfter(boot *evidence.Boot, c confirmed) {
+	if len(boot.After) > 0 {
+		return
+	}
+	over := make(map[uint32]bool)
+	for _, e := range c.events {
+		pcr := e.MRIndex()
+		switch {
+		case pcr > 7:
+		case e.Type == tcg.Separator:
+			over[pcr] = true
+		case over[pcr] && len(boot.After) == maxAfter:
+			boot.NotRead = append(boot.NotRead, fmt.Sprintf("after the separators came more than the %d measurements that are shown", maxAfter))
+			return
+		case over[pcr]:
+			m := evidence.Measured{PCR: int(pcr), Type: e.Type.TCGString(), Digest: e.Digest}
+			switch e.Type {
+			case tcg.EFIAction, tcg.Action, tcg.Ipl, tcg.CompactHash:
+				m.What = printable(e.Data)
+			case tcg.EFIBootServicesApplication, tcg.EFIBootServicesDriver, tcg.EFIRuntimeServicesDriver:
+				m.What = pathOf(e.Data)
+			case tcg.EFIVariableAuthority, tcg.EFIVariableDriverConfig, tcg.EFIVariableBoot:
+				m.What = variableName(e.Data)
+			}
+			boot.After = append(boot.After, m)
+		}
+	}
+}
+
+// clip is text of bounded length.
+func clip(text string) string {
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
 }
 
 // short is a name of bounded length.

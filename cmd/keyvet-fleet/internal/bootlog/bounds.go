@@ -44,44 +44,76 @@ func (r *reader) u32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
 
 const noAction = 3
 
-// specID is the signature of the event that a crypto-agile log starts with (TCG PC
-// Client Platform Firmware Profile, section 10.2.1).
-const specID = "Spec ID Event03\x00"
+// The signatures of the event that a log may start with: of a crypto-agile one (TCG
+// PC Client Platform Firmware Profile, section 10.2.1), and of those of SHA-1 alone
+// (TCG EFI Platform Specification 1.22, section 7.4; PC Client Implementation
+// Specification for Conventional BIOS 1.21, section 11.3.4.1).
+const (
+	specID     = "Spec ID Event03\x00"
+	specIDEFI  = "Spec ID Event02\x00"
+	specIDBIOS = "Spec ID Event00\x00"
+)
 
-// bounded returns an error unless each length and count in a log is within the log
-// and the bounds, and each algorithm is known.
-func bounded(log []byte) error {
+// framed returns a log without what is no measurement: the head of the SHA-1 form,
+// which go-eventlog does not know, and the unused rest of the memory that coreboot
+// and others hand over as a whole. It is an error unless each length and count is
+// within the log and the bounds, and each algorithm is known.
+func framed(log []byte) ([]byte, error) {
 	r := &reader{left: log}
 	r.u32() // PCR
 	kind := r.u32()
 	r.take(20) // SHA-1
 	data := r.take(uint64(r.u32()))
 	if r.short {
-		return errors.New("it ends within its first event")
+		return nil, errors.New("it ends within its first event")
 	}
 	var algorithms map[uint16]int
-	if kind == noAction && len(data) >= 28 {
-		var err error
-		if algorithms, err = boundedHead(data); err != nil {
-			return err
+	if kind == noAction && len(data) >= 16 {
+		switch signature := string(data[:16]); {
+		case signature == specIDEFI || signature == specIDBIOS:
+			log = r.left
+			if len(log) == 0 {
+				return nil, errors.New("it holds no measurement")
+			}
+		case len(data) >= 28: // else it is a measurement like others
+			var err error
+			if algorithms, err = boundedHead(data); err != nil {
+				return nil, err
+			}
 		}
 	}
-	for n := 1; len(r.left) > 0; n++ {
+	blank := unused(log)
+	for n := 1; len(r.left) > blank; n++ {
 		if n > maxEvents {
-			return fmt.Errorf("it has more than %d events", maxEvents)
+			return nil, fmt.Errorf("it has more than %d events", maxEvents)
 		}
 		r.u32() // PCR
 		r.u32() // type
 		if algorithms == nil {
 			r.take(20)
 		} else if err := boundedDigests(r, algorithms); err != nil {
-			return fmt.Errorf("event %d: %w", n, err)
+			return nil, fmt.Errorf("event %d: %w", n, err)
 		}
 		if r.take(uint64(r.u32())); r.short {
-			return fmt.Errorf("it ends within event %d", n)
+			return nil, fmt.Errorf("it ends within event %d", n)
 		}
 	}
-	return nil
+	return log[:len(log)-len(r.left)], nil
+}
+
+// unused is how many bytes at the end of a log nothing was written to, if its last
+// event ends where they begin: no event is of type 0 and without data, nor of PCR
+// 0xffffffff.
+func unused(log []byte) int {
+	last := log[len(log)-1]
+	if last != 0 && last != 0xff {
+		return 0
+	}
+	n := 0
+	for n < len(log) && log[len(log)-1-n] == last {
+		n++
+	}
+	return n
 }
 
 // boundedHead returns the sizes of the digests of a crypto-agile log.
@@ -164,6 +196,39 @@ func ascii(unicode []byte) string {
 	return string(name)
 }
 
+// variableName is that of the EFI variable that an event is on; "" if there is none.
+func variableName(data []byte) string {
+	r := &reader{left: data}
+	r.take(16) // GUID
+	name := binary.LittleEndian.Uint64(r.take(8))
+	r.take(8) // size
+	if r.short || name > maxText {
+		return ""
+	}
+	return printable(r.take(2 * name))
+}
+
+// pathOf is the file in the device path of a program that was loaded
+// (UEFI_IMAGE_LOAD_EVENT, section 10.2.3 of the profile; device paths, UEFI 2.10,
+// section 10.3.5.4); "" if it names none.
+func pathOf(data []byte) string {
+	r := &reader{left: data}
+	r.take(24) // where in memory
+	r = &reader{left: r.take(binary.LittleEndian.Uint64(r.take(8)))}
+	var path string
+	for len(r.left) > 0 && len(path) < maxText {
+		kind, size := r.u16(), r.u16()
+		if r.short || size < 4 {
+			break
+		}
+		const filePath = 0x0404 // a path of media, a file
+		if name := r.take(uint64(size) - 4); kind == filePath && !r.short {
+			path += printable(name)
+		}
+	}
+	return path
+}
+
 // boundedLists returns an error unless lists of signatures fill the data.
 func boundedLists(data []byte) error {
 	const head = 28
@@ -178,8 +243,8 @@ func boundedLists(data []byte) error {
 	return nil
 }
 
-// unpack returns what one gzip holds, with nothing after it.
-func unpack(packed []byte) ([]byte, error) {
+// Unpack returns what one gzip holds, with nothing after it.
+func Unpack(packed []byte) ([]byte, error) {
 	in := bytes.NewReader(packed)
 	z, err := gzip.NewReader(in)
 	if err != nil {

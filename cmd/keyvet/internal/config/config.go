@@ -13,6 +13,8 @@ import (
 // Config is keyvet.toml. The comments of the fields are its documentation:
 // docs/configuration.md and keyvet.toml(5) are made from them.
 type Config struct {
+	files []string
+
 	// The directory of keyvet's state: credentials, the journal of rotations, the last
 	// verdict, and the spool of reports that wait. keyvet creates it with mode 0700. The
 	// path is absolute; it has no spaces, and nothing that has a meaning for systemd.
@@ -291,6 +293,10 @@ type Log struct {
 
 // IssuerFleet is the rotate.issuer that is AWS IoT.
 const IssuerFleet = "fleet-provisioning"
+
+// Files returns the files that the configuration was read from, those last whose
+// values take precedence.
+func (c *Config) Files() []string { return c.files }
 
 // Default returns the configuration of an empty file.
 func Default() *Config {

@@ -64,6 +64,11 @@ func TestFragments(t *testing.T) {
 	if want := map[string]string{"Site": "b", "Line": "7", "Rack": "9"}; !maps.Equal(c.Provision.Parameters, want) {
 		t.Errorf("parameters %v, want %v", c.Provision.Parameters, want)
 	}
+	const files = "etc/keyvet/keyvet.toml usr/lib/keyvet/conf.d/50-layer.toml usr/lib/keyvet/conf.d/60-board.toml usr/lib/keyvet/conf.d/70-more.toml " +
+		"etc/keyvet/conf.d/10-product.toml etc/keyvet/conf.d/30-accept.toml run/keyvet-conf.d/00-this-device.toml run/keyvet-conf.d/90-more-later-on.toml"
+	if got := strings.ReplaceAll(strings.Join(c.Files(), " "), Root+"/", ""); got != files {
+		t.Errorf("read from %s, want %s", got, files)
+	}
 	if len(c.Check.Accept) != 2 {
 		t.Errorf("accepted: %v, want those of both", c.Check.Accept)
 	}

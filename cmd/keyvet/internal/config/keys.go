@@ -26,6 +26,9 @@ func keysOf(t reflect.Type, table key) []key {
 	var all []key
 	for i := range t.NumField() {
 		f := t.Field(i)
+		if !f.IsExported() {
+			continue
+		}
 		k := key{name: f.Tag.Get("toml"), index: append(slices.Clone(table.index), i)}
 		if table.name != "" {
 			k.name = table.name + "." + k.name

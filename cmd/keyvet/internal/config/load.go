@@ -78,6 +78,9 @@ func Load(path string) (*Config, error) {
 	if wrong := c.merge(sources...); len(wrong) > 0 {
 		return nil, wrong
 	}
+	for _, s := range sources {
+		c.files = append(c.files, s.file)
+	}
 	return c, nil
 }
 

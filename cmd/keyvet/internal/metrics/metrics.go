@@ -58,7 +58,7 @@ func (t *Textfile) text(r *device.Report, o gate.Outcome) []byte {
 	fmt.Fprintf(&b, "keyvet_report_acknowledged %d\n", one(o.Acknowledged))
 	family("keyvet_gate_open", "1 if the gate is open.")
 	fmt.Fprintf(&b, "keyvet_gate_open %d\n", one(o.State == gate.Open))
-	family("keyvet_gaps", "What could not be looked at, and leaves the verdict open.")
+	family("keyvet_gaps", "What could not be checked, and leaves the verdict open.")
 	fmt.Fprintf(&b, "keyvet_gaps %d\n", len(r.Missing()))
 	family("keyvet_keys", "The keys that were tested, by their status.")
 	counts(&b, "keyvet_keys", r.Keys, func(k device.KeyReport) string {

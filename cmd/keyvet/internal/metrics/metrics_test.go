@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"log/slog"
 	"os"
@@ -77,5 +78,98 @@ func TestNotWritten(t *testing.T) {
 	f.Settled(sample(), gate.Outcome{})
 	if !strings.Contains(log.String(), "metrics.textfile") {
 		t.Error(log.String())
+	}
+}
+
+var metric = regexp.MustCompile(`keyvet_[a-z_]+`)
+
+// used returns the metrics, and the labels of keyvet's own, that a text uses.
+func used(text string) (names, labels map[string]bool) {
+	names, labels = make(map[string]bool), make(map[string]bool)
+	for _, name := range metric.FindAllString(text, -1) {
+		names[name] = true
+	}
+	for _, of := range regexp.MustCompile(`(?:by|on) \(([a-z, ]+)\)|[{,]\s*([a-z]+)(?:=~|!=|=)`).FindAllStringSubmatch(text, -1) {
+		for label := range strings.SplitSeq(of[1]+of[2], ",") {
+			labels[strings.TrimSpace(label)] = true
+		}
+	}
+	return names, labels
+}
+
+// TestDashboard holds the dashboard and the alerts to the metrics that there are.
+func TestDashboard(t *testing.T) {
+	written := string((&Textfile{}).text(sample(), gate.Outcome{}))
+	names, labels := used(written)
+	labels["instance"] = true // Prometheus' own
+	texts := make(map[string]string)
+	rules, err := os.ReadFile("../../../../docs/prometheus/keyvet.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts["rules"] = strings.Join(regexp.MustCompile(`(?m)^ *expr: (.*)$`).FindAllString(string(rules), -1), "\n")
+	dashboard, err := os.ReadFile("../../../../docs/prometheus/keyvet.grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Panels []struct {
+			ID      int
+			Title   string
+			GridPos struct{ X, Y, W, H int }
+			Targets []struct{ Expr string }
+		}
+		Templating struct {
+			List []struct {
+				Definition string
+			}
+		}
+	}
+	if err := json.Unmarshal(dashboard, &d); err != nil {
+		t.Fatal(err)
+	}
+	ids, taken := make(map[int]bool), make(map[[2]int]string)
+	for _, p := range d.Panels {
+		if ids[p.ID] || p.Title == "" || len(p.Targets) == 0 {
+			t.Errorf("panel %d %q: no title, no target, or an id that another has", p.ID, p.Title)
+		}
+		ids[p.ID] = true
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other, ok := taken[[2]int{x, y}]; ok || x >= 24 {
+					t.Fatalf("%q lies over %q, or outside", p.Title, other)
+				}
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+		for _, target := range p.Targets {
+			texts["panel "+p.Title] += target.Expr + "\n"
+		}
+	}
+	for _, v := range d.Templating.List {
+		texts["variables"] += v.Definition + "\n"
+	}
+	shown := make(map[string]bool)
+	for where, text := range texts {
+		of, with := used(text)
+		for name := range of {
+			shown[name] = true
+			if !names[name] {
+				t.Errorf("%s: there is no metric %s", where, name)
+			}
+		}
+		for label := range with {
+			if !labels[label] {
+				t.Errorf("%s: no metric has the label %q", where, label)
+			}
+		}
+	}
+	for name := range names {
+		if !shown[name] {
+			t.Errorf("neither the dashboard nor an alert uses %s", name)
+		}
+	}
+	if n, l := used(`keyvet_nothing{wrong="x"}`); names["keyvet_nothing"] || !n["keyvet_nothing"] || !l["wrong"] {
+		t.Error("the test does not see a metric that is not there")
 	}
 }

@@ -85,7 +85,7 @@ func TestKeysInTPM(t *testing.T) {
 		t.Error("a key without a TPM")
 	}
 	if _, err := k.Make(t.Context(), "dsa"); err == nil {
-		t.Error("a kind of key that there is not")
+		t.Error("an unknown kind of key")
 	}
 	if _, err := k.Make(t.Context(), "rsa-2048"); err != nil {
 		t.Errorf("good firmware makes no RSA key: %v", err)

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	askPoll   = 250 * time.Millisecond
-	askListen = 2 * time.Minute // for the service to take the request; it looks every 30 s
-	askBegin  = time.Minute     // to begin, once it took it: before it connects to anything
+	askPoll   = 100 * time.Millisecond // a step of less is shown with the next one
+	askListen = 2 * time.Minute        // for the service to take the request; it looks every 30 s
+	askBegin  = time.Minute            // to begin, once it took it: before it connects to anything
 )
 
 // Asked is a rotation that the service that runs was asked for.
@@ -36,10 +36,11 @@ func Ask(c config.Config) (*Asked, error) {
 }
 
 // Follow returns once the rotation has ended: with a [*rotate.Error] where it
-// failed. Any other error leaves its end open. watch is called with each step.
+// failed. Any other error leaves its end open. watch is called with each step; of
+// one that was not seen, since it took less than askPoll, a moment later.
 func (a *Asked) Follow(ctx context.Context, watch func(step string, back bool)) error {
 	c, before, journal := a.config, a.before, journalOf(a.config)
-	began, step := time.Now(), ""
+	began, steps := time.Now(), seen{watch: watch}
 	var taken time.Time // when the request was seen to be gone
 	t := time.NewTicker(askPoll)
 	defer t.Stop()
@@ -57,11 +58,11 @@ func (a *Asked) Follow(ctx context.Context, watch func(step string, back bool)) 
 			if o.Status != device.JobSucceeded {
 				return &rotate.Error{Reason: o.Reason, Err: errors.New(o.Message)}
 			}
+			steps.at(rotate.LastStep, false)
 			return nil
 		}
-		if r := now.Rotation; r != nil && r.Step != step && r.New.ID != newID(before) {
-			step = r.Step
-			watch(step, r.Back)
+		if r := now.Rotation; r != nil && r.New.ID != newID(before) {
+			steps.at(r.Step, r.Back)
 		}
 		_, err = os.Stat(c.RequestPath())
 		switch {
@@ -73,6 +74,28 @@ func (a *Asked) Follow(ctx context.Context, watch func(step string, back bool)) 
 			return errors.New("the service took the request and began no rotation: see its log for the reason")
 		}
 	}
+}
+
+// seen are the steps of a rotation that somebody else carries out.
+type seen struct {
+	watch func(step string, back bool)
+	step  string // the last one; "" if there is none
+	back  bool
+}
+
+// at says which step the rotation is at. On the way forward it was at those before
+// it, too.
+func (s *seen) at(step string, back bool) {
+	if step == s.step && back == s.back {
+		return
+	}
+	if !back && !s.back {
+		for _, missed := range rotate.StepsBetween(s.step, step) {
+			s.watch(missed, false)
+		}
+	}
+	s.step, s.back = step, back
+	s.watch(step, back)
 }
 
 // endedSince is the last rotation, if it ended after before was read.

@@ -37,18 +37,18 @@ func TestFollow(t *testing.T) {
 			save(under("try", false))
 			time.Sleep(time.Second)
 			save(ended(device.JobSucceeded))
-		}, "", "make, try", true},
-		{"undone", func(save func(*rotate.State), take func()) {
+		}, "", "reserve, make, vet, enrol, check, try, commit, prove, retire", true},
+		{"rolled back", func(save func(*rotate.State), take func()) {
 			take()
 			save(under("enrol", false))
 			time.Sleep(time.Second)
 			save(under("make", true))
 			time.Sleep(time.Second)
 			save(ended(device.JobFailed))
-		}, "no", "enrol, undo make", true},
+		}, "no", "reserve, make, vet, enrol, undo make", true},
 		{"not taken", func(func(*rotate.State), func()) {}, "does not take the request", "", true},
 		{"taken, and nothing begun", func(_ func(*rotate.State), take func()) { take() }, "began no rotation", "", true},
-		{"never ended", func(save func(*rotate.State), take func()) { take(); save(under("try", false)) }, "has not ended the rotation", "try", true},
+		{"never ended", func(save func(*rotate.State), take func()) { take(); save(under("try", false)) }, "has not ended the rotation", "reserve, make, vet, enrol, check, try", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -79,7 +79,7 @@ func TestFollow(t *testing.T) {
 					t.Errorf("%v, steps %q", err, steps)
 				}
 				var failed *rotate.Error
-				if errors.As(err, &failed) != (tt.name == "undone") {
+				if errors.As(err, &failed) != (tt.name == "rolled back") {
 					t.Errorf("%v", err)
 				}
 				if _, err := os.Stat(c.RequestPath()); !os.IsNotExist(err) {

@@ -145,7 +145,7 @@ func TestService(t *testing.T) {
 	}
 	s.Close()
 
-	// A rotation that is undone leaves the credential in use.
+	// A rotation that is rolled back leaves the credential in use.
 	cloud.SetFaults(localiot.Faults{CreateRejected: true})
 	s = started(t, optionsOf(c))
 	before, _ = s.credentials.Current()

@@ -41,6 +41,8 @@ type Report struct {
 	Rotation     *Rotation           `json:"rotation,omitempty"`     // under way
 	Leaving      []rotate.Leaving    `json:"leaving,omitempty"`      // old credentials that are to be removed
 	LastRotation *rotate.Outcome     `json:"lastRotation,omitempty"` // how the last one ended
+
+	Configuration []string `json:"configuration,omitempty"` // its files, those last whose values take precedence
 }
 
 // Problem is a finding that did not pass.
@@ -68,7 +70,7 @@ func problemsOf(r *device.Report) []Problem {
 
 // Rotation is a rotation under way.
 type Rotation struct {
-	Step    string            `json:"step"` // done or undone next
+	Step    string            `json:"step"` // done or rolled back next
 	Back    bool              `json:"back"`
 	Job     string            `json:"job,omitempty"`
 	Started time.Time         `json:"started"`
@@ -93,7 +95,7 @@ type Spool struct {
 
 // Read reads the state of a device. A device that was never vetted has one, too.
 func Read(cfg *config.Config) (*Report, error) {
-	st := &Report{Findings: []device.ReasonCode{}, Problems: []Problem{}, Gaps: []device.Gap{}}
+	st := &Report{Findings: []device.ReasonCode{}, Problems: []Problem{}, Gaps: []device.Gap{}, Configuration: cfg.Files()}
 	state, err := agent.LatestState(cfg.StateDir, cfg.RunDir)
 	switch {
 	case errors.Is(err, agent.ErrNoState):

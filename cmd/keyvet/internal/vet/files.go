@@ -123,7 +123,7 @@ func (f *files) remember(keys []device.Key) {
 	}
 }
 
-// gap adds what could not be looked at.
+// gap adds what could not be checked.
 func (f *files) gap(what, why string) {
 	f.wait(&tested{read: func() []part { return []part{{gaps: []device.Gap{{What: what, Why: why}}}} }}, 0)
 }
