@@ -180,8 +180,8 @@ blocklist: ## the built-in blocklist, from the complete sets of weak keys in DAT
 		-keys /dev/stdin -classes $(REST) -set published-keys -name "keys published elsewhere" $(PUBLISHED)
 
 .PHONY: further-lists
-further-lists: ## bin/further.kvf: RSA-1024 from DATA and P-521 from nothing, ten minutes of a core
-	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa1024,p521 -out bin/further.kvf
+further-lists: ## the further list of Debian's weak keys: RSA-1024 from DATA and P-521 from nothing, five minutes of a core
+	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa1024,p521 -out blocklist/further.kvf
 
 .PHONY: verify-published
 verify-published: ## every key of KEYS is found with its name, none is with one bit changed, none of a million at random and of Debian's CAs

@@ -228,6 +228,25 @@ func TestLayer(t *testing.T) {
 			t.Errorf("%s is in the recipe: %t, in the packages: %t", name, strings.Contains(string(recipe), name), strings.Contains(string(nfpm), name))
 		}
 	}
+	lists, err := filepath.Glob("blocklist/*.kvf")
+	if err != nil || len(lists) != 3 {
+		t.Fatalf("lists: %v %v", lists, err)
+	}
+	for _, list := range lists {
+		name := filepath.Base(list)
+		if name == "embedded.kvf" { // the recipe can leave it out of the binary
+			name = "debian.kvf"
+		} else if want := fmt.Sprintf("{src: %s, dst: /usr/share/keyvet/%s,", list, name); !strings.Contains(string(nfpm), want) {
+			t.Errorf("the packages have no %s", list)
+		}
+		for _, want := range []string{
+			fmt.Sprintf("$src/%s ${D}${datadir}/keyvet/%s\n", list, name), fmt.Sprintf(" = \"${datadir}/keyvet/%s\"\n", name),
+		} {
+			if !strings.Contains(string(recipe), want) {
+				t.Errorf("the recipe has no %q", want)
+			}
+		}
+	}
 	release, err := os.ReadFile("packaging/release")
 	if err != nil {
 		t.Fatal(err)

@@ -51,6 +51,7 @@ do_install() {
     install -D -m 0644 $src/packaging/completions/keyvet.fish ${D}${datadir}/fish/vendor_completions.d/keyvet.fish
     install -D -m 0644 $src/blocklist/embedded.kvf ${D}${datadir}/keyvet/debian.kvf
     install -D -m 0644 $src/blocklist/compromised.kvf ${D}${datadir}/keyvet/compromised.kvf
+    install -D -m 0644 $src/blocklist/further.kvf ${D}${datadir}/keyvet/further.kvf
     for page in configuration operations rotation findings systemd troubleshooting; do
         install -D -m 0644 $src/docs/$page.md ${D}${docdir}/keyvet/$page.md
     done
@@ -77,13 +78,15 @@ USERADD_PACKAGES = "${PN}"
 GROUPADD_PARAM:${PN} = "--system tss"
 USERADD_PARAM:${PN} = "--system --user-group --groups tss --no-create-home --home-dir ${localstatedir}/lib/keyvet --shell ${base_sbindir}/nologin keyvet"
 
-PACKAGE_BEFORE_PN = "${PN}-blocklist ${PN}-compromised ${PN}-completions"
+PACKAGE_BEFORE_PN = "${PN}-blocklist ${PN}-compromised ${PN}-further ${PN}-completions"
 FILES:${PN}-blocklist = "${datadir}/keyvet/debian.kvf"
 FILES:${PN}-compromised = "${datadir}/keyvet/compromised.kvf"
+FILES:${PN}-further = "${datadir}/keyvet/further.kvf"
 FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d ${nonarch_base_libdir}/udev/rules.d"
 FILES:${PN}-completions = "${datadir}/bash-completion ${datadir}/zsh ${datadir}/fish"
 SUMMARY:${PN}-completions = "keyvet's completions for bash, zsh and fish"
 SUMMARY:${PN}-compromised = "keyvet's list of 81,000 keys whose private half is public"
+SUMMARY:${PN}-further = "keyvet's further list of Debian's weak keys: RSA-1024, P-521"
 SUMMARY:${PN}-blocklist = "keyvet's list of Debian's weak keys as a file"
 
 RRECOMMENDS:${PN}:class-target = "virtual-keyvet-conf ca-certificates"

@@ -1,0 +1,159 @@
+package blocklist
+
+import (
+	"bytes"
+	"compress/flate"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keyvet/keyvet/blocklist/debian"
+)
+
+// TestShippedBytes builds the set of named keys of the built-in list again, of the
+// fingerprints and names that it has: the file is what this code makes. The other
+// sets are taken over as they are; what those are made of takes minutes, and is for
+// make blocklist.
+func TestShippedBytes(t *testing.T) {
+	want, err := os.ReadFile("embedded.kvf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := parse(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := l.Sources()
+	again := 0
+	for i, s := range l.sets {
+		if s.Kind != Named {
+			continue
+		}
+		sources[i] = Source{Set: s.Set, Named: namedKeys(t, &s), Deflate: func(text []byte) ([]byte, error) { return deflate(t, text, flate.BestCompression), nil }}
+		again++
+	}
+	if again != 1 {
+		t.Errorf("%d sets of named keys", again)
+	}
+	if got, err := Build(sources); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes come out of its fingerprints and names, not the %d that it has; %v", len(got), len(want), err)
+	}
+}
+
+// TestShippedBlocks packs a sample of the names in the packages' list again.
+func TestShippedBlocks(t *testing.T) {
+	l, err := Open("compromised.kvf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	blocks := l.sets[0].named.blocks
+	for i := 0; i < len(blocks); i += 20 {
+		var keys []NamedKey
+		for e, err := range blockEntries(blocks[i]) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, NamedKey{Entry: e})
+		}
+		if got := deflate(t, blockText(keys), flate.BestCompression); !bytes.Equal(got, blocks[i]) {
+			t.Errorf("block %d of %d: %d bytes come out of its names, not the %d that it has", i, len(blocks), len(got), len(blocks[i]))
+		}
+	}
+}
+
+// namedKeys are the keys of a set, in another order than theirs.
+func namedKeys(t *testing.T, s *set) (keys []NamedKey) {
+	for e, err := range s.named.all() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, NamedKey{Entry: e})
+	}
+	for i := range s.named.count() {
+		sum := append(slices.Clone(s.named.fingerprint(i)), make([]byte, sha256.Size-fingerprintBytes)...)
+		key := &keys[s.named.place(i)]
+		key.SHA256 = append(key.SHA256, sum)
+	}
+	slices.Reverse(keys)
+	return keys
+}
+
+// TestDebianBytes holds what a list of given keys of Debian's is: if it changes,
+// make blocklist and make further-lists have to be run.
+func TestDebianBytes(t *testing.T) {
+	source := Source{Set: Set{Name: "p256", Kind: Debian, Algorithm: ECDSA, Bits: 256}}
+	for arch := debian.LE32; arch <= debian.BE32; arch++ {
+		for variant := debian.Rnd; variant < debian.SSH; variant++ {
+			source.Origins = append(source.Origins, Origin{arch, variant})
+		}
+	}
+	for _, o := range source.Origins {
+		for seed := range debian.Seeds(o.Arch, o.Variant, 0, 99) {
+			k, err := debian.EC(elliptic.P256(), seed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			source.Keys = append(source.Keys, Key{ID: NewKeyID(k.X), Seed: seed})
+		}
+	}
+	b, err := Build([]Source{source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b)
+	if got, want := hex.EncodeToString(sum[:]), "1247e6cb2b0fc6df5bedb69e76249e7dd1c407dbe66d33e47f4a58eeef4ff79b"; got != want {
+		t.Errorf("a list of %d keys of P-256: SHA-256 %s, want %s", len(source.Keys), got, want)
+	}
+}
+
+// TestFurther looks keys up that the further list has and the built-in one has not.
+func TestFurther(t *testing.T) {
+	further, err := Open("further.kvf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer further.Close()
+	built := embeddedList(t)
+	for set, file := range map[string]string{"rsa1024": "rsa1024.txt", "p521": "../debian/testdata/p521.txt"} {
+		var keys, others []crypto.PublicKey
+		if set == "p521" {
+			for _, pub := range ecVectors(t, file, elliptic.P521()) {
+				keys = append(keys, pub)
+			}
+			x := randomModulus(521)
+			others = append(others, &ecdsa.PublicKey{Curve: elliptic.P521(), X: x, Y: x})
+		} else {
+			for _, pub := range rsaVectors(t, file) {
+				keys = append(keys, pub)
+			}
+			others = append(others, &rsa.PublicKey{N: randomModulus(1024), E: 65537})
+		}
+		for i, v := range vectors(t, file) {
+			if got := lookup(t, built, keys[i]); got.Listed || got.Covered {
+				t.Errorf("%v is in the built-in list: %+v", v[:4], got)
+			}
+			got := lookup(t, Lists{built, further}, keys[i])
+			if !got.Listed || got.Set != set || fmt.Sprint(got.Proof["architecture"], " ", got.Proof["variant"], " ", got.Proof["pid"]) != strings.Join(v[1:4], " ") {
+				t.Errorf("%v: %+v", v[:4], got)
+			}
+		}
+		for _, pub := range others {
+			if got := lookup(t, Lists{built, further}, pub); got.Listed || !strings.HasPrefix(got.Looked, "le32, le64, be32") {
+				t.Errorf("a random key for %s: %+v", set, got)
+			}
+		}
+	}
+	want := []Coverage{{"ECDSA-P521", "le32, le64, be32", ""}, {"RSA-1024", "le32, le64, be32", "ssh-keygen"}}
+	if got := further.Coverage(); !slices.Equal(got, want) {
+		t.Errorf("the list covers %+v", got)
+	}
+}
