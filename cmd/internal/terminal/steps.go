@@ -25,13 +25,13 @@ type Steps struct {
 	began time.Time
 }
 
-// Begin says that a step begins, or that it begins to be undone.
+// Begin says that a step begins, or that it begins to be rolled back.
 func (s *Steps) Begin(name string, back bool) {
 	switch {
 	case s.name == "":
 	case back && !s.back:
 		s.failed()
-	case s.back && !back: // what it had to undo can be undone no more
+	case s.back && !back: // there is no way back any more
 		s.show(device.Warn, "kept", s.For[s.name])
 	default:
 		s.done()
@@ -43,7 +43,7 @@ func (s *Steps) Begin(name string, back bool) {
 func (s *Steps) End(how device.Status) {
 	switch {
 	case s.name == "":
-	case how == device.Pass || s.back && how == device.Fail: // what fails ends when all is undone
+	case how == device.Pass || s.back && how == device.Fail: // what fails ends when all is rolled back
 		s.done()
 	case how == device.Fail:
 		s.failed()
