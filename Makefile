@@ -18,7 +18,7 @@ HOST      = $(BUILD) -ldflags "$(SET) -s -w"
 # Packages that touch no hardware, no network and no other program: they run
 # on every word size and byte order that a device may have.
 PURE = ./device ./device/check ./device/keyfile ./device/gate ./device/agent \
-       ./tpm/ekcert ./tpm/evidence ./tpm/advisory ./blocklist
+       ./tpm/ekcert ./tpm/evidence ./tpm/advisory ./blocklist ./cmd/keyvet/internal/deflate
 # GOOS is linux everywhere. NAME/GOARCH/VARIANT
 TARGETS = amd64//  arm64// armv7/arm/GOARM=7 armv6/arm/GOARM=6 riscv64// mipsle//GOMIPS=softfloat 386//
 
@@ -132,7 +132,7 @@ bench: tools-test ## the figures of docs/figures.md, each beside its peer; with 
 ifdef BEFORE
 	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
-	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet
+	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet ./cmd/keyvet-fleet
 	$(GO) test -run '^$$' -bench 'Near|Factor' -benchtime $(BENCHTIME) ./blocklist/debian
 	$(GO) test -run '^$$' -bench Hunt -benchtime 1x ./blocklist/debian
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist

@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -144,11 +145,20 @@ func (f *fence) commands() (list []command, err error) {
 	return list, nil
 }
 
-// build puts the programs into a directory of the test.
+var built = flag.String("programs", "", "a directory with keyvet's programs; default: build them")
+
+// build returns a directory with the programs.
 func build(t *testing.T) (dir string) {
 	t.Helper()
+	if *built != "" {
+		dir, err := filepath.Abs(*built)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
 	dir = t.TempDir()
-	c := exec.Command("go", "build", "-o", dir, "./cmd/keyvet", "./cmd/keyvet-blocklist", "./cmd/keyvet-fleet", "./cmd/keyvet-lab")
+	c := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir, "./cmd/keyvet", "./cmd/keyvet-blocklist", "./cmd/keyvet-fleet", "./cmd/keyvet-lab")
 	c.Dir, c.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -166,10 +176,16 @@ func TestFences(t *testing.T) {
 	picture := newPicture(t, desk)
 	ran, left := 0, make(map[string]int)
 	for _, page := range pages(t) {
-		blocks, err := fences(page, string(read(t, filepath.Join("..", page))))
+		text := read(t, filepath.Join("..", page))
+		blocks, err := fences(page, string(text))
 		if err != nil {
 			t.Error(err)
 			continue
+		}
+		for _, m := range inline.FindAllSubmatch(fenced.ReplaceAll(text, nil), -1) {
+			for _, wrong := range unknown(t, bin, string(m[1])) {
+				t.Errorf("%s: `%s`: %s", page, m[1], wrong)
+			}
 		}
 		desk.turnPage()
 		for _, block := range blocks {
@@ -207,6 +223,8 @@ func TestFences(t *testing.T) {
 }
 
 var (
+	fenced   = regexp.MustCompile("(?ms)^```.*?^```$")
+	inline   = regexp.MustCompile("`([^`\n]+)`")
 	joints   = regexp.MustCompile(`\|\|?|&&?|;|\n|\$\(|\bdo\b|\bthen\b`)
 	programs = regexp.MustCompile(`^(?:sudo |runuser -u keyvet -- |[A-Z_]+=\S* |timeout \S+ )*(?:bin/|\./)?(keyvet(?:-blocklist|-fleet|-lab)?|make)(?: |$)`)
 )
@@ -312,7 +330,7 @@ func TestReadFences(t *testing.T) {
 func TestLinks(t *testing.T) {
 	links := 0
 	for _, page := range pages(t) {
-		text := regexp.MustCompile("(?s)```.*?\n```|`[^`\n]*`").ReplaceAll(read(t, filepath.Join("..", page)), nil)
+		text := inline.ReplaceAll(fenced.ReplaceAll(read(t, filepath.Join("..", page)), nil), nil)
 		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)|(?:src|href)="([^"]+)"`).FindAllSubmatch(text, -1) {
 			to := string(bytes.Join(m[1:], nil))
 			if strings.Contains(to, ":") {

@@ -26,7 +26,8 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/cloud":          {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm/evidence"},
 	"cmd/keyvet/internal/credential":     {"cmd/keyvet/internal/config", "device", "device/durable", "device/gate", "device/identity", "device/keyfile", "device/rotate", "mqtt/awsiot", "tpm"},
 	"cmd/keyvet/internal/service":        {"cmd/keyvet/internal/cloud", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "cmd/keyvet/internal/machine", "cmd/keyvet/internal/metrics", "cmd/keyvet/internal/vet", "device", "device/agent", "device/durable", "device/gate", "device/identity", "device/rotate", "tpm", "tpm/advisory"},
-	"cmd/keyvet/internal/vet":            {"cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "device", "device/check", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "blocklist", "blocklist/debian"},
+	"cmd/keyvet/internal/deflate":        nil,
+	"cmd/keyvet/internal/vet":            {"cmd/keyvet/internal/deflate", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "device", "device/check", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "blocklist", "blocklist/debian"},
 	"cmd/keyvet/internal/config":         {"cmd/internal/accept", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm", "tpm/attempts"},
 	"cmd/keyvet/internal/image":          {"cmd/internal/cli", "cmd/keyvet/internal/config"}, // of the build host
 	"cmd/keyvet/internal/systemd":        nil,

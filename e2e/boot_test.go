@@ -200,7 +200,7 @@ func (m *machine) link(path, target string) {
 func (m *machine) bootTable() {
 	m.t.Helper()
 	at := func(pattern string) string { return m.says(`\[ *([0-9.]+)\] ` + pattern)[1] }
-	m.t.Logf("%s, boot %d: keyvet starts %s, verdict %s, connected %s, keyvet-trusted.target %s, multi-user.target %s",
+	m.t.Logf("%s, boot %d: keyvet starts %s, verdict %s, connected %s, keyvet-trusted.target %s, multi-user.target %s, startup finished %s",
 		m.name, m.boots, at(`systemd\[1\]: Starting keyvet\.service`), at(`keyvet\[\d+\]: .*msg=vetted`), at(`keyvet\[\d+\]: .*msg=connected`),
-		at(`systemd\[1\]: Reached target keyvet-trusted\.target`), at(`systemd\[1\]: Reached target multi-user\.target`))
+		at(`systemd\[1\]: Reached target keyvet-trusted\.target`), at(`systemd\[1\]: Reached target multi-user\.target`), at(`systemd\[1\]: Startup finished`))
 }

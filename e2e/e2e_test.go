@@ -131,6 +131,7 @@ func TestTrusted(t *testing.T) {
 
 	m.on()
 	m.trusted(cloud, device.TriggerFirstBoot)
+	m.bootTable()
 	first := m.credential(cloud)
 	m.figures()
 	m.shell("mv /run/keyvet/trusted /run/keyvet/shut") // as the agent shuts it
@@ -139,6 +140,7 @@ func TestTrusted(t *testing.T) {
 
 	m.reboot()
 	m.trusted(cloud, device.TriggerBoot)
+	m.bootTable()
 	if again := m.credential(cloud); again != first {
 		t.Errorf("a boot changed the credential from %s to %s", first, again)
 	}
@@ -313,7 +315,7 @@ func (m *machine) refused(cloud *localiot.Server, trigger device.Trigger) {
 	if r := m.report(cloud, trigger); r.Verdict() != device.Fail {
 		m.t.Errorf("trigger %s, verdict %s", trigger, r.Verdict())
 	}
-	m.says(`keyvet\[\d+\]: .*msg=gate open=false`)
+	m.says(`keyvet\[\d+\]: .*msg=gate state=shut`)
 	m.says(`Reached target multi-user\.target`)
 	if states := m.shell("systemctl is-active keyvet-trusted.target e2e-appliance.service"); states != "inactive\ninactive" {
 		m.t.Errorf("target and appliance are %q", states)

@@ -177,7 +177,7 @@ func (m *machine) on() {
 	}
 	m.chip = m.spawn(nil, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+path("tpm/state"), "--ctrl", "type=unixio,path="+path("tpm.ctrl"))
 	m.await(path("tpm.ctrl"), m.chip)
-	m.qemu = m.spawn(m.console, words[0], slices.Concat(words[1:], chip, m.extra, []string{
+	m.qemu = m.spawn(m.console, words[0], slices.Concat(words[1:], chip, m.extra, strings.Fields(os.Getenv("KEYVET_E2E_QEMU")), []string{
 		"-accel", "tcg", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", m.board.file(m.t, "vmlinuz"),
 		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console=" + m.board.console + " " + m.linux,
 		"-drive", "file=" + m.disk() + ",format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=disk",

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
 
 // buildKeyvet builds the device binary that the lab is about.
@@ -86,7 +88,9 @@ func TestUp(t *testing.T) {
 			break
 		}
 	}
-	out, err := exec.Command(program, "run", "-once", "-config", config).CombinedOutput()
+	run := exec.Command(filepath.Join(filepath.Dir(config), "keyvet-run"), "-once")
+	run.Env = append(os.Environ(), "KEYVET="+program)
+	out, err := run.CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s%s", err, out, said)
 	}
@@ -100,6 +104,40 @@ func TestUp(t *testing.T) {
 	}
 	if _, err := os.Stat(config); err == nil {
 		t.Errorf("%s is left behind", config)
+	}
+}
+
+// TestBoot has a TPM measured into as that of a machine was whose PCRs are published.
+func TestBoot(t *testing.T) {
+	emulator := tpmtest.Run(t, tpmtest.Options{})
+	if err := measure(emulator.Address(), bootLog); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile("../keyvet-fleet/internal/bootlog/testdata/logs/rhel8-uefi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var published map[string]map[int]string
+	if err := json.Unmarshal(b, &published); err != nil {
+		t.Fatal(err)
+	}
+	answer, hangUp, err := tpmtest.Dial(emulator.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangUp()
+	for pcr := range 8 {
+		// TPM2_PCR_Read: one selection, of SHA-256.
+		response, err := answer([]byte{0x80, 0x01, 0, 0, 0, 20, 0, 0, 0x01, 0x7e, 0, 0, 0, 1, 0, 0x0b, 3, 1 << pcr, 0, 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if value := response[len(response)-32:]; hex.EncodeToString(value) != published["sha256"][pcr] {
+			t.Errorf("PCR %d is %x, want %s", pcr, value, published["sha256"][pcr])
+		}
+	}
+	if err := measure(emulator.Address(), bootLog[:100]); err == nil {
+		t.Error("half a log is measured")
 	}
 }
 

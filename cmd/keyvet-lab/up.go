@@ -68,6 +68,9 @@ func up(ctx context.Context, opts upOptions, out io.Writer) error {
 		return err
 	}
 	defer d.tpm.Stop()
+	if err := d.boot(); err != nil {
+		return err
+	}
 	state := "healthy"
 	if known {
 		cleanup, err := wrong.spoil(d, cloud)
@@ -96,6 +99,7 @@ Try, in another terminal:
   %[8]s check -config %[6]s
   %[8]s run -once -config %[6]s
   %[8]s status -config %[6]s
+  %[10]s -once    (with the log of its boot)
 
   export KEYVET_LAB=%[7]s
   %[9]s things
@@ -104,7 +108,7 @@ Try, in another terminal:
   %[9]s help
 
 Ctrl-C ends it. Reports that arrive:
-`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir, keyvet, lab)
+`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir, keyvet, lab, d.runScript())
 	for {
 		m, err := cloud.WaitMessage(ctx, "keyvet/+/report")
 		if err != nil {

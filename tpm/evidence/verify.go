@@ -254,12 +254,19 @@ func VerifyDigest(e *device.Evidence, digest [sha256.Size]byte) (*Statement, err
 	if v.decoded, err = decode(e); err != nil {
 		return nil, fmt.Errorf("evidence: %w", err)
 	}
-	for _, l := range levels {
-		switch l.name {
-		case LevelAttestationKey, LevelSignature, LevelHierarchy, LevelReport, LevelPCRs, LevelDeviceKey:
-			if status, reason := l.ask(v); status == device.Fail || status == device.Undecided {
-				return nil, fmt.Errorf("evidence: %s: %s", l.name, reason)
-			}
+	for _, l := range []struct { // not those of the table: a device has no use for the rest of it
+		name string
+		ask  func(*verification) (device.Status, string)
+	}{
+		{LevelAttestationKey, (*verification).attestationKey},
+		{LevelSignature, (*verification).signature},
+		{LevelHierarchy, (*verification).hierarchy},
+		{LevelReport, (*verification).over},
+		{LevelPCRs, (*verification).pcrs},
+		{LevelDeviceKey, (*verification).deviceKey},
+	} {
+		if status, reason := l.ask(v); status == device.Fail || status == device.Undecided {
+			return nil, fmt.Errorf("evidence: %s: %s", l.name, reason)
 		}
 	}
 	return &v.statement, nil

@@ -90,7 +90,7 @@ func flow(text string) string {
 			literal = true
 		case !indented:
 			end()
-			line = sentence.ReplaceAllString(line, "$1\n$2")
+			line = sentence().ReplaceAllString(line, "$1\n$2")
 		}
 		begun = true
 		for part := range strings.SplitSeq(line, "\n") {
@@ -102,7 +102,10 @@ func flow(text string) string {
 }
 
 // sentence is the end of one within a line: mdoc begins each on a line of its own.
-var sentence = regexp.MustCompile(`([a-zA-Z0-9)\]"][.!?]) +([A-Z"])`)
+// It is no variable, which every program would have in it.
+func sentence() *regexp.Regexp {
+	return regexp.MustCompile(`([a-zA-Z0-9)\]"][.!?]) +([A-Z"])`)
+}
 
 // roff keeps text from being read as a request, and quotes and hyphens as they are.
 func roff(text string) string {

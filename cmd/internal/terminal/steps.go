@@ -31,7 +31,7 @@ func (s *Steps) Begin(name string, back bool) {
 	case s.name == "":
 	case back && !s.back:
 		s.failed()
-	case s.back && !back: // there is no way back any more
+	case s.back && !back: // what it had to roll back cannot be rolled back any more
 		s.show(device.Warn, "kept", s.For[s.name])
 	default:
 		s.done()

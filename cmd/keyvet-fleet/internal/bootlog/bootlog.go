@@ -171,7 +171,7 @@ func version(state *gepb.PlatformState) string {
 	if text := printable(raw); text != "" {
 		return text
 	}
-	return hex.EncodeToString(raw[:min(len(raw), maxText/2)])
+	return hex.EncodeToString(raw[:min(len(raw), 32)])
 }
 
 const maxText = 1024 // bytes of what a log says, in a result

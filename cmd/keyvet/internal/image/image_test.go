@@ -331,3 +331,30 @@ func TestLayer(t *testing.T) {
 		}
 	}
 }
+
+// TestKernelOptions has the table of the layer's README list the options that its
+// kernel fragments set.
+func TestKernelOptions(t *testing.T) {
+	const layer = "../../../../yocto/meta-keyvet/"
+	readme, err := os.ReadFile(layer + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	option := regexp.MustCompile(`\bCONFIG_\w+`)
+	row := func(tpm string) []string {
+		line := regexp.MustCompile(`(?m)^\| ` + tpm + `.*$`).FindString(string(readme))
+		return option.FindAllString(line, -1)
+	}
+	for tpm, name := range map[string]string{"every one": "tpm", "`spi`": "tpm-spi", "`i2c`": "tpm-i2c", "`tis`": "tpm-tis", "`ftpm`": "tpm-ftpm"} {
+		fragment, err := os.ReadFile(layer + "recipes-kernel/linux/files/keyvet-kmeta/keyvet-" + name + ".cfg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, got := option.FindAllString(string(fragment), -1), row(tpm)
+		slices.Sort(want)
+		slices.Sort(got)
+		if len(want) == 0 || !slices.Equal(got, want) {
+			t.Errorf("%s: the README lists %v, the fragment sets %v", tpm, got, want)
+		}
+	}
+}

@@ -1,8 +1,6 @@
 package vet
 
 import (
-	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/keyvet/keyvet/cmd/keyvet/internal/deflate"
 	"github.com/keyvet/keyvet/device"
 )
 
@@ -73,12 +72,11 @@ func isBootLog(f *os.File, name string) bool {
 // pack returns the whole of a log in gzip. Of one that compresses to more than a
 // report can hold, it returns what is too large for one.
 func pack(f io.ReaderAt) ([]byte, error) {
-	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
+	var packed deflate.Writer
 	log := io.NewSectionReader(f, 0, maxBootLog+1)
 	for piece := make([]byte, 64<<10); packed.Len() <= device.MaxReportBytes; {
 		n, err := log.Read(piece)
-		z.Write(piece[:n]) // never fails
+		packed.Write(piece[:n]) // never fails
 		if err == io.EOF {
 			break
 		}
@@ -92,6 +90,5 @@ func pack(f io.ReaderAt) ([]byte, error) {
 	case read > maxBootLog:
 		return nil, fmt.Errorf("the log has more than %d bytes", maxBootLog)
 	}
-	z.Close() // never fails
-	return packed.Bytes(), nil
+	return packed.Close(), nil
 }

@@ -71,8 +71,13 @@ python do_compile() {
 
     env = {name: d.getVar(name) or '' for name in d.getVar('KEYVET_VARIABLES').split()}
     fetch = bb.fetch2.Fetch(env['KEYVET_CONF_EXTRA'].split(), d)
-    unpacked = d.getVar('UNPACKDIR')
-    env['KEYVET_CONF_EXTRA'] = ' '.join(os.path.join(unpacked, fetch.ud[uri].basename) for uri in fetch.urls)
+
+    def unpacked(uri):  # a file:// keeps the folders of its path
+        ud = fetch.ud[uri]
+        folder = os.path.dirname(ud.path).lstrip('/') if ud.type == 'file' else ''
+        return os.path.join(d.getVar('UNPACKDIR'), ud.parm.get('subdir', ''), folder, os.path.basename(fetch.localpath(uri)))
+
+    env['KEYVET_CONF_EXTRA'] = ' '.join(unpacked(uri) for uri in fetch.urls)
     keyvet_image(d, env, 'write', d.expand('${B}/image'))
 }
 do_compile[cleandirs] = "${B}"

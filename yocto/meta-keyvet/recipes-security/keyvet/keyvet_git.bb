@@ -51,7 +51,7 @@ do_install() {
     install -D -m 0644 $src/packaging/completions/keyvet.fish ${D}${datadir}/fish/vendor_completions.d/keyvet.fish
     install -D -m 0644 $src/blocklist/embedded.kvf ${D}${datadir}/keyvet/debian.kvf
     install -D -m 0644 $src/blocklist/compromised.kvf ${D}${datadir}/keyvet/compromised.kvf
-    for page in configuration operations rotation findings systemd; do
+    for page in configuration operations rotation findings systemd troubleshooting; do
         install -D -m 0644 $src/docs/$page.md ${D}${docdir}/keyvet/$page.md
     done
     if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
