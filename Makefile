@@ -155,7 +155,7 @@ corpora: ## keyvet and OpenSSL over public collections of strange certificates a
 
 .PHONY: documents
 documents: ## writes what is made of the code: findings.md, configuration.md, man pages, completions
-	$(GO) test -count=1 -run '^(TestFindings|TestDocuments|TestTexts)$$' ./cmd ./cmd/keyvet/internal/config ./cmd/keyvet ./cmd/keyvet-blocklist ./cmd/keyvet-fleet ./cmd/keyvet-lab -update
+	$(GO) test -count=1 -run '^(TestFindings|TestDocuments|TestTexts|TestHelp)$$' ./cmd ./cmd/keyvet/internal/config ./cmd/keyvet/internal/image ./cmd/keyvet ./cmd/keyvet-blocklist ./cmd/keyvet-fleet ./cmd/keyvet-lab -update
 
 .PHONY: picture
 picture: tools-demo ## docs/terminal.svg, from what the commands of the quick start print

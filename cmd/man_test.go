@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -33,6 +34,23 @@ func TestManPages(t *testing.T) {
 			if err := cmd.Run(); err != nil || said.Len() > 0 {
 				t.Errorf("%s of %s: %v\n%s", tool[0], page, err, &said)
 			}
+		}
+	}
+}
+
+// TestDropIns holds the table of docs/systemd.md to the examples that there are.
+func TestDropIns(t *testing.T) {
+	page, err := os.ReadFile("../docs/systemd.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := filepath.Glob("../packaging/systemd/examples/*.conf")
+	if err != nil || len(examples) < 6 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	for _, example := range examples {
+		if !strings.Contains(string(page), "\n| `"+filepath.Base(example)+"` |") {
+			t.Errorf("docs/systemd.md does not say when to use %s", example)
 		}
 	}
 }

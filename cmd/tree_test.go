@@ -29,7 +29,7 @@ var tree = map[string][]string{
 	"cmd/keyvet/internal/deflate":        nil,
 	"cmd/keyvet/internal/vet":            {"cmd/keyvet/internal/deflate", "cmd/keyvet/internal/config", "cmd/keyvet/internal/credential", "device", "device/check", "device/durable", "device/gate", "device/keyfile", "device/rotate", "tpm", "tpm/advisory", "tpm/evidence", "blocklist", "blocklist/debian"},
 	"cmd/keyvet/internal/config":         {"cmd/internal/accept", "device", "device/agent", "device/durable", "device/gate", "device/rotate", "mqtt", "mqtt/awsiot", "tpm", "tpm/attempts"},
-	"cmd/keyvet/internal/image":          {"cmd/keyvet/internal/config"}, // of the build host
+	"cmd/keyvet/internal/image":          {"cmd/internal/cli", "cmd/keyvet/internal/config"}, // of the build host
 	"cmd/keyvet/internal/systemd":        nil,
 	"cmd/keyvet/internal/quiet":          nil,
 	"cmd/keyvet/internal/logs":           {"cmd/internal/cli"},

@@ -10,7 +10,7 @@ import (
 type Status int
 
 // The order matters to [Worst] only through its own table: a failing key
-// outweighs one that could not be looked at.
+// outweighs one that could not be checked.
 const (
 	Undecided     Status = iota // something that had to be looked at could not be
 	NotApplicable               // the question makes no sense for this key

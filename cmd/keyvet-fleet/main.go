@@ -28,7 +28,7 @@ keyvet/THING/challenge/answer to "answer".
 
 exit status: 0 all that was asked for holds, warnings included, 1 a key, the
 firmware or the evidence fails, 2 wrong usage, 3 something that was asked for
-is not shown or could not be looked at`,
+is not shown or could not be checked`,
 	Examples: []string{
 		"keyvet-fleet verify report.json",
 		"keyvet-fleet verify -ek-roots /etc/keyvet/ek-roots -require device-key -ak-name 000b… report.json",

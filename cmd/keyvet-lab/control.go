@@ -185,11 +185,11 @@ func control(dir string, cloud *localiot.Server) (net.Listener, error) {
 // ask calls a method of the lab that is up in dir.
 func ask(dir, method string, args, answer any) error {
 	if dir == "" {
-		return errors.New("say with -dir or KEYVET_LAB where keyvet-lab is up")
+		return errors.New("no lab is named: give -dir DIR or set KEYVET_LAB (keyvet-lab up -dir DIR starts one)")
 	}
 	conn, err := net.DialTimeout("unix", controlPath(dir), controlTime)
 	if err != nil {
-		return fmt.Errorf("is keyvet-lab up? %w", err)
+		return fmt.Errorf("no lab is up in %s: start one with keyvet-lab up -dir %[1]s (%w)", dir, err)
 	}
 	_ = conn.SetDeadline(time.Now().Add(controlTime))
 	client := rpc.NewClient(conn)

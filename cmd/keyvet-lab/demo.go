@@ -131,12 +131,23 @@ func pretendInfineon(d *labDevice, cloud *localiot.Server) (func(), error) {
 	return func() { proxy.Close() }, d.writeConfig(cloud, proxy.Address())
 }
 
+// neighbour is a program of PATH, or else the one beside this one.
+func neighbour(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if self, selfErr := os.Executable(); err != nil && selfErr == nil && filepath.Base(name) == name {
+		if beside, besideErr := exec.LookPath(filepath.Join(filepath.Dir(self), name)); besideErr == nil {
+			return beside, nil
+		}
+	}
+	return path, err
+}
+
 // errUnexpected is of a demonstration that says itself what went wrong.
 var errUnexpected = errors.New("not as expected")
 
 // demo plays every act and fails unless each ended as it has to.
 func demo(ctx context.Context, program string, out io.Writer) error {
-	program, err := exec.LookPath(program)
+	program, err := neighbour(program)
 	if err != nil {
 		return fmt.Errorf("%w (name the program with -keyvet)", err)
 	}

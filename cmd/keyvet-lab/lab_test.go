@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -239,7 +240,7 @@ func TestRemote(t *testing.T) {
 		{args: "check gw"},
 		{args: "shadow gw", says: `"desired":{"check":"`},
 		{args: "check a/b", status: 1, says: "a/b"},
-		{args: "things -dir /nowhere", status: 1, says: "is keyvet-lab up?"},
+		{args: "things -dir /nowhere", status: 1, says: "no lab is up in /nowhere"},
 		{args: "things x", status: 2, says: "x"},
 		{args: "things -dir=", status: 1, says: "KEYVET_LAB"},
 		{args: "job", status: 2, says: "needs a second word"},
@@ -254,6 +255,17 @@ func TestRemote(t *testing.T) {
 		}
 		if tt.says == "" && tt.args != "check gw" && out.String() != "" {
 			t.Errorf("keyvet-lab %s says %q", tt.args, &out)
+		}
+	}
+	for name, value := range clitest.Environment {
+		t.Setenv(name, value)
+	}
+	for _, screen := range []string{"things", "fault list"} {
+		err := clitest.Screens(strings.ReplaceAll(screen, " ", "-"), func(tty *os.File) {
+			command(t.Context(), strings.Fields(screen), nil, tty, tty)
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }

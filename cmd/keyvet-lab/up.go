@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -82,6 +83,12 @@ func up(ctx context.Context, opts upOptions, out io.Writer) error {
 	if !d.fresh && opts.bad != "firmware" {
 		state = "as it was left"
 	}
+	keyvet, lab := "keyvet", "keyvet-lab"
+	if _, err := exec.LookPath(keyvet); err != nil {
+		if beside, err := neighbour(keyvet); err == nil {
+			keyvet, lab = beside, filepath.Join(filepath.Dir(beside), lab)
+		}
+	}
 	fmt.Fprintf(out, `thing     %s
 state     %s
 TPM       %s
@@ -89,19 +96,19 @@ endpoint  %s (CA %s)
 config    %s
 
 Try, in another terminal:
-  keyvet check -config %[6]s
-  keyvet run -once -config %[6]s
-  keyvet status -config %[6]s
-  %[8]s -once    (with the log of its boot)
+  %[8]s check -config %[6]s
+  %[8]s run -once -config %[6]s
+  %[8]s status -config %[6]s
+  %[10]s -once    (with the log of its boot)
 
   export KEYVET_LAB=%[7]s
-  keyvet-lab things
-  keyvet-lab report %[1]s
-  keyvet-lab job create %[1]s
-  keyvet-lab help
+  %[9]s things
+  %[9]s report %[1]s
+  %[9]s job create %[1]s
+  %[9]s help
 
 Ctrl-C ends it. Reports that arrive:
-`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir, d.runScript())
+`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir, keyvet, lab, d.runScript())
 	for {
 		m, err := cloud.WaitMessage(ctx, "keyvet/+/report")
 		if err != nil {

@@ -118,6 +118,9 @@ func (s screen) ready(path string, needs ...func(*config.Config) error) (*config
 	if err := gate.Clear(dir, durable.Disk{}); err != nil {
 		s.Fail(err)
 	}
+	if err == nil {
+		err = config.None(path)
+	}
 	for _, need := range needs {
 		if err == nil {
 			err = need(cfg)

@@ -100,6 +100,7 @@ func TestScripts(t *testing.T) {
 			"flip":   flipCommand,
 			"big":    bigCommand,
 			"await":  awaitCommand,
+			"screen": screenCommand,
 		},
 	})
 }

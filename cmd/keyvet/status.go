@@ -43,6 +43,9 @@ read; with -q: 0 pass (warnings included), 1 a key or the firmware fails,
 			if *quiet {
 				return screen{s}.verdict(cfg)
 			}
+			if err := config.None(*configPath); err != nil {
+				screen{s}.Fail(err)
+			}
 			return screen{s}.status(cfg, *asJSON)
 		}
 	},

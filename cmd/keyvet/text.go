@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -21,6 +22,14 @@ type screen struct{ cli.IO }
 
 // say says something to people, in one line.
 func (s screen) say(line string) { fmt.Fprintf(s.Err, "keyvet: %s\n", cli.Printable(line)) }
+
+// Fail says what went wrong: of a file that only another user may use, what to do.
+func (s screen) Fail(err error) {
+	if refused, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		err = fmt.Errorf("%s: permission denied: run keyvet as root, or as the user of the service", refused.Path)
+	}
+	s.IO.Fail(err)
+}
 
 // json shows v to a program.
 func (s screen) json(v any) error {

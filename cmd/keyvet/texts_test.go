@@ -7,3 +7,5 @@ import (
 )
 
 func TestTexts(t *testing.T) { clitest.Texts(t, program, "../..") }
+
+func TestHelp(t *testing.T) { clitest.Help(t, program) }

@@ -44,7 +44,7 @@ open in time, or it cannot be known how it stands`,
 			case ctx.Err() != nil:
 				err = errors.New("the gate is still shut: interrupted")
 			}
-			s.Fail(err)
+			screen{s}.Fail(err)
 			return cli.Undecided
 		}
 	},

@@ -11,7 +11,7 @@ import (
 var certificateOld = device.Reason{
 	Code: device.ReasonAge, Status: device.Warn, Severity: device.Low,
 	Means: "The device's certificate is older than check.max_age.",
-	Do:    "Rotate the device's key and certificate.",
+	Do:    "`keyvet rotate` replaces the device's key and certificate.",
 }
 
 var age = Check{

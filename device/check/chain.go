@@ -27,17 +27,17 @@ var (
 	signedSHA1 = device.Reason{
 		Code: "KEYVET_SIGNATURE_SHA1", Status: device.Fail, Severity: device.High,
 		Means: "A certificate is signed with SHA-1, which can be forged. WARN for certificates in the TPM.",
-		Do:    "Have the certificate issued again with SHA-256.",
+		Do:    "Have the certificate issued again with SHA-256; `keyvet rotate` does so for the device's.",
 	}
 	signedMD5 = device.Reason{
 		Code: "KEYVET_SIGNATURE_MD5", Status: device.Fail, Severity: device.High,
 		Means: "A certificate is signed with MD5, which can be forged. WARN for certificates in the TPM.",
-		Do:    "Have the certificate issued again with SHA-256.",
+		Do:    "Have the certificate issued again with SHA-256; `keyvet rotate` does so for the device's.",
 	}
 	signedMD2 = device.Reason{
 		Code: "KEYVET_SIGNATURE_MD2", Status: device.Fail, Severity: device.High,
 		Means: "A certificate is signed with MD2, which can be forged. WARN for certificates in the TPM.",
-		Do:    "Have the certificate issued again with SHA-256.",
+		Do:    "Have the certificate issued again with SHA-256; `keyvet rotate` does so for the device's.",
 	}
 	issuerNotCA = device.Reason{
 		Code: "KEYVET_ISSUER_NOT_CA", Status: device.Fail, Severity: device.High,

@@ -2,7 +2,7 @@
 // on the Debian list, has its certificate expired …. Each check has an id, a
 // citation and a rule of which keys it applies to; [All] lists them.
 //
-// A check never mixes "is bad" with "could not be looked at": the latter is
+// A check never mixes "is bad" with "could not be checked": the latter is
 // [device.Undecided], which opens nothing.
 package check
 

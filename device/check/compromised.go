@@ -13,7 +13,7 @@ import (
 var compromisedKey = device.Reason{
 	Code: device.ReasonCompromised, Status: device.Fail, Severity: device.Critical,
 	Means: "The private half of the key is public, or its maker labels it as a test key: the key is on a list of such keys, which the message names. A list can have a code of its own for this.",
-	Do:    "Replace the key and everything that relied on it.",
+	Do:    "Replace the key and everything that relied on it; `keyvet rotate` replaces the device's.",
 }
 
 var compromised = Check{

@@ -13,7 +13,7 @@ var (
 	debianWeak = device.Reason{
 		Code: device.ReasonDebian, Status: device.Fail, Severity: device.Critical,
 		Means: "The key is one of those that Debian's broken OpenSSL could make; everybody can have its private key.",
-		Do:    "Replace the key and everything that relied on it.",
+		Do:    "Replace the key and everything that relied on it; `keyvet rotate` replaces the device's.",
 	}
 	blocklistUnavailable = device.Reason{
 		Code: "KEYVET_BLOCKLIST_UNAVAILABLE", Status: device.Undecided,

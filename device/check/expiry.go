@@ -19,12 +19,12 @@ var (
 	expired = device.Reason{
 		Code: device.ReasonExpired, Status: device.Fail, Severity: device.Medium,
 		Means: "A certificate has expired. WARN for certificates in the TPM, which cannot be replaced, and for CA certificates that are in a file for themselves.",
-		Do:    "Renew the certificate: keyvet rotate, or the way it was issued.",
+		Do:    "Renew the certificate. AWS IoT refuses a device whose own has expired: re-enrol it by its claim, `cd STATE_DIR && rm -rf identity credentials rotation.json thing`, then start keyvet (docs/operations.md).",
 	}
 	expiring = device.Reason{
 		Code: device.ReasonExpiring, Status: device.Warn, Severity: device.Medium,
 		Means: "A certificate expires soon.",
-		Do:    "Renew the certificate before then; rotate.before renews the device's own.",
+		Do:    "Renew the certificate before then: `keyvet rotate` renews the device's, and rotate.before does so in time.",
 	}
 	notYetValid = device.Reason{
 		Code: "KEYVET_CERTIFICATE_NOT_YET_VALID", Status: device.Undecided,

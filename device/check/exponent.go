@@ -27,12 +27,12 @@ var (
 	exponentSmall = device.Reason{
 		Code: "KEYVET_EXPONENT_SMALL", Status: device.Warn, Severity: device.Low,
 		Means: "The public exponent is less than 65537.",
-		Do:    "Make new keys with the exponent 65537.",
+		Do:    "Make new keys with the exponent 65537; `keyvet rotate` replaces the device's.",
 	}
 	exponentLarge = device.Reason{
 		Code: "KEYVET_EXPONENT_LARGE", Status: device.Warn, Severity: device.Low,
 		Means: "The public exponent is longer than TLS implementations accept.",
-		Do:    "Make new keys with the exponent 65537.",
+		Do:    "Make new keys with the exponent 65537; `keyvet rotate` replaces the device's.",
 	}
 )
 

@@ -17,17 +17,17 @@ var (
 	smallFactorFound = device.Reason{
 		Code: "KEYVET_RSA_SMALL_FACTOR", Status: device.Fail, Severity: device.Critical,
 		Means: "A small prime divides the RSA modulus.",
-		Do:    "Replace the key, and the program that made it.",
+		Do:    "Replace the key, and the program that made it; `keyvet rotate` replaces the device's.",
 	}
 	modulusSquare = device.Reason{
 		Code: "KEYVET_RSA_MODULUS_SQUARE", Status: device.Fail, Severity: device.Critical,
 		Means: "The RSA modulus is a square.",
-		Do:    "Replace the key, and the program that made it.",
+		Do:    "Replace the key, and the program that made it; `keyvet rotate` replaces the device's.",
 	}
 	factorsClose = device.Reason{
 		Code: "KEYVET_RSA_FACTORS_CLOSE", Status: device.Fail, Severity: device.Critical,
 		Means: "The two primes of the RSA modulus are so close that Fermat's method finds them.",
-		Do:    "Replace the key, and the program that made it.",
+		Do:    "Replace the key, and the program that made it; `keyvet rotate` replaces the device's.",
 	}
 )
 

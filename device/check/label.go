@@ -13,12 +13,12 @@ var (
 	labelled = device.Reason{
 		Code: "KEYVET_LABELLED_TEST_KEY", Status: device.Fail, Severity: device.Critical,
 		Means: "The certificate or its issuer is named DO NOT TRUST or DO NOT SHIP: it has a test key of the firmware's maker, which many machines share.",
-		Do:    "Replace the key and everything that relied on it; for a platform key, by an update of the firmware or one of your own.",
+		Do:    "Replace the key and everything that relied on it; for a platform key, by an update of the firmware or one of your own; `keyvet rotate` replaces the device's.",
 	}
 	namedTest = device.Reason{
 		Code: "KEYVET_NAMED_TEST_KEY", Status: device.Warn, Severity: device.Medium,
 		Means: "The certificate or its issuer has a name that firmware's makers give to test keys, such as Test PK or TestRoot.",
-		Do:    "Replace the key if it is not yours alone, or if the device is no test device.",
+		Do:    "Replace the key if it is not yours alone, or if the device is no test device; `keyvet rotate` replaces the device's.",
 	}
 )
 

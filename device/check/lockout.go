@@ -10,7 +10,7 @@ import (
 var lockoutOpen = device.Reason{
 	Code: "KEYVET_TPM_LOCKOUT_OPEN", Status: device.Warn, Severity: device.Low,
 	Means: "The device's key is in the TPM, and the lockout hierarchy has no password: any user who may use the TPM (group tss) can clear it, and the key is then gone for good.",
-	Do:    "Set a password (tpm2_changeauth -c lockout) and keep it off the device, or disable clearing (tpm2_clearcontrol -C l s), which only the firmware can undo.",
+	Do:    "Set a password (`tpm2_changeauth -c lockout PASSWORD`) and keep it off the device, or disable clearing (`tpm2_clearcontrol -C l s`), which only the firmware can undo.",
 }
 
 var lockout = Check{

@@ -13,22 +13,22 @@ var (
 	privateReadable = device.Reason{
 		Code: "KEYVET_PRIVATE_KEY_READABLE", Status: device.Fail, Severity: device.High,
 		Means: "Any user of the device can read or write the private key: the file lets them, and so does every directory above it.",
-		Do:    "chmod 600 the file, and replace the key if others had access.",
+		Do:    "`chmod 600 FILE`, and replace the key if others had access.",
 	}
 	privateGroupReadable = device.Reason{
 		Code: "KEYVET_PRIVATE_KEY_GROUP_READABLE", Status: device.Warn, Severity: device.Medium,
 		Means: "A group of users can read or write the private key file.",
-		Do:    "chmod 600 the file, unless the group is meant to read it.",
+		Do:    "`chmod 600 FILE`, unless the group is meant to read it.",
 	}
 	privateReplaceable = device.Reason{
 		Code: "KEYVET_PRIVATE_KEY_REPLACEABLE", Status: device.Fail, Severity: device.High,
 		Means: "Any user of the device can put another file in the place of the private key, since a directory above it can be written by all.",
-		Do:    "chmod o-w the directory that the message names, and look whether the key is the one that it should be.",
+		Do:    "`chmod o-w DIR`, and look whether the key is the one that it should be.",
 	}
 	privateForeign = device.Reason{
 		Code: "KEYVET_PRIVATE_KEY_FOREIGN", Status: device.Warn, Severity: device.Medium,
 		Means: "The private key file belongs to another user than its directory, and to neither root nor the user of keyvet. That user can read and change it.",
-		Do:    "chown the file to the user that is meant to have the key.",
+		Do:    "`chown root FILE`, or give it to the user that is meant to have the key.",
 	}
 )
 

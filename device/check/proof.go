@@ -11,7 +11,7 @@ var (
 	privateGone = device.Reason{
 		Code: "KEYVET_PRIVATE_KEY_GONE", Status: device.Fail, Severity: device.High,
 		Means: "This TPM does not have the private key and never will: the TPM was cleared, the key was removed from its handle, or the key file is of another TPM.",
-		Do:    "Rotate, or re-enrol the device: the key is lost. Find out who cleared the TPM.",
+		Do:    "Find out who cleared the TPM. The key is lost: re-enrol the device by its claim, `cd STATE_DIR && rm -rf identity credentials rotation.json thing`, then start keyvet (docs/operations.md).",
 	}
 	privateNotProven = device.Reason{
 		Code: "KEYVET_PRIVATE_KEY_NOT_PROVEN", Status: device.Undecided,

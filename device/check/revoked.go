@@ -17,7 +17,7 @@ var (
 	revokedByIssuer = device.Reason{
 		Code: device.ReasonRevoked, Status: device.Fail, Severity: device.Medium,
 		Means: "The issuer has revoked the certificate.",
-		Do:    "Replace the key and the certificate.",
+		Do:    "Replace the key and the certificate: `keyvet rotate`, or re-enrol the device (docs/operations.md).",
 	}
 	issuerRevoked = device.Reason{
 		Code: device.ReasonIssuerRevoked, Status: device.Fail, Severity: device.Critical,

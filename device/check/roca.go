@@ -12,7 +12,7 @@ import (
 var rocaModulus = device.Reason{
 	Code: device.ReasonROCA, Status: device.Fail, Severity: device.Critical,
 	Means: "The key was made by the flawed generator of Infineon chips (ROCA); its private key can be computed from the public one.",
-	Do:    "Replace the key: make it outside that chip, or make an ECDSA key in it. Update the firmware of the TPM.",
+	Do:    "Replace the key: `keyvet rotate` replaces the device's, `tpm2_evictcontrol -C o -c HANDLE` removes one that nothing uses any more. Update the firmware of the TPM.",
 }
 
 var roca = Check{

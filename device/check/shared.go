@@ -11,7 +11,7 @@ import (
 var keyShared = device.Reason{
 	Code: "KEYVET_KEY_SHARED", Status: device.Fail, Severity: device.High,
 	Means: "The device's key also has another role.",
-	Do:    "Make a key of its own for each role.",
+	Do:    "Make a key of its own for each role: `keyvet rotate` makes one for the device.",
 }
 
 var shared = Check{

@@ -14,7 +14,7 @@ import (
 var primeShared = device.Reason{
 	Code: "KEYVET_RSA_PRIME_SHARED", Status: device.Fail, Severity: device.Critical,
 	Means: "The RSA modulus has a prime in common with that of another key of the same check, so both are factored.",
-	Do:    "Replace both keys, and the program or the random-number generator that made them.",
+	Do:    "Replace both keys, and the program or the random-number generator that made them; `keyvet rotate` replaces the device's.",
 }
 
 // runSharedPrimes finds the primes that RSA keys have in common, those of CAs among

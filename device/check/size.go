@@ -18,7 +18,7 @@ var (
 	rsaTooShort = device.Reason{
 		Code: "KEYVET_RSA_TOO_SHORT", Status: device.Fail, Severity: device.High,
 		Means: "The RSA key has less than 2048 bits.",
-		Do:    "Replace it by an ECDSA key on P-256, or by a longer RSA key.",
+		Do:    "Replace it by an ECDSA key on P-256, or by a longer RSA key; `keyvet rotate` replaces the device's.",
 	}
 	rsaTooLong = device.Reason{
 		Code: "KEYVET_RSA_TOO_LONG", Status: device.Warn, Severity: device.Low,
@@ -28,22 +28,22 @@ var (
 	ed25519Key = device.Reason{
 		Code: "KEYVET_ED25519_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
 		Means: "AWS IoT does not accept Ed25519 keys. WARN for certificates and requests that AWS IoT may never see.",
-		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
+		Do:    "Use ECDSA P-256 for the device (`keyvet rotate`), the claim and their CAs.",
 	}
 	p224 = device.Reason{
 		Code: "KEYVET_P224_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
 		Means: "AWS IoT does not accept keys on the curve P-224. WARN for certificates and requests that AWS IoT may never see.",
-		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
+		Do:    "Use ECDSA P-256 for the device (`keyvet rotate`), the claim and their CAs.",
 	}
 	secp256k1 = device.Reason{
 		Code: "KEYVET_SECP256K1_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
 		Means: "AWS IoT does not accept keys on the curve secp256k1. WARN for certificates and requests that AWS IoT may never see.",
-		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
+		Do:    "Use ECDSA P-256 for the device (`keyvet rotate`), the claim and their CAs.",
 	}
 	algorithmRefused = device.Reason{
 		Code: "KEYVET_ALGORITHM_NOT_ACCEPTED", Status: device.Fail, Severity: device.High,
 		Means: "AWS IoT does not accept keys of this algorithm. WARN for certificates and requests that AWS IoT may never see.",
-		Do:    "Use ECDSA P-256 for the device, the claim and their CAs.",
+		Do:    "Use ECDSA P-256 for the device (`keyvet rotate`), the claim and their CAs.",
 	}
 	algorithmUnknown = device.Reason{
 		Code: "KEYVET_ALGORITHM_UNKNOWN", Status: device.Warn, Severity: device.Low,

@@ -12,7 +12,7 @@ import (
 var modulusPattern = device.Reason{
 	Code: "KEYVET_RSA_MODULUS_PATTERN", Status: device.Fail, Severity: device.High,
 	Means: "The same bits are zero in every word of the lower part of the RSA modulus, as a broken random-number generator makes it. keyvet did not find the factors; others may.",
-	Do:    "Replace the key, and the program or the random-number generator that made it.",
+	Do:    "Replace the key, and the program or the random-number generator that made it; `keyvet rotate` replaces the device's.",
 }
 
 const shortSleeves = "https://blog.trailofbits.com/2026/06/12/factoring-short-sleeve-rsa-keys-with-polynomials/"

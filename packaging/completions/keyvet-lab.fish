@@ -17,7 +17,7 @@ complete -c keyvet-lab -n __fish_use_subcommand -a challenge -d 'challenge a thi
 complete -c keyvet-lab -n __fish_use_subcommand -a check -d 'ask for a check, by the shadow'
 complete -c keyvet-lab -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
 complete -c keyvet-lab -n __fish_use_subcommand -a help
-complete -c keyvet-lab -n '__fish_seen_subcommand_from demo' -o keyvet -x -d 'run this PROGRAM (default keyvet, by PATH)'
+complete -c keyvet-lab -n '__fish_seen_subcommand_from demo' -o keyvet -x -d 'run this PROGRAM (default: keyvet of PATH, or beside this'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o addr -x -d 'listen on HOST:PORT, for a board on the desk (default: on'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o bad -x -a 'roca debian firmware' -d 'a device that fails: KIND is roca (a key in the TPM), debian'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o claim -d 'the device has no certificate, but a claim to provision'

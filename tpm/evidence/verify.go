@@ -91,7 +91,7 @@ type Summary struct {
 
 // Level is one thing that evidence can show: Pass if it holds, Fail if it does
 // not, Warn if the evidence does not show it, Undecided if it was asked for and
-// could not be looked at, NotApplicable if there is nothing to be shown.
+// could not be checked, NotApplicable if there is nothing to be shown.
 type Level struct {
 	Name   string        `json:"level"`
 	Status device.Status `json:"status"`

@@ -61,7 +61,7 @@ func (p *page) verdict(r *device.Report) {
 		}
 	}
 	if gaps > 0 {
-		parts = append(parts, count(gaps, "thing")+" could not be looked at")
+		parts = append(parts, count(gaps, "thing")+" could not be checked")
 	}
 	p.end(r.Verdict(), strings.Join(parts, "; "))
 }

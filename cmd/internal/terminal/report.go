@@ -25,11 +25,12 @@ type page struct {
 	Style
 	word    int             // columns of the longest status
 	said    map[string]bool // advice and sources, which are given once
+	told    map[string]bool // messages of findings: a gap that says the same is not shown again
 	verbose bool
 }
 
 func newPage(s Style, verbose bool) *page {
-	return &page{Style: s, word: len("PASS"), said: make(map[string]bool), verbose: verbose}
+	return &page{Style: s, word: len("PASS"), said: make(map[string]bool), told: make(map[string]bool), verbose: verbose}
 }
 
 // line writes a status, or another word in its colour, and what it is of. What
@@ -279,6 +280,7 @@ func (p *page) findings(all []device.Finding, id string) {
 			continue
 		}
 		text := f.Message
+		p.told[f.Message] = true
 		if reason, ok := reasonOf(f.Check, f.ReasonCode); ok && !f.Accepted && !p.said[reason.Do] {
 			p.said[reason.Do] = true
 			text = strings.TrimSuffix(text, ".") + ". " + reason.Do
@@ -300,6 +302,7 @@ func (p *page) findings(all []device.Finding, id string) {
 func (p *page) gaps(all []device.Gap) {
 	for _, g := range all {
 		switch {
+		case !g.Minor && p.told[g.Why]:
 		case !g.Minor:
 			p.line(device.Undecided, "GAP", g.What+": "+g.Why)
 		case p.verbose:

@@ -5,6 +5,7 @@ package clitest
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,5 +53,28 @@ func Texts(t *testing.T, p *cli.Program, root string) {
 		if n := len([]rune(strings.TrimRight(line, "\n"))); n > 80 {
 			t.Errorf("a line of %d columns: %s", n, line)
 		}
+	}
+}
+
+// Help keeps the screens of a program's help.
+func Help(t *testing.T, p *cli.Program) {
+	t.Helper()
+	for name, value := range Environment {
+		t.Setenv(name, value)
+	}
+	err := Screens("help", func(tty *os.File) {
+		io := cli.IO{Out: tty, Err: tty}
+		p.Run(t.Context(), io, []string{"help"})
+		for _, c := range p.Commands {
+			fmt.Fprintf(tty, "\n$ %s %s -h\n", p.Name, c.Name)
+			p.Run(t.Context(), io, append(strings.Fields(c.Name), "-h"))
+		}
+		for _, wrong := range [][]string{{"frobnicate"}, {p.Commands[0].Name[:2] + "x"}, append(strings.Fields(p.Commands[0].Name), "-jsn")} {
+			fmt.Fprintf(tty, "\n$ %s %s\n", p.Name, strings.Join(wrong, " "))
+			p.Run(t.Context(), io, wrong)
+		}
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/keyvet/keyvet/device"
@@ -20,6 +21,18 @@ func (c *Config) ReadyToRun() error {
 		return missing
 	}
 	return nil
+}
+
+// None returns an error where no file is read: there is none, and none was named.
+func None(named string) error {
+	if named != "" {
+		return nil
+	}
+	files, err := places()
+	if err == nil && len(files) == 0 {
+		return fmt.Errorf("there is no configuration at %s: write one (keyvet.toml(5)), or name it with -config", DefaultPath())
+	}
+	return nil // what cannot be read is said by Load
 }
 
 // ReadyToRotate returns what the configuration lacks for a rotation.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 )
 
@@ -29,7 +30,7 @@ func image(t *testing.T, variables func(string) string, args ...string) (status 
 	before := config.Root
 	t.Cleanup(func() { config.Root = before })
 	var b strings.Builder
-	status = run(args, variables, &b)
+	status = program(variables).Run(t.Context(), cli.IO{Out: &b, Err: &b}, args)
 	return status, b.String()
 }
 
@@ -98,7 +99,7 @@ func TestWrong(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{nil, {"write"}, {"make", "x"}, {"write", "a", "b"}, {"-read-only", "check", "x"}} {
-		if status, said := image(t, env(good...), args...); status != 2 || !strings.HasPrefix(said, "usage: ") {
+		if status, said := image(t, env(good...), args...); status != 2 || !strings.HasPrefix(said, "keyvet-image") {
 			t.Errorf("%q: %d, %s", args, status, said)
 		}
 	}

@@ -4,56 +4,64 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
 )
 
-const usage = `usage: image write DIR     the files of keyvet's configuration below DIR, from the
-                           environment (KEYVET_ENDPOINTS="HOST:PORT …" …)
-       image check [-read-only] DIR     whether keyvet can work on the root file system
-                           at DIR; -read-only: it is mounted read-only
-exit status: 0 well, 2 wrong
-`
+func main() { cli.Main(program(os.Getenv)) }
 
-func main() { os.Exit(run(os.Args[1:], os.Getenv, os.Stderr)) }
-
-func run(args []string, env func(string) string, stderr io.Writer) int {
-	f := flag.NewFlagSet("image", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	readOnly := f.Bool("read-only", false, "")
-	if len(args) == 0 || f.Parse(args[1:]) != nil || f.NArg() != 1 {
-		fmt.Fprint(stderr, usage)
-		return 2
-	}
+// program is of one environment.
+func program(env func(string) string) *cli.Program {
 	v := variables(env)
-	var o outcome
-	switch args[0] {
-	case "write":
-		o = v.write(f.Arg(0))
-	case "check":
-		o = v.check(f.Arg(0), *readOnly)
-	default:
-		fmt.Fprint(stderr, usage)
-		return 2
+	return &cli.Program{
+		Name:  "keyvet-image",
+		About: "keyvet-image configures keyvet in the image of a device, on the build host.",
+		Notes: `The environment has the variables of the build system, such as
+KEYVET_ENDPOINTS="HOST:PORT ..." (docs/images.md).
+
+exit status: 0 well, 2 wrong`,
+		Commands: []cli.Command{
+			{
+				Name: "write", Args: "DIR", Short: "write keyvet's configuration into an image", Least: 1, Most: 1,
+				Long: "Writes the files of keyvet's configuration below DIR, from the environment.",
+				New: func(*flag.FlagSet) cli.Action {
+					return func(_ context.Context, s cli.IO, args []string) int { return v.write(args[0]).say(s) }
+				},
+			},
+			{
+				Name: "check", Args: "DIR", Short: "refuse an image on which keyvet could not work", Least: 1, Most: 1,
+				Long: `Reads the root file system at DIR as keyvet will on the device, and says what
+keyvet would refuse, by keyvet's own rules.`,
+				New: func(f *flag.FlagSet) cli.Action {
+					readOnly := f.Bool("read-only", false, "the root file system is mounted read-only")
+					return func(_ context.Context, s cli.IO, args []string) int { return v.check(args[0], *readOnly).say(s) }
+				},
+			},
+		},
 	}
+}
+
+// say says what there is to say, and returns the exit status.
+func (o outcome) say(s cli.IO) int {
 	for _, text := range o.warnings {
-		fmt.Fprintf(stderr, "warning: %s\n", text)
+		fmt.Fprintf(s.Err, "warning: %s\n", text)
 	}
 	for _, err := range o.wrong {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(stderr, "error: %s\n", line)
+			fmt.Fprintf(s.Err, "error: %s\n", line)
 		}
 	}
 	if len(o.wrong) > 0 || !o.done {
-		return 2
+		return cli.Usage
 	}
-	return 0
+	return cli.Pass
 }
 
 // outcome is what there is to say of an image.

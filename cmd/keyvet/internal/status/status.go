@@ -190,7 +190,7 @@ func (st *Report) whyShut() string {
 				n++
 			}
 		}
-		return terminal.Count(n, "thing", "things") + " could not be looked at"
+		return terminal.Count(n, "thing", "things") + " could not be checked"
 	case st.Verdict != "" && !st.Acknowledged:
 		return "AWS IoT has not acknowledged the report"
 	}

@@ -64,7 +64,7 @@ func TestRead(t *testing.T) {
 	}{
 		"never vetted":    {nil, nil, "shut: no self-check has run yet"},
 		"fails":           {&agent.State{Report: report(nil, fails, fails), Gate: "shut", Reason: "the verdict is FAIL"}, nil, "shut: 1 key fails"},
-		"undecided":       {&agent.State{Report: report([]device.Gap{gap, {What: "x", Minor: true}}, open), Gate: "shut", Reason: "the verdict is UNDECIDED"}, nil, "shut: 2 things could not be looked at"},
+		"undecided":       {&agent.State{Report: report([]device.Gap{gap, {What: "x", Minor: true}}, open), Gate: "shut", Reason: "the verdict is UNDECIDED"}, nil, "shut: 2 things could not be checked"},
 		"a reason":        {&agent.State{Report: report(nil, passes), Gate: "shut", Reason: "no evidence"}, nil, "shut: no evidence"},
 		"unacknowledged":  {&agent.State{Report: report(nil, passes), Gate: "shut"}, nil, "shut: AWS IoT has not acknowledged the report"},
 		"left open":       {&agent.State{Report: report(nil, passes), Gate: "open", Acknowledged: true}, &gate.Mark{ReportID: "r", By: Once}, "open, left so by keyvet run -once"},

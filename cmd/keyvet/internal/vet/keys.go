@@ -57,7 +57,7 @@ func (c *Check) readTPM(inv *device.Inventory, t *tpm.TPM, err error, prepare fu
 	if err != nil {
 		why := err.Error()
 		if errors.Is(err, tpm.ErrAbsent) && address == config.Default().TPM.Address {
-			why += ` (a device without a TPM says tpm.address = "" in its configuration; to test files, name them)`
+			why += ` (to test files, name them)`
 		}
 		inv.TPM = &device.TPM{State: tpm.StateOf(err), Problem: why}
 		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: why})
