@@ -173,7 +173,12 @@ func roleOf(o object) device.Role {
 	return device.RolePersistent
 }
 
-func (inv *inventory) addKey(k device.Key) { inv.keys = append(inv.keys, k) }
+func (inv *inventory) addKey(k device.Key) {
+	inv.keys = append(inv.keys, k)
+	if inv.t.Found != nil {
+		inv.t.Found(k)
+	}
+}
 
 // addPrimary adds a primary key from its persistent handle, or else by its
 // template. That the TPM does not make such a key is a minor gap if the key is

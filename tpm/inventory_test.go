@@ -85,7 +85,12 @@ func testInventory(t *testing.T, by *way) {
 	if slices.ContainsFunc(before, func(h tpm2.TPMHandle) bool { return h>>24 == 0x80 }) {
 		t.Errorf("the import left a transient object behind: %x", before)
 	}
+	var found []string
+	c.Found = func(k device.Key) { found = append(found, k.ID) }
 	info, keys, gaps := c.Inventory()
+	if !slices.EqualFunc(found, keys, func(id string, k device.Key) bool { return id == k.ID }) {
+		t.Errorf("found %v", found)
+	}
 	if want := (device.TPM{
 		Family: "2.0", Manufacturer: "IBM", VendorString: "SW   TPM",
 		FirmwareVersion: info.FirmwareVersion, SpecRevision: "1.64", State: device.TPMOK,

@@ -24,6 +24,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/attempts"
 	"github.com/keyvet/keyvet/tpm/link"
 )
@@ -65,6 +66,10 @@ type Options struct {
 // TPM is one connection to one TPM. Its methods may be called from several
 // goroutines; commands go one at a time.
 type TPM struct {
+	// Found, if not nil, is called by [TPM.Inventory] with each key as soon as it is
+	// read. The caller can test it while the TPM is busy with others.
+	Found func(device.Key)
+
 	address string
 	link    *link.Link
 	opts    Options

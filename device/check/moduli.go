@@ -42,6 +42,13 @@ type attacked struct {
 	err    error   // why not all were tried
 }
 
+// Ahead attacks the modulus of a key, if it has one, before a check asks for it.
+func (m *Moduli) Ahead(ctx context.Context, k device.Key) {
+	if n, e, isRSA := k.RSA(); isRSA && n.Sign() > 0 && n.Bit(0) == 1 && n.BitLen() <= factorsCeiling {
+		m.of(k.Role, target{n, e}).run(ctx)
+	}
+}
+
 // of returns a modulus in the role of a key that has it.
 func (m *Moduli) of(role device.Role, t target) *attacked {
 	if m == nil {

@@ -150,3 +150,25 @@ func BenchmarkBatchGCD(b *testing.B) {
 		commonWithEarlier(moduli) // which is all if there is no prime in common
 	}
 }
+
+// TestAhead: what was tried ahead is not tried again; what has no modulus, or one
+// that no attack takes, is left alone.
+func TestAhead(t *testing.T) {
+	var m Moduli
+	key := func(n *big.Int) device.Key { return device.Key{Role: device.RoleEK, Public: &device.LargeRSA{N: n, E: big.NewInt(3)}} }
+	composite := new(big.Int).Mul(big.NewInt(65537), randomOdd(random(23), 2000))
+	m.Ahead(t.Context(), key(composite))
+	for _, n := range []*big.Int{big.NewInt(0), big.NewInt(-15), big.NewInt(16), new(big.Int).SetBit(big.NewInt(1), factorsCeiling+1, 1)} {
+		m.Ahead(t.Context(), key(n))
+	}
+	m.Ahead(t.Context(), device.Key{Role: device.RoleEK})
+	if len(m.known) != 1 {
+		t.Fatalf("%d moduli are known", len(m.known))
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	a := m.of(device.RoleEK, target{composite, big.NewInt(3)})
+	if a.run(ended); a.err != nil || a.broken == nil {
+		t.Errorf("tried again: %v, %v", a.broken, a.err)
+	}
+}

@@ -63,9 +63,7 @@ func (c *Check) readTPM(inv *device.Inventory, t *tpm.TPM, err error, prepare fu
 		inv.Gaps = append(inv.Gaps, device.Gap{What: "TPM " + address, Why: why})
 		return nil
 	}
-	if prepare != nil {
-		inv.Gaps = append(inv.Gaps, prepare(t)...)
-	}
+	inv.Gaps = append(inv.Gaps, prepare(t)...)
 	info, keys, gaps := t.Inventory()
 	inv.TPM = &info
 	inv.Keys = append(inv.Keys, keys...)

@@ -72,12 +72,21 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	env := &check.Env{Now: time.Now(), ExpiryWarning: c.Config.Check.ExpiryWarning.Duration, MaxAge: c.Config.Check.MaxAge.Duration, Only: c.Only, Moduli: new(check.Moduli)}
 	inv := device.Inventory{ReadAt: env.Now}
 
-	// What the checks need is made ready while the TPM makes up its answers.
+	// What the checks need is made ready, and what takes long is tried, while the TPM
+	// makes up its answers.
 	var lists blocklist.Lists
 	var missing []device.Gap
 	var ready sync.WaitGroup
 	ready.Go(func() { lists, missing = c.loadEnv(env) })
-	t := c.askTPM(ctx, &inv, own, connect, prepare)
+	t := c.askTPM(ctx, &inv, own, connect, func(t *tpm.TPM) (gaps []device.Gap) {
+		if len(c.Only) == 0 {
+			t.Found = func(k device.Key) { ready.Go(func() { env.Moduli.Ahead(ctx, k) }) }
+		}
+		if prepare != nil {
+			gaps = prepare(t)
+		}
+		return gaps
+	})
 	ready.Wait()
 	defer lists.Close() // errors are of no account: nobody asks them any more
 	inv.Gaps = append(missing, inv.Gaps...)
