@@ -101,7 +101,7 @@ var steadies = []struct {
 	{regexp.MustCompile(`/tmp/ks-\d{6}\b`), "/tmp/ks-000000"},
 	{regexp.MustCompile(`\bline \d\d\b`), "line 11"}, // a signature has not always the same length
 	{regexp.MustCompile(`localhost:\d+`), "localhost:12345"},
-	{regexp.MustCompile(` +\d+\.\d s  `), "     0.0 s  "},
+	{regexp.MustCompile(`  [ \d]{4}\.\d s  `), "     0.0 s  "},
 	{regexp.MustCompile(`\b\d+\.\d s\b`), "0.0 s"},
 	{regexp.MustCompile(`\b8217(\.\d+)+`), "8217.4131.22.13878"}, // of the emulator
 	{regexp.MustCompile(`\bgo1\.[0-9.]+ linux/\w+`), "go1.26.0 linux/amd64"},
