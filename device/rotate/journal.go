@@ -90,7 +90,7 @@ const (
 	schema          = "keyvet.rotation/1"
 	maxJournalBytes = 16 << 10
 	maxEnded        = 8
-	maxNoteBytes    = 300     // of a message
+	maxNoteBytes    = 600     // of a message; a value of statusDetails has at most 1,024
 	maxNameBytes    = 256     // of an id or a name by others
 	maxTokenBytes   = 4 << 10 // an ownership token is some 1 KB
 )
