@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -90,7 +89,7 @@ func flow(text string) string {
 			literal = true
 		case !indented:
 			end()
-			line = sentence().ReplaceAllString(line, "$1\n$2")
+			line = sentences(line)
 		}
 		begun = true
 		for part := range strings.SplitSeq(line, "\n") {
@@ -101,10 +100,24 @@ func flow(text string) string {
 	return b.String()
 }
 
-// sentence is the end of one within a line: mdoc begins each on a line of its own.
-// It is no variable, which every program would have in it.
-func sentence() *regexp.Regexp {
-	return regexp.MustCompile(`([a-zA-Z0-9)\]"][.!?]) +([A-Z"])`)
+// sentences puts each sentence of a line on a line of its own, as mdoc wants it.
+func sentences(line string) string {
+	words := strings.Fields(line)
+	var b strings.Builder
+	for i, word := range words {
+		b.WriteString(word)
+		if i+1 == len(words) {
+			break
+		}
+		next, end := words[i+1][0], len(word)-1
+		switch ends := end > 0 && strings.ContainsRune(".!?", rune(word[end])) && word[end-1] != '.'; {
+		case ends && (next == '"' || next >= 'A' && next <= 'Z'):
+			b.WriteByte('\n')
+		default:
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
 }
 
 // roff keeps text from being read as a request, and quotes and hyphens as they are.
