@@ -121,7 +121,7 @@ sweep: tools-demo ## power is cut at every point of a rotation of the real progr
 
 .PHONY: agreement
 agreement: ## each byte of the samples flipped, through our verifier and that of go-tpm-tools: they must agree; half an hour
-	$(GO) test -run '^TestAgreement' -v -timeout 3h ./cmd/keyvet-fleet -agreement.whole
+	$(GO) test -run '^Test(Agreement|FlippedBytes)' -v -timeout 3h ./cmd/keyvet-fleet -agreement.whole
 
 .PHONY: long-scripts
 long-scripts: tools-demo ## what the shipped program does over minutes: the lockout counter of a TPM after three of them

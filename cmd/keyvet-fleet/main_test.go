@@ -240,7 +240,11 @@ func TestFlippedBytes(t *testing.T) {
 	if r := evidence.Verify(report, tests.policy()); r.Verdict != device.Warn {
 		t.Fatalf("unchanged: %v %+v", r.Verdict, r.Levels)
 	}
-	for i := range report {
+	step := 5 // each bit of a byte is among those that are flipped
+	if *whole {
+		step = 1
+	}
+	for i := 0; i < len(report); i += step {
 		report[i] ^= 1 << (i % 8)
 		r := evidence.Verify(report, tests.policy())
 		newer := strings.Contains(r.Levels[0].Reason, "a newer verifier is needed")
