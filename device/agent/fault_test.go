@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -59,8 +60,9 @@ func TestRefusedReportHoldsNothingBack(t *testing.T) {
 		d.cloud.check("check", challenge)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		want := "check IN_PROGRESS check, gate shut, challenged, gate shut, gate shut, check FAILED reportKEYVET_REPORT_NOT_ACKNOWLEDGED"
-		if got := strings.Join(d.cloud.got, ", "); !strings.HasPrefix(got, want) {
+		// How often it is tried, and the gate said, is up to the jitter.
+		want := "check IN_PROGRESS check, gate shut, challenged, gate shut, check FAILED reportKEYVET_REPORT_NOT_ACKNOWLEDGED"
+		if got := strings.Join(slices.Compact(slices.Clone(d.cloud.got)), ", "); !strings.HasPrefix(got, want) {
 			t.Errorf("the cloud got %s\nwant %s", got, want)
 		}
 		if d.trusted() || d.spooled(t) != 1 {
