@@ -184,6 +184,11 @@ func signed(raw []byte) []byte {
 	if err != nil {
 		return nil
 	}
+	// Of a definite length, what is in it does not matter.
+	var tbs cryptobyte.String
+	if whole := cryptobyte.String(body); whole.ReadASN1Element(&tbs, tag.SEQUENCE) {
+		return tbs
+	}
 	_, _, rest, err := readBER(body, 0)
 	if err != nil {
 		return nil
