@@ -155,7 +155,9 @@ func BenchmarkBatchGCD(b *testing.B) {
 // that no attack takes, is left alone.
 func TestAhead(t *testing.T) {
 	var m Moduli
-	key := func(n *big.Int) device.Key { return device.Key{Role: device.RoleEK, Public: &device.LargeRSA{N: n, E: big.NewInt(3)}} }
+	key := func(n *big.Int) device.Key {
+		return device.Key{Role: device.RoleEK, Public: &device.LargeRSA{N: n, E: big.NewInt(3)}}
+	}
 	composite := new(big.Int).Mul(big.NewInt(65537), randomOdd(random(23), 2000))
 	m.Ahead(t.Context(), key(composite))
 	for _, n := range []*big.Int{big.NewInt(0), big.NewInt(-15), big.NewInt(16), new(big.Int).SetBit(big.NewInt(1), factorsCeiling+1, 1)} {
