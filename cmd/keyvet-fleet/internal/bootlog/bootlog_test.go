@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -444,6 +445,39 @@ func TestPolicy(t *testing.T) {
 		boot, err := Replayer{Policy: tt.policy}.replay(log, of(pcrs, tt.pcrs...))
 		if err != nil || (boot.Policy.Refused != "") != tt.refused || (boot.Policy.Unjudged != "") != tt.unjudged || len(boot.Explained) != len(tt.pcrs) {
 			t.Errorf("%s: %v, %+v", tt.name, err, boot)
+		}
+	}
+}
+
+// The largest logs that are read at all take no more memory than some times their
+// size, in as many steps as they have events.
+func TestLargest(t *testing.T) {
+	secureBoot := event(7, 0x80000001, variable("SecureBoot", 1, []byte{1}))
+	good := append(head(1, 0x0b, 32), secureBoot...)
+	fill := func(e []byte) []byte {
+		n := min((maxLog-len(good))/len(e), maxEvents-1)
+		return append(bytes.Clone(good), bytes.Repeat(e, n)...)
+	}
+	for name, log := range map[string][]byte{
+		"events":    fill(event(7, 5, make([]byte, 974))),
+		"variables": fill(event(7, 0x80000001, variable("db", 900, make([]byte, 900)))),
+		"one":       fill(event(7, 5, make([]byte, maxLog-len(good)-50))),
+		"programs":  fill(event(4, 0x80000003, bytes.Repeat([]byte{4, 4, 5, 0, 'a'}, 195))),
+	} {
+		if len(log) < maxLog*9/10 {
+			t.Errorf("%s: %d bytes only", name, len(log))
+		}
+		parsed, err := tcg.ParseEventLog(log, tcg.ParseOpts{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pcrs := addsUp(parsed, "sha256", crypto.SHA256)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		boot, err := replay(log, pcrs)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 16*maxLog || err != nil || len(boot.Explained) != len(pcrs) {
+			t.Errorf("%s: %d MB in all, %v, %v", name, used>>20, err, boot.Explained)
 		}
 	}
 }
