@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/keyvet/keyvet/device"
-	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
 // ovmf is Debian's UEFI firmware for QEMU, which holds to Secure Boot where the
@@ -65,7 +64,7 @@ func TestSecureBoot(t *testing.T) {
 			}
 			for _, variable := range []string{"PK", "KEK", "db"} {
 				name, want := tt.keys[variable]
-				if has := slices.ContainsFunc(boot.Keys, func(k evidence.Anchor) bool {
+				if has := slices.ContainsFunc(boot.Keys, func(k anchor) bool {
 					return k.Variable == variable && strings.Contains(k.Subject, name)
 				}); has != want {
 					t.Errorf("%s: %+v", variable, boot.Keys)
@@ -121,8 +120,30 @@ func (m *machine) firmware(variables string) {
 	}
 }
 
+// opinion is what keyvet-fleet verify -json says of a report, as far as it is asked here.
+type opinion struct {
+	Verdict device.Status `json:"verdict"`
+	Levels  []struct {
+		Level, Reason string
+		Status        device.Status
+	} `json:"levels"`
+	Findings []device.Finding `json:"findings"`
+	Boot     *struct {
+		Explained   []int                   `json:"explained"`
+		SecureBoot  string                  `json:"secureBoot"`
+		Keys        []anchor                `json:"keys"`
+		Forbidden   []string                `json:"forbidden"`
+		Loaders     []struct{ Path string } `json:"loaders"`
+		CommandLine string                  `json:"commandLine"`
+		NotRead     []string                `json:"notRead"`
+	} `json:"boot"`
+}
+
+// anchor is a certificate of a variable of Secure Boot.
+type anchor struct{ Variable, Subject string }
+
 // verified is what keyvet-fleet verify says of a report, which is kept.
-func verified(t *testing.T, name string, report []byte) *evidence.Result {
+func verified(t *testing.T, name string, report []byte) *opinion {
 	t.Helper()
 	file := filepath.Join(t.ArtifactDir(), name+".json")
 	if err := os.WriteFile(file, report, 0o600); err != nil {
@@ -133,7 +154,7 @@ func verified(t *testing.T, name string, report []byte) *evidence.Result {
 		t.Fatalf("%v: %s", err, out)
 	}
 	out, err := exec.Command(fleet, "verify", "-json", file).Output() // its exit status is the verdict
-	result := new(evidence.Result)
+	result := new(opinion)
 	if json.Unmarshal(out, result) != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
