@@ -250,7 +250,8 @@ E2E_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keyvet-e2e
 .PHONY: e2e
 e2e: tools-demo ## whole machines in QEMU with a TPM, systemd and keyvet's package; as root
 	@GO='$(GO)' .ci/need qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm mke2fs=e2fsprogs \
-		mmdebstrap=mmdebstrap arch-test=arch-test qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
+		mmdebstrap=mmdebstrap arch-test=arch-test qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support \
+		/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd=ovmf sbsign=sbsigntool mcopy=mtools
 	DIST=bin/e2e TARGETS='amd64// arm64//' packaging/release
 	KEYVET_E2E_AMD64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_amd64.deb) && export KEYVET_E2E_AMD64 && \
 	KEYVET_E2E_ARM64=$$(e2e/image $(E2E_CACHE) bin/e2e/keyvet_*_arm64.deb) && export KEYVET_E2E_ARM64 && \

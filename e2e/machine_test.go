@@ -39,6 +39,7 @@ type machine struct {
 	bare  bool     // it has no TPM
 	extra []string // further words for QEMU
 	linux string   // further words for the kernel, of which the last ones count
+	uefi  []string // words for QEMU by which firmware loads the kernel, in place of QEMU
 	boots int
 	port  string // of the host, behind which is a shell of the machine
 
@@ -177,12 +178,20 @@ func (m *machine) on() {
 	}
 	m.chip = m.spawn(nil, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+path("tpm/state"), "--ctrl", "type=unixio,path="+path("tpm.ctrl"))
 	m.await(path("tpm.ctrl"), m.chip)
-	m.qemu = m.spawn(m.console, words[0], slices.Concat(words[1:], chip, m.extra, strings.Fields(os.Getenv("KEYVET_E2E_QEMU")), []string{
-		"-accel", "tcg", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", m.board.file(m.t, "vmlinuz"),
-		"-append", "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console=" + m.board.console + " " + m.linux,
+	boot := m.uefi
+	if boot == nil {
+		boot = []string{"-kernel", m.board.file(m.t, "vmlinuz"), "-append", m.commandLine()}
+	}
+	m.qemu = m.spawn(m.console, words[0], slices.Concat(words[1:], chip, boot, m.extra, strings.Fields(os.Getenv("KEYVET_E2E_QEMU")), []string{
+		"-accel", "tcg", "-m", "384", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-drive", "file=" + m.disk() + ",format=raw,if=none,id=disk", "-device", "nvme,drive=disk,serial=disk",
 		"-netdev", "user,id=net,hostfwd=tcp:" + m.port + "-:2323", "-device", "virtio-net-pci,netdev=net", "-device", "virtio-rng-pci",
 	})...)
+}
+
+// commandLine is the kernel's.
+func (m *machine) commandLine() string {
+	return "root=/dev/nvme0n1 rw quiet panic=-1 systemd.journald.forward_to_console=1 systemd.show_status=0 console=" + m.board.console + " " + m.linux
 }
 
 // reboot has the system shut down and boot again.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -146,13 +147,50 @@ func TestNoExport(t *testing.T) {
 		}
 		return b
 	}
+	attest := func(change func(*tpm2.TPMSAttest, *tpm2.TPMSQuoteInfo)) func(*device.Evidence) {
+		return func(e *device.Evidence) {
+			b, err := base64.StdEncoding.DecodeString(e.Quote)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := tpm2.Unmarshal[tpm2.TPMSAttest](b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			quote, err := a.Attested.Quote()
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(a, quote)
+			e.Quote = base64.StdEncoding.EncodeToString(tpm2.Marshal(*a))
+		}
+	}
 	none, _, _ := bytes.Cut(report, []byte(`,"evidence"`))
 	for name, tt := range map[string]struct {
 		report []byte
 		reason string
 	}{
-		"no JSON":         {[]byte("nothing"), "not a JSON object"},
-		"too large":       {make([]byte, device.MaxReportBytes+1), "more than the"},
+		"no JSON":   {[]byte("nothing"), "not a JSON object"},
+		"too large": {make([]byte, device.MaxReportBytes+1), "more than the"},
+		"no report": {[]byte(`{"keys":1}`), "cannot unmarshal"},
+		"another statement": {changed(attest(func(a *tpm2.TPMSAttest, _ *tpm2.TPMSQuoteInfo) {
+			a.Type = tpm2.TPMSTAttestTime
+			a.Attested = tpm2.NewTPMUAttest(a.Type, &tpm2.TPMSTimeAttestInfo{})
+		})), "is no quote"},
+		"no PCR": {changed(func(e *device.Evidence) {
+			e.PCRValues = ""
+			attest(func(_ *tpm2.TPMSAttest, quote *tpm2.TPMSQuoteInfo) { quote.PCRSelect.PCRSelections = nil })(e)
+		}), "no PCR is quoted"},
+		"two banks": {changed(func(e *device.Evidence) {
+			values, err := base64.StdEncoding.DecodeString(e.PCRValues)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.PCRValues = base64.StdEncoding.EncodeToString(append(values, make([]byte, 20)...))
+			attest(func(_ *tpm2.TPMSAttest, quote *tpm2.TPMSQuoteInfo) {
+				quote.PCRSelect.PCRSelections = append(quote.PCRSelect.PCRSelections, tpm2.TPMSPCRSelection{Hash: tpm2.TPMAlgSHA1, PCRSelect: []byte{1, 0, 0}})
+			})(e)
+		}), "several banks"},
 		"no evidence":     {[]byte(string(none) + "}"), "no TPM signed it"},
 		"other spelling":  {append(bytes.Clone(report), ' '), "byte for byte"},
 		"no base64":       {changed(func(e *device.Evidence) { e.Quote = "!" }), "quote: illegal base64"},

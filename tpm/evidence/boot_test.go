@@ -37,6 +37,8 @@ func TestBootLog(t *testing.T) {
 		"differs":           {boot, says(Boot{Differ: []int{0, 4}}, nil), device.Fail, "PCRs 0, 4 are not what the boot log adds up to"},
 		"differs elsewhere": {boot, says(Boot{Explained: []int{0}, Unexplained: []int{11}}, nil), device.Warn, "does not explain PCRs 11"},
 		"explains nothing":  {boot, says(Boot{}, nil), device.Warn, "does not explain"},
+		"not allowed":       {boot, says(Boot{Explained: []int{0}, Policy: Policied{Refused: "too old"}}, nil), device.Fail, "the policy does not allow this boot: too old"},
+		"not judged":        {boot, says(Boot{Explained: []int{0}, Policy: Policied{Unjudged: "no version"}}, nil), device.Undecided, "the policy cannot be applied: no version"},
 		"cannot be read":    {boot, says(Boot{}, errors.New("event 3")), device.Undecided, "cannot be read: event 3"},
 		"is not asked":      {boot, nil, device.Warn, "does not read boot logs"},
 		"no PCRs":           {func(f *forgery) { boot(f); f.report.Evidence.PCRValues = "" }, never, device.NotApplicable, "no PCR is quoted"},

@@ -55,6 +55,7 @@ func TestHold(t *testing.T) {
 		{"without a log", []func(*evidence.Result){noLog}, false, nil},
 		{"another thing", []func(*evidence.Result){moved, func(r *evidence.Result) { r.Report.ThingName = "other" }}, false, nil},
 		{"no thing", []func(*evidence.Result){moved, func(r *evidence.Result) { r.Report.ThingName = "" }}, false, nil},
+		{"no thing, another key", []func(*evidence.Result){func(r *evidence.Result) { r.Report.ThingName, r.Statement.AKName = "", evidence.Hex{0, 0x0b, 2} }}, false, nil},
 		{"a PCR", []func(*evidence.Result){moved}, false, []string{"other values: sha256:7"}},
 		{"a PCR, no log", []func(*evidence.Result){moved, noLog}, false, []string{"other values: sha256:7", "what that means only boot logs would show"}},
 		{"a PCR that is not quoted", []func(*evidence.Result){one}, false, []string{"no longer quoted: sha256:7"}},
@@ -97,16 +98,18 @@ func TestHold(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "baseline.json")
-	for _, text := range []string{"", "[]", "{}", `{"schema":"keyvet.baseline/2"}`} {
+	for text, reason := range map[string]string{
+		"": "not a baseline: ", "[]": "not a baseline: ", "{}": "not a baseline of schema", `{"schema":"keyvet.baseline/2"}`: "not a baseline of schema",
+	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(name); err == nil || !strings.Contains(err.Error(), "not a baseline") {
+		if _, err := Open(name); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	if _, err := Open(t.TempDir()); err == nil {
-		t.Error("a directory is taken")
+	if _, err := Open(t.TempDir()); err == nil || strings.Contains(err.Error(), "not a baseline") {
+		t.Errorf("a directory: %v", err)
 	}
 	f, err := Open(filepath.Join(t.TempDir(), "none"))
 	if err != nil {

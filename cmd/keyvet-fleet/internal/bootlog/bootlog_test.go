@@ -2,6 +2,7 @@ package bootlog
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto"
 	"crypto/sha256"
 	"encoding/binary"
@@ -11,18 +12,21 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
+	attestpb "github.com/google/go-tpm-tools/proto/attest"
 
 	"github.com/keyvet/keyvet/tpm/evidence"
 )
 
 var machines = []string{
 	"arch-linux-workstation", "cos-101-amd-sev", "debian-10", "gdc-host", "glinux-alex", "rhel8-uefi", "ubuntu-2104-no-secure-boot",
+	"debian-13-ovmf-off", "debian-13-ovmf-ms", "debian-13-ovmf-snakeoil",
 }
 
 // machine is a published log, and the PCRs of that boot in one bank.
@@ -77,6 +81,9 @@ func TestMachines(t *testing.T) {
 		{"glinux-alex", "", 8, 0, "", 0, "", "negative serial number"}, // the PK of a laptop, which crypto/x509 refuses
 		{"rhel8-uefi", "on", 11, 3, "PK 1 KEK 1 db 2 dbx 3", 183, "(hd0,gpt2)/boot/vmlinuz-4.18.0-240.22.1.el8_3.x86_64 root=", ""},
 		{"ubuntu-2104-no-secure-boot", "off", 11, 2, "PK 1 KEK 1 db 2 dbx 3", 183, "/boot/vmlinuz-5.11.0-1006-gcp root=", ""},
+		{"debian-13-ovmf-off", "off", 10, 2, "", 0, "/vmlinuz root=/dev/nvme0n1 rw", ""},
+		{"debian-13-ovmf-ms", "on", 10, 3, "PK 1 KEK 2 db 2", 1, "/vmlinuz root=/dev/nvme0n1 rw", ""},
+		{"debian-13-ovmf-snakeoil", "on", 10, 3, "PK 1 KEK 1 db 1", 1, "/vmlinuz root=/dev/nvme0n1 rw", ""},
 	} {
 		banks := 0
 		for _, bank := range []string{"sha1", "sha256"} {
@@ -118,7 +125,7 @@ func TestMachines(t *testing.T) {
 func TestOnlyWhatIsQuoted(t *testing.T) {
 	log, pcrs := machine(t, "rhel8-uefi", "sha256")
 	boot, err := replay(log, of(pcrs, 0, 1, 2, 3, 4, 6))
-	if err != nil || len(boot.Explained) != 6 || boot.SecureBoot != "" || boot.Keys != nil || boot.Loaders != nil || boot.CommandLine != "" {
+	if err != nil || len(boot.Explained) != 6 || boot.SecureBoot != "" || boot.Keys != nil || boot.Loaders != nil || boot.CommandLine != "" || boot.NotRead != nil {
 		t.Errorf("%+v, %v", boot, err)
 	}
 	if boot, err = replay(log, of(pcrs, 7)); err != nil || boot.SecureBoot != "on" || boot.Loaders != nil {
@@ -130,19 +137,17 @@ func TestOnlyWhatIsQuoted(t *testing.T) {
 func TestOtherBoot(t *testing.T) {
 	for _, name := range machines {
 		for _, other := range machines {
-			bank := "sha1"
-			if name == "gdc-host" || other == "gdc-host" {
-				bank = "sha256"
-			}
-			log, _ := machine(t, name, bank)
-			_, pcrs := machine(t, other, bank)
-			if name == other || len(pcrs) == 0 {
-				continue
-			}
-			boot, err := replay(log, pcrs)
-			said := len(boot.Differ) > 0 || slices.Contains(boot.NotRead, "the log has no digests of the bank sha256")
-			if err != nil || !said || len(boot.Explained) == len(pcrs) {
-				t.Errorf("log of %s, PCRs of %s: %v, explained %v, differ %v", name, other, err, boot.Explained, boot.Differ)
+			for _, bank := range []string{"sha1", "sha256"} {
+				log, _ := machine(t, name, bank)
+				_, pcrs := machine(t, other, bank)
+				if name == other || len(pcrs) == 0 {
+					continue
+				}
+				boot, err := replay(log, pcrs)
+				said := len(boot.Differ) > 0 || slices.Contains(boot.NotRead, "the log has no digests of the bank "+bank)
+				if err != nil || !said || len(boot.Explained) == len(pcrs) {
+					t.Errorf("log of %s, PCRs of %s: %v, explained %v, differ %v", name, other, err, boot.Explained, boot.Differ)
+				}
 			}
 		}
 	}
@@ -283,9 +288,12 @@ func TestHostile(t *testing.T) {
 		"too many events":             {append(bytes.Clone(good), many...), nil, "more than 16384 events", ""},
 		"a digest too many":           {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255), nil, "4294967295 digests", ""},
 		"a digest of another":         {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0), nil, "unknown or there twice", ""},
+		"cut within digests":          {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0), nil, "within the digests", ""},
 		"cut":                         {append(bytes.Clone(good), secureBoot[:len(secureBoot)-1]...), nil, "ends within event 1", ""},
 		"large data":                  {append(append(bytes.Clone(good), secureBoot[:46]...), 255, 255, 255, 255), nil, "ends within event 1", ""},
 		"an unknown type":             {nil, nil, "", "unknown type 0x99"},
+		"a driver of no bytes":        {nil, nil, "", "too short"},
+		"no variable":                 {nil, nil, "", "is no variable"},
 		"a long variable":             {nil, nil, "", "longer than the event"},
 		"a signature of no bytes":     {nil, nil, "", "malformed"},
 		"a signature of 4 GB":         {nil, nil, "", "malformed"},
@@ -296,6 +304,7 @@ func TestHostile(t *testing.T) {
 		"Secure Boot twice":           {nil, nil, "", "duplicate"},
 	} {
 		events := map[string][][]byte{
+			"a driver of no bytes": {secureBoot, event(7, 0x80000004, nil)}, "no variable": {secureBoot, event(7, 0x80000001, []byte("x"))},
 			"an unknown type": {secureBoot, event(7, 0x99, nil)}, "a long variable": {secureBoot, event(7, 0x80000001, variable("x", 1<<20, nil))},
 			"a signature of no bytes": {secureBoot, db(list(128, 0, 0))}, "a signature of 4 GB": {secureBoot, db(list(128, 0, 1<<32-1))},
 			"a list of no bytes": {secureBoot, db(list(0, 0, 50))}, "a list of 4 GB": {secureBoot, db(list(1<<32-1, 0, 50))},
@@ -322,7 +331,7 @@ func TestHostile(t *testing.T) {
 			t.Errorf("padding of %#x with something in it is taken", blank)
 		}
 	}
-	sound := [][]byte{event(7, 0x80000001, variable("SecureBoot", 1, []byte{0})), event(7, 4, make([]byte, 4))}
+	sound := [][]byte{event(7, 0x80000001, variable("SecureBoot", 1, []byte{0})), event(7, 4, make([]byte, 4)), event(1, 0x99, nil)}
 	if boot, err := replay(append(bytes.Clone(good), bytes.Join(sound, nil)...), extended(sound...)); err != nil || boot.SecureBoot != "off" || boot.NotRead != nil {
 		t.Errorf("a sound one: %+v, %v", boot, err)
 	}
@@ -383,4 +392,92 @@ func FuzzReplay(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is not one gzip of a log is not replayed.
+func TestReplayRefuses(t *testing.T) {
+	zipped := func(log []byte) []byte {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		z.Write(log)
+		z.Close()
+		return b.Bytes()
+	}
+	log, pcrs := machine(t, "debian-13-ovmf-off", "sha256")
+	good := zipped(log)
+	for name, tt := range map[string]struct {
+		packed []byte
+		reason string
+	}{
+		"no gzip":    {log, "gzip: invalid header"},
+		"cut":        {good[:len(good)-1], "unexpected EOF"},
+		"a bomb":     {zipped(make([]byte, maxLog+1)), "more than 16777216 bytes"},
+		"more of it": {append(bytes.Clone(good), good...), "something follows it"},
+	} {
+		if _, err := (Replayer{}).Replay(tt.packed, pcrs); err == nil || !strings.Contains(err.Error(), tt.reason) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if boot, err := (Replayer{}).Replay(good, pcrs); err != nil || len(boot.Explained) != len(pcrs) {
+		t.Errorf("%v, %+v", err, boot)
+	}
+}
+
+// What a policy does not allow is refused, and what it cannot judge is no pass.
+func TestPolicy(t *testing.T) {
+	least := func(version uint32) *attestpb.Policy {
+		return &attestpb.Policy{Platform: &attestpb.PlatformPolicy{MinimumGceFirmwareVersion: version}}
+	}
+	for _, tt := range []struct {
+		name, machine     string
+		policy            *attestpb.Policy
+		pcrs              []int
+		refused, unjudged bool
+	}{
+		{"none", "rhel8-uefi", nil, []int{0, 7}, false, false},
+		{"allowed", "rhel8-uefi", least(1), []int{0, 7}, false, false},
+		{"refused", "rhel8-uefi", least(99), []int{0, 7}, true, false},
+		{"PCR 0 is not quoted", "rhel8-uefi", least(1), []int{7}, false, true},
+		{"a version that cannot be read", "gdc-host", least(1), []int{0, 7}, false, true},
+		{"none, and such a version", "gdc-host", nil, []int{0, 7}, false, false},
+	} {
+		log, pcrs := machine(t, tt.machine, "sha256")
+		boot, err := Replayer{Policy: tt.policy}.replay(log, of(pcrs, tt.pcrs...))
+		if err != nil || (boot.Policy.Refused != "") != tt.refused || (boot.Policy.Unjudged != "") != tt.unjudged || len(boot.Explained) != len(tt.pcrs) {
+			t.Errorf("%s: %v, %+v", tt.name, err, boot)
+		}
+	}
+}
+
+// The largest logs that are read at all take no more memory than some times their
+// size, in as many steps as they have events.
+func TestLargest(t *testing.T) {
+	secureBoot := event(7, 0x80000001, variable("SecureBoot", 1, []byte{1}))
+	good := append(head(1, 0x0b, 32), secureBoot...)
+	fill := func(e []byte) []byte {
+		n := min((maxLog-len(good))/len(e), maxEvents-1)
+		return append(bytes.Clone(good), bytes.Repeat(e, n)...)
+	}
+	for name, log := range map[string][]byte{
+		"events":    fill(event(7, 5, make([]byte, 974))),
+		"variables": fill(event(7, 0x80000001, variable("db", 900, make([]byte, 900)))),
+		"one":       fill(event(7, 5, make([]byte, maxLog-len(good)-50))),
+		"programs":  fill(event(4, 0x80000003, bytes.Repeat([]byte{4, 4, 5, 0, 'a'}, 195))),
+	} {
+		if len(log) < maxLog*9/10 {
+			t.Errorf("%s: %d bytes only", name, len(log))
+		}
+		parsed, err := tcg.ParseEventLog(log, tcg.ParseOpts{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pcrs := addsUp(parsed, "sha256", crypto.SHA256)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		boot, err := replay(log, pcrs)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 16*maxLog || err != nil || len(boot.Explained) != len(pcrs) {
+			t.Errorf("%s: %d MB in all, %v, %v", name, used>>20, err, boot.Explained)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha1"
+	"crypto/x509"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-eventlog/extract"
 	"github.com/google/go-eventlog/tcg"
 
 	"github.com/keyvet/keyvet/tpm/evidence"
@@ -192,6 +194,21 @@ func TestForbidden(t *testing.T) {
 		boot, err := replay(append(head(1, 0x0b, 32), bytes.Join(events, nil)...), extended(events...))
 		if err != nil || boot.Hashes.Forbidden != 1 || (len(boot.Forbidden) == 1) != forbidden {
 			t.Errorf("%v: %v, %+v", forbidden, err, boot)
+		}
+	}
+	started := tcg.Event{Index: 4, Type: tcg.EFIBootServicesApplication, Digest: []byte("a digest"), Data: make([]byte, 32)}
+	one, other := x509.Certificate{Raw: []byte("one")}, x509.Certificate{Raw: []byte("other")}
+	for _, tt := range []struct {
+		hash    crypto.Hash
+		vouched x509.Certificate
+		want    int
+	}{{crypto.SHA256, one, 2}, {crypto.SHA256, other, 1}, {crypto.SHA1, other, 0}} {
+		var boot evidence.Boot
+		forbid(&boot, confirmed{hash: tt.hash, events: []tcg.Event{started}}, &extract.SecurebootState{
+			ForbiddenKeys: []x509.Certificate{one}, PostSeparatorAuthority: []x509.Certificate{tt.vouched}, ForbiddenHashes: [][]byte{started.Digest},
+		})
+		if len(boot.Forbidden) != tt.want {
+			t.Errorf("%v, %s: %q", tt.hash, tt.vouched.Raw, boot.Forbidden)
 		}
 	}
 }
