@@ -83,8 +83,8 @@ go-test: ## the Go tests of this machine
 # program of its own is left to go-test.
 test-386: ## the same for a 32-bit machine, as far as it starts no program
 	@set -e; exec=$$(GO='$(GO)' .ci/exec-386 bin/386); starts='^$$'; \
-	[ -z "$$exec" ] || starts='^(TestHold|TestKill|TestOwned.*)$$'; \
-	run() { GOARCH=386 $(GO) test $${exec:+-exec $$exec} "$$@"; }; set -x; \
+	[ -z "$$exec" ] || starts='^(TestHold|TestKill|TestOwned.*|TestPathsByOpenSSL)$$'; \
+	run() { GOARCH=386 $(GO) test -timeout 30m $${exec:+-exec $$exec} "$$@"; }; set -x; \
 	run -skip "$$starts" $(PURE) ./device/durable/... ./device/identity; \
 	run ./device/rotate -sweep.stride 21; \
 	run -skip Mutations ./tpm/tis; \

@@ -112,26 +112,33 @@ func TestModuli(t *testing.T) {
 func TestBatchGCD(t *testing.T) {
 	random := random(24)
 	var primes []*big.Int
-	for range 60 {
-		primes = append(primes, nextPrime(randomOdd(random, 128)))
+	for range 400 {
+		primes = append(primes, nextPrime(randomOdd(random, 64)))
+	}
+	compare := func(count, most int) {
+		all := make([]owned, count)
+		for i := range all {
+			p, q := primes[random.Uint64()%uint64(most)], primes[random.Uint64()%uint64(most)]
+			all[i].n = new(big.Int).Mul(p, q)
+		}
+		for i, g := range batchGCD(all) {
+			shares := false
+			for j, other := range all {
+				shares = shares || i != j && new(big.Int).GCD(nil, nil, all[i].n, other.n).Cmp(one) != 0
+			}
+			if shares != (g.Cmp(one) != 0) || new(big.Int).Rem(all[i].n, g).Sign() != 0 {
+				t.Fatalf("%d moduli of %d primes, number %d: %v, which shares a prime: %t", count, most, i, g, shares)
+			}
+		}
 	}
 	for count := range 12 {
 		for range 40 {
-			all := make([]owned, count)
-			for i := range all {
-				p, q := primes[random.Uint64()%60], primes[random.Uint64()%60]
-				all[i].n = new(big.Int).Mul(p, q)
-			}
-			for i, g := range batchGCD(all) {
-				shares := false
-				for j, other := range all {
-					shares = shares || i != j && new(big.Int).GCD(nil, nil, all[i].n, other.n).Cmp(one) != 0
-				}
-				if shares != (g.Cmp(one) != 0) || new(big.Int).Rem(all[i].n, g).Sign() != 0 {
-					t.Fatalf("%d moduli, number %d: %v, which shares a prime: %t", count, i, g, shares)
-				}
-			}
+			compare(count, 60)
 		}
+	}
+	for range 4 {
+		compare(150, 60)
+		compare(150, 400)
 	}
 }
 

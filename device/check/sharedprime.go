@@ -129,26 +129,64 @@ func findShared(keys []device.Key) map[string]sharing {
 }
 
 // batchGCD returns for each modulus what it has in common with some of the
-// others, 1 if with none: of two that have a prime in common each shows it. A
-// second pass, in the other order, is for those that the first shows alone.
+// others, 1 if with none: of two that have a prime in common each shows it.
 func batchGCD(all []owned) []*big.Int {
 	moduli := make([]*big.Int, len(all))
 	for i, o := range all {
 		moduli[i] = o.n
 	}
 	common := commonWithEarlier(moduli)
-	if !slices.ContainsFunc(common, func(g *big.Int) bool { return g.Cmp(one) != 0 }) {
+	var found []*big.Int
+	for _, g := range common {
+		if g.Cmp(one) != 0 {
+			found = append(found, g)
+		}
+	}
+	if len(found) == 0 {
 		return common
 	}
-	slices.Reverse(moduli)
-	later := commonWithEarlier(moduli)
-	slices.Reverse(later)
-	for i, g := range common {
-		if g.Cmp(one) == 0 || g.Cmp(all[i].n) == 0 && later[i].Cmp(one) != 0 {
-			common[i] = later[i]
+	// Whom they have it in common with is among the earlier ones. Of the few that
+	// are left the other order shows those that have both primes in common, too.
+	var hit []int
+	earlier := commonWith(found, moduli)
+	for i := len(moduli) - 1; i >= 0; i-- {
+		if earlier[i].Cmp(one) != 0 {
+			hit = append(hit, i)
+		}
+	}
+	few := make([]*big.Int, len(hit))
+	for i, at := range hit {
+		few[i] = moduli[at]
+	}
+	for i, g := range commonWithEarlier(few) {
+		if at := hit[i]; common[at].Cmp(one) == 0 || common[at].Cmp(moduli[at]) == 0 && g.Cmp(one) != 0 {
+			common[at] = g
 		}
 	}
 	return common
+}
+
+// commonWith returns for each modulus what it has in common with the product of
+// some numbers. That product is reduced in trees of about its own size.
+func commonWith(numbers, moduli []*big.Int) []*big.Int {
+	whole := multiply(numbers, 1, make([]*big.Int, len(numbers))).value
+	common := make([]*big.Int, len(moduli))
+	size := max(len(numbers), 64)
+	for from := 0; from < len(moduli); from += size {
+		to := min(from+size, len(moduli))
+		multiply(moduli[from:to], 1, common[from:to]).reduce(whole)
+	}
+	return common
+}
+
+// reduce finds what each modulus of p has in common with a number.
+func (p *product) reduce(number *big.Int) {
+	number = new(big.Int).Rem(number, p.value)
+	if p.common != nil {
+		*p.common = number.GCD(nil, nil, number, p.value)
+		return
+	}
+	both(p.depth, func() { p.left.reduce(number) }, func() { p.right.reduce(number) })
 }
 
 // commonWithEarlier returns for each modulus what it has in common with the
