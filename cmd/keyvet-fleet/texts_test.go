@@ -22,6 +22,7 @@ func TestScreens(t *testing.T) {
 		{"challenge-no-keep", "challenge " + report},
 		{"challenge-missing", "challenge -keep " + export + " none.json"},
 		{"answer-missing", "answer -kept none.secret report.json answer.json"},
+		{"answer-no-kept", "answer report.json answer.json"},
 		{"export", "export -out " + export + " " + report},
 		{"version", "version"},
 	})
