@@ -31,7 +31,12 @@ help: ## this list; make without a target builds
 
 build: ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
-	$(HOST) -o bin/ ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-fleet
+	@$(MAKE) --no-print-directory tools
+
+BIN = bin/
+.PHONY: tools
+tools: ## the programs that no device has, into bin/
+	$(HOST) -o "$(BIN)" ./cmd/keyvet-blocklist ./cmd/keyvet-lab ./cmd/keyvet-fleet
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -220,7 +225,7 @@ tools-demo:
 # Packages, units and the Yocto layer: packaging/README.md.
 .PHONY: release test-release test-packages test-units check-units check-layer
 
-release: ## .deb, .rpm, bare binaries, SBOMs and their checksums into dist/
+release: ## .deb and .rpm of keyvet and of keyvet-tools, bare binaries, SBOMs and their checksums into dist/
 	packaging/release
 
 test-release: ## two releases of this commit, in two folders, have the same checksums

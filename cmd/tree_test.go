@@ -42,7 +42,7 @@ var tree = map[string][]string{
 	"cmd/internal/accept":                {"device", "device/check", "device/durable"},
 	"cmd/internal/cli/clitest":           {"cmd/internal/cli"},
 	"cmd/internal/terminal":              {"cmd/internal/cli", "device", "device/check"},
-	"cmd/keyvet-blocklist":               {"cmd/internal/cli", "device/durable", "blocklist", "blocklist/debian"},
+	"cmd/keyvet-blocklist":               {"cmd/internal/cli", "cmd/internal/terminal", "device/durable", "blocklist", "blocklist/debian"},
 	"cmd/keyvet-lab":                     {"cmd/internal/cli", "cmd/internal/terminal", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
 	"cmd/keyvet-fleet/internal/bootlog":  {"tpm/evidence"},
 	"cmd/keyvet-fleet/internal/baseline": {"device", "device/durable", "tpm/evidence"},

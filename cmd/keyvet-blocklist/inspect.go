@@ -11,11 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 )
 
 // description is what inspect -json prints.
@@ -90,8 +90,7 @@ func inspect(flags *flag.FlagSet) cli.Action {
 			enc.SetIndent("", "  ")
 			return enc.Encode(d)
 		}
-		w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "SET\tKEYS\tBYTES\tBITS/KEY\tANSWER\tTO CONFIRM\tCOVERS")
+		var lines []terminal.Line
 		for _, s := range list.Sets() {
 			answer, confirm, covers := "exact", "none", ""
 			if !s.Exact() {
@@ -110,22 +109,20 @@ func inspect(flags *flag.FlagSet) cli.Action {
 			if n := smallExponentKeys(s); n > 0 {
 				keys += fmt.Sprintf("+%d", n)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%d\t%.1f\t%s\t%s\t%s\n",
-				s.Name, keys, s.Bytes, 8*float64(s.Bytes)/float64(s.Keys), answer, confirm, covers)
+			bits := fmt.Sprintf("%.1f", 8*float64(s.Bytes)/float64(s.Keys))
+			lines = append(lines, terminal.Line{Cells: []string{s.Name, keys, strconv.Itoa(s.Bytes), bits, answer, confirm, covers}})
 		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
-		fmt.Fprintln(s.Out)
+		style := terminal.Of(s.Out)
+		text := style.Table([]string{"SET", "KEYS", "BYTES", "BITS/KEY", "ANSWER", "TO CONFIRM", "COVERS"}, lines) + "\n"
 		for _, c := range d.Coverage {
 			if c.Lacks != "" {
-				fmt.Fprintf(s.Out, "not covered: %s of %s\n", c.Algorithm, c.Lacks)
+				text += style.Text(fmt.Sprintf("not covered: %s of %s", c.Algorithm, c.Lacks))
 			}
 		}
 		for _, set := range d.Sets {
-			set.printNamed(s.Out)
+			text += set.named(style)
 		}
-		_, err = fmt.Fprintf(s.Out, "%d bytes, SHA-256 %s\n", d.Bytes, d.SHA256)
+		_, err = io.WriteString(s.Out, text+style.Text(fmt.Sprintf("%d bytes, SHA-256 %s", d.Bytes, d.SHA256)))
 		return err
 	})
 }
@@ -142,10 +139,10 @@ func smallExponentKeys(s blocklist.Set) int {
 // maxSources is how many of the sources of named keys are shown; -json has all.
 const maxSources = 5
 
-// printNamed shows where the keys of a set were found.
-func (d *setDescription) printNamed(w io.Writer) {
+// named shows where the keys of a set were found.
+func (d *setDescription) named(style terminal.Style) (text string) {
 	if d.Classes == nil {
-		return
+		return ""
 	}
 	line := func(what string, of []count, most int) {
 		var words []string
@@ -155,13 +152,14 @@ func (d *setDescription) printNamed(w io.Writer) {
 		if more := len(of) - most; more > 0 {
 			words = append(words, fmt.Sprintf("and %d more", more))
 		}
-		fmt.Fprintf(w, "%s %s: %s\n", d.Name, what, strings.Join(words, ", "))
+		text += style.Text(d.Name + " " + what + ": " + strings.Join(words, ", "))
 	}
 	if d.Licence != "" {
-		fmt.Fprintf(w, "%s licence: %s\n", d.Name, d.Licence)
+		text += style.Text(d.Name + " licence: " + d.Licence)
 	}
 	line("classes", d.Classes, len(d.Classes))
 	line("sources", d.Sources, maxSources)
+	return text
 }
 
 func describe(list *blocklist.List) (description, error) {

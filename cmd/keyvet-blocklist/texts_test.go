@@ -1,10 +1,9 @@
 package main
 
 import (
-	"os"
+	"path/filepath"
 	"testing"
 
-	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
 )
 
@@ -12,17 +11,14 @@ func TestTexts(t *testing.T) { clitest.Texts(t, program, "../..") }
 
 func TestHelp(t *testing.T) { clitest.Help(t, program) }
 
-// TestScreens keeps what inspect shows on terminals.
 func TestScreens(t *testing.T) {
-	for name, value := range clitest.Environment {
-		t.Setenv(name, value)
-	}
-	for screen, args := range map[string][]string{"inspect-missing": {"none.kvf"}} {
-		err := clitest.Screens(screen, func(tty *os.File) {
-			program.Run(t.Context(), cli.IO{Out: tty, Err: tty}, append([]string{"inspect"}, args...))
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	clitest.Commands(t, program, [][2]string{
+		{"inspect", "inspect ../../blocklist/compromised.kvf"},
+		{"inspect-debian", "inspect ../../blocklist/further.kvf"},
+		{"inspect-missing", "inspect none.kvf"},
+		{"verify", "verify ../../blocklist/compromised.kvf"},
+		{"build-no-keys", "build -out " + filepath.Join(t.TempDir(), "a.kvf")},
+		{"generate-unknown", "generate -set rsa9 -out " + t.TempDir()},
+		{"version", "version"},
+	})
 }

@@ -147,6 +147,9 @@ func answerCommand(f *flag.FlagSet) cli.Action {
 	name := f.String("kept", "", "the `FILE` that \"challenge\" wrote")
 	asJSON := f.Bool("json", false, "one JSON document on standard output")
 	return action(func(s cli.IO, args []string) (device.Status, error) {
+		if *name == "" {
+			return 0, errUsage{errors.New("answer: -kept FILE is missing: the file that \"challenge -keep\" wrote")}
+		}
 		k, err := readKept(*name)
 		if err != nil {
 			return 0, errUsage{fmt.Errorf("answer: -kept: %w", err)}

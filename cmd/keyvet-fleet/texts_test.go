@@ -1,10 +1,9 @@
 package main
 
 import (
-	"os"
+	"path/filepath"
 	"testing"
 
-	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
 )
 
@@ -12,21 +11,19 @@ func TestTexts(t *testing.T) { clitest.Texts(t, program, "../..") }
 
 func TestHelp(t *testing.T) { clitest.Help(t, program) }
 
-// TestScreens keeps what verify shows on terminals.
 func TestScreens(t *testing.T) {
-	for name, value := range clitest.Environment {
-		t.Setenv(name, value)
-	}
-	for screen, args := range map[string][]string{
-		"verify":         {"../../tpm/evidence/testdata/report.json"},
-		"verify-fails":   {"../../tpm/evidence/testdata/security/roca-ek/report.json"},
-		"verify-missing": {"none.json"},
-	} {
-		err := clitest.Screens(screen, func(tty *os.File) {
-			program.Run(t.Context(), cli.IO{Out: tty, Err: tty}, append([]string{"verify"}, args...))
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	const report, bad = "../../tpm/evidence/testdata/report.json", "../../tpm/evidence/testdata/security/roca-ek"
+	export := filepath.Join(t.TempDir(), "message")
+	clitest.Commands(t, program, [][2]string{
+		{"verify", "verify " + report},
+		{"verify-fails", "verify " + bad + "/report.json"},
+		{"verify-missing", "verify none.json"},
+		{"verify-several", "verify " + report + " " + bad},
+		{"challenge-no-keep", "challenge " + report},
+		{"challenge-missing", "challenge -keep " + export + " none.json"},
+		{"answer-missing", "answer -kept none.secret report.json answer.json"},
+		{"answer-no-kept", "answer report.json answer.json"},
+		{"export", "export -out " + export + " " + report},
+		{"version", "version"},
+	})
 }

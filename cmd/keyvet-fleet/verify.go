@@ -98,7 +98,7 @@ func verifyCommand(f *flag.FlagSet) cli.Action {
 		case *asJSON:
 			return show(s.Out, all, func(w io.Writer, all []verified) error { return indented(w, all[0].Result) })
 		case several:
-			return show(s.Out, all, writeTable)
+			return show(s.Out, all, tableOf(terminal.Of(s.Out)))
 		}
 		return show(s.Out, all, textOf(terminal.Of(s.Out)))
 	})
@@ -253,28 +253,29 @@ func cell(text string) string {
 	return text
 }
 
-// writeTable shows many reports to a person, one line each; the last line is
-// the verdict of all.
-func writeTable(w io.Writer, all []verified) error {
-	for _, v := range all {
-		thing, why := "", ""
-		if v.Report != nil {
-			thing = v.Report.ThingName
-		}
-		for _, l := range v.Levels {
-			if l.Status == v.Verdict && why == "" {
-				why = l.Name + ": " + l.Reason
+// tableOf shows many reports to a person, one line each; the last line is the
+// verdict of all.
+func tableOf(style terminal.Style) func(io.Writer, []verified) error {
+	return func(w io.Writer, all []verified) error {
+		var lines []terminal.Line
+		for _, v := range all {
+			thing, why := "", ""
+			if v.Report != nil {
+				thing = v.Report.ThingName
 			}
+			for _, l := range v.Levels {
+				if l.Status == v.Verdict && why == "" {
+					why = l.Name + ": " + l.Reason
+				}
+			}
+			if why == "" && v.Report != nil {
+				why = strings.Join(v.Report.ReasonCodes, " ")
+			}
+			lines = append(lines, terminal.Line{Status: v.Verdict, Word: v.Verdict.String(), Cells: []string{v.File, thing, why}})
 		}
-		if why == "" && v.Report != nil {
-			why = strings.Join(v.Report.ReasonCodes, " ")
-		}
-		if _, err := fmt.Fprintf(w, "%-9s  %s  %s  %s\n", v.Verdict, cli.Printable(v.File), cli.Printable(thing), cli.Printable(why)); err != nil {
-			return err
-		}
+		_, err := io.WriteString(w, style.Table(nil, lines)+"\n"+style.Verdict(worst(all), terminal.Count(len(all), "report", "reports")))
+		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%s, %d reports\n", worst(all), len(all))
-	return err
 }
 
 // textOf writes one result to a person, for what shows it in that style; the last

@@ -10,6 +10,8 @@ import (
 	"net/rpc"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -49,7 +51,21 @@ func (l *Lab) Things(_ None, things *[]Thing) error {
 	return nil
 }
 
-func (l *Lab) CreateJob(j localiot.Job, _ *None) error { return l.cloud.CreateJob(j) }
+// CreateJob queues a job. One without an id is called after the time.
+func (l *Lab) CreateJob(j localiot.Job, id *string) error {
+	if *id = j.ID; *id == "" {
+		*id = "job-" + time.Now().UTC().Format("20060102-150405")
+	}
+	for n, first := 2, *id; j.ID == "" && l.hasJob(*id); n++ {
+		*id = fmt.Sprintf("%s-%d", first, n)
+	}
+	j.ID = *id
+	return l.cloud.CreateJob(j)
+}
+
+func (l *Lab) hasJob(id string) bool {
+	return slices.ContainsFunc(l.cloud.Executions(""), func(e localiot.Execution) bool { return e.Job == id })
+}
 
 // Cancel says which job to cancel.
 type Cancel struct {
@@ -194,5 +210,9 @@ func ask(dir, method string, args, answer any) error {
 	_ = conn.SetDeadline(time.Now().Add(controlTime))
 	client := rpc.NewClient(conn)
 	defer client.Close()
-	return client.Call("Lab."+method, args, answer)
+	err = client.Call("Lab."+method, args, answer)
+	if refused, ok := errors.AsType[rpc.ServerError](err); ok {
+		return errors.New(strings.TrimPrefix(refused.Error(), "localiot: "))
+	}
+	return err
 }

@@ -56,8 +56,15 @@ var bad = map[string]vetting{
 type stage struct {
 	cloud        *localiot.Server
 	dir, program string
-	out          io.Writer
-	style        terminal.Style
+	print        printer
+}
+
+// printer shows a text, in the style of what shows it.
+type printer func(text func(terminal.Style) string)
+
+func printerOn(out io.Writer) printer {
+	style := terminal.Of(out)
+	return func(text func(terminal.Style) string) { io.WriteString(out, text(style)) }
 }
 
 // device makes the device of that name, or starts it again.
@@ -66,7 +73,7 @@ func (s *stage) device(ctx context.Context, thing string, claim bool) (*labDevic
 }
 
 func (s *stage) say(format string, args ...any) {
-	io.WriteString(s.out, s.style.Under(fmt.Sprintf(format, args...)))
+	s.print(func(t terminal.Style) string { return t.Under(fmt.Sprintf(format, args...)) })
 }
 
 // show shows how a device is by its report.
@@ -77,16 +84,17 @@ func (s *stage) show(d *labDevice, r *device.Report) {
 			found = append(found, f)
 		}
 	}
-	io.WriteString(s.out, s.style.Device(r.Verdict(), d.thing, "gate "+d.gate()+"; "+describe(r), found))
+	state := "gate " + d.gate() + "; " + describe(r)
+	s.print(func(t terminal.Style) string { return t.Device(r.Verdict(), d.thing, state, found) })
 }
 
 // unexpected says what did not go as it must. What a program said follows as it is.
 func (s *stage) unexpected(thing string, err error) {
 	why, said, more := strings.Cut(err.Error(), "\n")
-	io.WriteString(s.out, s.style.Device(device.Fail, thing, "UNEXPECTED: "+why, nil))
 	if more {
-		fmt.Fprintln(s.out, said)
+		said += "\n"
 	}
+	s.print(func(t terminal.Style) string { return t.Device(device.Fail, thing, "UNEXPECTED: "+why, nil) + said })
 }
 
 // vetting is one run of the agent on a device that is as it must be, or is not.
@@ -146,7 +154,7 @@ func neighbour(name string) (string, error) {
 var errUnexpected = errors.New("not as expected")
 
 // demo plays every act and fails unless each ended as it has to.
-func demo(ctx context.Context, program string, out io.Writer) error {
+func demo(ctx context.Context, program string, print printer) error {
 	program, err := neighbour(program)
 	if err != nil {
 		return fmt.Errorf("%w (name the program with -keyvet)", err)
@@ -162,11 +170,13 @@ func demo(ctx context.Context, program string, out io.Writer) error {
 	}
 	defer cloud.Close()
 	start := time.Now()
-	s := &stage{cloud, dir, program, out, terminal.Of(out)}
-	io.WriteString(out, s.style.Text(fmt.Sprintf("A local AWS IoT endpoint listens at %s; every device has a TPM (swtpm) of its own.", cloud.Endpoint())))
+	s := &stage{cloud, dir, program, print}
+	print(func(t terminal.Style) string {
+		return t.Text(fmt.Sprintf("A local AWS IoT endpoint listens at %s; every device has a TPM (swtpm) of its own.", cloud.Endpoint()))
+	})
 	var wrong []string
 	for i, a := range acts {
-		fmt.Fprintf(out, "\n%s", s.style.Text(fmt.Sprintf("%d. %s", i+1, a.title)))
+		print(func(t terminal.Style) string { return "\n" + t.Text(fmt.Sprintf("%d. %s", i+1, a.title)) })
 		if err := s.play(ctx, a); err != nil {
 			if ctx.Err() != nil {
 				return errors.New("interrupted")
@@ -175,13 +185,16 @@ func demo(ctx context.Context, program string, out io.Writer) error {
 			wrong = append(wrong, fmt.Sprintf("%d (%s)", i+1, a.thing))
 		}
 	}
-	fmt.Fprintln(out)
 	if len(wrong) > 0 {
-		io.WriteString(out, s.style.Verdict(device.Fail, fmt.Sprintf("%d of %d not as expected: %s", len(wrong), len(acts), strings.Join(wrong, ", "))))
+		print(func(t terminal.Style) string {
+			return "\n" + t.Verdict(device.Fail, fmt.Sprintf("%d of %d not as expected: %s", len(wrong), len(acts), strings.Join(wrong, ", ")))
+		})
 		return errUnexpected
 	}
-	io.WriteString(out, s.style.Verdict(device.Pass, fmt.Sprintf("all %d as expected, in %.0f s: good keys are trusted, weak ones are not, and a device without a good key gets one",
-		len(acts), time.Since(start).Seconds())))
+	took := time.Since(start).Seconds()
+	print(func(t terminal.Style) string {
+		return "\n" + t.Verdict(device.Pass, fmt.Sprintf("all %d as expected, in %.0f s: good keys are trusted, weak ones are not, and a device without a good key gets one", len(acts), took))
+	})
 	return nil
 }
 

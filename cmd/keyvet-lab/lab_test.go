@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/tpm/tpmtest"
 )
@@ -34,8 +36,25 @@ func TestDemo(t *testing.T) {
 	t.Setenv("TMPDIR", tmp)
 	program := buildKeyvet(t)
 	var out strings.Builder
-	if status := command(t.Context(), []string{"demo", "-keyvet", program}, nil, &out, &out); status != 0 {
-		t.Fatalf("exit %d\n%s", status, &out)
+	screens := make(map[terminal.Style]*strings.Builder)
+	for _, columns := range clitest.Columns {
+		for _, color := range []bool{false, true} {
+			screens[terminal.Style{Width: columns, Color: color, Marks: true}] = new(strings.Builder)
+		}
+	}
+	err := demo(t.Context(), program, func(text func(terminal.Style) string) {
+		out.WriteString(text(terminal.Style{}))
+		for style, screen := range screens {
+			screen.WriteString(text(style))
+		}
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	for style, screen := range screens {
+		if err := clitest.Hold("demo", style.Width, style.Color, screen.String()); err != nil {
+			t.Error(err)
+		}
 	}
 	for _, want := range []string{
 		"PASS  device-healthy  gate open; 8 keys, ", "signed by the TPM", device.ReasonROCA, device.ReasonDebian, "TPM IFX 7.61.2785.0",
@@ -257,17 +276,23 @@ func TestRemote(t *testing.T) {
 			t.Errorf("keyvet-lab %s says %q", tt.args, &out)
 		}
 	}
-	for name, value := range clitest.Environment {
-		t.Setenv(name, value)
-	}
-	for _, screen := range []string{"things", "fault list"} {
-		err := clitest.Screens(strings.ReplaceAll(screen, " ", "-"), func(tty *os.File) {
-			command(t.Context(), strings.Fields(screen), nil, tty, tty)
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	clitest.Commands(t, program, [][2]string{
+		{"things", "things"},
+		{"job-list", "job list"},
+		{"job-create", "job create gw"}, // four in a second
+		{"job-create-exists", "job create -id two gw"},
+		{"job-cancel", "job cancel -force none"},
+		{"fault-list", "fault list"},
+		{"fault-set", "fault set thrttle"},
+		{"fault-clear", "fault clear"},
+		{"shadow", "shadow gw"},
+		{"shadow-none", "shadow other"},
+		{"check", "check gw"},
+		{"report-none", "report gw"},
+		{"challenge-missing", "challenge gw none.json"},
+		{"things-no-lab", "things -dir /nowhere"},
+		{"version", "version"},
+	})
 }
 
 // TestUpBad has a device that fails and stays up, its report, and its TPM's answer
@@ -353,6 +378,33 @@ func TestUpClaim(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(dir, "gw", "claim", "key.pem")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// TestUpScreen keeps what up shows.
+func TestUpScreen(t *testing.T) {
+	dir := fmt.Sprintf("/tmp/ks-%06d", os.Getpid()%1_000_000) // as long everywhere
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for name, args := range map[string][]string{"up": nil, "up-wrong": {"-bad", "luck"}} {
+		err := clitest.Screens(name, func(tty *clitest.Terminal) {
+			for name, value := range tty.Env {
+				t.Setenv(name, value)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan int)
+			go func() {
+				ended <- command(ctx, append([]string{"up", "-dir", dir, "-thing", "gw"}, args...), nil, tty.File, tty.File)
+			}()
+			if name == "up" {
+				tty.Wait("Ctrl-C")
+				cancel()
+			}
+			<-ended
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
 

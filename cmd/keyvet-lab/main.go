@@ -44,7 +44,7 @@ against a local AWS IoT endpoint. A job replaces a weak key; another fails and
 is rolled back. It ends by itself and leaves nothing behind.`,
 			New: func(f *flag.FlagSet) cli.Action {
 				keyvet := f.String("keyvet", "keyvet", "run this `PROGRAM` (default: keyvet of PATH, or beside this program)")
-				return action(func(ctx context.Context, s cli.IO, _ []string) error { return demo(ctx, *keyvet, s.Out) })
+				return action(func(ctx context.Context, s cli.IO, _ []string) error { return demo(ctx, *keyvet, printerOn(s.Out)) })
 			},
 		},
 		{

@@ -10,10 +10,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
@@ -44,13 +44,13 @@ var remote = []cli.Command{
 			if err := l.ask("Things", None{}, &things); err != nil {
 				return err
 			}
-			return table(s.Out, *asJSON, "THING\tCERTIFICATE\tSTATUS\tSINCE", things, func(row func(...string)) {
+			return table(s.Out, *asJSON, []string{"THING", "CERTIFICATE", "STATUS", "SINCE"}, things, func(row func(...string)) {
 				for _, t := range things {
 					if len(t.Certificates) == 0 {
 						row(t.Name, "", "", "")
 					}
 					for _, c := range t.Certificates {
-						row(t.Name, c.ID[:16], string(c.Status), c.Made.Format(time.DateTime))
+						row(t.Name, c.ID[:16], string(c.Status), c.Made.UTC().Format(time.RFC3339))
 					}
 				}
 			})
@@ -60,7 +60,7 @@ var remote = []cli.Command{
 		Name: "job create", Args: "THING ...", Short: "queue a job", Least: 1, Most: -1,
 		Long: "Queues a job for each THING: keyvet.check, another operation, or a document.",
 	}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
-		id := f.String("id", "job-"+time.Now().UTC().Format("20060102-150405"), "`ID` of the job (default: the time)")
+		id := f.String("id", "", "`ID` of the job (default: the time)")
 		operation := f.String("operation", "keyvet.check", "`NAME` of the operation (default keyvet.check)")
 		document := f.String("document", "", "send the document in `FILE`; \"-\" is standard input")
 		asString := f.Bool("string", false, "send the document as a string")
@@ -71,10 +71,11 @@ var remote = []cli.Command{
 			if j.Document, err = readDocument(*document, *operation, s.In); err != nil {
 				return err
 			}
-			if err := l.ask("CreateJob", j, &None{}); err != nil {
+			var made string
+			if err := l.ask("CreateJob", j, &made); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(s.Out, *id)
+			_, err = fmt.Fprintln(s.Out, made)
 			return err
 		}
 	}),
@@ -85,9 +86,9 @@ var remote = []cli.Command{
 			if err := l.ask("Executions", None{}, &all); err != nil {
 				return err
 			}
-			return table(s.Out, *asJSON, "JOB\tTHING\tSTATUS\tVERSION\tEXECUTION\tCHANGED\tDETAILS", all, func(row func(...string)) {
+			return table(s.Out, *asJSON, []string{"JOB", "THING", "STATUS", "CHANGED", "VERSION", "EXECUTION", "DETAILS"}, all, func(row func(...string)) {
 				for _, e := range all {
-					row(e.Job, e.Thing, e.Status, fmt.Sprint(e.Version), fmt.Sprint(e.Number), e.UpdatedAt.Format(time.DateTime), details(e.StatusDetails))
+					row(e.Job, e.Thing, e.Status, e.UpdatedAt.UTC().Format(time.RFC3339), fmt.Sprint(e.Version), fmt.Sprint(e.Number), details(e.StatusDetails))
 				}
 			})
 		}
@@ -140,6 +141,9 @@ var remote = []cli.Command{
 			}
 			if len(state) == 0 {
 				return fmt.Errorf("%s has no shadow of the name %q", args[0], *name)
+			}
+			if cli.IsTerminal(s.Out) {
+				return printJSON(s.Out, json.RawMessage(state))
 			}
 			_, err := fmt.Fprintf(s.Out, "%s\n", state)
 			return err
@@ -242,15 +246,15 @@ func details(m map[string]string) string {
 
 // table prints rows under a head, or nothing where there is nothing; or what they
 // are of, as JSON.
-func table[T any](out io.Writer, asJSON bool, head string, of []T, rows func(row func(cells ...string))) error {
+func table[T any](out io.Writer, asJSON bool, head []string, of []T, rows func(row func(cells ...string))) error {
 	if asJSON {
 		return printJSON(out, append([]T{}, of...))
 	}
 	if len(of) == 0 {
 		return nil
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, head)
-	rows(func(cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) })
-	return w.Flush()
+	var lines []terminal.Line
+	rows(func(cells ...string) { lines = append(lines, terminal.Line{Cells: cells}) })
+	_, err := io.WriteString(out, terminal.Of(out).Table(head, lines))
+	return err
 }

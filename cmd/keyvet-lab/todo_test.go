@@ -352,6 +352,13 @@ func TestWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	codes := make(map[string]bool)
+	for _, a := range ailments {
+		codes[a.code] = true
+	}
+	if len(codes) < 20 {
+		t.Errorf("only %d reason codes, want twenty", len(codes))
+	}
 	for i, a := range ailments {
 		t.Run(a.check+"/"+a.code, func(t *testing.T) {
 			dir, err := os.MkdirTemp("", "todo") // where every user may look

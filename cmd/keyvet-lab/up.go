@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
@@ -89,26 +90,26 @@ func up(ctx context.Context, opts upOptions, out io.Writer) error {
 			keyvet, lab = beside, filepath.Join(filepath.Dir(beside), lab)
 		}
 	}
-	fmt.Fprintf(out, `thing     %s
-state     %s
-TPM       %s
-endpoint  %s (CA %s)
-config    %s
-
+	style := terminal.Of(out)
+	io.WriteString(out, style.Rows([]terminal.Row{
+		{Name: "thing", Values: []string{opts.thing}}, {Name: "state", Values: []string{state}}, {Name: "TPM", Values: []string{d.tpm.Address()}},
+		{Name: "endpoint", Values: []string{cloud.Endpoint() + " (CA " + cloud.CAFile() + ")"}}, {Name: "config", Values: []string{d.config}},
+	}))
+	fmt.Fprintf(out, `
 Try, in another terminal:
-  %[8]s check -config %[6]s
-  %[8]s run -once -config %[6]s
-  %[8]s status -config %[6]s
-  %[10]s -once    (with the log of its boot)
+  %[4]s check -config %[2]s
+  %[4]s run -once -config %[2]s
+  %[4]s status -config %[2]s
+  %[6]s -once    (with the log of its boot)
 
-  export KEYVET_LAB=%[7]s
-  %[9]s things
-  %[9]s report %[1]s
-  %[9]s job create %[1]s
-  %[9]s help
+  export KEYVET_LAB=%[3]s
+  %[5]s things
+  %[5]s report %[1]s
+  %[5]s job create %[1]s
+  %[5]s help
 
 Ctrl-C ends it. Reports that arrive:
-`, opts.thing, state, d.tpm.Address(), cloud.Endpoint(), cloud.CAFile(), d.config, dir, keyvet, lab, d.runScript())
+`, opts.thing, d.config, dir, keyvet, lab, d.runScript())
 	for {
 		m, err := cloud.WaitMessage(ctx, "keyvet/+/report")
 		if err != nil {
@@ -117,6 +118,6 @@ Ctrl-C ends it. Reports that arrive:
 			}
 			return err
 		}
-		fmt.Fprintf(out, "%s  %s\n", m.Time.Format("15:04:05"), summary(m.Payload))
+		io.WriteString(out, style.Text(m.Time.Format("15:04:05")+"  "+summary(m.Payload)))
 	}
 }

@@ -81,7 +81,7 @@ key, but cannot be read, is named and leaves the verdict open.`,
 			}
 			c := &vet.Check{
 				Config: *cfg, Agent: maker(), Progress: screen{s}.progress, Blocklist: *list,
-				Files: files, Accept: further, Stdin: vet.Stdin{Reader: s.In, Typed: isTerminal(s.In)}, Only: asked, Verbose: *verbose || o.form == "junit",
+				Files: files, Accept: further, Stdin: vet.Stdin{Reader: s.In, Typed: cli.IsTerminal(s.In)}, Only: asked, Verbose: *verbose || o.form == "junit",
 			}
 			if *thorough {
 				if len(asked) > 0 && !slices.Contains(asked, "debian") {

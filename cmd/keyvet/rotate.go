@@ -87,7 +87,7 @@ func (v *rotation) progress(what string) (done func()) {
 func (s screen) rotate(ctx context.Context, configPath string, words []string) int {
 	cfg, err := s.ready(configPath, (*config.Config).ReadyToRun, (*config.Config).ReadyToRotate)
 	if err == nil {
-		err = service.Own(*cfg, s.say, words...)
+		err = service.Own(*cfg, s.Say, words...)
 	}
 	if err != nil {
 		s.Fail(err)
@@ -112,7 +112,7 @@ func (s screen) rotate(ctx context.Context, configPath string, words []string) i
 	status := v.end(cfg, r.Err)
 	if r.Report != nil {
 		for _, g := range r.Report.Missing() {
-			s.say(g.What + ": " + g.Why)
+			s.Say(g.What + ": " + g.Why)
 		}
 		s.outcome(r.Outcome)
 	}
@@ -128,7 +128,7 @@ func (v *rotation) byService(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	v.say("the service that runs was asked; it looks within half a minute")
+	v.Say("the service that runs was asked; it looks within half a minute")
 	v.steps.Sampled = true
 	return asked.Follow(ctx, v.watch)
 }

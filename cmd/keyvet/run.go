@@ -55,7 +55,7 @@ func wordsOf(f *flag.FlagSet) []string {
 func (s screen) run(ctx context.Context, configPath string, once bool, words []string) int {
 	cfg, err := s.ready(configPath, (*config.Config).ReadyToRun)
 	if err == nil {
-		err = service.Own(*cfg, s.say, words...)
+		err = service.Own(*cfg, s.Say, words...)
 	}
 	if err != nil {
 		s.Fail(err)
@@ -66,7 +66,7 @@ func (s screen) run(ctx context.Context, configPath string, once bool, words []s
 	o.BootLog = systemd.File("bootlog")
 	if o.Once = once; o.Once {
 		o.By = byOnce
-		if isTerminal(s.Err) {
+		if cli.IsTerminal(s.Err) {
 			o.Log = slog.New(logs.Person(s.Err, "keyvet", cfg.Log.Level == "debug"))
 		}
 	} else {
@@ -98,7 +98,7 @@ func (s screen) once(ctx context.Context, d *service.Service, runDir string) int
 	s.outcome(o)
 	switch {
 	case o.State == gate.Open:
-		s.say("gate open: " + gate.Path(runDir))
+		s.Say("gate open: " + gate.Path(runDir))
 		return cli.Pass
 	case r.Verdict() == device.Fail:
 		return cli.Fail

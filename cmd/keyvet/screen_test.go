@@ -28,12 +28,12 @@ func screenCommand(ts *testscript.TestScript, _ bool, args []string) {
 			program = filepath.Join(dir, args[1])
 		}
 	}
-	ts.Check(clitest.Screens(args[0], func(tty *os.File) {
+	ts.Check(clitest.Screens(args[0], func(tty *clitest.Terminal) {
 		cmd := exec.Command(program, args[2:]...)
 		cmd.Dir = ts.MkAbs(".")
-		cmd.Stdout, cmd.Stderr = tty, tty
+		cmd.Stdout, cmd.Stderr = tty.File, tty.File
 		cmd.Env = os.Environ()
-		for name, value := range clitest.Environment {
+		for name, value := range tty.Env {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 		cmd.Run() // its exit status is what another script is about

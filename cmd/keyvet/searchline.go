@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
 )
 
@@ -17,7 +18,7 @@ type searchLine struct {
 }
 
 func newSearchLine(w io.Writer) *searchLine {
-	l := &searchLine{w: w, terminal: isTerminal(w), next: time.Now().Add(30 * time.Second)}
+	l := &searchLine{w: w, terminal: cli.IsTerminal(w), next: time.Now().Add(30 * time.Second)}
 	if l.terminal {
 		l.next = time.Now()
 	}

@@ -9,8 +9,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device"
@@ -19,9 +17,6 @@ import (
 
 // screen is what people and programs read.
 type screen struct{ cli.IO }
-
-// say says something to people, in one line.
-func (s screen) say(line string) { fmt.Fprintf(s.Err, "keyvet: %s\n", cli.Printable(line)) }
 
 // Fail says what went wrong: of a file that only another user may use, what to do.
 func (s screen) Fail(err error) {
@@ -62,15 +57,10 @@ func (s screen) table(r *device.Report) error {
 	return err
 }
 
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
 // progress shows on a terminal what takes longer than two seconds, until done
 // is called.
 func (s screen) progress(what string) (done func()) {
-	if !isTerminal(s.Err) {
+	if !cli.IsTerminal(s.Err) {
 		return func() {}
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 // TestRecipe fails when go.mod has moved on and the recipe has not.
 func TestRecipe(t *testing.T) {
-	linked, err := linkedModules()
+	linked, err := linkedModules(device)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,25 @@ func TestLayer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range []string{"keyvet.1", "keyvet.toml.5"} { // those of the other programs are not for a device
+	others, err := os.ReadFile("packaging/nfpm-tools.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tool := range tools {
+		name := filepath.Base(tool)
+		for _, want := range []string{
+			"/usr/bin/" + name + ",", "/usr/share/man/man1/" + name + ".1.gz,", "/usr/share/bash-completion/completions/" + name + ",",
+			"/usr/share/zsh/site-functions/_" + name + ",", "/usr/share/fish/vendor_completions.d/" + name + ".fish,",
+		} {
+			if !strings.Contains(string(others), want) {
+				t.Errorf("the package of the tools has no %s", want)
+			}
+		}
+		if !strings.Contains(string(release), name) {
+			t.Errorf("packaging/release does not know %s", name)
+		}
+	}
+	for _, page := range []string{"keyvet.1", "keyvet.toml.5"} { // those of the other programs are in a package of their own
 		section := page[len(page)-1:]
 		for text, want := range map[string]string{
 			string(recipe):  fmt.Sprintf("$src/docs/man/%s ${D}${mandir}/man%s/%s\n", page, section, page),

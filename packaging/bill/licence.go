@@ -67,7 +67,7 @@ func copyright(w io.Writer, modules []module) error {
 		}
 		return 0
 	})
-	fmt.Fprintln(w, "keyvet is one static binary; these modules are linked into it, each under its licence.")
+	fmt.Fprintln(w, "keyvet is static binaries; these modules are linked into them, each under its licence.")
 	fmt.Fprintln(w)
 	for _, m := range modules {
 		fmt.Fprintf(w, "%s %s: %s\n", m.Path, m.Version, m.Licence)

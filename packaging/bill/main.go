@@ -1,5 +1,5 @@
 // Command bill lists the modules linked into the device binary, with their
-// checksums and licences. It writes them as an SBOM, as the
+// checksums and licences; and the licences of those in the other programs. It writes them as an SBOM, as the
 // copyright file of the packages, and as the two include files of the Yocto
 // recipe.
 package main
@@ -16,7 +16,7 @@ import (
 
 const usage = `usage:
   bill sbom BINARY VERSION   CycloneDX of a built binary
-  bill copyright             the licences of all that is linked, with their texts
+  bill copyright [-tools]    the licences of all that is linked, with their texts
   bill yocto [-C DIR]        writes keyvet-go-mods.inc and keyvet-licenses.inc
 
 To be run in the keyvet module.
@@ -37,11 +37,15 @@ func run(args []string, out io.Writer) error {
 		return errors.New("no command\n" + usage)
 	}
 	fs := flag.NewFlagSet("bill", flag.ContinueOnError)
-	dir := fs.String("C", recipeDir, "")
+	dir, ofTools := fs.String("C", recipeDir, ""), fs.Bool("tools", false, "")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
-	linked, err := linkedModules()
+	programs := []string{device}
+	if *ofTools {
+		programs = tools
+	}
+	linked, err := linkedModules(programs...)
 	if err != nil {
 		return err
 	}

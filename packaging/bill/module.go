@@ -18,11 +18,14 @@ const (
 	device = "./cmd/keyvet"
 )
 
+// tools are the programs that no device has.
+var tools = []string{"./cmd/keyvet-blocklist", "./cmd/keyvet-fleet", "./cmd/keyvet-lab"}
+
 // arches are those that the device binary is built for; what is linked may
 // differ between them.
 var arches = []string{"386", "amd64", "arm", "arm64", "mipsle", "riscv64"}
 
-// module is a module of which something is linked into the device binary.
+// module is a module of which something is linked into a program.
 type module struct {
 	Path, Version string
 	Dir           string
@@ -45,12 +48,12 @@ func goCommand(env []string, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// linkedModules are keyvet itself and the modules that it takes packages from
-// on any architecture, in order of their paths.
-func linkedModules() ([]module, error) {
+// linkedModules are keyvet itself and the modules that programs of it take packages
+// from on any architecture, in order of their paths.
+func linkedModules(programs ...string) ([]module, error) {
 	found := make(map[string]module)
 	for _, arch := range arches {
-		out, err := goCommand([]string{"GOARCH=" + arch}, "list", "-deps", "-json=Module", device)
+		out, err := goCommand([]string{"GOARCH=" + arch}, append([]string{"list", "-deps", "-json=Module"}, programs...)...)
 		if err != nil {
 			return nil, err
 		}

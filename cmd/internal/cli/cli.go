@@ -15,7 +15,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/agnivade/levenshtein"
 )
@@ -40,26 +39,28 @@ type IO struct {
 // Misused says what is wrong with the command line or the configuration, and
 // where to read on. It returns the exit status.
 func (s IO) Misused(message string) int {
-	fmt.Fprintf(s.Err, "%s: %s (%s)\n", s.program, Printable(message), strings.TrimSpace(s.program+" help "+s.command))
+	s.Say(fmt.Sprintf("%s (%s)", message, strings.TrimSpace(s.program+" help "+s.command)))
 	return Usage
 }
 
 // Fail says what went wrong, in a line for each of several errors.
 func (s IO) Fail(err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(s.Err, "%s: %s\n", s.program, Printable(line))
+		s.Say(line)
 	}
 }
 
-// Printable keeps text from outside, such as a file's name or a certificate's
-// subject, from steering the terminal or breaking the line.
-func Printable(text string) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return '\uFFFD'
-	}, text)
+// Say says something to people: one line, but on a terminal as many as its width
+// asks for.
+func (s IO) Say(text string) { fmt.Fprintln(s.Err, Said(s.Err, s.program, text)) }
+
+// Said is what a program says, in lines that fit what w is.
+func Said(w any, program, text string) string {
+	text = program + ": " + text
+	if !IsTerminal(w) {
+		return Printable(text)
+	}
+	return Wrap(text, Width(w), 0, 2)
 }
 
 // Program is a table of commands.

@@ -134,8 +134,14 @@ func (p *Program) fish() string {
 			case f.value != "":
 				more = " -x"
 			}
-			fmt.Fprintf(&b, "complete -c %s -n %s -o %s%s -d %s\n", p.Name, quote(condition), f.name, more, quote(wrap(f.text, 60)[0]))
+			fmt.Fprintf(&b, "complete -c %s -n %s -o %s%s -d %s\n", p.Name, quote(condition), f.name, more, quote(firstLine(f.text)))
 		}
 	}
 	return b.String()
+}
+
+// firstLine is as much of a text as a shell shows beside a flag.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(Wrap(text, 60, 0, 0), "\n")
+	return line
 }

@@ -69,13 +69,7 @@ func (p *Program) HelpOn(c *Command) string {
 		}
 		b.WriteByte('\n')
 		for _, f := range flags {
-			for i, line := range wrap(f.text, textWidth-wide-4) {
-				head := ""
-				if i == 0 {
-					head = f.head()
-				}
-				fmt.Fprintf(&b, "  %-*s  %s\n", wide, head, line)
-			}
+			fmt.Fprintf(&b, "  %-*s  %s\n", wide, f.head(), Wrap(f.text, textWidth, wide+4, wide+4))
 		}
 	}
 	if c.Notes != "" {
@@ -83,9 +77,6 @@ func (p *Program) HelpOn(c *Command) string {
 	}
 	return b.String()
 }
-
-// textWidth is what every terminal shows.
-const textWidth = 80
 
 // usageLine is wrapped to the width, each further line under the first flag.
 func (p *Program) usageLine(c *Command) string {
@@ -130,17 +121,4 @@ func flagsOf(c *Command) []oneFlag {
 	})
 	slices.SortStableFunc(all, func(a, b oneFlag) int { return strings.Compare(a.name, b.name) })
 	return all
-}
-
-// wrap cuts a text into lines of at most width bytes, at spaces.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, w := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(w) > width {
-			lines, line = append(lines, line), ""
-		}
-		line = strings.TrimSpace(line + " " + w)
-	}
-	return append(lines, line)
 }

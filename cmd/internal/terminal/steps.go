@@ -9,7 +9,8 @@ import (
 )
 
 // Steps shows the steps of a change, each as it ends: how it ended, what it took
-// and what it is for. A change that fails goes back over its steps.
+// and what it is for. A change that fails goes back over its steps; of the step that
+// failed it is not known how much it had done, so nothing is said of rolling it back.
 type Steps struct {
 	Out   io.Writer
 	Style Style
@@ -22,6 +23,7 @@ type Steps struct {
 
 	name  string // under way; "" if none is
 	back  bool
+	fell  string // the step that failed: what it had done is not known
 	began time.Time
 }
 
@@ -30,6 +32,7 @@ func (s *Steps) Begin(name string, back bool) {
 	switch {
 	case s.name == "":
 	case back && !s.back:
+		s.fell = s.name
 		s.failed()
 	case s.back && !back: // what it had to roll back cannot be rolled back any more
 		s.show(device.Warn, "kept", s.For[s.name])
@@ -57,7 +60,7 @@ func (s *Steps) done() {
 	switch {
 	case !s.back:
 		s.show(device.Pass, "done", s.For[s.name])
-	case s.Back[s.name] != "":
+	case s.Back[s.name] != "" && s.name != s.fell:
 		s.show(device.Warn, "back", s.Back[s.name])
 	}
 }

@@ -38,8 +38,12 @@ func TestSteps(t *testing.T) {
 		{name: "refused at once", steps: []step{{"make", false, 0}}, end: device.Fail, want: []string{"FAIL  make     0.0 s  the key"}},
 		{name: "waits", steps: []step{{"try", false, 60_000}}, end: device.Undecided, want: []string{"wait  try     60.0 s  a connection"}},
 		{
-			name: "seen by samples", sampled: true, steps: []step{{"make", false, 0}, {"make", true, 0}}, end: device.Fail,
-			want: []string{"FAIL  make     0.0 s  this step or one after it", "back  make     0.0 s  the key is removed"},
+			name: "no key was made", steps: []step{{"make", false, 0}, {"make", true, 0}}, end: device.Fail,
+			want: []string{"FAIL  make     0.0 s  the key"},
+		},
+		{
+			name: "seen by samples", sampled: true, steps: []step{{"make", false, 0}, {"try", false, 0}, {"make", true, 0}}, end: device.Fail,
+			want: []string{"done  make     0.0 s  the key", "FAIL  try      0.0 s  this step or one after it", "back  make     0.0 s  the key is removed"},
 		},
 		{
 			name: "forward after all", steps: []step{{"try", true, 0}, {"try", false, 0}}, end: device.Pass,

@@ -6,11 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/term"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/device"
@@ -23,25 +20,14 @@ type Style struct {
 	Marks bool // ✓ and ✗ beside a status
 }
 
-// Of returns the style of a file, or whatever else is written to. A terminal has
-// its own width. What is no terminal has that of COLUMNS, and lines that are not
-// broken without it, which are good for grep.
+// Of returns the style of a file, or whatever else is written to.
 func Of(w any) Style {
-	columns, _ := strconv.Atoi(os.Getenv("COLUMNS"))
-	s := Style{Width: max(columns, 0)}
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return s
+	s := Style{Width: cli.Width(w)}
+	if cli.IsTerminal(w) {
+		dumb := os.Getenv("TERM") == "dumb"
+		s.Color = os.Getenv("NO_COLOR") == "" && !dumb
+		s.Marks = isUTF8() && !dumb
 	}
-	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-		s.Width = width
-	}
-	if s.Width == 0 {
-		s.Width = 80
-	}
-	dumb := os.Getenv("TERM") == "dumb"
-	s.Color = os.Getenv("NO_COLOR") == "" && !dumb
-	s.Marks = isUTF8() && !dumb
 	return s
 }
 
@@ -71,29 +57,8 @@ func (s Style) status(v device.Status, word string) string {
 	return word
 }
 
-// wrap returns text, which is made printable, in lines. The first begins in the
-// column at, each further one is indented to that of rest. A word that is longer
-// than a line is not broken, so that it can be copied.
-func (s Style) wrap(text string, at, rest int) string {
-	words := strings.Fields(cli.Printable(text))
-	var b strings.Builder
-	column := at
-	for i, w := range words {
-		n := utf8.RuneCountInString(w)
-		switch {
-		case i == 0 && (column <= rest || s.Width == 0 || column+n <= s.Width):
-		case i > 0 && (s.Width == 0 || column+1+n <= s.Width):
-			b.WriteByte(' ')
-			column++
-		default:
-			b.WriteString("\n" + strings.Repeat(" ", rest))
-			column = rest
-		}
-		b.WriteString(w)
-		column += n
-	}
-	return b.String()
-}
+// wrap is [cli.Wrap] to the width of the style.
+func (s Style) wrap(text string, at, rest int) string { return cli.Wrap(text, s.Width, at, rest) }
 
 // pad fills text up with spaces.
 func pad(text string, width int) string {

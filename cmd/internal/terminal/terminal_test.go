@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -197,5 +198,32 @@ func TestLockout(t *testing.T) {
 	r.TPM.Lockout.Locked, r.TPM.Lockout.Recovery = true, 0
 	if text := (Style{}).Report(r); !strings.Contains(text, "in lockout: keys with a password are refused; 3 wrong passwords count, the limit is 32, and none is forgiven") {
 		t.Error(text)
+	}
+}
+
+func TestTable(t *testing.T) {
+	head := []string{"JOB", "THING", "STATUS", "CHANGED", "DETAILS"}
+	jobs := []Line{
+		{Cells: []string{"job-20261127-083000", "lab-device", "QUEUED", "2026-11-27 08:30:00", ""}},
+		{Cells: []string{"job-20261127-083001", "lab-device", "FAILED", "2026-11-27 08:30:09", "reason=\"no key was made, since the TPM does not have the algorithm\" step=\"make\""}},
+	}
+	reports := []Line{
+		{Status: device.Pass, Word: "PASS", Cells: []string{"reports/a.json", "gw-1", ""}},
+		{Status: device.Fail, Word: "FAIL", Cells: []string{"reports/2026-11-27/b.json", "gateway-0042-of-plant-seven\x1b[2J", "keys: the report says PASS of a key that fails"}},
+	}
+	for style, s := range styles {
+		t.Run(style, func(t *testing.T) {
+			got := s.Table(head, jobs) + "\n" + s.Table(nil, reports) + "\n" + s.Table([]string{"SET", "COVERS"}, []Line{{Cells: []string{"a", strings.Repeat("word ", 30)}}}) + s.Table(head, nil)
+			golden(t, "table."+style+".txt", []byte(got))
+			fits(t, s, got)
+		})
+	}
+}
+
+// What is shown without colours is what is shown with them.
+func TestNoColor(t *testing.T) {
+	colored, plain := Style{Width: 80, Color: true, Marks: true}, Style{Width: 80, Marks: true}
+	if got := regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(colored.Report(full()), ""); got != plain.Report(full()) {
+		t.Error(got)
 	}
 }

@@ -59,18 +59,18 @@ func Texts(t *testing.T, p *cli.Program, root string) {
 // Help keeps the screens of a program's help.
 func Help(t *testing.T, p *cli.Program) {
 	t.Helper()
-	for name, value := range Environment {
-		t.Setenv(name, value)
-	}
-	err := Screens("help", func(tty *os.File) {
-		io := cli.IO{Out: tty, Err: tty}
+	err := Screens("help", func(tty *Terminal) {
+		for name, value := range tty.Env {
+			t.Setenv(name, value)
+		}
+		io := cli.IO{Out: tty.File, Err: tty.File}
 		p.Run(t.Context(), io, []string{"help"})
 		for _, c := range p.Commands {
-			fmt.Fprintf(tty, "\n$ %s %s -h\n", p.Name, c.Name)
+			fmt.Fprintf(tty.File, "\n$ %s %s -h\n", p.Name, c.Name)
 			p.Run(t.Context(), io, append(strings.Fields(c.Name), "-h"))
 		}
 		for _, wrong := range [][]string{{"frobnicate"}, {p.Commands[0].Name[:2] + "x"}, append(strings.Fields(p.Commands[0].Name), "-jsn")} {
-			fmt.Fprintf(tty, "\n$ %s %s\n", p.Name, strings.Join(wrong, " "))
+			fmt.Fprintf(tty.File, "\n$ %s %s\n", p.Name, strings.Join(wrong, " "))
 			p.Run(t.Context(), io, wrong)
 		}
 	})

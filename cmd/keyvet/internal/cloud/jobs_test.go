@@ -85,8 +85,8 @@ func queueOf(f *fakeJobs) *queue {
 }
 
 // A job that comes with its notice is answered without another round trip, and one
-// of another agent is left alone without its document being read again, by a later
-// session neither.
+// of another agent is left alone without its document being read again, not even by a later
+// session.
 func TestOfferedJob(t *testing.T) {
 	f := &fakeJobs{ids: []string{"a", "b"}, documents: map[string]string{"a": checkDocument, "b": othersDocument}}
 	q := queueOf(f)

@@ -104,7 +104,7 @@ func (p person) Handle(_ context.Context, r slog.Record) error {
 	if r.Level == slog.LevelWarn {
 		line = "warning: " + line
 	}
-	_, err := fmt.Fprintf(p.w, "%s: %s\n", p.program, cli.Printable(line))
+	_, err := fmt.Fprintln(p.w, cli.Said(p.w, p.program, line))
 	return err
 }
 
