@@ -125,7 +125,7 @@ sweep: tools-demo ## power is cut at every point of a rotation of the real progr
 	$(GO) test -run '^TestSweep$$' -v -timeout 3h ./cmd/keyvet -sweep.stride 1 -sweep.beside 12
 
 .PHONY: agreement
-agreement: ## each byte of the samples flipped, through our verifier and that of go-tpm-tools: they must agree; half an hour
+agreement: ## each byte of the samples flipped, through our verifier and that of go-tpm-tools: they must agree; an hour
 	$(GO) test -run '^Test(Agreement|FlippedBytes)' -v -timeout 3h ./cmd/keyvet-fleet -agreement.whole
 
 .PHONY: long-scripts
