@@ -29,9 +29,8 @@ help: ## this list; make without a target builds
 
 .PHONY: build aws-layer test lint golangci go-test test-386 test-arm test-qemu-user test-qemu-i2c cross demo bench fuzz blocklist verify-blocklist sample-blocklist verify-debian tools-test tools-demo clean
 
-build: ## the programs, for this machine, into bin/
+build: tools ## the programs, for this machine, into bin/
 	$(DEVICE) -o bin/ ./cmd/keyvet
-	@$(MAKE) --no-print-directory tools
 
 BIN = bin/
 .PHONY: tools

@@ -1,7 +1,7 @@
 // Command bill lists the modules linked into the device binary, with their
-// checksums and licences; and the licences of those in the other programs. It writes them as an SBOM, as the
-// copyright file of the packages, and as the two include files of the Yocto
-// recipe.
+// checksums and licences, and the licences of those in the other programs. It
+// writes them as an SBOM, as the copyright files of the packages, and as the two
+// include files of the Yocto recipe.
 package main
 
 import (
