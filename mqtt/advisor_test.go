@@ -75,7 +75,7 @@ var cases = []struct {
 }{
 	{"TLS Connect", "TLS_Connect", pass, "TLS 1.2 and 1.3, server name sent, client certificate shown", tlsConnect},
 	{"TLS Receive Maximum Size Fragments", "TLS_Receive_Maximum_Size_Fragments", pass, "128 KB in records of 16 KB", tlsFragments},
-	{"TLS Device Support for AWS IoT recommended Cipher Suites", "TLS_Support_AWS_IoT_Cipher_Suites", pass, "offers the recommended ones alone", tlsSuites},
+	{"TLS Device Support for AWS IoT recommended Cipher Suites", "TLS_Support_AWS_IoT_Cipher_Suites", pass, "offers only the recommended ones", tlsSuites},
 	{"TLS large Size Server Certificate", "TLS_Large_Size_Server_Cert", pass, "a chain of 40 KB", tlsLarge},
 	{"Not Signed By Recognized CA", "TLS_Unsecure_Server_Cert", pass, "refused by an alert, at each try", refuses(unknownCA)},
 	{"Incorrect Subject Common Name (CN) / Subject Alternative Name (SAN)", "TLS_Incorrect_Subject_Name_Server_Cert", pass, "refused by an alert", refuses(wrongName)},
@@ -89,7 +89,7 @@ var cases = []struct {
 	{"Device re-connect with at least one second delay - After server disconnect", "MQTT_ReconnectionAfterSuccessfulConnection", pass, "", mqttOneSecond},
 	{"Device re-connect with jitter backoff - After server disconnect", "MQTT_Reconnect_Backoff_Retries_On_Server_Disconnect", pass, "five reconnections; more than five take `mqtt.reconnect_max = \"16s\"`, or EXECUTION_TIMEOUT 3600", mqttServerDisconnect},
 	{"Device re-connect with jitter backoff - Unstable connection", "MQTT_Reconnect_Backoff_Retries_On_Unstable_Connection", pass, "the same", mqttUnstable},
-	{"QoS0 (Happy Case)", "MQTT_Publish", without, "keyvet publishes with QoS 1 alone: a report that may be lost without a word is of no use", nil},
+	{"QoS0 (Happy Case)", "MQTT_Publish", without, "keyvet publishes only with QoS 1: a report that may be lost without a word is of no use", nil},
 	{"QoS1 publish retry - No PUBACK", "MQTT_Publish_Retry_No_Puback", pass, "after a third of the step's timeout, with DUP and the same packet id", mqttPublishRetry},
 	{"Publish retained messages", "MQTT_Publish_Retained_Messages", without, "keyvet retains nothing; AWS IoT refuses it on reserved topics", nil},
 	{"Can Subscribe (Happy Case)", "MQTT_Subscribe", pass, "", mqttSubscribe},
