@@ -41,7 +41,7 @@ type Key struct {
 func Build(sources []Source) ([]byte, error) {
 	sources = slices.SortedFunc(slices.Values(sources), func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
 	if len(sources) < 1 || len(sources) > maxSets {
-		return nil, fmt.Errorf("blocklist: build: %d sets, want 1 to %d", len(sources), maxSets)
+		return nil, fmt.Errorf("build: %d sets, want 1 to %d", len(sources), maxSets)
 	}
 	var directory, sections []byte
 	for i, s := range sources {
@@ -69,12 +69,12 @@ func Build(sources []Source) ([]byte, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("blocklist: build set %s: %w", s.Name, err)
+			return nil, fmt.Errorf("build set %s: %w", s.Name, err)
 		}
 	}
 	length := headerBytes + len(directory) + len(sections) + digestBytes
 	if length > maxFileBytes {
-		return nil, fmt.Errorf("blocklist: build: %d bytes are more than a list may have, %d MB", length, maxFileBytes>>20)
+		return nil, fmt.Errorf("build: %d bytes are more than a list may have, %d MB", length, maxFileBytes>>20)
 	}
 	b := make([]byte, 0, length)
 	b = append(b, magic...)

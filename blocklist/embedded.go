@@ -27,7 +27,7 @@ func Embedded() (*List, error) {
 	// A conversion would copy it to the heap. Nothing writes to a list's bytes.
 	l, err := parseChecked(unsafe.Slice(unsafe.StringData(embedded), len(embedded)), strings.TrimSpace(embeddedSHA256))
 	if err != nil {
-		return nil, fmt.Errorf("blocklist: embedded list: %w", err)
+		return nil, fmt.Errorf("embedded list: %w", err)
 	}
 	return l, nil
 }
