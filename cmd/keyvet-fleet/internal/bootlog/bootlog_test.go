@@ -78,7 +78,7 @@ func TestMachines(t *testing.T) {
 		{"cos-101-amd-sev", "on", 11, 4, "PK 1 KEK 1 db 1 dbx 4", 0, "/syslinux/vmlinuz.A init=/usr/lib/systemd/systemd", ""},
 		{"debian-10", "on", 8, 0, "PK 1 KEK 1 db 2 dbx 3", 183, "", ""},
 		{"gdc-host", "off", 11, 3, "PK 1 KEK 1 db 5 dbx 1", 459, "/vmlinuz-6.9.0-rc7+ root=", "invalid SCRTM version event"},
-		{"glinux-alex", "", 8, 0, "", 0, "", "negative serial number"}, // the PK of a laptop, which crypto/x509 refuses
+		{"glinux-alex", "off", 8, 0, "PK 1 KEK 1 db 4", 77, "", "separator data but non-separator type"}, // its PK has a negative serial number
 		{"rhel8-uefi", "on", 11, 3, "PK 1 KEK 1 db 2 dbx 3", 183, "(hd0,gpt2)/boot/vmlinuz-4.18.0-240.22.1.el8_3.x86_64 root=", ""},
 		{"ubuntu-2104-no-secure-boot", "off", 11, 2, "PK 1 KEK 1 db 2 dbx 3", 183, "/boot/vmlinuz-5.11.0-1006-gcp root=", ""},
 		{"debian-13-ovmf-off", "off", 10, 2, "", 0, "/vmlinuz root=/dev/nvme0n1 rw", ""},
