@@ -148,18 +148,21 @@ func (r Replayer) addFirmware(boot *evidence.Boot, c confirmed) {
 		return
 	}
 	boot.Firmware = version(state)
-	if r.Policy == nil {
-		return
+	if r.Policy != nil {
+		boot.Policy = r.judge(state)
 	}
+}
+
+// judge holds the firmware against the policy.
+func (r Replayer) judge(state *gepb.PlatformState) evidence.Policied {
 	machine, err := server.ConvertToMachineState(&gepb.FirmwareLogState{Platform: state})
 	if err != nil {
-		boot.Policy.Unjudged = err.Error()
-		return
+		return evidence.Policied{Unjudged: err.Error()}
 	}
-	boot.Policy.Unjudged = ""
 	if err := server.EvaluatePolicy(machine, r.Policy); err != nil {
-		boot.Policy.Refused = err.Error()
+		return evidence.Policied{Refused: err.Error()}
 	}
+	return evidence.Policied{}
 }
 
 // version is what the firmware measured as its version, as text where it is one.

@@ -35,16 +35,22 @@ func (v *Vetter) bootLog(trigger device.Trigger) ([]byte, error) {
 		return nil, nil
 	}
 	f, err := os.Open(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: the firmware has measured nothing that the kernel knows of, or securityfs is not mounted", err)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: systemd 253 and later opens it for keyvet, by OpenFile= in the unit", err)
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, noBootLog(err)
 	}
 	defer f.Close()
 	return pack(f)
+}
+
+// noBootLog adds to why a log could not be opened what that means.
+func noBootLog(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: the firmware has measured nothing that the kernel knows of, or securityfs is not mounted", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: systemd 253 and later opens it for keyvet, by OpenFile= in the unit", err)
+	}
+	return err
 }
 
 // bootLogOf is the file in which the kernel has the log of the TPM at an address;

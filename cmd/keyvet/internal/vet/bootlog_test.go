@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"errors"
 	"io"
+	"io/fs"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -25,6 +27,16 @@ func TestBootLogOf(t *testing.T) {
 	} {
 		if got := bootLogOf(address); got != want {
 			t.Errorf("%q: %q, want %q", address, got, want)
+		}
+	}
+}
+
+func TestNoBootLog(t *testing.T) {
+	for err, words := range map[error]string{
+		fs.ErrNotExist: "file does not exist: the firmware has measured nothing", fs.ErrPermission: "permission denied: systemd 253", io.ErrUnexpectedEOF: "unexpected EOF",
+	} {
+		if got := noBootLog(err); !errors.Is(got, err) || !strings.HasPrefix(got.Error(), words) {
+			t.Errorf("%v: %v", err, got)
 		}
 	}
 }
