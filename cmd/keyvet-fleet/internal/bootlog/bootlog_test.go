@@ -28,7 +28,7 @@ import (
 
 var machines = []string{
 	"arch-linux-workstation", "cos-101-amd-sev", "debian-10", "gdc-host", "glinux-alex", "rhel8-uefi", "ubuntu-2104-no-secure-boot",
-	"debian-13-ovmf-off", "debian-13-ovmf-ms", "debian-13-ovmf-snakeoil",
+	"debian-13-ovmf-off", "debian-13-ovmf-ms", "debian-13-ovmf-snakeoil", "debian-13-u-boot",
 }
 
 // machine is a published log, and the PCRs of that boot in one bank.
@@ -86,6 +86,7 @@ func TestMachines(t *testing.T) {
 		{"debian-13-ovmf-off", "off", 10, 2, "", 0, "/vmlinuz root=/dev/nvme0n1 rw", ""},
 		{"debian-13-ovmf-ms", "on", 10, 3, "PK 1 KEK 2 db 2", 1, "/vmlinuz root=/dev/nvme0n1 rw", ""},
 		{"debian-13-ovmf-snakeoil", "on", 10, 3, "PK 1 KEK 1 db 1", 1, "/vmlinuz root=/dev/nvme0n1 rw", ""},
+		{"debian-13-u-boot", "off", 9, 1, "", 0, "", ""},
 	} {
 		banks := 0
 		for _, bank := range []string{"sha1", "sha256"} {
