@@ -77,12 +77,16 @@ func isBootLog(f *os.File, name string) bool {
 
 // pack returns the whole of a log in gzip. Of one that compresses to more than a
 // report can hold, it returns what is too large for one.
-func pack(f io.ReaderAt) ([]byte, error) {
+func pack(f *os.File) ([]byte, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
 	var packed deflate.Writer
-	log := io.NewSectionReader(f, 0, maxBootLog+1)
-	for piece := make([]byte, 64<<10); packed.Len() <= device.MaxReportBytes; {
-		n, err := log.Read(piece)
+	read := 0
+	for piece := make([]byte, 64<<10); read <= maxBootLog && packed.Len() <= device.MaxReportBytes; {
+		n, err := f.Read(piece)
 		packed.Write(piece[:n]) // never fails
+		read += n
 		if err == io.EOF {
 			break
 		}
@@ -90,7 +94,7 @@ func pack(f io.ReaderAt) ([]byte, error) {
 			return nil, err
 		}
 	}
-	switch read, _ := log.Seek(0, io.SeekCurrent); {
+	switch {
 	case read == 0:
 		return nil, errors.New("the log is empty: the firmware has measured nothing")
 	case read > maxBootLog:

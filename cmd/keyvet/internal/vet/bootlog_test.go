@@ -53,9 +53,13 @@ func opened(t *testing.T, content []byte) *os.File {
 // Which reports carry the log, and what is said where it is missing.
 func TestBootLog(t *testing.T) {
 	log := bytes.Repeat([]byte("measured "), 1000)
-	pipe, _, err := os.Pipe()
+	pipe, end, err := os.Pipe()
 	must(t, err)
+	must(t, end.Close())
 	defer pipe.Close()
+	folder, err := os.Open(t.TempDir())
+	must(t, err)
+	defer folder.Close()
 	for name, tt := range map[string]struct {
 		address string
 		file    *os.File
@@ -71,6 +75,7 @@ func TestBootLog(t *testing.T) {
 		"not wanted":            {"unix:/s", opened(t, log), device.TriggerBoot, true, false, ""},
 		"empty":                 {"unix:/s", opened(t, nil), device.TriggerBoot, false, false, "the log is empty"},
 		"no file":               {"unix:/s", pipe, device.TriggerBoot, false, false, "illegal seek"},
+		"no log":                {"unix:/s", folder, device.TriggerBoot, false, false, "is a directory"},
 		"too large":             {"unix:/s", opened(t, make([]byte, maxBootLog+1)), device.TriggerBoot, false, false, "more than 16777216 bytes"},
 		"as large as it may be": {"unix:/s", opened(t, make([]byte, maxBootLog)), device.TriggerBoot, false, true, ""},
 		"none of this TPM":      {"/dev/tpmrm7", nil, device.TriggerBoot, false, false, "has measured nothing"},
