@@ -125,13 +125,39 @@ func TestNoTPM(t *testing.T) {
 	}
 }
 
-// TestBusybox is an image without systemd: busybox is its init, the init script
-// starts the agent, and keyvet wait holds the appliance back until the gate is open.
+// TestBusybox is an image without systemd, whose init is busybox.
 func TestBusybox(t *testing.T) {
+	m := withoutSystemd(t, "busybox")
+	m.put("/etc/inittab", []byte(`::sysinit:/e2e/busybox sh /e2e/rcS
+::once:/e2e/busybox sh /e2e/start
+::respawn:/e2e/busybox nc -ll -p 2323 -e /e2e/busybox sh
+`))
+	m.link("/e2e/init", "/e2e/busybox")
+	m.behindTheGate()
+}
+
+// TestSysvinit is one whose init is that of System V.
+func TestSysvinit(t *testing.T) {
+	m := withoutSystemd(t, "sysvinit")
+	init, err := os.ReadFile(m.board.file(t, "init"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.put("/e2e/init", init)
+	m.executable("/e2e/init")
+	m.put("/etc/inittab", []byte(`id:2:initdefault:
+si::sysinit:/e2e/busybox sh /e2e/rcS
+l2:2:wait:/e2e/busybox sh /e2e/start
+sh:2:respawn:/e2e/busybox nc -ll -p 2323 -e /e2e/busybox sh
+`))
+	m.behindTheGate()
+}
+
+// withoutSystemd is a machine with a claim, the init script of packaging and, for
+// what an image's own scripts would do, busybox.
+func withoutSystemd(t *testing.T, name string) *machine {
 	t.Parallel()
-	cloud := startCloud(t)
-	m := newMachine(t, "busybox", tis)
-	m.claim(cloud)
+	m := newMachine(t, name, tis)
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Fatal(err)
@@ -152,15 +178,25 @@ for i in 1 2 3 4 5 6 7 8 9 10; do $b ls /sys/class/net | $b grep -qv '^lo$' && b
 $b ip link set lo up
 for i in $($b ls /sys/class/net | $b grep -v '^lo$'); do $b ip link set $i up; $b ip addr add 10.0.2.15/24 dev $i; done
 $b ip route add default via 10.0.2.2
+`))
+	m.put("/e2e/start", []byte(`#!/e2e/busybox sh
+b=/e2e/busybox
+exec >/dev/console 2>&1
 $b sh /e2e/keyvet start
 keyvet wait -timeout 1s; echo "e2e: waited in vain: $?"
 (keyvet wait && echo "e2e: the appliance runs, $($b cat /run/keyvet/trusted | $b cut -c 1-20)") &
 `))
-	m.put("/etc/inittab", []byte("::sysinit:/e2e/busybox sh /e2e/rcS\n::respawn:/e2e/busybox nc -ll -p 2323 -e /e2e/busybox sh\n"))
 	m.executable("/e2e/busybox")
-	m.link("/e2e/init", "/e2e/busybox")
 	m.linux = "init=/e2e/init PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+	return m
+}
 
+// behindTheGate sees the init script start the agent, keyvet wait hold the appliance
+// back until the gate is open, and the agent come again when it is killed.
+func (m *machine) behindTheGate() {
+	t := m.t
+	cloud := startCloud(t)
+	m.claim(cloud)
 	m.on()
 	m.says(`e2e: waited in vain: 3`)
 	if r := m.report(cloud, device.TriggerFirstBoot); !r.Verdict().Opens() || r.Evidence == nil {

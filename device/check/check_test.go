@@ -445,6 +445,9 @@ func repeated(message, advice string) string {
 }
 
 func TestSamples(t *testing.T) {
+	provesFactor := func(f device.Finding) bool {
+		return f.Status == device.Fail && f.ReasonCode != "KEYVET_RSA_MODULUS_PATTERN" && f.ReasonCode != "KEYVET_RSA_ROCA_VARIANT"
+	}
 	type tally struct{ good, bad int }
 	seen := make(map[string]*tally)
 	given := make(map[device.ReasonCode]bool)
@@ -481,6 +484,13 @@ func TestSamples(t *testing.T) {
 			}
 			got, codes := device.NotApplicable, []string{}
 			for _, f := range found {
+				if n, _, ok := s.key.RSA(); ok && n.Cmp(one) > 0 && s.check == "factors" && provesFactor(f) {
+					proof, _ := f.Proof["factor"].(string)
+					factor, ok := new(big.Int).SetString(proof, 16)
+					if !ok || factor.Cmp(one) <= 0 || new(big.Int).Mod(n, factor).Sign() != 0 || factor.Cmp(n) == 0 && !n.ProbablyPrime(1) {
+						t.Errorf("factor %q", proof)
+					}
+				}
 				if got == device.NotApplicable || f.Status != device.NotApplicable {
 					got = device.Worst(got, f.Status)
 				}

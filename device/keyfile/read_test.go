@@ -129,7 +129,11 @@ func TestNoPrivateBytesInGaps(t *testing.T) {
 			strings.ReplaceAll(text, "-----\n", "\n"), strings.ReplaceAll(text, "\n", `\n`), strings.ReplaceAll(text, "-----", "----"),
 			strings.ReplaceAll(text, "\n", "\nssh-rsa "), strings.ReplaceAll(text, "\n", "\nssh-"), strings.Join(lines[1:], "\n"), strings.ReplaceAll(text, "=", ""),
 		}
-		for i := range len(text) {
+		step := 1
+		if testing.Short() {
+			step = 10
+		}
+		for i := 0; i < len(text); i += step {
 			damaged = append(damaged, text[:i], text[i:], text[:i]+"?"+text[i+1:])
 		}
 		gapsSeen := 0
@@ -149,7 +153,7 @@ func TestNoPrivateBytesInGaps(t *testing.T) {
 				}
 			}
 		}
-		if gapsSeen < len(text) {
+		if gapsSeen < len(text)/step {
 			t.Errorf("%s: only %d gaps", name, gapsSeen)
 		}
 	}
