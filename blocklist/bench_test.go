@@ -36,12 +36,16 @@ func benchmarkLookup(b *testing.B, l *List, keys []crypto.PublicKey, listed bool
 // passesAny reports whether a key has to be confirmed.
 func passesAny(l *List, a Algorithm, size int, n *big.Int) bool {
 	return slices.ContainsFunc(l.sets, func(s set) bool {
-		return s.Kind == Debian && s.Algorithm == a && s.Bits == size && s.filter.has(NewKeyID(n))
+		if s.Kind != Debian || s.Algorithm != a || s.Bits != size {
+			return false
+		}
+		_, passes := s.passes(NewKeyID(n))
+		return passes
 	})
 }
 
 // BenchmarkLookup takes another key each time, so that the filter's bits come
-// from memory as they would. A miss is a key that the filter settles.
+// from memory as they would. A miss is a key that filter and index settle.
 func BenchmarkLookup(b *testing.B) {
 	l := embeddedList(b)
 	mapped, err := Open("embedded.kvf")
@@ -49,8 +53,17 @@ func BenchmarkLookup(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer mapped.Close()
-	for _, size := range []int{2048, 4096} {
+	further, err := Open("further.kvf")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer further.Close()
+	for _, size := range []int{1024, 2048, 4096} {
 		name := fmt.Sprintf("rsa%d", size)
+		l, mapped := l, mapped
+		if size == 1024 {
+			l, mapped = further, further
+		}
 		var misses, passing, random, weak []crypto.PublicKey
 		for len(misses) < 1024 || len(passing) < 16 {
 			n := randomModulus(size)
@@ -70,8 +83,11 @@ func BenchmarkLookup(b *testing.B) {
 		b.Run(name+"/mean-of-random", func(b *testing.B) { benchmarkLookup(b, l, random, false) })
 		b.Run(name+"/hit", func(b *testing.B) { benchmarkLookup(b, l, weak, true) })
 	}
-	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384()} {
-		name := map[string]string{"P-256": "p256", "P-384": "p384"}[curve.Params().Name]
+	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
+		name, file, l := fmt.Sprintf("p%d", curve.Params().BitSize), "", l
+		if file = name + ".txt"; name == "p521" {
+			l, file = further, "../debian/testdata/"+file
+		}
 		var misses, weak []crypto.PublicKey
 		for len(misses) < 1024 {
 			x := randomModulus(curve.Params().BitSize)
@@ -79,7 +95,7 @@ func BenchmarkLookup(b *testing.B) {
 				misses = append(misses, &ecdsa.PublicKey{Curve: curve, X: x, Y: x})
 			}
 		}
-		for _, pub := range ecVectors(b, name+".txt", curve) {
+		for _, pub := range ecVectors(b, file, curve) {
 			weak = append(weak, pub)
 		}
 		b.Run(name+"/miss", func(b *testing.B) { benchmarkLookup(b, l, misses, false) })
@@ -199,9 +215,14 @@ func BenchmarkPeers(b *testing.B) {
 }
 
 // BenchmarkPublished looks up a key that is on no list, and one whose name has
-// to be unpacked.
+// to be unpacked, in the two lists that have such keys.
 func BenchmarkPublished(b *testing.B) {
-	l := embeddedList(b)
+	elsewhere, err := Open("compromised.kvf")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer elsewhere.Close()
+	l := Lists{embeddedList(b), elsewhere}
 	vagrant := device.Key{Public: ed25519.PublicKey(fromBase64(b, vagrantEd25519)[19:])}
 	other := device.Key{Public: ed25519.PublicKey(make([]byte, 32))}
 	for name, k := range map[string]device.Key{"hit": vagrant, "miss": other} {

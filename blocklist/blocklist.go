@@ -19,6 +19,8 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
@@ -33,22 +35,24 @@ import (
 
 // List is one list of weak keys. It may be used by several goroutines at once.
 type List struct {
+	name   string // how errors call it
+	file   []byte
 	sets   []set
-	bytes  int
-	sha256 string // of the whole file, hex
-	mapped []byte // what Close unmaps; nil if the list is not mapped
+	sha256 string // of the file, hex, if it is known
+	mapped bool   // by Open
 }
 
 type set struct {
 	Set
-	filter  bloom  // of Debian's keys
-	index   index  // of Debian's keys
-	entries []byte // of the other kinds: the fingerprints
-	labels  []byte // of the kind Compromised: where the name of each begins in names
-	names   []byte // of the kind Compromised
-	named   named  // of the kind Named
+	filter  bloom // of Debian's keys
+	index   index // of Debian's keys
+	entries part  // of the other kinds: the fingerprints
+	labels  part  // of the kind Compromised: where the name of each begins in names
+	names   part  // of the kind Compromised
+	named   named // of the kind Named
 
-	record, section []byte // all of it in the file
+	record  []byte // in the directory
+	section part
 }
 
 // ErrNotEmbedded is the answer of [Embedded] in a program that was built
@@ -74,7 +78,8 @@ const confirmTimeout = 30 * time.Second
 //
 // An error means that the question could not be answered: a key without a
 // modulus or with a coordinate outside its field, a context that was done
-// before, a list whose file was cut short after it was opened.
+// before, a list that is damaged where it was asked, or whose file was cut short
+// after it was opened.
 func (l *List) Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listing, error) {
 	return Lists{l}.Lookup(ctx, pub)
 }
@@ -101,8 +106,8 @@ func (l *List) lookup(ctx context.Context, n keyNumber) (listing device.Listing,
 			}
 		case s.Algorithm == n.algorithm && s.Bits == n.size:
 			origins |= originMask(s.Origins)
-			if s.filter.has(NewKeyID(n.Int)) {
-				hit, err := s.confirm(ctx, n.Int)
+			if packed, ok := s.passes(NewKeyID(n.Int)); ok {
+				hit, err := s.confirm(ctx, n.Int, packed)
 				if err != nil {
 					return device.Listing{}, 0, err
 				}
@@ -113,17 +118,14 @@ func (l *List) lookup(ctx context.Context, n keyNumber) (listing device.Listing,
 	return listing, origins, nil
 }
 
-// recoverFault returns what to defer around reads of a list's bytes: a fault on
-// a file that was cut short after it was mapped becomes an error.
+// recoverFault returns what to defer around reads of a list's bytes: damage, and a
+// fault on a file that was cut short after it was mapped, become an error.
 func (l *List) recoverFault(err *error) func() {
-	if l.mapped == nil {
-		return func() {}
-	}
 	old := debug.SetPanicOnFault(true)
 	return func() {
 		debug.SetPanicOnFault(old)
 		if fault := asFault(recover()); fault != nil {
-			*err = fault
+			*err = fmt.Errorf("%s: %w", l.name, fault)
 		}
 	}
 }
@@ -137,6 +139,15 @@ func surer(a, b device.Listing) device.Listing {
 	return a
 }
 
+// passes reports whether a key has to be confirmed, and the packed seed to do it
+// with.
+func (s *set) passes(id KeyID) (packed uint32, ok bool) {
+	if !s.filter.has(id) {
+		return 0, false
+	}
+	return s.index.get(id)
+}
+
 // confirm makes the key of the seed that the index names, as far as it takes
 // to see whether that is the key in hand: of RSA, up to the first prime.
 //
@@ -145,8 +156,8 @@ func surer(a, b device.Listing) device.Listing {
 // confirmed in half of 0.3 ms, since all candidates have to be drawn still. A
 // key that only passes the filter would cost 40 of them and not 480, 0.2 ms and
 // not 2 ms: 10 µs less in the mean look-up, for a quarter more space.
-func (s *set) confirm(ctx context.Context, n *big.Int) (device.Listing, error) {
-	seed, err := debian.UnpackSeed(s.index.get(NewKeyID(n)))
+func (s *set) confirm(ctx context.Context, n *big.Int, packed uint32) (device.Listing, error) {
+	seed, err := debian.UnpackSeed(packed)
 	if err != nil || !slices.Contains(s.Origins, Origin{seed.Arch, seed.Variant}) {
 		return device.Listing{}, nil // a key that is not in the set has any value
 	}
@@ -236,32 +247,38 @@ func (l *List) Sets() []Set {
 }
 
 // Bytes is the length of the list file.
-func (l *List) Bytes() int { return l.bytes }
+func (l *List) Bytes() int { return len(l.file) }
 
 // Info names the sets, with what they cover if that is not all, the SHA-256 of
-// the file and the worst false-positive rate.
-func (l *List) Info() device.BlocklistInfo {
-	info := device.BlocklistInfo{Sets: []string{}, SHA256: l.sha256}
-	for i := range l.sets {
-		info.Sets = append(info.Sets, l.sets[i].String())
-		info.FalsePositiveRate = max(info.FalsePositiveRate, l.sets[i].FalsePositiveRate)
+// the file, for which all of it may have to be read, and the worst false-positive
+// rate.
+func (l *List) Info() device.BlocklistInfo { return Lists{l}.Info() }
+
+// sum is the SHA-256 of the file, "" if that cannot be read.
+func (l *List) sum() string {
+	if l.sha256 != "" {
+		return l.sha256
 	}
-	return info
+	var sum [sha256.Size]byte
+	var err error
+	func() {
+		defer l.recoverFault(&err)()
+		sum = sha256.Sum256(l.file)
+	}()
+	if err != nil {
+		return ""
+	}
+	return hex.EncodeToString(sum[:])
 }
 
-// Passes reports whether the filter of a set of Debian's keys lets a key through
-// to be confirmed, as it does with every key of the set and a few others.
+// Passes reports whether filter and index of a set of Debian's keys let a key
+// through to be confirmed, as they do with every key of the set and a few others.
 func (l *List) Passes(name string, id KeyID) (passes bool, err error) {
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if fault := asFault(recover()); fault != nil {
-			passes, err = false, fault
-		}
-	}()
+	defer l.recoverFault(&err)()
 	for i := range l.sets {
 		if l.sets[i].Name == name && l.sets[i].Kind == Debian {
-			return l.sets[i].filter.has(id), nil
+			_, passes = l.sets[i].passes(id)
+			return passes, nil
 		}
 	}
 	return false, fmt.Errorf("no set of Debian's keys named %s", name)
@@ -304,13 +321,14 @@ func (ls Lists) Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listin
 // Info names the sets of all lists, the SHA-256 of the first and the worst rate.
 func (ls Lists) Info() device.BlocklistInfo {
 	info := device.BlocklistInfo{Sets: []string{}}
-	for i, l := range ls {
-		one := l.Info()
-		if i == 0 {
-			info.SHA256 = one.SHA256
+	if len(ls) > 0 {
+		info.SHA256 = ls[0].sum()
+	}
+	for _, l := range ls {
+		for i := range l.sets {
+			info.Sets = append(info.Sets, l.sets[i].String())
+			info.FalsePositiveRate = max(info.FalsePositiveRate, l.sets[i].FalsePositiveRate)
 		}
-		info.Sets = append(info.Sets, one.Sets...)
-		info.FalsePositiveRate = max(info.FalsePositiveRate, one.FalsePositiveRate)
 	}
 	return info
 }

@@ -396,7 +396,7 @@ func TestInfo(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if bitsPerKey := 8 * float64(bytes) / float64(total); bitsPerKey > 32 {
+	if bitsPerKey := 8 * float64(bytes) / float64(total); bitsPerKey > 26.5 {
 		t.Errorf("%.1f bits a key", bitsPerKey)
 	}
 }
@@ -423,7 +423,7 @@ func buildList(t testing.TB, sources ...Source) *List {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := parse(b)
+	l, err := parseWhole(b)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ type Source struct {
 	// since a program that only looks keys up needs no such code.
 	Deflate func(text []byte) (packed []byte, err error)
 
-	record, section []byte // of a set that another list has
+	record  []byte // of a set that another list has
+	section part
 }
 
 // Key is a weak key and the seed that makes it.
@@ -52,7 +53,8 @@ func Build(sources []Source) ([]byte, error) {
 		switch {
 		case err != nil:
 		case s.record != nil:
-			directory, sections = append(directory, s.record...), append(sections, s.section...)
+			directory = append(directory, s.record...)
+			sections, err = s.section.appendTo(sections)
 		default:
 			directory = append(directory, byte(len(s.Name)))
 			directory = append(directory, s.Name...)
@@ -72,20 +74,30 @@ func Build(sources []Source) ([]byte, error) {
 			return nil, fmt.Errorf("build set %s: %w", s.Name, err)
 		}
 	}
-	length := headerBytes + len(directory) + len(sections) + digestBytes
-	if length > maxFileBytes {
-		return nil, fmt.Errorf("build: %d bytes are more than a list may have, %d MB", length, maxFileBytes>>20)
-	}
-	b := make([]byte, 0, length)
+	b := make([]byte, 0, headerBytes+len(directory)+len(sections))
 	b = append(b, magic...)
 	b = binary.LittleEndian.AppendUint16(b, version)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(sources)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(directory)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(length))
-	b = append(b, directory...)
-	b = append(b, sections...)
-	digest := sha256.Sum256(b)
-	return append(b, digest[:]...), nil
+	b = binary.LittleEndian.AppendUint64(b, uint64(cap(b)))
+	b = seal(append(append(b, directory...), sections...), len(directory))
+	if len(b) > maxFileBytes {
+		return nil, fmt.Errorf("build: %d bytes are more than a list may have, %d MB", len(b), maxFileBytes>>20)
+	}
+	return b, nil
+}
+
+// seal appends the digests to what is before them in a file.
+func seal(b []byte, directory int) []byte {
+	p := pages{file: b, start: uint64(headerBytes + directory), end: uint64(len(b))}
+	h := sha256.New()
+	h.Write(b[:p.start])
+	for i := range int(pageCount(p.start, p.end)) {
+		d := p.digest(i)
+		h.Write(d)
+		b = append(b, d...)
+	}
+	return h.Sum(b)
 }
 
 // Sources returns the sets of a list as a new list can have them, as they are.
@@ -118,11 +130,11 @@ func (s *Source) appendDebian(directory, sections []byte) ([]byte, []byte, error
 			return nil, nil, fmt.Errorf("a key of %v, which is none of its origins", key.Seed)
 		}
 	}
-	filter, err := buildBloom(keys)
+	filter, filterBits, err := buildBloom(keys)
 	if err != nil {
 		return nil, nil, err
 	}
-	index, err := buildIndex(keys)
+	index, slots, err := buildIndex(keys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,9 +144,12 @@ func (s *Source) appendDebian(directory, sections []byte) ([]byte, []byte, error
 	directory = binary.LittleEndian.AppendUint16(directory, mask)
 	directory = binary.LittleEndian.AppendUint32(directory, uint32(s.Exponent))
 	directory = binary.LittleEndian.AppendUint16(directory, uint16(s.Candidates))
-	directory = binary.LittleEndian.AppendUint64(directory, uint64(len(filter)))
-	directory = binary.LittleEndian.AppendUint64(directory, uint64(len(index)))
-	return directory, slices.Concat(sections, filter, index), nil
+	directory = append(directory, byte(filter.k))
+	directory = binary.LittleEndian.AppendUint64(directory, filter.m)
+	directory = binary.LittleEndian.AppendUint64(directory, math.Float64bits(filter.rate))
+	directory = binary.LittleEndian.AppendUint32(directory, index.seed)
+	directory = binary.LittleEndian.AppendUint32(directory, uint32(index.slots))
+	return directory, slices.Concat(sections, filterBits, slots), nil
 }
 
 // entry is a fingerprint with its name.

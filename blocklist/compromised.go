@@ -2,12 +2,14 @@ package blocklist
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"sort"
 
@@ -26,7 +28,7 @@ func (l *List) Compromised(k device.Key) (entries []device.Compromised, asked bo
 }
 
 // Compromised asks every list; see [List.Compromised]. A list that could not
-// answer is an error even if others list the key.
+// answer is an error, beside the entries that others have.
 func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool, err error) {
 	var sums keySums
 	if len(k.SPKI) > 0 {
@@ -39,13 +41,10 @@ func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool,
 		sums.number = append(sums.number, sha256.Sum256(number))
 	}
 	for _, l := range ls {
-		entries, has, err := l.compromised(sums)
-		if err != nil {
-			return nil, false, err
-		}
-		all, asked = append(all, entries...), asked || has
+		entries, has, failed := l.compromised(sums)
+		all, asked, err = append(all, entries...), asked || has, cmp.Or(err, failed)
 	}
-	return all, asked, nil
+	return all, asked, err
 }
 
 // keySums are what lists of compromised keys know one key by.
@@ -63,8 +62,9 @@ func (l *List) compromised(sums keySums) (entries []device.Compromised, has bool
 			has = true
 			for _, f := range sums.spki {
 				if at, found := s.find(f[:]); found {
+					name, _ := s.entryName(at) // the key is listed all the same
 					entries = append(entries, device.Compromised{
-						Name: s.entryName(at), List: s.Title, Cite: s.Cite, Reason: s.Reason,
+						Name: name, List: s.Title, Cite: s.Cite, Reason: s.Reason,
 					})
 					break
 				}
@@ -95,17 +95,22 @@ func (s *set) findNamed(sums keySums) (entries []device.Compromised) {
 
 // find returns where a list has a fingerprint.
 func (s *set) find(fingerprint []byte) (at int, found bool) {
-	size := s.Kind.entryBytes()
-	return sort.Find(s.Keys, func(i int) int { return bytes.Compare(fingerprint, s.entries[i*size:(i+1)*size]) })
+	size := uint64(s.Kind.entryBytes())
+	return sort.Find(s.Keys, func(i int) int { return bytes.Compare(fingerprint, s.entries.read(uint64(i)*size, size)) })
 }
 
 // entryName is the name of an entry, "" if it has none.
-func (s *set) entryName(at int) string {
+func (s *set) entryName(at int) (name string, err error) {
 	if s.Kind != Compromised {
-		return ""
+		return "", nil
 	}
-	rest := s.names[binary.LittleEndian.Uint32(s.labels[4*at:]):]
-	return string(rest[1 : 1+rest[0]])
+	defer returnFault(&err)
+	begin := uint64(binary.LittleEndian.Uint32(s.labels.read(4*uint64(at), 4)))
+	if begin >= s.names.n || begin+1+uint64(s.names.read(begin, 1)[0]) > s.names.n {
+		return "", errors.New("a name lies outside the list")
+	}
+	text := s.names.read(begin+1, uint64(s.names.read(begin, 1)[0]))
+	return string(text), checkText("name of a key", text)
 }
 
 // debianFingerprint is what openssl-blacklist knows a modulus by.

@@ -5,27 +5,30 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"net/url"
+	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/keyvet/keyvet/blocklist/debian"
 )
 
 // A list file (.kvf) is, every number little-endian:
 //
-//	header     magic (8), version (uint16), sets (uint16), directory bytes (uint32), file bytes (uint64)
+//	header     magic (8), version (uint16), sets (uint16), directory bytes (uint32), where the sections end (uint64)
 //	directory  a record for each set, in ascending order of the names
 //	sections   of the first set, then of the second, … without a gap
-//	digest     SHA-256 of all before it
+//	digests    of each page of the sections the first 16 bytes of its SHA-256
+//	digest     SHA-256 of header, directory and digests
 //
 // A record is name (length uint8, bytes), kind (uint8), keys (uint32), then
 // for Debian's keys
 //
 //	algorithm (uint8: 1 RSA, 2 EC), bits (uint16), origins (uint16), exponent (uint32), candidates (uint16),
-//	bytes of the filter section (uint64), bytes of the index section (uint64)
+//	of the filter: k (uint8), m (uint64), the rate at which other keys pass (float64);
+//	of the index: the hash's seed (uint32), slots (uint32). The section is the filter's bits and the slots.
 //
 // and for the other kinds
 //
@@ -43,7 +46,7 @@ import (
 // cannot understand: it is refused, like a newer version.
 const (
 	magic   = "\x89KVF\r\n\x1a\n" // as PNG's: broken by a transfer as text, and seen
-	version = 2
+	version = 3
 
 	headerBytes = 24
 	digestBytes = sha256.Size
@@ -53,85 +56,84 @@ const (
 	maxNameBytes = 64
 )
 
-// parse reads a whole list, whose digest must be right, and keeps slices of b,
-// which must not change.
-func parse(b []byte) (*List, error) {
-	if err := checkHeader(b); err != nil {
+// parse reads what a list is made of, and keeps b, which must not change. What
+// the sections hold is checked when it is read.
+func parse(b []byte, name string) (l *List, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer returnFault(&err)
+	p, err := checkHeader(b)
+	if err != nil {
 		return nil, err
 	}
 	h := sha256.New()
-	h.Write(b[:len(b)-digestBytes])
+	h.Write(b[:p.start])
+	h.Write(p.digests)
 	if string(h.Sum(nil)) != string(b[len(b)-digestBytes:]) {
 		return nil, errors.New("damaged: its SHA-256 does not match")
 	}
-	h.Write(b[len(b)-digestBytes:])
-	return parseChecked(b, hex.EncodeToString(h.Sum(nil)))
-}
-
-// parseChecked is parse for a file whose SHA-256, in hex, is known.
-func parseChecked(b []byte, sha256 string) (*List, error) {
-	if err := checkHeader(b); err != nil {
-		return nil, err
-	}
-	l := &List{bytes: len(b), sha256: sha256}
-	if err := l.parseSets(b[:len(b)-digestBytes]); err != nil {
+	l = &List{name: name, file: b}
+	if err := l.parseSets(p); err != nil {
 		return nil, fmt.Errorf("damaged: %w", err)
 	}
 	return l, nil
 }
 
 // checkHeader holds a file to the format's mark, version and length.
-func checkHeader(b []byte) error {
+func checkHeader(b []byte) (*pages, error) {
 	if len(b) < len(magic) || string(b[:len(magic)]) != magic {
-		return errors.New("not a keyvet blocklist")
+		return nil, errors.New("not a keyvet blocklist")
 	}
 	if len(b) < headerBytes+digestBytes {
-		return fmt.Errorf("truncated: %d bytes", len(b))
+		return nil, fmt.Errorf("truncated: %d bytes", len(b))
 	}
 	if v := binary.LittleEndian.Uint16(b[8:]); v > version {
-		return fmt.Errorf("format version %d is newer than the %d this keyvet reads", v, version)
+		return nil, fmt.Errorf("format version %d is newer than the %d this keyvet reads", v, version)
 	} else if v < version {
-		return fmt.Errorf("format version %d is no longer read; build the list again", v)
+		return nil, fmt.Errorf("format version %d is no longer read; build the list again", v)
 	}
-	if length := binary.LittleEndian.Uint64(b[16:]); length > uint64(len(b)) {
-		return fmt.Errorf("truncated: %d bytes of %d", len(b), length)
+	p := &pages{file: b, start: headerBytes + uint64(binary.LittleEndian.Uint32(b[12:])), end: binary.LittleEndian.Uint64(b[16:])}
+	if p.end > maxFileBytes || p.start > p.end {
+		return nil, fmt.Errorf("damaged: a directory to %d and sections to %d", p.start, p.end)
+	}
+	length := p.end + pageDigestBytes*pageCount(p.start, p.end) + digestBytes
+	if length > uint64(len(b)) {
+		return nil, fmt.Errorf("truncated: %d bytes of %d", len(b), length)
 	} else if length < uint64(len(b)) {
-		return fmt.Errorf("%d bytes follow its end", uint64(len(b))-length)
+		return nil, fmt.Errorf("%d bytes follow its end", uint64(len(b))-length)
 	}
-	return nil
+	p.digests = b[p.end : len(b)-digestBytes]
+	p.right = make([]atomic.Bool, pageCount(p.start, p.end))
+	return p, nil
 }
 
-func (l *List) parseSets(body []byte) error {
-	count := int(binary.LittleEndian.Uint16(body[10:]))
-	directory := binary.LittleEndian.Uint32(body[12:])
+func (l *List) parseSets(p *pages) error {
+	count := int(binary.LittleEndian.Uint16(p.file[10:]))
 	if count < 1 || count > maxSets {
 		return fmt.Errorf("%d sets", count)
 	}
-	if uint64(directory) > uint64(len(body)-headerBytes) {
-		return fmt.Errorf("directory of %d bytes", directory)
-	}
-	records := reader{rest: body[headerBytes : headerBytes+int(directory)]}
-	sections := reader{rest: body[headerBytes+int(directory):]}
+	records := reader{rest: p.file[headerBytes:p.start]}
+	sections := part{p, p.start, p.end - p.start}
 	for range count {
-		record, section := records.rest, sections.rest
+		record, section := records.rest, sections
 		s, err := readSet(&records, &sections)
 		if err != nil {
 			return err
 		}
-		s.record, s.section = record[:len(record)-len(records.rest)], section[:len(section)-len(sections.rest)]
+		s.record = record[:len(record)-len(records.rest)]
+		s.section, _ = section.cut(uint64(s.Bytes))
 		if n := len(l.sets); n > 0 && l.sets[n-1].Name >= s.Name {
 			return fmt.Errorf("set %s after set %s: not in order", s.Name, l.sets[n-1].Name)
 		}
 		l.sets = append(l.sets, s)
 	}
-	if n := len(records.rest) + len(sections.rest); n > 0 {
+	if n := uint64(len(records.rest)) + sections.n; n > 0 {
 		return fmt.Errorf("%d bytes belong to no set", n)
 	}
 	return nil
 }
 
 // readSet reads one record of the directory and the sections it tells of.
-func readSet(records, sections *reader) (set, error) {
+func readSet(records *reader, sections *part) (set, error) {
 	s := set{Set: Set{Name: records.string(), Kind: Kind(records.uint8())}}
 	keys := records.uint32()
 	if records.short {
@@ -144,7 +146,7 @@ func readSet(records, sections *reader) (set, error) {
 		return set{}, fmt.Errorf("set %s has %d keys", s.Name, keys)
 	}
 	s.Keys = int(keys)
-	before := len(sections.rest)
+	before := sections.n
 	var err error
 	switch s.Kind {
 	case Debian:
@@ -159,15 +161,16 @@ func readSet(records, sections *reader) (set, error) {
 	if err != nil {
 		return set{}, fmt.Errorf("set %s: %w", s.Name, err)
 	}
-	s.Bytes = before - len(sections.rest)
+	s.Bytes = int(before - sections.n)
 	return s, nil
 }
 
-func (s *set) readDebian(records, sections *reader) (err error) {
+func (s *set) readDebian(records *reader, sections *part) (err error) {
 	s.Algorithm, s.Bits = Algorithm(records.uint8()), int(records.uint16())
 	mask, exponent := records.uint16(), records.uint32()
 	s.Candidates = int(records.uint16())
-	filter, index := records.uint64(), records.uint64()
+	s.filter = bloom{k: int(records.uint8()), m: records.uint64(), rate: math.Float64frombits(records.uint64())}
+	s.index = index{seed: records.uint32(), slots: uint64(records.uint32())}
 	if records.short {
 		return errors.New("directory ends early")
 	}
@@ -186,13 +189,13 @@ func (s *set) readDebian(records, sections *reader) (err error) {
 	if err := s.checkDebian(); err != nil {
 		return err
 	}
-	if s.filter, err = parseBloom(sections.bytes(filter)); err != nil {
+	if err := s.filter.cut(sections); err != nil {
 		return err
 	}
-	if s.index, err = parseIndex(sections.bytes(index)); err != nil {
+	if err := s.index.cut(sections); err != nil {
 		return err
 	}
-	s.FilterRate = s.filter.rate
+	s.FilterRate = s.filter.rate / (1 << checkBits)
 	return nil
 }
 
@@ -213,7 +216,7 @@ func (s *Set) checkDebian() error {
 	return nil
 }
 
-func (s *set) readEntries(records, sections *reader) error {
+func (s *set) readEntries(records *reader, sections *part) error {
 	s.Title, s.Reason = records.string(), records.string()
 	if s.Kind == Compromised {
 		s.Cite = records.string()
@@ -233,18 +236,13 @@ func (s *set) readEntries(records, sections *reader) error {
 	if length < entries+labels || s.Kind != Compromised && length != entries {
 		return fmt.Errorf("%d bytes for %d fingerprints of %d", length, s.Keys, size)
 	}
-	s.entries, s.labels, s.names = sections.bytes(entries), sections.bytes(labels), sections.bytes(length-entries-labels)
-	if sections.short {
+	section, ok := sections.cut(length)
+	if !ok {
 		return fmt.Errorf("%d bytes of fingerprints where fewer are left", length)
 	}
-	if err := s.checkNames(); err != nil {
-		return err
-	}
-	for i := size; i < len(s.entries); i += size {
-		if bytes.Compare(s.entries[i-size:i], s.entries[i:i+size]) >= 0 {
-			return errors.New("fingerprints are not in order")
-		}
-	}
+	s.entries, _ = section.cut(entries)
+	s.labels, _ = section.cut(labels)
+	s.names = section
 	if s.Kind == OpenSSLBlacklist {
 		s.FalsePositiveRate = float64(s.Keys) / (1 << 40) / (1 << 40)
 	}
@@ -264,15 +262,24 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkNames holds the names of a list's entries to what is safe to read and to
-// print.
-func (s *set) checkNames() error {
-	for at := 0; at < len(s.labels); at += 4 {
-		begin := uint64(binary.LittleEndian.Uint32(s.labels[at:]))
-		if begin >= uint64(len(s.names)) || begin+1+uint64(s.names[begin]) > uint64(len(s.names)) {
-			return errors.New("a name lies outside the list")
+// check holds fingerprints to their order and names to what is safe to read and
+// to print.
+func (s *set) check() error {
+	if s.Kind == Named {
+		return s.named.check(s.Keys)
+	}
+	size := uint64(s.Kind.entryBytes())
+	if size == 0 {
+		return nil
+	}
+	entries := s.entries.all()
+	for i := size; i < uint64(len(entries)); i += size {
+		if bytes.Compare(entries[i-size:i], entries[i:i+size]) >= 0 {
+			return errors.New("fingerprints are not in order")
 		}
-		if err := checkText("name of a key", s.names[begin+1:begin+1+uint64(s.names[begin])]); err != nil {
+	}
+	for at := range s.Keys {
+		if _, err := s.entryName(at); err != nil {
 			return err
 		}
 	}

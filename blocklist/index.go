@@ -10,157 +10,144 @@ import (
 )
 
 // index is a static function from a key of the set to the packed seed that
-// makes it, in 1.09 times the bits of the seed. It stores no keys: of a key
-// that is not in the set it names some seed or none.
+// makes it, in 1.01 times the bits of the seed and of a check. It stores no
+// keys: of a key that is not in the set it names some seed, and one in sixteen
+// of these has the right check.
 //
-// It is a 4-wise binary fuse construction (Graf, Lemire: Binary Fuse Filters,
-// ACM JEA 27, 2022) that holds a value where a filter holds a fingerprint: a
-// key has a slot in each of four consecutive segments, and the XOR of the four
-// is its value.
+// It is a ribbon (Dillinger, Hübschle-Schneider, Sanders, Walzer: Fast Succinct
+// Retrieval and Approximate Membership using Ribbon, SEA 2022): a key has a
+// window of slots, and the XOR of those that its row picks out is its value.
 type index struct {
-	seed        uint64 // of the hash
-	segmentBits int    // a segment is 1<<segmentBits slots
-	segments    uint64 // in which the first slot of a key can be
-	slots       []byte // of valueBits bits, little-endian, and slotPad bytes after them
+	seed  uint32 // of the hash
+	slots uint64 // how many
+	bits  part   // of the slots, valueBits each, little-endian, and slotPad bytes after them
 }
-
-// An index section is the hash's seed (uint64), segments (uint32),
-// segmentBits (uint8), valueBits (uint8) and the slots.
-const indexHeader = 8 + 4 + 1 + 1
 
 const (
-	arity     = 4
-	valueBits = debian.SeedBits
+	checkBits = 4
+	valueBits = debian.SeedBits + checkBits
 	slotPad   = 3 // so that a slot is read as four bytes
 
-	minSegmentBits = 2
-	maxSegmentBits = 18
+	rowWords = 3
+	rowBits  = 64 * rowWords // the slots of a window
+
+	maxSlots = maxFileBytes * 8 / valueBits
 )
 
-func parseIndex(b []byte) (index, error) {
-	if len(b) < indexHeader {
-		return index{}, fmt.Errorf("index of %d bytes is too short", len(b))
+// row are the bits of a window, the first of them set.
+type row [rowWords]uint64
+
+// cut takes the slots off the front of the sections.
+func (x *index) cut(sections *part) error {
+	if x.slots < rowBits || x.slots > maxSlots {
+		return fmt.Errorf("index of %d slots", x.slots)
 	}
-	x := index{
-		seed:        binary.LittleEndian.Uint64(b),
-		segments:    uint64(binary.LittleEndian.Uint32(b[8:])),
-		segmentBits: int(b[12]),
-		slots:       b[indexHeader:],
+	var ok bool
+	if x.bits, ok = sections.cut(slotBytes(x.slots)); !ok {
+		return fmt.Errorf("index of %d slots where fewer bytes are left", x.slots)
 	}
-	switch {
-	case b[13] != valueBits:
-		return index{}, fmt.Errorf("index of %d bits a key, want %d", b[13], valueBits)
-	case x.segmentBits < minSegmentBits || x.segmentBits > maxSegmentBits || x.segments < 1 || x.segments > maxFileBytes:
-		return index{}, fmt.Errorf("index of %d segments of 2^%d slots", x.segments, x.segmentBits)
-	case uint64(len(x.slots)) != slotBytes(x.count()):
-		return index{}, fmt.Errorf("index of %d segments of 2^%d slots in %d bytes", x.segments, x.segmentBits, len(b))
-	}
-	return x, nil
+	return nil
 }
 
-// count is the number of slots.
-func (x *index) count() uint64 { return (x.segments + arity - 1) << x.segmentBits }
+func slotBytes(slots uint64) uint64 { return (slots*valueBits+7)/8 + slotPad }
 
-func slotBytes(count uint64) uint64 { return (count*valueBits+7)/8 + slotPad }
+// get is the packed seed of a key of the set; of another it is mostly not ok.
+func (x *index) get(id KeyID) (packed uint32, ok bool) {
+	at, r, check := x.place(id)
+	from := at * valueBits / 8
+	window := x.bits.read(from, ((at+rowBits)*valueBits+7)/8+slotPad-from)
+	value := xor(window, at*valueBits-8*from, r)
+	return value & (1<<debian.SeedBits - 1), value>>debian.SeedBits == check
+}
 
-// get is the value of a key of the set.
-func (x *index) get(id KeyID) (value uint32) {
-	for _, slot := range x.places(id) {
-		bit := slot * valueBits
-		value ^= binary.LittleEndian.Uint32(x.slots[bit>>3:]) >> (bit & 7)
+// xor is the XOR of slots, of which the first begins at a bit.
+func xor(slots []byte, bit uint64, r row) (value uint32) {
+	for i, word := range r {
+		for ; word != 0; word &= word - 1 {
+			at := bit + uint64(64*i+bits.TrailingZeros64(word))*valueBits
+			value ^= binary.LittleEndian.Uint32(slots[at>>3:]) >> (at & 7)
+		}
 	}
 	return value & (1<<valueBits - 1)
 }
 
-// put sets an empty slot.
-func (x *index) put(slot uint64, value uint32) {
-	bit := slot * valueBits
-	at := x.slots[bit>>3:]
-	binary.LittleEndian.PutUint32(at, binary.LittleEndian.Uint32(at)|value<<(bit&7))
-}
-
-// places are the four slots of a key, all different.
-func (x *index) places(id KeyID) [arity]uint64 {
-	h := mix(id.Low ^ mix(id.High+x.seed*0x9e3779b97f4a7c15))
-	first, _ := bits.Mul64(h, x.segments<<x.segmentBits)
-	size := uint64(1) << x.segmentBits
-	h = mix(h)
-	return [arity]uint64{
-		first,
-		(first + size) ^ h&(size-1),
-		(first + 2*size) ^ h>>20&(size-1),
-		(first + 3*size) ^ h>>40&(size-1),
+// place is the first slot of a key's window, its row and its check bits.
+func (x *index) place(id KeyID) (at uint64, r row, check uint32) {
+	const golden = 0x9e3779b97f4a7c15
+	h := mix(id.Low ^ mix(id.High+uint64(x.seed)*golden))
+	at, _ = bits.Mul64(h, x.slots-rowBits+1)
+	for i := range r {
+		h = mix(h + golden)
+		r[i] = h
 	}
+	r[0] |= 1
+	return at, r, uint32(mix(h+golden) >> (64 - checkBits))
 }
 
-// buildIndex makes the section of an index; no two keys may have the same ID.
-// Most of the time the first sizes are too small, or a seed of the hash does
-// not work out: the next is tried.
-func buildIndex(keys []Key) ([]byte, error) {
+// buildIndex makes an index and its slots; no two keys may have the same ID. The
+// number of slots begins where it seldom works out, and then grows: for each, a
+// few seeds of the hash are tried.
+func buildIndex(keys []Key) (index, []byte, error) {
 	n := uint64(len(keys))
-	x := index{segmentBits: min(max(bits.Len64(n)*13/20-1, minSegmentBits), maxSegmentBits)}
-	size := uint64(1) << x.segmentBits
-	for x.segments = max((n+n/16)/size, arity) - arity + 1; ; x.segments++ {
-		if slotBytes(x.count()) > maxFileBytes || x.count() > 4*n+64*size {
-			return nil, errors.New("the index does not work out")
+	x := index{slots: n + n/112 + rowBits}
+	for ; x.slots <= maxSlots && x.slots <= 2*n+2*rowBits; x.slots += n/1024 + 1 {
+		for x.seed = range uint32(8) {
+			if b, ok := x.solve(keys); ok {
+				return x, b, nil
+			}
 		}
-		for x.seed = range uint64(3) {
-			order, ok := x.peel(keys)
+	}
+	return x, nil, errors.New("the index does not work out")
+}
+
+// solve makes the slots by Gauss's elimination, in which a row stays within its
+// window; it is not ok if the rows of some keys add up to nothing.
+func (x *index) solve(keys []Key) (slots []byte, ok bool) {
+	rows, values := make([]row, x.slots), make([]uint32, x.slots)
+	for _, key := range keys {
+		at, r, check := x.place(key.ID)
+		value := key.Seed.Pack() | check<<debian.SeedBits
+		for rows[at] != (row{}) {
+			for i := range r {
+				r[i] ^= rows[at][i]
+			}
+			value ^= values[at]
+			skip, ok := r.normalize()
 			if !ok {
-				continue
+				return nil, false
 			}
-			section := make([]byte, indexHeader+int(slotBytes(x.count())))
-			binary.LittleEndian.PutUint64(section, x.seed)
-			binary.LittleEndian.PutUint32(section[8:], uint32(x.segments))
-			section[12], section[13] = byte(x.segmentBits), valueBits
-			x.slots = section[indexHeader:]
-			for i := len(order) - 1; i >= 0; i-- {
-				key := keys[order[i].key]
-				x.put(order[i].slot, key.Seed.Pack()^x.get(key.ID)) // its own slot is empty still
-			}
-			return section, nil
+			at += skip
 		}
+		rows[at], values[at] = r, value
 	}
+	slots = make([]byte, slotBytes(x.slots)+rowBits*valueBits/8) // rows at the end have no bits beyond it
+	for at := len(rows) - 1; at >= 0; at-- {
+		bit := uint64(at) * valueBits
+		value := values[at] ^ xor(slots[bit>>3:], bit&7, rows[at]) // its own slot is empty still
+		b := slots[bit>>3:]
+		binary.LittleEndian.PutUint32(b, binary.LittleEndian.Uint32(b)|value<<(bit&7))
+	}
+	return slots[:slotBytes(x.slots)], true
 }
 
-// peeled is a key and a slot that no key after it in the order has.
-type peeled struct {
-	key  uint32
-	slot uint64
-}
-
-// peel orders the keys so that each has a slot of its own, given those before
-// it are gone; it is not ok if that cannot be.
-func (x *index) peel(keys []Key) (order []peeled, ok bool) {
-	count := make([]uint32, x.count())
-	xor := make([]uint32, x.count()) // of the keys that have the slot
-	for i, key := range keys {
-		for _, slot := range x.places(key.ID) {
-			count[slot]++
-			xor[slot] ^= uint32(i)
-		}
+// normalize shifts a row so that its first bit is set.
+func (r *row) normalize() (skip uint64, ok bool) {
+	words := 0
+	for ; words < rowWords && r[words] == 0; words++ {
 	}
-	var alone []uint64
-	for slot, c := range count {
-		if c == 1 {
-			alone = append(alone, uint64(slot))
-		}
+	if words == rowWords {
+		return 0, false
 	}
-	for len(alone) > 0 {
-		slot := alone[len(alone)-1]
-		alone = alone[:len(alone)-1]
-		if count[slot] != 1 {
-			continue
+	shift := bits.TrailingZeros64(r[words])
+	for i := range r {
+		var low, high uint64
+		if i+words < rowWords {
+			low = r[i+words]
 		}
-		key := xor[slot]
-		order = append(order, peeled{key, slot})
-		for _, other := range x.places(keys[key].ID) {
-			count[other]--
-			xor[other] ^= key
-			if count[other] == 1 {
-				alone = append(alone, other)
-			}
+		if i+words+1 < rowWords {
+			high = r[i+words+1]
 		}
+		r[i] = low>>shift | high<<(64-shift) // of a shift by 64, 0
 	}
-	return order, len(order) == len(keys)
+	return uint64(64*words + shift), true
 }

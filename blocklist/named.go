@@ -15,10 +15,11 @@ import (
 // named is a set of the kind Named. Where it is asked for nothing but whether
 // it has a key, its names are not read.
 type named struct {
-	fingerprints []byte // of fingerprintBytes each, ascending
-	places       []byte // of each fingerprint, where its name is among the names, in placeBits; placePad bytes after them
+	fingerprints part // of fingerprintBytes each, ascending
+	places       part // of each fingerprint, where its name is among the names, in placeBits; placePad bytes after them
 	placeBits    uint64
-	blocks       [][]byte // the names, blockNames in each but the last, by RFC 1951
+	lengths      part // of the blocks, uint32 each
+	blocks       part // the names, blockNames in each but the last, by RFC 1951
 }
 
 const (
@@ -45,7 +46,7 @@ type Entry struct {
 // fingerprint is what a set of the kind Named knows a SHA-256 by.
 func fingerprint(sum []byte) []byte { return sum[:fingerprintBytes] }
 
-func (s *set) readNamed(records, sections *reader) error {
+func (s *set) readNamed(records *reader, sections *part) error {
 	s.Title, s.Reason, s.Cite, s.Licence = records.string(), records.string(), records.string(), records.string()
 	count, length := records.uint32(), records.uint64()
 	if records.short {
@@ -57,36 +58,24 @@ func (s *set) readNamed(records, sections *reader) error {
 	if s.Keys > maxNamedKeys || count > 2*maxNamedKeys || int(count) < s.Keys {
 		return fmt.Errorf("%d fingerprints of %d keys", count, s.Keys)
 	}
-	section := reader{rest: sections.bytes(length)}
-	if sections.short {
+	section, ok := sections.cut(length)
+	if !ok {
 		return fmt.Errorf("%d bytes where fewer are left", length)
 	}
 	n := &s.named
 	n.placeBits = placeBits(s.Keys)
-	n.fingerprints = section.bytes(uint64(count) * fingerprintBytes)
-	n.places = section.bytes((uint64(count)*n.placeBits+7)/8 + placePad)
-	blocks := (s.Keys + blockNames - 1) / blockNames
-	lengths := section.bytes(4 * uint64(blocks))
-	if section.short {
-		return fmt.Errorf("%d bytes for %d fingerprints of %d keys", length, count, s.Keys)
-	}
-	for i := range blocks {
-		n.blocks = append(n.blocks, section.bytes(uint64(binary.LittleEndian.Uint32(lengths[4*i:]))))
-	}
-	if section.short || len(section.rest) > 0 {
-		return errors.New("the blocks of its names do not fit")
-	}
-	for i := range n.count() {
-		if n.place(i) >= s.Keys {
-			return fmt.Errorf("a fingerprint of the key %d of %d", n.place(i), s.Keys)
-		}
-		if i == 0 {
-			continue
-		}
-		if c := bytes.Compare(n.fingerprint(i-1), n.fingerprint(i)); c > 0 || c == 0 && n.place(i-1) >= n.place(i) {
-			return errors.New("fingerprints are not in order")
+	for _, cut := range []struct {
+		to *part
+		n  uint64
+	}{
+		{&n.fingerprints, uint64(count) * fingerprintBytes}, {&n.places, (uint64(count)*n.placeBits+7)/8 + placePad},
+		{&n.lengths, 4 * uint64((s.Keys+blockNames-1)/blockNames)},
+	} {
+		if *cut.to, ok = section.cut(cut.n); !ok {
+			return fmt.Errorf("%d bytes for %d fingerprints of %d keys", length, count, s.Keys)
 		}
 	}
+	n.blocks = section
 	s.Fingerprints = n.count()
 	s.FalsePositiveRate = float64(n.count()) / (1 << 40) / (1 << 40)
 	return nil
@@ -95,16 +84,59 @@ func (s *set) readNamed(records, sections *reader) error {
 // placeBits is the length of a number below keys, at least 1.
 func placeBits(keys int) uint64 { return uint64(max(bits.Len(uint(keys-1)), 1)) }
 
-func (n *named) count() int { return len(n.fingerprints) / fingerprintBytes }
+func (n *named) count() int { return int(n.fingerprints.n / fingerprintBytes) }
 
 func (n *named) fingerprint(i int) []byte {
-	return n.fingerprints[i*fingerprintBytes : (i+1)*fingerprintBytes]
+	return n.fingerprints.read(uint64(i)*fingerprintBytes, fingerprintBytes)
 }
 
 // place is where the key of a fingerprint is among the names.
 func (n *named) place(i int) int {
 	bit := uint64(i) * n.placeBits
-	return int(binary.LittleEndian.Uint32(n.places[bit>>3:]) >> (bit & 7) & (1<<n.placeBits - 1))
+	return int(binary.LittleEndian.Uint32(n.places.read(bit>>3, 4)) >> (bit & 7) & (1<<n.placeBits - 1))
+}
+
+// block is the i-th block of names.
+func (n *named) block(i int) (packed []byte, err error) {
+	defer returnFault(&err)
+	lengths := n.lengths.all()
+	if i >= len(lengths)/4 {
+		return nil, errors.New("there is no such name")
+	}
+	rest := n.blocks
+	for ; ; i-- {
+		block, ok := rest.cut(uint64(binary.LittleEndian.Uint32(lengths)))
+		if !ok {
+			return nil, errors.New("the blocks of its names do not fit")
+		}
+		if i == 0 {
+			return block.all(), nil
+		}
+		lengths = lengths[4:]
+	}
+}
+
+// check holds the fingerprints to their order, and the blocks to their place.
+func (n *named) check(keys int) error {
+	for i := range n.count() {
+		if n.place(i) >= keys {
+			return fmt.Errorf("a fingerprint of the key %d of %d", n.place(i), keys)
+		}
+		if i == 0 {
+			continue
+		}
+		if c := bytes.Compare(n.fingerprint(i-1), n.fingerprint(i)); c > 0 || c == 0 && n.place(i-1) >= n.place(i) {
+			return errors.New("fingerprints are not in order")
+		}
+	}
+	length := uint64(0)
+	for lengths := n.lengths.all(); len(lengths) > 0; lengths = lengths[4:] {
+		length += uint64(binary.LittleEndian.Uint32(lengths))
+	}
+	if length != n.blocks.n {
+		return errors.New("the blocks of its names do not fit")
+	}
+	return nil
 }
 
 // find returns the places of the keys that have a fingerprint: mostly none or
@@ -119,8 +151,12 @@ func (n *named) find(f []byte) (places []int) {
 
 // entry returns what the names say of a key.
 func (n *named) entry(place int) (Entry, error) {
+	block, err := n.block(place / blockNames)
+	if err != nil {
+		return Entry{}, err
+	}
 	at := place / blockNames * blockNames
-	for e, err := range blockEntries(n.blocks[place/blockNames]) {
+	for e, err := range blockEntries(block) {
 		if err != nil {
 			return Entry{}, err
 		}
@@ -135,7 +171,12 @@ func (n *named) entry(place int) (Entry, error) {
 // all yields the entries in their order.
 func (n *named) all() iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for _, block := range n.blocks {
+		for i := range n.lengths.n / 4 {
+			block, err := n.block(int(i))
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
 			for e, err := range blockEntries(block) {
 				if !yield(e, err) || err != nil {
 					return

@@ -233,7 +233,7 @@ func TestParseRefusesNamed(t *testing.T) {
 	} {
 		b := bytes.Clone(good)
 		copy(b[tt.at:], tt.to)
-		if l, err := parse(seal(b)); err == nil || l != nil || !strings.Contains(err.Error(), tt.want) {
+		if l, err := parseWhole(reseal(b)); err == nil || l != nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want %q", tt.name, err, tt.want)
 		}
 	}
@@ -241,7 +241,7 @@ func TestParseRefusesNamed(t *testing.T) {
 	// What only a hit reads: the key is listed without its name.
 	b := bytes.Clone(good)
 	b[lengths+4] ^= 0x07 // a block of no type that there is
-	l, err := parse(seal(b))
+	l, err := parseWhole(reseal(b))
 	if err != nil {
 		t.Fatal(err)
 	}

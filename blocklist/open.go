@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime/debug"
 	"syscall"
 )
 
-// Open maps a list file for reading and checks all of it once: magic,
-// version, SHA-256 and every size. An error that is an [*fs.PathError] says
-// that the file could not be read; any other, that it is not a whole list.
+// Open maps a list file for reading and checks what it is made of: magic,
+// version, every size, and the SHA-256 of directory and digests. What a look-up
+// reads is held to these digests when it is first read; [List.Check] reads all
+// at once. An error that is an [*fs.PathError] says that the file could not be
+// read; any other, that it is not a whole list.
 //
 // A list file is replaced by renaming another over it, as keyvet-blocklist
 // does; the mapping then keeps the old one. If it is written in place instead,
@@ -41,30 +42,20 @@ func Open(path string) (l *List, err error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "mmap", Path: path, Err: err}
 	}
-	old := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if fault := asFault(recover()); fault != nil {
-			err = fault
-		}
-		if err != nil {
-			l = nil
-			_ = syscall.Munmap(b) // what went wrong is told already
-		}
-	}()
-	if l, err = parse(b); err != nil {
+	if l, err = parse(b, path); err != nil {
+		_ = syscall.Munmap(b) // what went wrong is told already
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l.mapped = b
+	l.mapped = true
 	return l, nil
 }
 
 // Close gives a list's memory back; the list must not be in use, and covers
 // nothing afterwards.
 func (l *List) Close() error {
-	b := l.mapped
-	l.sets, l.mapped = nil, nil
-	if b == nil {
+	b, mapped := l.file, l.mapped
+	l.sets, l.file, l.mapped = nil, nil, false
+	if !mapped {
 		return nil
 	}
 	if err := syscall.Munmap(b); err != nil {
@@ -73,10 +64,19 @@ func (l *List) Close() error {
 	return nil
 }
 
-// asFault is the error for a recovered memory fault. Any other panic goes on.
+// returnFault, deferred, returns damage or a memory fault as an error.
+func returnFault(err *error) {
+	if fault := asFault(recover()); fault != nil {
+		*err = fault
+	}
+}
+
+// asFault is the error for a recovered memory fault, or for damage. Any other
+// panic goes on.
 func asFault(recovered any) error {
-	if recovered == nil {
-		return nil
+	if recovered == nil || recovered == errDamaged {
+		err, _ := recovered.(error)
+		return err
 	}
 	if _, ok := recovered.(interface{ Addr() uintptr }); ok { // as debug.SetPanicOnFault says
 		return errors.New("the list's file was cut short while in use; put a whole one in its place and start again")

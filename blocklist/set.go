@@ -80,7 +80,7 @@ type Set struct {
 	Exponent   int // public exponent the keys were made for; 0 for EC
 	Candidates int // highest number of candidates that a first prime took
 	Origins    []Origin
-	FilterRate float64 // the part of other keys that the filter lets through, to be confirmed
+	FilterRate float64 // the part of other keys that filter and index let through, to be confirmed
 
 	// Of the other kinds:
 	Title  string // the list's name: [device.Listing.Name], [device.Compromised.List]

@@ -69,9 +69,12 @@ func (r *Report) BootLogRoom() int {
 
 // CutBootLog counts in Cut, once, that there was a boot log, but no room for it.
 func (r *Report) CutBootLog() {
-	if c := (Cut{Check: "boot-log", Status: NotApplicable, N: 1}); !slices.Contains(r.Cut, c) {
-		r.Cut = append(r.Cut, c)
+	for _, c := range r.Cut {
+		if c.Check == "boot-log" {
+			return
+		}
 	}
+	r.Cut = append(r.Cut, Cut{Check: "boot-log", Status: NotApplicable, N: 1})
 }
 
 // most is how many bytes the report may have.

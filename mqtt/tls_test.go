@@ -124,6 +124,7 @@ func TestTLS(t *testing.T) {
 			Certificates: good.Certificates, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients.pool(), MaxVersion: version,
 		}
 	}
+	const advice = "this is a legacy endpoint"
 	for what, tt := range map[string]struct {
 		server *tls.Config
 		host   string
@@ -150,7 +151,8 @@ func TestTLS(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			port := listen(t, func(conn net.Conn) { server{}.serve(tls.Server(conn, tt.server)) })
 			cfg := Config{
-				Endpoints: []string{net.JoinHostPort(tt.host, port)}, ClientID: "gw", Roots: ours.pool(), TLS: pinned(tt.pins...),
+				Endpoints: []string{net.JoinHostPort(tt.host, port)}, ClientID: "gw", Roots: ours.pool(),
+				TLS:         func(string) TLS { return TLS{Pins: tt.pins, Advice: advice} },
 				Certificate: ours.issue(t, day), Attempts: 1,
 			}
 			s, err := Dial(t.Context(), cfg, func(ctx context.Context, s *Session) error { return s.Publish(ctx, "a", nil) })
@@ -159,6 +161,9 @@ func TestTLS(t *testing.T) {
 			}
 			if !errors.Is(err, tt.want) || err != nil && (!strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n")) {
 				t.Errorf("got %v, want %v with %q", err, tt.want, tt.says)
+			}
+			if err != nil && strings.Contains(err.Error(), advice) != (tt.want == ErrServerUntrusted) {
+				t.Errorf("the endpoint's advice is for a server that is not trusted: %v", err)
 			}
 		})
 	}

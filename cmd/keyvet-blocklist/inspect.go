@@ -182,14 +182,23 @@ func describe(list *blocklist.List) (description, error) {
 	return d, nil
 }
 
-// openList opens a list by its path, or the one inside this program.
-func openList(path string) (*blocklist.List, error) {
-	if path != "embedded" {
-		return blocklist.Open(path)
+// openList opens a list by its path, or the one inside this program, and checks
+// all of it.
+func openList(path string) (l *blocklist.List, err error) {
+	if path == "embedded" {
+		l, err = blocklist.Embedded()
+	} else {
+		l, err = blocklist.Open(path)
 	}
-	l, err := blocklist.Embedded()
-	if errors.Is(err, blocklist.ErrNotEmbedded) {
+	switch {
+	case errors.Is(err, blocklist.ErrNotEmbedded):
 		return nil, errUsage{err}
+	case err != nil:
+		return nil, err
 	}
-	return l, err
+	if err := l.Check(); err != nil {
+		_ = l.Close() // what went wrong is told already
+		return nil, err
+	}
+	return l, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -115,7 +116,9 @@ func lie(ts *testscript.TestScript, _ bool, args []string) {
 	const at = 24 + 1 + len("p256") + 1 + 4 + 1 + 2 // as package blocklist tells
 	mask := binary.LittleEndian.Uint16(b[at:])
 	binary.LittleEndian.PutUint16(b[at:], mask|1<<(4*uint16(more[0].Arch)+uint16(more[0].Variant)))
-	sum := sha256.Sum256(b[:len(b)-sha256.Size])
+	// The digest is of header and directory, and of the digests that follow the sections.
+	directory, end := 24+binary.LittleEndian.Uint32(b[12:]), binary.LittleEndian.Uint64(b[16:])
+	sum := sha256.Sum256(slices.Concat(b[:directory], b[end:len(b)-sha256.Size]))
 	copy(b[len(b)-sha256.Size:], sum[:])
 	ts.Check(os.WriteFile(path, b, 0o644))
 }

@@ -197,7 +197,7 @@ func (v *verifier) random(ctx context.Context, s blocklist.Set, k kind, total in
 		}
 		p.step(s.Name + ", random")
 	}
-	p.printf("%s: %s: %d random keys, none found; %d passed the filter, %.0f expected\n",
+	p.printf("%s: %s: %d random keys, none found; %d had to be confirmed, %.0f expected\n",
 		v.name, s.Name, total, passed, float64(total)*s.FilterRate)
 	return nil
 }

@@ -1,5 +1,10 @@
 // Keyvet-fleet verifies, on the fleet's side and without a TPM, reports and the
 // evidence in them. What decides is in package tpm/evidence, for other programs.
+//
+// Serial numbers below 0, as certificates in the firmware of some laptops have them,
+// are read.
+//
+//go:debug x509negativeserial=1
 package main
 
 import (

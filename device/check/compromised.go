@@ -34,13 +34,12 @@ func runCompromised(_ context.Context, k device.Key, env *Env) []device.Finding 
 		return found
 	}
 	entries, asked, err := env.Blocklist.Compromised(k)
-	if err != nil {
-		return append(found, give(blocklistUnavailable, "not looked up: %v", err)...)
-	}
 	for _, e := range entries {
 		found = append(found, onList(e)...)
 	}
 	switch {
+	case err != nil:
+		return append(found, give(blocklistUnavailable, "not looked up: %v", err)...)
 	case found != nil:
 		return found
 	case !asked:

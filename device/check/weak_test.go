@@ -213,6 +213,9 @@ func weakSamples(t *testing.T) (all []sample) {
 	for _, name := range []string{"Test CA", "Latest PK", "Attestation Root", "contest key", "We do trust", "Test Instruments Root CA", "do nottrust", "trust", "Test"} {
 		add("compromised", name, certified(device.RoleFile, issue(t, name, nil, asCA).cert), Env{Blocklist: own}, device.Pass, "")
 	}
+	one := leaked
+	one.err = os.ErrClosed
+	add("compromised", "listed by one, another list fails", bare(device.RoleFile, ed), Env{Blocklist: one}, device.Fail, "KEYVET_COMPROMISED_KEY")
 	add("compromised", "list fails", bare(device.RoleFile, ed), Env{Blocklist: weakList{err: os.ErrClosed}}, device.Undecided, "KEYVET_BLOCKLIST_UNAVAILABLE")
 
 	// age

@@ -18,6 +18,7 @@ type Boot struct {
 	Firmware    string     `json:"firmware,omitempty"`    // the version that the firmware measures of itself
 	SecureBoot  string     `json:"secureBoot,omitempty"`  // "on" or "off"; "" if that is not shown
 	Keys        []Anchor   `json:"keys,omitempty"`        // of PK, KEK, db and dbx
+	Authorities []Anchor   `json:"authorities,omitempty"` // by which programs were started, of db or of shim's own lists; each once
 	Hashes      Hashes     `json:"hashes,omitzero"`
 	Forbidden   []string   `json:"forbidden,omitempty"`   // what was started, or vouched for what was, although dbx forbids it
 	Loaders     []Loader   `json:"loaders,omitempty"`     // the programs that the firmware started, in order
@@ -55,12 +56,28 @@ type Hashes struct {
 	Forbidden int `json:"dbx"`
 }
 
+// Authority is the variable of an anchor by which a program was started.
+const Authority = "authority"
+
 // Anchor is a certificate of a variable of Secure Boot.
 type Anchor struct {
-	Variable    string            `json:"variable"` // "PK", "KEK", "db", "dbx"
+	Variable    string            `json:"variable"` // "PK", "KEK", "db", "dbx", or [Authority]
 	Subject     string            `json:"subject"`
 	SHA256      string            `json:"sha256"` // lower-case hex, of the DER
 	Certificate *x509.Certificate `json:"-"`
+}
+
+// signers are the certificates whose keys must be good: all but those of dbx, which
+// must not sign, and each authority once.
+func (b *Boot) signers() (all []Anchor) {
+	for _, k := range slices.Concat(b.Keys, b.Authorities) {
+		inDB := slices.ContainsFunc(b.Keys, func(o Anchor) bool { return o.Variable == "db" && o.SHA256 == k.SHA256 })
+		if k.Variable == "dbx" || k.Variable == Authority && inDB {
+			continue
+		}
+		all = append(all, k)
+	}
+	return all
 }
 
 // bootLog asks whether the boot log explains the PCRs.

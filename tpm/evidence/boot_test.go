@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +71,19 @@ func TestBootLog(t *testing.T) {
 				t.Errorf("required: %+v", l)
 			}
 		})
+	}
+}
+
+// The keys that sign what a machine boots are tested, each authority once.
+func TestSigners(t *testing.T) {
+	a := func(variable, digest string) Anchor { return Anchor{Variable: variable, SHA256: digest} }
+	b := Boot{
+		Keys:        []Anchor{a("PK", "1"), a("KEK", "1"), a("db", "2"), a("db", "3"), a("dbx", "4")},
+		Authorities: []Anchor{a(Authority, "3"), a(Authority, "1"), a(Authority, "4")},
+	}
+	want := []Anchor{a("PK", "1"), a("KEK", "1"), a("db", "2"), a("db", "3"), a(Authority, "1"), a(Authority, "4")}
+	if got := b.signers(); !slices.Equal(got, want) {
+		t.Errorf("%v", got)
 	}
 }
 

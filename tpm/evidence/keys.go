@@ -216,13 +216,9 @@ func (v *verification) inventory() (inv device.Inventory, problems []device.Find
 		return inv, problems
 	}
 	if v.boot != nil {
-		for i, k := range v.boot.Keys {
-			if k.Variable != "dbx" { // what must not sign needs no good key
-				add(fmt.Sprintf("boot: %s %d", k.Variable, i+1), device.RoleAnchor, "boot log", k.Certificate.RawSubjectPublicKeyInfo)
-			}
+		for i, k := range v.boot.signers() {
+			add(fmt.Sprintf("boot: %s %d", k.Variable, i+1), device.RoleAnchor, "boot log", k.Certificate.RawSubjectPublicKeyInfo)
 		}
-	}
-	if v.boot != nil {
 		for _, what := range v.boot.Forbidden {
 			status := device.Fail
 			if v.boot.SecureBoot != "on" {

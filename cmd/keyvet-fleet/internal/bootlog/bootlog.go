@@ -148,18 +148,21 @@ func (r Replayer) addFirmware(boot *evidence.Boot, c confirmed) {
 		return
 	}
 	boot.Firmware = version(state)
-	if r.Policy == nil {
-		return
+	if r.Policy != nil {
+		boot.Policy = r.judge(state)
 	}
+}
+
+// judge holds the firmware against the policy.
+func (r Replayer) judge(state *gepb.PlatformState) evidence.Policied {
 	machine, err := server.ConvertToMachineState(&gepb.FirmwareLogState{Platform: state})
 	if err != nil {
-		boot.Policy.Unjudged = err.Error()
-		return
+		return evidence.Policied{Unjudged: err.Error()}
 	}
-	boot.Policy.Unjudged = ""
 	if err := server.EvaluatePolicy(machine, r.Policy); err != nil {
-		boot.Policy.Refused = err.Error()
+		return evidence.Policied{Refused: err.Error()}
 	}
+	return evidence.Policied{}
 }
 
 // version is what the firmware measured as its version, as text where it is one.
@@ -213,21 +216,26 @@ func addSecureBoot(boot *evidence.Boot, c confirmed) {
 	if state.Enabled {
 		boot.SecureBoot = "on"
 	}
-	add := func(variable string, certs []x509.Certificate) {
-		for i := range certs {
-			c := &certs[i]
-			sum := sha256.Sum256(c.Raw)
-			boot.Keys = append(boot.Keys, evidence.Anchor{
-				Variable: variable, Subject: short(c.Subject.String()), SHA256: hex.EncodeToString(sum[:]), Certificate: c,
-			})
+	boot.Keys = slices.Concat(
+		anchors("PK", state.PlatformKeys), anchors("KEK", state.ExchangeKeys), anchors("db", state.PermittedKeys), anchors("dbx", state.ForbiddenKeys))
+	vouched := anchors(evidence.Authority, slices.Concat(state.PreSeparatorAuthority, state.PostSeparatorAuthority))
+	for i, a := range vouched {
+		if !slices.ContainsFunc(vouched[:i], func(o evidence.Anchor) bool { return o.SHA256 == a.SHA256 }) {
+			boot.Authorities = append(boot.Authorities, a)
 		}
 	}
-	add("PK", state.PlatformKeys)
-	add("KEK", state.ExchangeKeys)
-	add("db", state.PermittedKeys)
-	add("dbx", state.ForbiddenKeys)
 	boot.Hashes = evidence.Hashes{Allowed: len(state.PermittedHashes), Forbidden: len(state.ForbiddenHashes)}
 	forbid(boot, c, state)
+}
+
+// anchors are the certificates of a variable.
+func anchors(variable string, certs []x509.Certificate) (all []evidence.Anchor) {
+	for i := range certs {
+		c := &certs[i]
+		sum := sha256.Sum256(c.Raw)
+		all = append(all, evidence.Anchor{Variable: variable, Subject: short(c.Subject.String()), SHA256: hex.EncodeToString(sum[:]), Certificate: c})
+	}
+	return all
 }
 
 // forbid adds what dbx forbids and was started nevertheless, or vouched for it.

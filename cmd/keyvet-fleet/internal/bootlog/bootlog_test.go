@@ -12,11 +12,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
+	gepb "github.com/google/go-eventlog/proto/state"
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
 	attestpb "github.com/google/go-tpm-tools/proto/attest"
@@ -26,7 +28,7 @@ import (
 
 var machines = []string{
 	"arch-linux-workstation", "cos-101-amd-sev", "debian-10", "gdc-host", "glinux-alex", "rhel8-uefi", "ubuntu-2104-no-secure-boot",
-	"debian-13-ovmf-off", "debian-13-ovmf-ms", "debian-13-ovmf-snakeoil",
+	"debian-13-ovmf-off", "debian-13-ovmf-ms", "debian-13-ovmf-snakeoil", "debian-13-u-boot",
 }
 
 // machine is a published log, and the PCRs of that boot in one bank.
@@ -78,12 +80,13 @@ func TestMachines(t *testing.T) {
 		{"cos-101-amd-sev", "on", 11, 4, "PK 1 KEK 1 db 1 dbx 4", 0, "/syslinux/vmlinuz.A init=/usr/lib/systemd/systemd", ""},
 		{"debian-10", "on", 8, 0, "PK 1 KEK 1 db 2 dbx 3", 183, "", ""},
 		{"gdc-host", "off", 11, 3, "PK 1 KEK 1 db 5 dbx 1", 459, "/vmlinuz-6.9.0-rc7+ root=", "invalid SCRTM version event"},
-		{"glinux-alex", "", 8, 0, "", 0, "", "negative serial number"}, // the PK of a laptop, which crypto/x509 refuses
+		{"glinux-alex", "off", 8, 0, "PK 1 KEK 1 db 4", 77, "", "separator data but non-separator type"}, // its PK has a negative serial number
 		{"rhel8-uefi", "on", 11, 3, "PK 1 KEK 1 db 2 dbx 3", 183, "(hd0,gpt2)/boot/vmlinuz-4.18.0-240.22.1.el8_3.x86_64 root=", ""},
 		{"ubuntu-2104-no-secure-boot", "off", 11, 2, "PK 1 KEK 1 db 2 dbx 3", 183, "/boot/vmlinuz-5.11.0-1006-gcp root=", ""},
 		{"debian-13-ovmf-off", "off", 10, 2, "", 0, "/vmlinuz root=/dev/nvme0n1 rw", ""},
 		{"debian-13-ovmf-ms", "on", 10, 3, "PK 1 KEK 2 db 2", 1, "/vmlinuz root=/dev/nvme0n1 rw", ""},
 		{"debian-13-ovmf-snakeoil", "on", 10, 3, "PK 1 KEK 1 db 1", 1, "/vmlinuz root=/dev/nvme0n1 rw", ""},
+		{"debian-13-u-boot", "off", 9, 1, "", 0, "", ""},
 	} {
 		banks := 0
 		for _, bank := range []string{"sha1", "sha256"} {
@@ -128,7 +131,7 @@ func TestOnlyWhatIsQuoted(t *testing.T) {
 	if err != nil || len(boot.Explained) != 6 || boot.SecureBoot != "" || boot.Keys != nil || boot.Loaders != nil || boot.CommandLine != "" || boot.NotRead != nil {
 		t.Errorf("%+v, %v", boot, err)
 	}
-	if boot, err = replay(log, of(pcrs, 7)); err != nil || boot.SecureBoot != "on" || boot.Loaders != nil {
+	if boot, err = replay(log, of(pcrs, 7)); err != nil || boot.SecureBoot != "on" || boot.Loaders != nil || boot.NotRead != nil {
 		t.Errorf("%+v, %v", boot, err)
 	}
 }
@@ -274,41 +277,44 @@ func TestHostile(t *testing.T) {
 		refused string // the log as a whole
 		notRead string // or what it says of Secure Boot
 	}{
-		"empty":                       {nil, nil, "ends within its first event", ""},
-		"ones":                        {bytes.Repeat([]byte{0xff}, 1<<20), nil, "ends within its first event", ""},
-		"nearly zeros":                {append(make([]byte, 16<<20), 1), nil, "more than 16384 events", ""},
-		"another kind":                {append(append(make([]byte, 4), 3, 0, 0, 0), append(make([]byte, 20), append([]byte{28, 0, 0, 0}, make([]byte, 28)...)...)...), nil, "another kind of log", ""},
-		"no algorithm":                {head(0), nil, "states 0 algorithms", ""},
-		"4,294,967,295 algorithms":    {head(1<<32-1, 0x0b, 32), nil, "algorithms", ""},
-		"fewer algorithms":            {head(3, 0x0b, 32), nil, "within its algorithms", ""},
-		"an unknown algorithm":        {head(1, 0x1234, 32), nil, "algorithm 0x1234", ""},
-		"one that looks like SHA-256": {head(1, 0x010b, 32), nil, "algorithm 0x010b", ""},
-		"another size":                {head(1, 0x0b, 0xffff), nil, "with 65535 bytes", ""},
-		"an algorithm twice":          {head(2, 0x0b, 32, 0x0b, 32), nil, "algorithm 0x000b", ""},
-		"too many events":             {append(bytes.Clone(good), many...), nil, "more than 16384 events", ""},
-		"a digest too many":           {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255), nil, "4294967295 digests", ""},
-		"a digest of another":         {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0), nil, "unknown or there twice", ""},
-		"cut within digests":          {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0), nil, "within the digests", ""},
-		"cut":                         {append(bytes.Clone(good), secureBoot[:len(secureBoot)-1]...), nil, "ends within event 1", ""},
-		"large data":                  {append(append(bytes.Clone(good), secureBoot[:46]...), 255, 255, 255, 255), nil, "ends within event 1", ""},
-		"an unknown type":             {nil, nil, "", "unknown type 0x99"},
-		"a driver of no bytes":        {nil, nil, "", "too short"},
-		"no variable":                 {nil, nil, "", "is no variable"},
-		"a long variable":             {nil, nil, "", "longer than the event"},
-		"a signature of no bytes":     {nil, nil, "", "malformed"},
-		"a signature of 4 GB":         {nil, nil, "", "malformed"},
-		"a list of no bytes":          {nil, nil, "", "malformed"},
-		"a list of 4 GB":              {nil, nil, "", "malformed"},
-		"a list with a header":        {nil, nil, "", "malformed"},
-		"no Secure Boot":              {nil, nil, "", "did not measure it"},
-		"Secure Boot twice":           {nil, nil, "", "duplicate"},
+		"empty":                        {nil, nil, "ends within its first event", ""},
+		"ones":                         {bytes.Repeat([]byte{0xff}, 1<<20), nil, "ends within its first event", ""},
+		"nearly zeros":                 {append(make([]byte, 16<<20), 1), nil, "more than 16384 events", ""},
+		"another kind":                 {append(append(make([]byte, 4), 3, 0, 0, 0), append(make([]byte, 20), append([]byte{28, 0, 0, 0}, make([]byte, 28)...)...)...), nil, "another kind of log", ""},
+		"no algorithm":                 {head(0), nil, "states 0 algorithms", ""},
+		"4,294,967,295 algorithms":     {head(1<<32-1, 0x0b, 32), nil, "algorithms", ""},
+		"fewer algorithms":             {head(3, 0x0b, 32), nil, "within its algorithms", ""},
+		"an unknown algorithm":         {head(1, 0x1234, 32), nil, "algorithm 0x1234", ""},
+		"one that looks like SHA-256":  {head(1, 0x010b, 32), nil, "algorithm 0x010b", ""},
+		"another size":                 {head(1, 0x0b, 0xffff), nil, "with 65535 bytes", ""},
+		"an algorithm twice":           {head(2, 0x0b, 32, 0x0b, 32), nil, "algorithm 0x000b", ""},
+		"too many events":              {append(bytes.Clone(good), many...), nil, "more than 16384 events", ""},
+		"a digest too many":            {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255), nil, "4294967295 digests", ""},
+		"a digest of another":          {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0), nil, "unknown or there twice", ""},
+		"cut within digests":           {append(bytes.Clone(good), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0), nil, "within the digests", ""},
+		"cut":                          {append(bytes.Clone(good), secureBoot[:len(secureBoot)-1]...), nil, "ends within event 1", ""},
+		"large data":                   {append(append(bytes.Clone(good), secureBoot[:46]...), 255, 255, 255, 255), nil, "ends within event 1", ""},
+		"an unknown type":              {nil, nil, "", "unknown type 0x99"},
+		"a driver of no bytes":         {nil, nil, "", "too short"},
+		"no variable":                  {nil, nil, "", "is no variable"},
+		"a long variable":              {nil, nil, "", "longer than the event"},
+		"a signature of no bytes":      {nil, nil, "", "malformed"},
+		"a signature of 4 GB":          {nil, nil, "", "malformed"},
+		"a list of no bytes":           {nil, nil, "", "malformed"},
+		"a list of 4 GB":               {nil, nil, "", "malformed"},
+		"a list with a header":         {nil, nil, "", "malformed"},
+		"no Secure Boot":               {nil, nil, "", "did not measure it"},
+		"no Secure Boot of the driver": {nil, nil, "", "did not measure it"},
+		"Secure Boot twice":            {nil, nil, "", "duplicate"},
+		"SM3 alone":                    {head(1, 0x12, 32), nil, "didn't use sha1", ""},
 	} {
 		events := map[string][][]byte{
 			"a driver of no bytes": {secureBoot, event(7, 0x80000004, nil)}, "no variable": {secureBoot, event(7, 0x80000001, []byte("x"))},
 			"an unknown type": {secureBoot, event(7, 0x99, nil)}, "a long variable": {secureBoot, event(7, 0x80000001, variable("x", 1<<20, nil))},
 			"a signature of no bytes": {secureBoot, db(list(128, 0, 0))}, "a signature of 4 GB": {secureBoot, db(list(128, 0, 1<<32-1))},
 			"a list of no bytes": {secureBoot, db(list(0, 0, 50))}, "a list of 4 GB": {secureBoot, db(list(1<<32-1, 0, 50))},
-			"a list with a header": {secureBoot, db(list(128, 50, 50))}, "no Secure Boot": {event(7, 4, make([]byte, 4))}, "Secure Boot twice": {secureBoot, secureBoot},
+			"a list with a header": {secureBoot, db(list(128, 50, 50))}, "no Secure Boot": {event(7, 4, make([]byte, 4))},
+			"no Secure Boot of the driver": {event(7, 0x80000002, variable("SecureBoot", 1, []byte{1}))}, "Secure Boot twice": {secureBoot, secureBoot},
 		}[name]
 		if events != nil {
 			tt.log, tt.pcrs = append(bytes.Clone(good), bytes.Join(events, nil)...), extended(events...)
@@ -432,19 +438,72 @@ func TestPolicy(t *testing.T) {
 		name, machine     string
 		policy            *attestpb.Policy
 		pcrs              []int
-		refused, unjudged bool
+		refused, unjudged string
 	}{
-		{"none", "rhel8-uefi", nil, []int{0, 7}, false, false},
-		{"allowed", "rhel8-uefi", least(1), []int{0, 7}, false, false},
-		{"refused", "rhel8-uefi", least(99), []int{0, 7}, true, false},
-		{"PCR 0 is not quoted", "rhel8-uefi", least(1), []int{7}, false, true},
-		{"a version that cannot be read", "gdc-host", least(1), []int{0, 7}, false, true},
-		{"none, and such a version", "gdc-host", nil, []int{0, 7}, false, false},
+		{"none", "rhel8-uefi", nil, []int{0, 7}, "", ""},
+		{"allowed", "rhel8-uefi", least(1), []int{0, 7}, "", ""},
+		{"refused", "rhel8-uefi", least(99), []int{0, 7}, "GCE", ""},
+		{"PCR 0 is not quoted", "rhel8-uefi", least(1), []int{7}, "", "not quoted or not explained"},
+		{"a version that cannot be read", "gdc-host", least(1), []int{0, 7}, "", "invalid SCRTM version event"},
+		{"none, and such a version", "gdc-host", nil, []int{0, 7}, "", ""},
 	} {
 		log, pcrs := machine(t, tt.machine, "sha256")
 		boot, err := Replayer{Policy: tt.policy}.replay(log, of(pcrs, tt.pcrs...))
-		if err != nil || (boot.Policy.Refused != "") != tt.refused || (boot.Policy.Unjudged != "") != tt.unjudged || len(boot.Explained) != len(tt.pcrs) {
+		if err != nil || !says(boot.Policy.Refused, tt.refused) || !says(boot.Policy.Unjudged, tt.unjudged) || len(boot.Explained) != len(tt.pcrs) {
 			t.Errorf("%s: %v, %+v", tt.name, err, boot)
+		}
+	}
+	if p := (Replayer{Policy: least(1)}).judge(&gepb.PlatformState{Technology: 99}); p.Refused != "" || !says(p.Unjudged, "unsupported") {
+		t.Errorf("what no message of go-tpm-tools can hold: %+v", p)
+	}
+}
+
+// says reports whether a text has some words, or is empty where there are none.
+func says(text, words string) bool {
+	return (text == "") == (words == "") && strings.Contains(text, words)
+}
+
+// TestLoaders names the programs that were started, once for all banks.
+func TestLoaders(t *testing.T) {
+	log, pcrs := machine(t, "rhel8-uefi", "sha256")
+	one, err := replay(log, pcrs)
+	if err != nil || len(one.Loaders) != 3 || one.Loaders[0].Path != `\EFI\redhat\shimx64.efi` || one.Loaders[1].Path != `\EFI\redhat\grubx64.efi` {
+		t.Errorf("%v, %+v", err, one.Loaders)
+	}
+	_, other := machine(t, "rhel8-uefi", "sha1")
+	first, err := replay(log, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := replay(log, append(slices.Clone(pcrs), other...))
+	if err != nil || !reflect.DeepEqual(both, first) {
+		t.Errorf("%v, of two banks %+v, of one %+v", err, both, first)
+	}
+	unknown := [][]byte{event(4, 0x99, nil), event(5, 4, make([]byte, 4))}
+	boot, err := replay(append(head(1, 0x0b, 32), bytes.Join(unknown, nil)...), extended(unknown...))
+	if err != nil || len(boot.NotRead) != 1 || !strings.Contains(boot.NotRead[0], "the boot loader is not shown: event") || len(boot.Loaders) > 0 {
+		t.Errorf("%v, %+v", err, boot)
+	}
+}
+
+// TestAfter says what came after the separators of PCRs 0 to 7, up to a bound.
+func TestAfter(t *testing.T) {
+	separator := func(pcr uint32) []byte { return event(pcr, 4, make([]byte, 4)) }
+	late := event(4, 5, []byte("late"))
+	for name, tt := range map[string]struct {
+		events       [][]byte
+		after, words int
+	}{
+		"before":       {[][]byte{late, separator(4)}, 0, 0},
+		"after":        {[][]byte{separator(4), late}, 1, 0},
+		"of another":   {[][]byte{separator(3), late}, 0, 0},
+		"of PCR 8":     {[][]byte{separator(8), event(8, 5, nil)}, 0, 0},
+		"the most":     {append([][]byte{separator(4)}, slices.Repeat([][]byte{late}, maxAfter)...), maxAfter, 0},
+		"one too many": {append([][]byte{separator(4)}, slices.Repeat([][]byte{late}, maxAfter+1)...), maxAfter, 1},
+	} {
+		boot, err := replay(append(head(1, 0x0b, 32), bytes.Join(tt.events, nil)...), extended(tt.events...))
+		if err != nil || len(boot.After) != tt.after || len(boot.NotRead) != tt.words {
+			t.Errorf("%s: %v, %d after, not read %q", name, err, len(boot.After), boot.NotRead)
 		}
 	}
 }

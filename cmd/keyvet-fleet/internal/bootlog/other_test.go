@@ -116,6 +116,18 @@ func TestUBoot(t *testing.T) {
 	if boot, err := replay(changed, extended(events...)); err != nil || boot.CommandLine != "" {
 		t.Errorf("%v, %+v", err, boot)
 	}
+	// Nor is anything by the names of U-Boot in a log of another firmware.
+	events[0] = event(0, 8, []byte("V-Boot 2025.01 (Jan 06 2025)\x00"))
+	if boot, err := replay(append(head(1, 0x0b, 32), bytes.Join(events, nil)...), extended(events...)); err != nil || len(boot.Loaders) > 0 || boot.CommandLine != "" {
+		t.Errorf("%v, %+v", err, boot)
+	}
+	events[0] = event(0, 8, []byte("U-Boot 2025.01 (Jan 06 2025)\x00"))
+	// By UEFI it measures as any firmware.
+	log, pcrs := machine(t, "debian-13-u-boot", "sha256")
+	if boot, err := replay(log, pcrs); err != nil || !strings.HasPrefix(boot.Firmware, "U-Boot 2025.01-3+deb13u1 (") || boot.SecureBoot != "off" || len(boot.Loaders) != 1 || boot.Loaders[0].Path != `\EFI\BOOT\BOOTAA64.EFI` {
+		t.Errorf("%v, %+v", err, boot)
+	}
+	log = append(head(1, 0x0b, 32), bytes.Join(events, nil)...)
 	// What was measured after the separator is.
 	late := event(4, 5, []byte("booting something else"))
 	boot, err = replay(append(bytes.Clone(log), late...), extended(append(events, late)...))

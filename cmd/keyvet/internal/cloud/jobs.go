@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -183,7 +184,7 @@ func (q *queue) taken(ctx context.Context, job *awsiot.Job) {
 		q.cloud.Log.Info("a job is over", "job", job.ID, "status", job.Status)
 		return
 	}
-	q.cloud.Log.Warn("a job of keyvet's was ended by somebody else: a thing has one agent for its jobs (docs/operations.md)", "job", job.ID, "status", job.Status)
+	q.cloud.Log.Warn("a job of keyvet's was ended by somebody else: a thing has one agent for its jobs (docs/operations.md)", "job", job.ID, "status", cmp.Or(job.Status, "unknown"))
 	if err := q.client.ReportJob(ctx, job.ID, job.Status); err != nil {
 		q.cloud.Log.Warn("the shadow does not show that a job was taken", "job", job.ID, "error", err)
 	}

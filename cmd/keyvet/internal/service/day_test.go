@@ -21,6 +21,7 @@ import (
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/quiet"
 	"github.com/keyvet/keyvet/device/durable"
 	"github.com/keyvet/keyvet/device/gate"
+	"github.com/keyvet/keyvet/mqtt"
 	"github.com/keyvet/keyvet/mqtt/mqtttest"
 )
 
@@ -139,6 +140,37 @@ func TestAhead(t *testing.T) {
 			s.Close()
 			if (o.State == gate.Open) == claim || len(dialled) == 0 || (dialled[0] == 0) == claim || !claim && len(dialled) != 1 {
 				t.Errorf("claim %v: connected to after %v; the gate is %v", claim, dialled, o)
+			}
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
+// A run that ends by itself outlasts a captive portal, or a clock, that is put
+// right two seconds after the start; one that stays ends it soon, with the reason.
+func TestOnceNotTrusted(t *testing.T) {
+	for _, stays := range []bool{false, true} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)))
+			r := &region{foreign: true, ca: newAuthority(t), other: newAuthority(t), reports: make(map[string]int)}
+			portal := r.network(t)
+			r.foreign = false
+			own, began := r.network(t), time.Now()
+			s, err := Start(Options{
+				Config: regionDevice(t, dir, r, false), By: "test", Once: true, Changes: &machine.Changes{}, Log: slog.New(slog.DiscardHandler),
+				Network: func(ctx context.Context, kind, address string) (net.Conn, error) {
+					if stays || time.Since(began) < 2*time.Second {
+						return portal(ctx, kind, address)
+					}
+					return own(ctx, kind, address)
+				},
+			})
+			must(t, err)
+			_, o := s.Once(t.Context())
+			s.Close()
+			if took := time.Since(began); o.Acknowledged == stays || (o.State == gate.Open) == stays || errors.Is(o.Undelivered, mqtt.ErrServerUntrusted) != stays || took > 10*time.Second {
+				t.Errorf("stays %v: after %v the gate is %+v", stays, took, o)
 			}
 			time.Sleep(time.Minute)
 		})

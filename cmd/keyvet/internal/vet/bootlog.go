@@ -35,16 +35,22 @@ func (v *Vetter) bootLog(trigger device.Trigger) ([]byte, error) {
 		return nil, nil
 	}
 	f, err := os.Open(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: the firmware has measured nothing that the kernel knows of, or securityfs is not mounted", err)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w: systemd 253 and later opens it for keyvet, by OpenFile= in the unit", err)
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, noBootLog(err)
 	}
 	defer f.Close()
 	return pack(f)
+}
+
+// noBootLog adds to why a log could not be opened what that means.
+func noBootLog(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: the firmware has measured nothing that the kernel knows of, or securityfs is not mounted", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: systemd 253 and later opens it for keyvet, by OpenFile= in the unit", err)
+	}
+	return err
 }
 
 // bootLogOf is the file in which the kernel has the log of the TPM at an address;
@@ -71,12 +77,16 @@ func isBootLog(f *os.File, name string) bool {
 
 // pack returns the whole of a log in gzip. Of one that compresses to more than a
 // report can hold, it returns what is too large for one.
-func pack(f io.ReaderAt) ([]byte, error) {
+func pack(f *os.File) ([]byte, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
 	var packed deflate.Writer
-	log := io.NewSectionReader(f, 0, maxBootLog+1)
-	for piece := make([]byte, 64<<10); packed.Len() <= device.MaxReportBytes; {
-		n, err := log.Read(piece)
+	read := 0
+	for piece := make([]byte, 64<<10); read <= maxBootLog && packed.Len() <= device.MaxReportBytes; {
+		n, err := f.Read(piece)
 		packed.Write(piece[:n]) // never fails
+		read += n
 		if err == io.EOF {
 			break
 		}
@@ -84,7 +94,7 @@ func pack(f io.ReaderAt) ([]byte, error) {
 			return nil, err
 		}
 	}
-	switch read, _ := log.Seek(0, io.SeekCurrent); {
+	switch {
 	case read == 0:
 		return nil, errors.New("the log is empty: the firmware has measured nothing")
 	case read > maxBootLog:

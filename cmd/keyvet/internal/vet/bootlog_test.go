@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
+	"errors"
 	"io"
+	"io/fs"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -29,6 +31,16 @@ func TestBootLogOf(t *testing.T) {
 	}
 }
 
+func TestNoBootLog(t *testing.T) {
+	for err, words := range map[error]string{
+		fs.ErrNotExist: "file does not exist: the firmware has measured nothing", fs.ErrPermission: "permission denied: systemd 253", io.ErrUnexpectedEOF: "unexpected EOF",
+	} {
+		if got := noBootLog(err); !errors.Is(got, err) || !strings.HasPrefix(got.Error(), words) {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
 // opened is a file as systemd hands it over.
 func opened(t *testing.T, content []byte) *os.File {
 	t.Helper()
@@ -41,9 +53,13 @@ func opened(t *testing.T, content []byte) *os.File {
 // Which reports carry the log, and what is said where it is missing.
 func TestBootLog(t *testing.T) {
 	log := bytes.Repeat([]byte("measured "), 1000)
-	pipe, _, err := os.Pipe()
+	pipe, end, err := os.Pipe()
 	must(t, err)
+	must(t, end.Close())
 	defer pipe.Close()
+	folder, err := os.Open(t.TempDir())
+	must(t, err)
+	defer folder.Close()
 	for name, tt := range map[string]struct {
 		address string
 		file    *os.File
@@ -59,6 +75,7 @@ func TestBootLog(t *testing.T) {
 		"not wanted":            {"unix:/s", opened(t, log), device.TriggerBoot, true, false, ""},
 		"empty":                 {"unix:/s", opened(t, nil), device.TriggerBoot, false, false, "the log is empty"},
 		"no file":               {"unix:/s", pipe, device.TriggerBoot, false, false, "illegal seek"},
+		"no log":                {"unix:/s", folder, device.TriggerBoot, false, false, "is a directory"},
 		"too large":             {"unix:/s", opened(t, make([]byte, maxBootLog+1)), device.TriggerBoot, false, false, "more than 16777216 bytes"},
 		"as large as it may be": {"unix:/s", opened(t, make([]byte, maxBootLog)), device.TriggerBoot, false, true, ""},
 		"none of this TPM":      {"/dev/tpmrm7", nil, device.TriggerBoot, false, false, "has measured nothing"},
