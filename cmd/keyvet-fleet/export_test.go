@@ -171,7 +171,7 @@ func TestNoExport(t *testing.T) {
 		reason string
 	}{
 		"no JSON":   {[]byte("nothing"), "not a JSON object"},
-		"too large": {make([]byte, device.MaxReportBytes+1), "more than the"},
+		"too large": {make([]byte, device.MaxReportBytes+1), "the report has more than"},
 		"no report": {[]byte(`{"keys":1}`), "cannot unmarshal"},
 		"another statement": {changed(attest(func(a *tpm2.TPMSAttest, _ *tpm2.TPMSQuoteInfo) {
 			a.Type = tpm2.TPMSTAttestTime
