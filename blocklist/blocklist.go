@@ -57,7 +57,7 @@ type set struct {
 
 // ErrNotEmbedded is the answer of [Embedded] in a program that was built
 // without a list, by the tag keyvet_noblocklist.
-var ErrNotEmbedded = errors.New("blocklist: this program was built without a list; give one by its path")
+var ErrNotEmbedded = errors.New("this program was built without a list; give one by its path")
 
 // debianName is [device.Listing.Name] of the keys of Debian's generator.
 const debianName = "Debian weak keys"
@@ -281,7 +281,7 @@ func (l *List) Passes(name string, id KeyID) (passes bool, err error) {
 			return passes, nil
 		}
 	}
-	return false, fmt.Errorf("blocklist: no set of Debian's keys named %s", name)
+	return false, fmt.Errorf("no set of Debian's keys named %s", name)
 }
 
 // Lists are several lists asked as one.
@@ -292,11 +292,11 @@ type Lists []*List
 // that could not answer is an error unless another lists the key.
 func (ls Lists) Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listing, error) {
 	if err := ctx.Err(); err != nil {
-		return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
+		return device.Listing{}, fmt.Errorf("look up key: %w", err)
 	}
 	n, err := identify(pub)
 	if err != nil {
-		return device.Listing{}, fmt.Errorf("blocklist: look up key: %w", err)
+		return device.Listing{}, fmt.Errorf("look up key: %w", err)
 	}
 	var answer device.Listing
 	var origins uint16
@@ -307,7 +307,7 @@ func (ls Lists) Lookup(ctx context.Context, pub crypto.PublicKey) (device.Listin
 		}
 		listing, some, err := l.lookup(ctx, n)
 		if err != nil && failed == nil {
-			failed = fmt.Errorf("blocklist: look up key: %w", err)
+			failed = fmt.Errorf("look up key: %w", err)
 		}
 		answer, origins = surer(answer, listing), origins|some
 	}

@@ -42,7 +42,7 @@ type Key struct {
 func Build(sources []Source) ([]byte, error) {
 	sources = slices.SortedFunc(slices.Values(sources), func(a, b Source) int { return cmp.Compare(a.Name, b.Name) })
 	if len(sources) < 1 || len(sources) > maxSets {
-		return nil, fmt.Errorf("blocklist: build: %d sets, want 1 to %d", len(sources), maxSets)
+		return nil, fmt.Errorf("build: %d sets, want 1 to %d", len(sources), maxSets)
 	}
 	var directory, sections []byte
 	for i, s := range sources {
@@ -71,7 +71,7 @@ func Build(sources []Source) ([]byte, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("blocklist: build set %s: %w", s.Name, err)
+			return nil, fmt.Errorf("build set %s: %w", s.Name, err)
 		}
 	}
 	b := make([]byte, 0, headerBytes+len(directory)+len(sections))
@@ -82,7 +82,7 @@ func Build(sources []Source) ([]byte, error) {
 	b = binary.LittleEndian.AppendUint64(b, uint64(cap(b)))
 	b = seal(append(append(b, directory...), sections...), len(directory))
 	if len(b) > maxFileBytes {
-		return nil, fmt.Errorf("blocklist: build: %d bytes are more than a list may have, %d MB", len(b), maxFileBytes>>20)
+		return nil, fmt.Errorf("build: %d bytes are more than a list may have, %d MB", len(b), maxFileBytes>>20)
 	}
 	return b, nil
 }

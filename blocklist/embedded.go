@@ -26,7 +26,7 @@ func Embedded() (*List, error) {
 	// A conversion would copy it to the heap. Nothing writes to a list's bytes.
 	l, err := parse(unsafe.Slice(unsafe.StringData(embedded), len(embedded)), "the built-in list")
 	if err != nil {
-		return nil, fmt.Errorf("blocklist: embedded list: %w", err)
+		return nil, fmt.Errorf("embedded list: %w", err)
 	}
 	l.sha256 = strings.TrimSpace(embeddedSHA256)
 	return l, nil

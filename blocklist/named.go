@@ -235,13 +235,13 @@ func (l *List) Entries(name string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		i := slices.IndexFunc(l.sets, func(s set) bool { return s.Name == name && s.Kind == Named })
 		if i < 0 {
-			yield(Entry{}, fmt.Errorf("blocklist: no set of named keys is called %s", name))
+			yield(Entry{}, fmt.Errorf("no set of named keys is called %s", name))
 			return
 		}
 		count := 0
 		for e, err := range l.sets[i].named.all() {
 			if err != nil {
-				yield(Entry{}, fmt.Errorf("blocklist: set %s: %w", name, err))
+				yield(Entry{}, fmt.Errorf("set %s: %w", name, err))
 				return
 			}
 			if !yield(e, nil) {
@@ -250,7 +250,7 @@ func (l *List) Entries(name string) iter.Seq2[Entry, error] {
 			count++
 		}
 		if count != l.sets[i].Keys {
-			yield(Entry{}, fmt.Errorf("blocklist: set %s: %d names of %d keys", name, count, l.sets[i].Keys))
+			yield(Entry{}, fmt.Errorf("set %s: %d names of %d keys", name, count, l.sets[i].Keys))
 		}
 	}
 }

@@ -23,28 +23,28 @@ func Open(path string) (l *List, err error) {
 	// Not blocking, so that a FIFO is refused and not waited for.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("blocklist: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("blocklist: %w", err)
+		return nil, err
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("blocklist: %s: not a regular file", path)
+		return nil, fmt.Errorf("%s: not a regular file", path)
 	case info.Size() == 0:
-		return nil, fmt.Errorf("blocklist: %s: empty file", path)
+		return nil, fmt.Errorf("%s: empty file", path)
 	case info.Size() > maxFileBytes:
-		return nil, fmt.Errorf("blocklist: %s: %d bytes are more than a list may have, %d MB", path, info.Size(), maxFileBytes>>20)
+		return nil, fmt.Errorf("%s: %d bytes are more than a list may have, %d MB", path, info.Size(), maxFileBytes>>20)
 	}
 	b, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("blocklist: %w", &fs.PathError{Op: "mmap", Path: path, Err: err})
+		return nil, &fs.PathError{Op: "mmap", Path: path, Err: err}
 	}
 	if l, err = parse(b, path); err != nil {
 		_ = syscall.Munmap(b) // what went wrong is told already
-		return nil, fmt.Errorf("blocklist: %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	l.mapped = true
 	return l, nil
@@ -59,7 +59,7 @@ func (l *List) Close() error {
 		return nil
 	}
 	if err := syscall.Munmap(b); err != nil {
-		return fmt.Errorf("blocklist: unmap list: %w", err)
+		return fmt.Errorf("unmap list: %w", err)
 	}
 	return nil
 }

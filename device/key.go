@@ -281,7 +281,7 @@ func (l TPMLockout) String() string {
 	if l.Locked {
 		text = fmt.Sprintf("in lockout: keys with a password are refused; %d wrong passwords count, the limit is %d, and %s", l.Failures, l.Limit, forgives)
 	}
-	return text + ", and the lockout password clears them all (tpm2_dictionarylockout -c)"
+	return text + ", and the lockout password clears them all (`tpm2_dictionarylockout -c`)"
 }
 
 // TPMClearing is who may clear a TPM 2.0 from the running system (TPM2_Clear,

@@ -40,7 +40,7 @@ func (s *Status) UnmarshalText(b []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("device: unknown status %q", b)
+	return fmt.Errorf("unknown status %q", b)
 }
 
 // Opens reports whether a gate may open on s: it passed, if with warnings.

@@ -39,10 +39,10 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 func (r *Report) UnmarshalJSON(b []byte) error {
 	w := wire{plain: new(plain)}
 	if err := json.Unmarshal(b, &w); err != nil {
-		return fmt.Errorf("device: read report: %w", err)
+		return fmt.Errorf("read report: %w", err)
 	}
 	if w.Schema != Schema {
-		return fmt.Errorf("device: read report: schema %q is not %q", w.Schema, Schema)
+		return fmt.Errorf("read report: schema %q is not %q", w.Schema, Schema)
 	}
 	*r = Report(*w.plain)
 	r.Keys, r.Findings, r.Gaps, r.Cut, r.Evidence = w.Keys, w.Findings, w.Gaps, w.Cut, w.Evidence
@@ -67,7 +67,7 @@ func keep[T any](all []T, want func(T) bool) []T {
 func Digest(report []byte) ([sha256.Size]byte, error) {
 	dec := json.NewDecoder(bytes.NewReader(report))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return [32]byte{}, errors.New("device: digest report: not a JSON object")
+		return [32]byte{}, errors.New("the report is not a JSON object")
 	}
 	rest := report
 	found := false
@@ -75,25 +75,25 @@ func Digest(report []byte) ([sha256.Size]byte, error) {
 		before := dec.InputOffset()
 		name, err := dec.Token()
 		if err != nil {
-			return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
+			return [32]byte{}, fmt.Errorf("report: %w", err)
 		}
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
+			return [32]byte{}, fmt.Errorf("report: %w", err)
 		}
 		if name == "evidence" {
 			if found {
-				return [32]byte{}, errors.New("device: digest report: two evidence members")
+				return [32]byte{}, errors.New("the report has two evidence members")
 			}
 			found = true
 			rest = append(append([]byte{}, report[:before]...), report[dec.InputOffset():]...)
 		}
 	}
 	if _, err := dec.Token(); err != nil { // the closing brace
-		return [32]byte{}, fmt.Errorf("device: digest report: %w", err)
+		return [32]byte{}, fmt.Errorf("report: %w", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return [32]byte{}, errors.New("device: digest report: something follows the object")
+		return [32]byte{}, errors.New("something follows the report")
 	}
 	return sha256.Sum256(rest), nil
 }

@@ -18,7 +18,7 @@ import (
 func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 	const most = 1 << 10 // bytes; a secret is as long as an RSA key
 	if len(c.CredentialBlob) > most || len(c.Secret) > most {
-		return nil, errors.New("tpm: activate: the challenge is too large to be one")
+		return nil, errors.New("activate: the challenge is too large to be one")
 	}
 	err = t.withAK(func(ak loadedAK) error {
 		return t.withEK(c, func(ek tpm2.NamedHandle, area *tpm2.TPMTPublic) error {
@@ -34,9 +34,9 @@ func (t *TPM) Activate(c *evidence.Challenge) (secret []byte, err error) {
 			})
 			switch {
 			case errors.Is(err, tpm2.TPMRCIntegrity):
-				return fmt.Errorf("tpm: activate: the challenge is damaged, or was made for another attestation key: %w", err)
+				return fmt.Errorf("activate: the challenge is damaged, or was made for another attestation key: %w", err)
 			case err != nil:
-				return fmt.Errorf("tpm: activate: %w", explain(err))
+				return fmt.Errorf("activate: %w", explain(err))
 			}
 			return nil
 		})
@@ -58,7 +58,7 @@ func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPM
 	for _, h := range handles {
 		public, name, err := t.publicOf(h)
 		if err != nil {
-			return fmt.Errorf("tpm: read public area: %w", explain(err))
+			return fmt.Errorf("read public area: %w", explain(err))
 		}
 		if area, err := named(public, name); err == nil && isEK(area, c.EKAlgorithm) && wanted(area) {
 			return use(tpm2.NamedHandle{Handle: h, Name: name}, area)
@@ -85,7 +85,7 @@ func (t *TPM) withEK(c *evidence.Challenge, use func(tpm2.NamedHandle, *tpm2.TPM
 		}
 	}
 	if !found {
-		return fmt.Errorf("tpm: activate: the challenge is to an endorsement key, %q, that this TPM does not have: another TPM's", c.EKAlgorithm)
+		return fmt.Errorf("activate: the challenge is to an endorsement key, %q, that this TPM does not have: another TPM's", c.EKAlgorithm)
 	}
 	return nil
 }

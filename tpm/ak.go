@@ -38,18 +38,18 @@ var (
 func ParseAK(text []byte) (*AK, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != keyBlobType {
-		return nil, fmt.Errorf("tpm: read attestation key: %w", ErrNoKeyBlob)
+		return nil, fmt.Errorf("read attestation key: %w", ErrNoKeyBlob)
 	}
 	file, err := parseLoadable(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: read attestation key: %w", err)
+		return nil, fmt.Errorf("read attestation key: %w", err)
 	}
 	area, err := file.Pubkey.Contents()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("tpm: read attestation key: public area: %w", err)
+		return nil, fmt.Errorf("read attestation key: public area: %w", err)
 	case !file.Keytype.Equal(keyfile.OIDLoadableKey) || file.Parent != tpm2.TPMRHEndorsement || !isAK(area):
-		return nil, errors.New("tpm: read attestation key: the key in the file is another one")
+		return nil, errors.New("read attestation key: the key in the file is another one")
 	}
 	return &AK{file: file, area: area}, nil
 }
@@ -87,7 +87,7 @@ func (t *TPM) CreateAK() (*AK, error) {
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("tpm: create attestation key: %w", err)
+		return nil, fmt.Errorf("create attestation key: %w", err)
 	}
 	return a, nil
 }
@@ -116,7 +116,7 @@ func (t *TPM) createAK(template primary) (*AK, error) {
 func (t *TPM) PersistentAK(handle uint32) (*AK, error) {
 	a := &AK{handle: tpm2.TPMHandle(handle)}
 	if !isPersistent(a.handle) || handle > lastOwnerPersistent {
-		return nil, fmt.Errorf("tpm: attestation key: %#08x is no persistent handle of the owner: those are 0x81000000 to 0x817fffff", handle)
+		return nil, fmt.Errorf("attestation key: %#08x is no persistent handle of the owner: those are 0x81000000 to 0x817fffff", handle)
 	}
 	_, area, err := t.readPublic(a.handle)
 	if errors.Is(err, tpm2.TPMRCHandle) {
@@ -126,9 +126,9 @@ func (t *TPM) PersistentAK(handle uint32) (*AK, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("tpm: attestation key: %w", err)
+		return nil, fmt.Errorf("attestation key: %w", err)
 	case !isAK(area):
-		return nil, fmt.Errorf("tpm: attestation key: another key is at %#08x: choose a handle that is free", handle)
+		return nil, fmt.Errorf("attestation key: another key is at %#08x: choose a handle that is free", handle)
 	}
 	a.area = area
 	return a, nil
@@ -152,7 +152,7 @@ func (t *TPM) persistAK(handle tpm2.TPMHandle) error {
 // ErrAKUnusable if there is nothing for it but another key.
 func (t *TPM) UseAK(a *AK) error {
 	if err := a.with(t, func(loadedAK) error { return nil }); err != nil {
-		return fmt.Errorf("tpm: attestation key: %w", err)
+		return fmt.Errorf("attestation key: %w", err)
 	}
 	t.ak = a
 	return nil

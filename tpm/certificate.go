@@ -220,7 +220,7 @@ type part struct {
 // cutOff adds as a gap a certificate that goes on nowhere.
 func (inv *inventory) cutOff(p part) {
 	if p.bytes != nil {
-		inv.gap((&certificate{index: p.index}).source(), fmt.Errorf("tpm: the certificate ends after %d bytes: %w", len(p.bytes), ekcert.ErrNotCertificate))
+		inv.gap((&certificate{index: p.index}).source(), fmt.Errorf("the certificate ends after %d bytes: %w", len(p.bytes), ekcert.ErrNotCertificate))
 	}
 }
 

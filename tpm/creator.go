@@ -12,7 +12,7 @@ import (
 // it is flushed afterwards, unless the connection broke.
 func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic) error) (err error) {
 	if t.is12.Load() {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, errTPM12)
+		return fmt.Errorf("create primary key %s: %w", p.name, errTPM12)
 	}
 	creator := &creator{t: t, link: t.forCreation(&p.area), area: &p.area}
 	defer func() {
@@ -22,14 +22,14 @@ func (t *TPM) withPrimary(p primary, use func(tpm2.NamedHandle, tpm2.TPM2BPublic
 	}()
 	hierarchy, err := t.hierarchy(p.hierarchy)
 	if err != nil {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)
+		return fmt.Errorf("create primary key %s: %w", p.name, err)
 	}
 	rsp, err := tpm2.CreatePrimary{PrimaryHandle: hierarchy, InPublic: tpm2.New2B(p.area)}.Execute(creator)
 	if err != nil {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, explainCreation(t.ofHierarchy(p.hierarchy, err)))
+		return fmt.Errorf("create primary key %s: %w", p.name, explainCreation(t.ofHierarchy(p.hierarchy, err)))
 	}
 	if _, err := named(rsp.OutPublic, rsp.Name); err != nil {
-		return fmt.Errorf("tpm: create primary key %s: %w", p.name, err)
+		return fmt.Errorf("create primary key %s: %w", p.name, err)
 	}
 	return use(tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, rsp.OutPublic)
 }

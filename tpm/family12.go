@@ -35,7 +35,6 @@ func (t *TPM) info12() (device.TPM, error) {
 		return info, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("tpm: %w", err)
 		info.State, info.Problem = StateOf(err), err.Error()
 		return info, err
 	}
@@ -51,7 +50,7 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	state, err := tpm12.ReadState(t)
 	switch {
 	case err != nil:
-		inv.gap("tpm: state", fmt.Errorf("tpm: %w", err))
+		inv.gap("tpm: state", err)
 	case state.Disabled, state.Deactivated:
 		inv.gap("tpm: state", errors.New("the TPM is disabled or deactivated: enable and activate it in the firmware's setup"))
 	}
@@ -66,10 +65,10 @@ func (t *TPM) inventory12(info device.TPM) (device.TPM, []device.Key, []device.G
 	case state.Owned && errors.Is(err, tpm12.DisabledCmd):
 		inv.gaps = append(inv.gaps, device.Gap{
 			What: "tpm-ek", Minor: t.opts.AKOptional,
-			Why: fmt.Sprintf("tpm: %v; the owner can let anybody read it (tpm_restrictpubek of tpm-tools), or accept that nobody can by evidence.required = false", err),
+			Why: fmt.Sprintf("%v; the owner can let anybody read it (tpm_restrictpubek of tpm-tools), or accept that nobody can by evidence.required = false", err),
 		})
 	default:
-		inv.gap("tpm-ek", fmt.Errorf("tpm: %w", err))
+		inv.gap("tpm-ek", err)
 	}
 	inv.addCertificates(certs, nil)
 	info.NamingKey = "tpm-ek"
@@ -100,7 +99,7 @@ func (inv *inventory) readCertificate12() []*certificate {
 		c.der, _, err = ekcert.Unwrap(content)
 	}
 	if err != nil {
-		inv.gap(c.source(), fmt.Errorf("tpm: %w", err))
+		inv.gap(c.source(), err)
 		return nil
 	}
 	c.parse()

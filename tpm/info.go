@@ -46,7 +46,7 @@ func (t *TPM) info20() (device.TPM, error) {
 		t.is12.Store(true)
 		return t.info12()
 	case err != nil:
-		return info, fmt.Errorf("tpm: read clock or test result: %w", explain(err))
+		return info, fmt.Errorf("read the TPM's clock or test result: %w", explain(err))
 	}
 	s, err := t.describe()
 	if err == nil {
@@ -68,7 +68,7 @@ func (t *TPM) describe() (*stated, error) {
 	v1, has1 := p[tpm2.TPMPTFirmwareVersion1]
 	v2, has2 := p[tpm2.TPMPTFirmwareVersion2]
 	if !has1 || !has2 || info.Manufacturer == "" {
-		return &stated{info: info}, errors.New("tpm: the TPM does not state its manufacturer and firmware version")
+		return &stated{info: info}, errors.New("the TPM does not state its manufacturer and firmware version")
 	}
 	info.FirmwareVersion = advisory.FirmwareVersion(info.Manufacturer, uint64(v1)<<32|uint64(v2))
 	if r, ok := p[tpm2.TPMPTRevision]; ok {
@@ -208,22 +208,22 @@ func (t *TPM) capability(what tpm2.TPMCap, first uint32, add func(*tpm2.TPMUCapa
 	for range maxParts {
 		rsp, err := tpm2.GetCapability{Capability: what, Property: first, PropertyCount: 128}.Execute(t)
 		if err != nil {
-			return fmt.Errorf("tpm: get capability %v: %w", what, err)
+			return fmt.Errorf("read the TPM's capability %v: %w", what, err)
 		}
 		if rsp.CapabilityData.Capability != what {
-			return fmt.Errorf("tpm: get capability %v: the answer is to another question, %v", what, rsp.CapabilityData.Capability)
+			return fmt.Errorf("read the TPM's capability %v: the answer is to another question, %v", what, rsp.CapabilityData.Capability)
 		}
 		last, err := add(&rsp.CapabilityData.Data)
 		if err != nil {
-			return fmt.Errorf("tpm: get capability %v: %w", what, err)
+			return fmt.Errorf("read the TPM's capability %v: %w", what, err)
 		}
 		if !rsp.MoreData || last == 0 {
 			return nil
 		}
 		if last < first {
-			return fmt.Errorf("tpm: get capability %v: the list goes back from %#x to %#x", what, first, last)
+			return fmt.Errorf("read the TPM's capability %v: the list goes back from %#x to %#x", what, first, last)
 		}
 		first = last + 1
 	}
-	return fmt.Errorf("tpm: get capability %v: the list does not end", what)
+	return fmt.Errorf("read the TPM's capability %v: the list does not end", what)
 }

@@ -122,7 +122,7 @@ func (inv *inventory) readPersistent() {
 			continue
 		}
 		if err != nil {
-			inv.gap(source, fmt.Errorf("tpm: read public area: %w", explain(err)))
+			inv.gap(source, fmt.Errorf("read public area: %w", explain(err)))
 			continue
 		}
 		inv.persistent = append(inv.persistent, object{h, source, area, public.Bytes()})

@@ -85,7 +85,7 @@ func (k *Kept) Encode() ([]byte, error) { return json.Marshal(keptFile{k.body, k
 func ParseKept(text []byte) (*Kept, error) {
 	k, err := parseKept(text)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: kept keys: %w", err)
+		return nil, fmt.Errorf("kept keys: %w", err)
 	}
 	return k, nil
 }
@@ -190,7 +190,7 @@ func (t *TPM) UseKept(a *AK, k *Kept) error {
 		err = errors.New("another attestation key has signed them")
 	}
 	if err != nil {
-		return fmt.Errorf("tpm: kept keys: %w", err)
+		return fmt.Errorf("kept keys: %w", err)
 	}
 	t.ak, t.read.kept = a, k
 	t.read.stated.Store(s)
@@ -278,7 +278,7 @@ func (t *TPM) signState(ak loadedAK, digest [sha256.Size]byte) (*device.Evidence
 	}
 	s, err := evidence.VerifyDigest(e, digest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("tpm: the TPM signed something else: %w", err)
+		return nil, nil, fmt.Errorf("the TPM signed something else: %w", err)
 	}
 	return e, s, nil
 }

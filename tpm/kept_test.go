@@ -397,7 +397,7 @@ func TestParseKept(t *testing.T) {
 		"signed by another key": change(func(f *keptFile) { f.Evidence.AKPublic = f.Evidence.AKParent }),
 	} {
 		k, err := ParseKept(bad)
-		if err == nil || !strings.HasPrefix(err.Error(), "tpm: kept keys: ") || slices.Contains([]string{"nothing", "cut", "more after it"}, name) && !strings.Contains(err.Error(), "JSON") && !strings.Contains(err.Error(), "character") {
+		if err == nil || !strings.HasPrefix(err.Error(), "kept keys: ") || slices.Contains([]string{"nothing", "cut", "more after it"}, name) && !strings.Contains(err.Error(), "JSON") && !strings.Contains(err.Error(), "character") {
 			t.Errorf("%s: %+v, %v", name, k, err)
 		}
 	}

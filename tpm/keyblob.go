@@ -41,12 +41,12 @@ func ParseKeyBlob(text []byte) (*KeyBlob, error) {
 	for {
 		block, rest := pem.Decode(text)
 		if block == nil {
-			return nil, fmt.Errorf("tpm: read key blob: %w", ErrNoKeyBlob)
+			return nil, fmt.Errorf("read key blob: %w", ErrNoKeyBlob)
 		}
 		if block.Type == keyBlobType {
 			b, err := parseKeyBlob(block.Bytes)
 			if err != nil {
-				return nil, fmt.Errorf("tpm: read key blob: %w", err)
+				return nil, fmt.Errorf("read key blob: %w", err)
 			}
 			return b, nil
 		}
@@ -135,11 +135,11 @@ func keyTemplate(algorithm tpm2.TPMAlgID, decrypt bool, parameters tpm2.TPMUPubl
 func (t *TPM) CreateKey(algorithm string) (*KeyBlob, error) {
 	template, ok := keyTemplates[algorithm]
 	if !ok {
-		return nil, fmt.Errorf("tpm: create key: unknown algorithm %q", algorithm)
+		return nil, fmt.Errorf("create key: unknown algorithm %q", algorithm)
 	}
 	b, err := t.createKey(template)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: create key %s: %w", algorithm, err)
+		return nil, fmt.Errorf("create key %s: %w", algorithm, err)
 	}
 	return b, nil
 }

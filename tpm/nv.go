@@ -27,14 +27,14 @@ func (inv *inventory) readNV(index tpm2.TPMHandle) ([]byte, error) {
 	}
 	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(inv.t)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: read public area of NV index: %w", explain(err))
+		return nil, fmt.Errorf("read the public area of an NV index: %w", explain(err))
 	}
 	public, err := rsp.NVPublic.Contents()
 	if err == nil && public.NVIndex != index {
 		err = fmt.Errorf("it is that of %#08x", uint32(public.NVIndex))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("tpm: read public area of NV index: %w", err)
+		return nil, fmt.Errorf("read the public area of an NV index: %w", err)
 	}
 	now := &nvIndex{public: *public, name: rsp.NVName}
 	content, err := inv.t.readIndex(now)
@@ -60,16 +60,16 @@ func (t *TPM) readIndex(i *nvIndex) ([]byte, error) {
 	auth, err := t.hierarchy(tpm2.TPMRHOwner)
 	switch {
 	case !a.Written:
-		return nil, fmt.Errorf("tpm: NV index was never written: %w", ekcert.ErrNotCertificate)
+		return nil, fmt.Errorf("NV index was never written: %w", ekcert.ErrNotCertificate)
 	case a.AuthRead && a.NoDA:
 		auth = emptyAuth(nv)
 	case !a.OwnerRead:
 		return nil, errNotOurs
 	case err != nil:
-		return nil, fmt.Errorf("tpm: read NV index: %w", err)
+		return nil, fmt.Errorf("read NV index: %w", err)
 	}
 	if public.DataSize > ekcert.MaxBytes {
-		return nil, fmt.Errorf("tpm: NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
+		return nil, fmt.Errorf("NV index of %d bytes: %w", public.DataSize, ekcert.ErrNotCertificate)
 	}
 	chunk, err := t.nvBuffer()
 	if err != nil {
@@ -83,10 +83,10 @@ func (t *TPM) readIndex(i *nvIndex) ([]byte, error) {
 			if auth.Handle == tpm2.TPMRHOwner {
 				err = t.ofHierarchy(auth.Handle, err)
 			}
-			return nil, fmt.Errorf("tpm: read NV index: %w", explain(err))
+			return nil, fmt.Errorf("read NV index: %w", explain(err))
 		}
 		if len(rsp.Data.Buffer) != int(size) {
-			return nil, fmt.Errorf("tpm: read NV index: %d bytes instead of %d", len(rsp.Data.Buffer), size)
+			return nil, fmt.Errorf("read NV index: %d bytes instead of %d", len(rsp.Data.Buffer), size)
 		}
 		content = append(content, rsp.Data.Buffer...)
 		offset += size
@@ -95,7 +95,7 @@ func (t *TPM) readIndex(i *nvIndex) ([]byte, error) {
 }
 
 // errNotOurs: an NV index is not for keyvet to read.
-var errNotOurs = errors.New("tpm: NV index can be read neither without a password nor by the owner")
+var errNotOurs = errors.New("NV index can be read neither without a password nor by the owner")
 
 // nvBuffer is how much of an NV index one command reads. The TPM is asked once,
 // by Info or here.

@@ -91,7 +91,7 @@ func readPassword(path string) ([]byte, error) {
 	case !mode.IsRegular():
 		return nil, fmt.Errorf("%s is not a file", path)
 	case mode.Perm()&0o027 != 0:
-		return nil, fmt.Errorf("%s can be read or changed by others (mode %04o): chmod 600 %s, or 640 for a group that may read it", path, mode.Perm(), path)
+		return nil, fmt.Errorf("%s can be read or changed by others (mode %04o): `chmod 600 %s`, or 640 for a group that may read it", path, mode.Perm(), path)
 	}
 	b := make([]byte, maxPasswordFile+1)
 	n, err := f.Read(b)
@@ -137,7 +137,7 @@ func (t *TPM) byEmptyPassword(key tpm2.AuthHandle, area *tpm2.TPMTPublic, where,
 		t.read.properties.Store(nil) // the count of failures among them
 		return fmt.Errorf("%s has a password, which keyvet has no way to give: make the key without one: %w", called, err)
 	case errors.Is(err, attempts.ErrTooClose):
-		return fmt.Errorf("%s may have a password: wait until the TPM forgets the failures, or clear them by its lockout password (tpm2_dictionarylockout -c): %w", called, err)
+		return fmt.Errorf("%s may have a password: wait until the TPM forgets the failures, or clear them by its lockout password (`tpm2_dictionarylockout -c`): %w", called, err)
 	case errors.Is(err, tpm2.TPMRCLockout):
 		return explain(err)
 	}

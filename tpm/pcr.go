@@ -45,7 +45,7 @@ type pcrValues struct {
 func (t *TPM) HasPCRs(bank string, pcrs []uint) (bool, error) {
 	alg, pcrs, err := pcrsOf(bank, pcrs)
 	if err != nil {
-		return false, fmt.Errorf("tpm: read PCRs: %w", err)
+		return false, fmt.Errorf("read PCRs: %w", err)
 	}
 	values, err := t.readPCRs(alg, pcrs)
 	if err != nil {
@@ -87,23 +87,23 @@ func (t *TPM) readPCRsOnce(bank tpm2.TPMAlgID, pcrs []uint) ([]byte, error) {
 		asked := left[:min(most, len(left))]
 		rsp, err := tpm2.PCRRead{PCRSelectionIn: selection(bank, asked)}.Execute(t)
 		if err != nil {
-			return nil, fmt.Errorf("tpm: read PCRs: %w", err)
+			return nil, fmt.Errorf("read PCRs: %w", err)
 		}
 		given, digests := selected(bank, rsp.PCRSelectionOut), rsp.PCRValues.Digests
 		switch {
 		case len(given) != len(digests):
-			return nil, fmt.Errorf("tpm: read PCRs: %d values of %d PCRs", len(digests), len(given))
+			return nil, fmt.Errorf("read PCRs: %d values of %d PCRs", len(digests), len(given))
 		case len(given) == 0 && len(values) == 0:
 			return nil, nil
 		case len(given) == 0:
-			return nil, fmt.Errorf("tpm: read PCRs: %d instead of %d", len(values), len(pcrs))
+			return nil, fmt.Errorf("read PCRs: %d instead of %d", len(values), len(pcrs))
 		case len(values) > 0 && rsp.PCRUpdateCounter != counter:
-			return nil, fmt.Errorf("tpm: read PCRs: %w", errPCRsChanged)
+			return nil, fmt.Errorf("read PCRs: %w", errPCRsChanged)
 		}
 		counter = rsp.PCRUpdateCounter
 		for i, pcr := range given {
 			if !slices.Contains(asked, pcr) {
-				return nil, fmt.Errorf("tpm: read PCRs: %d, which was not asked for", pcr)
+				return nil, fmt.Errorf("read PCRs: %d, which was not asked for", pcr)
 			}
 			values[pcr] = digests[i].Buffer
 		}

@@ -45,11 +45,11 @@ const maxCertificates = 9 << 10
 // comes with it, if there is one. All of it is verified before it is handed out.
 func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 	if len(r.Nonce) > evidence.MaxNonce {
-		return nil, fmt.Errorf("tpm: attest: a nonce of %d bytes, more than %d", len(r.Nonce), evidence.MaxNonce)
+		return nil, fmt.Errorf("attest: a nonce of %d bytes, more than %d", len(r.Nonce), evidence.MaxNonce)
 	}
 	bank, pcrs, err := pcrsOf(r.Bank, r.PCRs)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: attest: %w", err)
+		return nil, fmt.Errorf("attest: %w", err)
 	}
 	e := &device.Evidence{
 		Level: device.EvidenceSelfAsserted, Nonce: base64.StdEncoding.EncodeToString(r.Nonce), BootLog: base64.StdEncoding.EncodeToString(r.BootLog),
@@ -73,11 +73,11 @@ func (t *TPM) Attest(r AttestRequest) (*device.Evidence, error) {
 	}
 	s, err := evidence.VerifyDigest(e, r.Digest)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: attest: the TPM signed something else: %w", err)
+		return nil, fmt.Errorf("attest: the TPM signed something else: %w", err)
 	}
 	if k := t.read.kept; k != nil {
 		if err := k.holds(s); err != nil {
-			return nil, fmt.Errorf("tpm: attest: kept keys: %w", err)
+			return nil, fmt.Errorf("attest: kept keys: %w", err)
 		}
 	}
 	return e, nil
@@ -125,7 +125,7 @@ func (t *TPM) quote(ak tpm2.NamedHandle, qualifying [32]byte, bank tpm2.TPMAlgID
 		SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme, PCRSelect: selection(bank, pcrs),
 	}.Execute(t)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: quote: %w", err)
+		return nil, fmt.Errorf("quote: %w", err)
 	}
 	return rsp, nil
 }
@@ -157,11 +157,11 @@ func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]
 		}
 		attest, err := rsp.Quoted.Contents()
 		if err != nil {
-			return fmt.Errorf("tpm: quote: %w", err)
+			return fmt.Errorf("quote: %w", err)
 		}
 		info, err := attest.Attested.Quote()
 		if err != nil {
-			return fmt.Errorf("tpm: quote: %w", err)
+			return fmt.Errorf("quote: %w", err)
 		}
 		if sum := sha256.Sum256(values); len(values) > 0 && !bytes.Equal(sum[:], info.PCRDigest.Buffer) {
 			continue
@@ -170,7 +170,7 @@ func (t *TPM) quotePCRs(e *device.Evidence, ak tpm2.NamedHandle, qualifying [32]
 		e.Quote, e.Signature, e.PCRValues = text(rsp.Quoted.Bytes()), text(tpm2.Marshal(rsp.Signature)), text(values)
 		return nil
 	}
-	return errors.New("tpm: quote: the PCRs read are not those that were signed: they keep changing")
+	return errors.New("quote: the PCRs read are not those that were signed: they keep changing")
 }
 
 // certify has the attestation key sign that a loaded key is in this TPM.
@@ -179,7 +179,7 @@ func (t *TPM) certify(ak tpm2.NamedHandle, qualifying [32]byte, key tpm2.AuthHan
 		ObjectHandle: key, SignHandle: emptyAuth(ak), QualifyingData: tpm2.TPM2BData{Buffer: qualifying[:]}, InScheme: ownScheme,
 	}.Execute(t)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: certify: %w", err)
+		return nil, fmt.Errorf("certify: %w", err)
 	}
 	text := base64.StdEncoding.EncodeToString
 	return &device.CertifiedKey{

@@ -58,7 +58,7 @@ func NewSigner(address string, opts Options, b *KeyBlob) (*Signer, error) {
 // It does not ask the TPM yet; if another key is at the handle, signing fails.
 func NewPersistentSigner(address string, opts Options, handle uint32, public crypto.PublicKey) (*Signer, error) {
 	if !isPersistent(tpm2.TPMHandle(handle)) {
-		return nil, fmt.Errorf("tpm: %#08x is no persistent handle: those are 0x81000000 to 0x81ffffff", handle)
+		return nil, fmt.Errorf("%#08x is no persistent handle: those are 0x81000000 to 0x81ffffff", handle)
 	}
 	return newSigner(address, opts, persistentKey{tpm2.TPMHandle(handle), public}, public)
 }
@@ -68,10 +68,10 @@ func newSigner(address string, opts Options, key signingKey, public crypto.Publi
 	case *rsa.PublicKey:
 	case *ecdsa.PublicKey:
 		if _, err := p.ECDH(); err != nil {
-			return nil, fmt.Errorf("tpm: %s: its public key is no point of P-256, P-384 or P-521: %w", key, err)
+			return nil, fmt.Errorf("%s: its public key is no point of P-256, P-384 or P-521: %w", key, err)
 		}
 	default:
-		return nil, fmt.Errorf("tpm: %s: cannot sign with a key of type %T", key, public)
+		return nil, fmt.Errorf("%s: cannot sign with a key of type %T", key, public)
 	}
 	return &Signer{address: address, opts: opts, key: key, public: public}, nil
 }
@@ -192,7 +192,7 @@ func (s *Signer) selfTest(sign func([]byte, crypto.SignerOpts) ([]byte, error)) 
 	}
 	switch {
 	case schemes == nil:
-		return nil, fmt.Errorf("tpm: self-test: %w", failed)
+		return nil, fmt.Errorf("self-test: %w", failed)
 	case failed == nil:
 		s.mu.Lock()
 		s.schemes = schemes
@@ -242,7 +242,7 @@ func (s *Signer) verified(digest []byte, opts crypto.SignerOpts, sign func([]byt
 		err = verify(s.public, digest, opts, signature)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("tpm: sign with %s: %w", s.key, err)
+		return nil, fmt.Errorf("sign with %s: %w", s.key, err)
 	}
 	return signature, nil
 }

@@ -41,7 +41,7 @@ func stateIn(p map[tpm2.TPMPT]uint32) (state, error) {
 	failures, has3 := p[tpm2.TPMPTLockoutCounter]
 	limit, has4 := p[tpm2.TPMPTMaxAuthFail]
 	if !has || !has2 || !has3 || !has4 {
-		return state{}, errors.New("tpm: the TPM does not state its state")
+		return state{}, errors.New("the TPM does not state its state")
 	}
 	return state{
 		lockout: attempts.Lockout{Failures: failures, Limit: limit, Locked: permanent&(1<<9) != 0},
@@ -158,7 +158,7 @@ func explain(err error) error {
 const busy = "the TPM stayed busy for as long as a command may take: let it finish its self-test, look for another program that uses it, or raise the timeout"
 
 const fullOfKeys = "keys that other programs, or a program that was killed, left there fill the TPM: use the kernel's resource manager, /dev/tpmrm0, " +
-	"or have them flushed (tpm2_flushcontext -t; keyvet run flushes its own when it starts)"
+	"or have them flushed (`tpm2_flushcontext -t`; `keyvet run` flushes its own when it starts)"
 
 // refusals are the codes that tell of the TPM's state, not of the command
 // (Part 2, section 6.6.3).
@@ -168,11 +168,11 @@ var refusals = []struct {
 }{
 	{tpm2.TPMRCHierarchy, "the hierarchy is disabled until the TPM is reset"},
 	{tpm2.TPMRCHandle, "the TPM lists it and does not give it, so its hierarchy is disabled until the TPM is reset"},
-	{tpm2.TPMRCLockout, "the TPM is in dictionary-attack lockout: wait, or clear it by its lockout password (tpm2_dictionarylockout -c)"},
+	{tpm2.TPMRCLockout, "the TPM is in dictionary-attack lockout: wait, or clear it by its lockout password (`tpm2_dictionarylockout -c`)"},
 	{tpm2.TPMRCObjectMemory, fullOfKeys},
 	{tpm2.TPMRCObjectHandles, fullOfKeys},
 	{tpm2.TPMRCSessionMemory, "other programs' sessions fill the TPM; use the kernel's resource manager, /dev/tpmrm0"},
-	{tpm2.TPMRCSessionHandles, "other programs' sessions fill the TPM; flush them (tpm2_flushcontext --saved-session)"},
+	{tpm2.TPMRCSessionHandles, "other programs' sessions fill the TPM; flush them (`tpm2_flushcontext --saved-session`)"},
 	{tpm2.TPMRCMemory, "the TPM is out of memory; use the kernel's resource manager, /dev/tpmrm0"},
 	{tpm2.TPMRCYielded, busy}, {tpm2.TPMRCTesting, busy}, {tpm2.TPMRCNVRate, busy}, {tpm2.TPMRCRetry, busy},
 	{tpm2.TPMRCInitialize, "the TPM was not started: load the kernel's TPM driver, or have the firmware send TPM2_Startup"},

@@ -104,7 +104,7 @@ func Open(address string, opts Options) (*TPM, error) {
 	}
 	l, err := link.Open(address, opts.Timeout)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: open %s: %w", address, err)
+		return nil, fmt.Errorf("open %s: %w", address, err)
 	}
 	t := &TPM{address: address, link: l, opts: opts}
 	t.is12.Store(kernelSaysTPM12("/sys/class/tpm", address))

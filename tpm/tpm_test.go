@@ -45,7 +45,7 @@ func TestOpenAbsent(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	l.Close()
 	for _, address := range []string{"unix:" + filepath.Join(dir, "none"), "unix:" + deserted, "tcp:" + listener.Addr().String(), filepath.Join(dir, "tpm0")} {
-		if _, err := tpm.Open(address, tpm.Options{}); !errors.Is(err, tpm.ErrAbsent) || !strings.HasPrefix(err.Error(), "tpm: open "+address) {
+		if _, err := tpm.Open(address, tpm.Options{}); !errors.Is(err, tpm.ErrAbsent) || !strings.HasPrefix(err.Error(), "open "+address) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -198,10 +198,10 @@ func TestBadAnswers(t *testing.T) {
 		"TPM 1.2":          {frame(0x00c4, 0x1e), "TPM 1.2 code 0x1e"},
 		"emulator gone":    {frame(0x00c4, 9), "emulator has ended"},
 		"not started":      {frame(0x8001, 0x100), "was not started"},
-		"wrong locality":   {frame(0x8001, 0x907), "tpm: read clock"},
-		"in an upgrade":    {frame(0x8001, 0x12d), "tpm: read clock"},
-		"unknown error":    {frame(0x8001, 0xdeadbeef), "tpm: read clock"},
-		"unknown format 1": {frame(0x8001, 0x0bf), "tpm: read clock"},
+		"wrong locality":   {frame(0x8001, 0x907), "read the TPM's clock"},
+		"in an upgrade":    {frame(0x8001, 0x12d), "read the TPM's clock"},
+		"unknown error":    {frame(0x8001, 0xdeadbeef), "read the TPM's clock"},
+		"unknown format 1": {frame(0x8001, 0x0bf), "read the TPM's clock"},
 	} {
 		proxy := tpmtest.RunProxy(t, "", func(_, _ []byte) []byte { return c.answer })
 		timeout := 10 * time.Second

@@ -19,7 +19,7 @@ func EC(curve elliptic.Curve, seed Seed) (ECKey, error) {
 		return ECKey{}, err
 	}
 	if seed.Variant == SSH {
-		return ECKey{}, fmt.Errorf("debian: ssh-keygen made no EC keys: %v", seed)
+		return ECKey{}, fmt.Errorf("ssh-keygen made no EC keys: %v", seed)
 	}
 	var multiply ecdh.Curve
 	switch curve {
@@ -31,7 +31,7 @@ func EC(curve elliptic.Curve, seed Seed) (ECKey, error) {
 		multiply = ecdh.P521()
 	case elliptic.P224(): // which crypto/ecdh does not have
 	default:
-		return ECKey{}, fmt.Errorf("debian: curve %s is none of P-224, P-256, P-384 and P-521", curve.Params().Name)
+		return ECKey{}, fmt.Errorf("curve %s is none of P-224, P-256, P-384 and P-521", curve.Params().Name)
 	}
 	// The orders of all four begin with a run of ones, so a draw of their
 	// length below them is what BN_rand_range does.
@@ -52,7 +52,7 @@ func EC(curve elliptic.Curve, seed Seed) (ECKey, error) {
 	}
 	key, err := multiply.NewPrivateKey(buf)
 	if err != nil {
-		return ECKey{}, fmt.Errorf("debian: %s key of %v: %w", curve.Params().Name, seed, err)
+		return ECKey{}, fmt.Errorf("%s key of %v: %w", curve.Params().Name, seed, err)
 	}
 	point := key.PublicKey().Bytes()[1:] // SEC 1, section 2.3.3: 04, X, Y
 	half := len(point) / 2

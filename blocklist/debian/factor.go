@@ -14,7 +14,7 @@ import (
 func Factor(ctx context.Context, n *big.Int, e int, seed Seed, candidates int) (*big.Int, error) {
 	bits := n.BitLen()
 	if bits < MinRSABits || bits > MaxRSABits {
-		return nil, fmt.Errorf("debian: RSA of %d bits: want %d to %d", bits, MinRSABits, MaxRSABits)
+		return nil, fmt.Errorf("RSA of %d bits: want %d to %d", bits, MinRSABits, MaxRSABits)
 	}
 	factor, err := largeFactor(e)
 	if err != nil {
@@ -29,7 +29,7 @@ func Factor(ctx context.Context, n *big.Int, e int, seed Seed, candidates int) (
 		return false
 	})
 	if err != nil {
-		return nil, fmt.Errorf("debian: factor of RSA-%d by %v: %w", bits, seed, err)
+		return nil, fmt.Errorf("factor of RSA-%d by %v: %w", bits, seed, err)
 	}
 	return found, nil
 }

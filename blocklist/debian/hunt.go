@@ -86,7 +86,7 @@ type unit struct {
 // unitPIDs is how many process ids a unit has.
 const unitPIDs = 64
 
-var errTarget = errors.New("debian: a target is neither RSA of 512 to 16384 bits with an odd exponent nor EC of a curve that there is")
+var errTarget = errors.New("a target is neither RSA of 512 to 16384 bits with an odd exponent nor EC of a curve that there is")
 
 // NewHunt plans a hunt over the process ids low to high, which are 0 and
 // [MaxPID] but in tests. It refuses targets of which the generator makes none.
@@ -198,7 +198,7 @@ func (h *Hunt) ID() string {
 // go on. It ends with ctx, and then with its error.
 func (h *Hunt) Run(ctx context.Context, s State, step func(State)) (State, error) {
 	if !h.Takes(s) {
-		return s, errors.New("debian: a state of another hunt")
+		return s, errors.New("a state of another hunt")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

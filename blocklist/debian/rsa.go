@@ -45,14 +45,14 @@ func RSA(ctx context.Context, bits, e int, seed Seed) (RSAKey, error) {
 // P and Q are then seen to divide it.
 func Replay(ctx context.Context, bits, e int, seed Seed, failed Failed) (RSAKey, error) {
 	if failed.BeforeP < 0 || failed.BeforeQ < 0 {
-		return RSAKey{}, fmt.Errorf("debian: negative count of candidates in %+v", failed)
+		return RSAKey{}, fmt.Errorf("negative count of candidates in %+v", failed)
 	}
 	return makeRSA(ctx, bits, e, seed, &failed)
 }
 
 func makeRSA(ctx context.Context, bits, e int, seed Seed, replay *Failed) (RSAKey, error) {
 	if bits < MinRSABits || bits > MaxRSABits {
-		return RSAKey{}, fmt.Errorf("debian: RSA of %d bits: want %d to %d", bits, MinRSABits, MaxRSABits)
+		return RSAKey{}, fmt.Errorf("RSA of %d bits: want %d to %d", bits, MinRSABits, MaxRSABits)
 	}
 	factor, err := largeFactor(e)
 	if err != nil {
@@ -71,7 +71,7 @@ func makeRSA(ctx context.Context, bits, e int, seed Seed, replay *Failed) (RSAKe
 		k.Q, k.BeforeQ, err = newSearch(g, bits/2, factor).find(ctx, replay != nil, known.BeforeQ)
 	}
 	if err != nil {
-		return RSAKey{}, fmt.Errorf("debian: RSA-%d key of %v: %w", bits, seed, err)
+		return RSAKey{}, fmt.Errorf("RSA-%d key of %v: %w", bits, seed, err)
 	}
 	k.N = new(big.Int).Mul(k.P, k.Q)
 	return k, nil
@@ -83,7 +83,7 @@ func largeFactor(e int) (uint, error) {
 	primes := smallPrimes()
 	largest := primes[len(primes)-1]
 	if e < 3 || e%2 == 0 || uint64(e) > uint64(largest)*uint64(largest) {
-		return 0, fmt.Errorf("debian: public exponent %d: want an odd one of 3 to %d", e, uint64(largest)*uint64(largest))
+		return 0, fmt.Errorf("public exponent %d: want an odd one of 3 to %d", e, uint64(largest)*uint64(largest))
 	}
 	rest := uint(e)
 	for _, p := range primes {

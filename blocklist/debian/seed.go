@@ -59,7 +59,7 @@ func ParseArch(name string) (Arch, error) {
 			return Arch(a), nil
 		}
 	}
-	return 0, fmt.Errorf("debian: unknown architecture %q: want le32, le64 or be32", name)
+	return 0, fmt.Errorf("unknown architecture %q: want le32, le64 or be32", name)
 }
 
 // ParseVariant is the inverse of [Variant.String].
@@ -69,7 +69,7 @@ func ParseVariant(name string) (Variant, error) {
 			return Variant(v), nil
 		}
 	}
-	return 0, fmt.Errorf("debian: unknown variant %q: want rnd, noreadrnd, nornd or ssh", name)
+	return 0, fmt.Errorf("unknown variant %q: want rnd, noreadrnd, nornd or ssh", name)
 }
 
 // Seed is all that the broken generator knew. For one type and size of key
@@ -86,7 +86,7 @@ func (s Seed) String() string { return fmt.Sprintf("%v %v pid %d", s.Arch, s.Var
 // check refuses what no machine could have been.
 func (s Seed) check() error {
 	if int(s.Arch) >= len(archNames) || int(s.Variant) >= len(variantNames) || s.PID > MaxPID {
-		return fmt.Errorf("debian: no such seed: %v", s)
+		return fmt.Errorf("no such seed: %v", s)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (s Seed) Pack() uint32 {
 // an error.
 func UnpackSeed(packed uint32) (Seed, error) {
 	if packed >= uint32(len(archNames))<<(variantBits+pidBits) {
-		return Seed{}, fmt.Errorf("debian: no seed has the number %d", packed)
+		return Seed{}, fmt.Errorf("no seed has the number %d", packed)
 	}
 	return Seed{
 		Arch:    Arch(packed >> (variantBits + pidBits)),

@@ -101,7 +101,7 @@ func TestAnswered(t *testing.T) {
 		"to another":         {func(a *awsiot.ChallengeAnswer, _ *kept) { a.ID = "J" }, report, "to another challenge"},
 		"a refusal":          {func(a *awsiot.ChallengeAnswer, _ *kept) { *a = awsiot.ChallengeAnswer{ID: "I", Error: "no TPM"} }, report, "the device says: no TPM"},
 		"another secret":     {func(a *awsiot.ChallengeAnswer, _ *kept) { a.Secret = make([]byte, 32) }, report, "not the secret"},
-		"no report":          {func(*awsiot.ChallengeAnswer, *kept) {}, []byte("[]"), "device: read report"},
+		"no report":          {func(*awsiot.ChallengeAnswer, *kept) {}, []byte("[]"), "read report"},
 		"another report":     {func(a *awsiot.ChallengeAnswer, k *kept) { a.ReportID, k.ReportID = "another", "another" }, report, "the challenge was made for report another: give that one"},
 		"evidence elsewhere": {func(a *awsiot.ChallengeAnswer, _ *kept) { a.ReportID = "another" }, report, "its evidence is over report another"},
 	} {

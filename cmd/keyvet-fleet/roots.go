@@ -72,7 +72,7 @@ func parseRoots(b []byte) ([]*x509.Certificate, error) {
 	}
 	switch begun := bytes.Count(b, []byte("-----BEGIN ")); {
 	case begun == 0:
-		return nil, errors.New("no certificate in PEM in it; convert DER by openssl x509 -inform DER")
+		return nil, errors.New("no certificate in PEM in it; convert DER by `openssl x509 -inform DER`")
 	case begun != len(certs): // pem.Decode skips what it cannot decode
 		return nil, fmt.Errorf("%d of %d certificates cannot be decoded", begun-len(certs), begun)
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/keyvet/keyvet/device"
@@ -131,7 +130,7 @@ func (l *Lab) Report(thing string, report *[]byte) error {
 		}
 	}
 	if len(*report) == 0 {
-		return fmt.Errorf("%s has sent no report; keyvet run sends one", thing)
+		return fmt.Errorf("%s has sent no report; `keyvet run` sends one", thing)
 	}
 	return nil
 }
@@ -148,7 +147,7 @@ func (l *Lab) Challenge(c Challenge, answer *[]byte) error {
 	defer cancel()
 	topic := "keyvet/" + c.Thing + "/challenge"
 	if l.cloud.WaitSubscriber(ctx, topic) != nil {
-		return fmt.Errorf("no keyvet of %s listens for challenges; start keyvet run", c.Thing)
+		return fmt.Errorf("no keyvet of %s listens for challenges; start `keyvet run`", c.Thing)
 	}
 	ended, end := context.WithCancel(ctx)
 	end()
@@ -201,18 +200,18 @@ func control(dir string, cloud *localiot.Server) (net.Listener, error) {
 // ask calls a method of the lab that is up in dir.
 func ask(dir, method string, args, answer any) error {
 	if dir == "" {
-		return errors.New("no lab is named: give -dir DIR or set KEYVET_LAB (keyvet-lab up -dir DIR starts one)")
+		return errors.New("no lab is named: give -dir DIR or set KEYVET_LAB (`keyvet-lab up -dir DIR` starts one)")
 	}
 	conn, err := net.DialTimeout("unix", controlPath(dir), controlTime)
 	if err != nil {
-		return fmt.Errorf("no lab is up in %s: start one with keyvet-lab up -dir %[1]s (%w)", dir, err)
+		return fmt.Errorf("no lab is up in %s: start one with `keyvet-lab up -dir %[1]s` (%w)", dir, err)
 	}
 	_ = conn.SetDeadline(time.Now().Add(controlTime))
 	client := rpc.NewClient(conn)
 	defer client.Close()
 	err = client.Call("Lab."+method, args, answer)
 	if refused, ok := errors.AsType[rpc.ServerError](err); ok {
-		return errors.New(strings.TrimPrefix(refused.Error(), "localiot: "))
+		return errors.New(refused.Error())
 	}
 	return err
 }

@@ -106,7 +106,7 @@ var remote = []cli.Command{
 			f := localiot.Faults{Times: *times}
 			for _, fault := range args {
 				if err := f.Set(fault); err != nil {
-					return fmt.Errorf("%w; keyvet-lab help fault set lists them", err)
+					return fmt.Errorf("%w; `keyvet-lab help fault set` lists them", err)
 				}
 			}
 			return l.ask("SetFaults", f, &None{})

@@ -134,7 +134,7 @@ func TestOwned(t *testing.T) {
 		if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if status, stderr := w.as(t, os.Geteuid(), "rotate"); status != cli.Usage || !matches("state_dir /etc belongs to user root, and this is .*; run: su -s /bin/sh -c 'keyvet rotate .*' root", stderr) {
+		if status, stderr := w.as(t, os.Geteuid(), "rotate"); status != cli.Usage || !matches("state_dir /etc belongs to user root, and this is .*; run: `su -s /bin/sh -c 'keyvet rotate .*' root`", stderr) {
 			t.Errorf("exit status %d: %s", status, stderr)
 		}
 		return
@@ -181,22 +181,22 @@ func TestOwned(t *testing.T) {
 		want    string
 	}{
 		{"a third user's state", daemon, func(t *testing.T, w ownedWorld) { chown(t, nobody, w.state) },
-			"state_dir .* belongs to user nobody, and this is user daemon; run: su -s /bin/sh -c 'keyvet rotate -config .*' nobody\n"},
+			"state_dir .* belongs to user nobody, and this is user daemon; run: `su -s /bin/sh -c 'keyvet rotate -config .*' nobody`\n"},
 		{"a user without a name", 0, func(t *testing.T, w ownedWorld) { chown(t, 54321, w.state) },
 			"belongs to the user with the number 54321, which this process cannot become: no user in /etc/passwd has the number 54321\n"},
 		{"a third user's run_dir", 0, func(t *testing.T, w ownedWorld) {
 			chown(t, nobody, w.state)
 			os.Mkdir(w.run, 0o755)
 			chown(t, daemon, w.run)
-		}, "run_dir .* belongs to user daemon, and keyvet is run by user nobody: chown 65534 "},
+		}, "run_dir .* belongs to user daemon, and keyvet is run by user nobody: `chown 65534 "},
 		{"root's run_dir", 0, func(t *testing.T, w ownedWorld) {
 			chown(t, nobody, w.state)
 			os.Mkdir(w.run, 0o755)
-		}, "run_dir .* cannot be written by user nobody: chown 65534 "},
+		}, "run_dir .* cannot be written by user nobody: `chown 65534 "},
 		{"somebody's run_dir under root's state", 0, func(t *testing.T, w ownedWorld) {
 			os.Mkdir(w.run, 0o755)
 			chown(t, daemon, w.run)
-		}, "run_dir .* belongs to user daemon, and keyvet is run by user root: chown 0 "},
+		}, "run_dir .* belongs to user daemon, and keyvet is run by user root: `chown 0 "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newOwnedWorld(t)
@@ -218,7 +218,7 @@ func TestOwned(t *testing.T) {
 		}
 		out, err := exec.CommandContext(t.Context(), "setpriv", "--bounding-set=-setgid,-setuid", program, "rotate", "-config", w.config).CombinedOutput()
 		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != cli.Usage ||
-			!matches("belongs to user nobody, which this process cannot become: setg.*: operation not permitted; run: su -s /bin/sh -c 'keyvet rotate ", string(out)) {
+			!matches("belongs to user nobody, which this process cannot become: setg.*: operation not permitted; run: `su -s /bin/sh -c 'keyvet rotate ", string(out)) {
 			t.Errorf("%v: %s", err, out)
 		}
 		if entries, err := os.ReadDir(w.state); err != nil || len(entries) != 0 {

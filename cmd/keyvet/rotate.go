@@ -157,6 +157,6 @@ func (v *rotation) end(cfg *config.Config, err error) int {
 		show(device.Fail, "not rotated: the old key and certificate stay in use", failed.Err.Error(), string(failed.Reason))
 		return cli.Fail
 	}
-	show(device.Undecided, "not rotated yet: keyvet status shows how far it is", err.Error())
+	show(device.Undecided, "not rotated yet: `keyvet status` shows how far it is", err.Error())
 	return cli.Undecided
 }

@@ -40,7 +40,7 @@ open in time, or it cannot be known how it stands`,
 			case err == nil:
 				return cli.Pass
 			case errors.Is(err, context.DeadlineExceeded):
-				err = fmt.Errorf("the gate is still shut after %s: see keyvet status", *timeout)
+				err = fmt.Errorf("the gate is still shut after %s: see `keyvet status`", *timeout)
 			case ctx.Err() != nil:
 				err = errors.New("the gate is still shut: interrupted")
 			}

@@ -207,7 +207,7 @@ func (a *Agent) logProblems(r *device.Report) {
 		}
 	}
 	if lines > maxProblems {
-		a.Log.Warn("there are more findings than the log shows: keyvet status has all of them", "more", lines-maxProblems)
+		a.Log.Warn("there are more findings than the log shows: `keyvet status` has all of them", "more", lines-maxProblems)
 	}
 }
 

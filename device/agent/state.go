@@ -65,17 +65,17 @@ func loadState(disk durable.Disk, dir string) (*State, error) {
 	path := filepath.Join(dir, stateFile)
 	b, err := disk.ReadFile(path, maxStateBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("agent: %w", ErrNoState)
+		return nil, ErrNoState
 	}
 	if err != nil {
-		return nil, fmt.Errorf("agent: read state: %w", err)
+		return nil, fmt.Errorf("read state: %w", err)
 	}
 	s := new(State)
 	if err := json.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("agent: read state: %s: %w", path, err)
+		return nil, fmt.Errorf("read state: %s: %w", path, err)
 	}
 	if s.Report == nil {
-		return nil, fmt.Errorf("agent: read state: %s holds no report", path)
+		return nil, fmt.Errorf("read state: %s holds no report", path)
 	}
 	return s, nil
 }
@@ -90,7 +90,7 @@ func (s *State) keep(stateDir string, disk durable.Disk, runDir string) error {
 	}
 	if err == nil {
 		if err := disk.Remove(filepath.Join(runDir, stateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("agent: keep state: %w", err)
+			return fmt.Errorf("keep state: %w", err)
 		}
 		return nil
 	}

@@ -25,7 +25,7 @@ var (
 	tpmAbsent = device.Reason{
 		Code: "KEYVET_TPM_ABSENT", Status: device.Undecided,
 		Means: "The TPM that is configured is not there, or does not answer.",
-		Do:    "Check tpm.address, the driver and the bus. On a device without a TPM set tpm.address = \"\".",
+		Do:    "Check tpm.address, the driver and the bus. On a device without a TPM set `tpm.address = \"\"`.",
 	}
 	tpmDenied = device.Reason{
 		Code: "KEYVET_TPM_DENIED", Status: device.Undecided,

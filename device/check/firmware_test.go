@@ -37,7 +37,7 @@ func firmwareSamples(t *testing.T) (all []sample) {
 	softEC := with(bare(device.RoleDevice, p256), func(k *device.Key) { k.Private = &device.PrivateFile{Path: "key.pem", Mode: 0o600} })
 	none := advisories{}
 	in := func(s device.TPMState) *device.TPM {
-		return &device.TPM{State: s, Manufacturer: "XFI", FirmwareVersion: "1", Problem: "tpm: open /dev/tpmrm0: no"}
+		return &device.TPM{State: s, Manufacturer: "XFI", FirmwareVersion: "1", Problem: "open /dev/tpmrm0: no"}
 	}
 	for _, f := range []struct {
 		name string
@@ -113,8 +113,8 @@ func TestFirmwareSays(t *testing.T) {
 			t.Errorf("%q, want %q", f[0].Message, c.want)
 		}
 	}
-	f := Run(t.Context(), device.Inventory{TPM: &device.TPM{State: device.TPMDenied, Problem: "tpm: open /dev/tpmrm0: permission denied"}}, new(Env))
-	if f[0].Message != "tpm: open /dev/tpmrm0: permission denied" || f[0].Citation != "" {
+	f := Run(t.Context(), device.Inventory{TPM: &device.TPM{State: device.TPMDenied, Problem: "open /dev/tpmrm0: permission denied"}}, new(Env))
+	if f[0].Message != "open /dev/tpmrm0: permission denied" || f[0].Citation != "" {
 		t.Errorf("%+v", f[0])
 	}
 }

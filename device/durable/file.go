@@ -44,7 +44,7 @@ func (d Disk) fs() FS {
 func (d Disk) ReadFile(path string, most int64) ([]byte, error) {
 	b, err := d.fs().ReadFile(path, most)
 	if err != nil {
-		return nil, fmt.Errorf("durable: read: %w", err)
+		return nil, err
 	}
 	return b, nil
 }
@@ -53,7 +53,7 @@ func (d Disk) ReadFile(path string, most int64) ([]byte, error) {
 func (d Disk) ReadDir(path string) ([]fs.DirEntry, error) {
 	entries, err := d.fs().ReadDir(path)
 	if err != nil {
-		return nil, fmt.Errorf("durable: read: %w", err)
+		return nil, err
 	}
 	return entries, nil
 }
@@ -62,7 +62,7 @@ func (d Disk) ReadDir(path string) ([]fs.DirEntry, error) {
 func (d Disk) Lstat(path string) (fs.FileInfo, error) {
 	info, err := d.fs().Lstat(path)
 	if err != nil {
-		return nil, fmt.Errorf("durable: %w", err)
+		return nil, err
 	}
 	return info, nil
 }
@@ -71,7 +71,7 @@ func (d Disk) Lstat(path string) (fs.FileInfo, error) {
 func (d Disk) Readlink(path string) (string, error) {
 	target, err := d.fs().Readlink(path)
 	if err != nil {
-		return "", fmt.Errorf("durable: %w", err)
+		return "", err
 	}
 	return target, nil
 }
@@ -83,7 +83,7 @@ func (d Disk) WriteFile(path string, data []byte, mode fs.FileMode) (err error) 
 	temp := filepath.Join(dir, tempPrefix+rand.Text())
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("durable: write %s: %w", path, cause(err))
+			err = fmt.Errorf("write %s: %w", path, cause(err))
 		}
 	}()
 	err = disk.Create(temp, data, mode)
@@ -107,10 +107,10 @@ func (d Disk) Remove(path string) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return fmt.Errorf("durable: remove: %w", err)
+		return err
 	}
 	if err := d.fs().Sync(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("durable: remove %s: %w", path, err)
+		return fmt.Errorf("remove %s: %w", path, err)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (d Disk) RemoveDir(path string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("durable: remove: %w", err)
+		return err
 	}
 	for _, e := range entries {
 		name := filepath.Join(path, e.Name())
@@ -132,7 +132,7 @@ func (d Disk) RemoveDir(path string) error {
 				return err
 			}
 		} else if err := d.fs().Remove(name); err != nil {
-			return fmt.Errorf("durable: remove: %w", err)
+			return err
 		}
 	}
 	return d.Remove(path)
@@ -149,7 +149,7 @@ func (d Disk) Rename(from, to string) error {
 		err = d.fs().Sync(filepath.Dir(from))
 	}
 	if err != nil {
-		return fmt.Errorf("durable: rename: %w", err)
+		return err
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (d Disk) Symlink(target, path string) error {
 		err = d.fs().Sync(filepath.Dir(path))
 	}
 	if err != nil {
-		return fmt.Errorf("durable: link: %w", err)
+		return err
 	}
 	return nil
 }
@@ -171,16 +171,16 @@ func (d Disk) Symlink(target, path string) error {
 // umask, is for directories that it makes.
 func (d Disk) Dir(path string, mode fs.FileMode) error {
 	if err := d.makeDirs(path, mode); err != nil {
-		return fmt.Errorf("durable: %w", err)
+		return err
 	}
 	entries, err := d.fs().ReadDir(path)
 	if err != nil {
-		return fmt.Errorf("durable: %w", err)
+		return err
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), tempPrefix) && e.Type().IsRegular() {
 			if err := d.fs().Remove(filepath.Join(path, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("durable: %w", err)
+				return err
 			}
 		}
 	}

@@ -79,10 +79,10 @@ func markOf(fault string) string {
 // it takes the place of; whatever else fails drops nothing.
 func (s *Spool) Put(id, fault string, data []byte) error {
 	if id == "" || strings.ContainsAny(id, "/.") {
-		return fmt.Errorf("durable: spool: bad id %q", id)
+		return fmt.Errorf("spool: bad id %q", id)
 	}
 	if len(data) > maxEntryBytes {
-		return fmt.Errorf("durable: spool: %s has %d bytes, more than %d", id, len(data), maxEntryBytes)
+		return fmt.Errorf("spool: %s has %d bytes, more than %d", id, len(data), maxEntryBytes)
 	}
 	if err := s.Disk.Dir(s.Dir, 0o700); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (s *Spool) List() ([]Entry, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("durable: spool: %w", err)
+			return nil, fmt.Errorf("spool: %w", err)
 		}
 		e := Entry{ID: parts[2], Keep: parts[1] != dropMark, Size: info.Size(), age: age, path: filepath.Join(s.Dir, f.Name())}
 		if fault, folded, _ := strings.Cut(parts[1], foldedMark); len(fault) == faultDigits {

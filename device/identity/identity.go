@@ -76,7 +76,7 @@ func (s *Store) inPlace() bool {
 func CheckID(id string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-"
 	if id == "" || len(id) > 64 || strings.Trim(id, letters) != "" {
-		return fmt.Errorf("identity: %q is no id of a credential", id)
+		return fmt.Errorf("%q is no id of a credential", id)
 	}
 	return nil
 }
@@ -86,15 +86,15 @@ func CheckID(id string) error {
 func (s *Store) Recover() error {
 	for _, dir := range []string{"", credentials} {
 		if err := s.Disk.Dir(s.path(dir), 0o700); err != nil {
-			return fmt.Errorf("identity: %w", err)
+			return err
 		}
 	}
 	if err := s.recoverSwitch(); err != nil {
-		return fmt.Errorf("identity: %w", err)
+		return err
 	}
 	entries, err := s.Disk.ReadDir(s.path(credentials))
 	if err != nil {
-		return fmt.Errorf("identity: %w", err)
+		return err
 	}
 	for _, e := range entries {
 		dir := s.path(credentials, e.Name())
@@ -105,7 +105,7 @@ func (s *Store) Recover() error {
 			err = s.Disk.Dir(dir, 0o700) // of half-written files
 		}
 		if err != nil {
-			return fmt.Errorf("identity: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -141,19 +141,19 @@ func (s *Store) Current() (string, error) {
 	info, err := s.Disk.Lstat(s.path(link))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("identity: %w", ErrNone)
+		return "", ErrNone
 	case err != nil:
-		return "", fmt.Errorf("identity: %w", err)
+		return "", err
 	case info.IsDir():
 		return First, nil
 	}
 	target, err := s.Disk.Readlink(s.path(link))
 	if err != nil {
-		return "", fmt.Errorf("identity: %w", err)
+		return "", err
 	}
 	dir, id := path.Split(target)
 	if dir != credentials+"/" || CheckID(id) != nil {
-		return "", fmt.Errorf("identity: %s points to %q, which is no credential", s.path(link), target)
+		return "", fmt.Errorf("%s points to %q, which is no credential", s.path(link), target)
 	}
 	return id, nil
 }
@@ -166,7 +166,7 @@ func (s *Store) List() ([]string, error) {
 	}
 	entries, err := s.Disk.ReadDir(s.path(credentials))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("identity: %w", err)
+		return nil, err
 	}
 	for _, e := range entries {
 		if e.IsDir() && CheckID(e.Name()) == nil {
@@ -197,20 +197,20 @@ func (s *Store) put(id, name string, data []byte) error {
 		return err
 	}
 	if len(data) == 0 || len(data) > maxFileBytes {
-		return fmt.Errorf("identity: %s of %s would have %d bytes", name, id, len(data))
+		return fmt.Errorf("%s of credential %s would have %d bytes", name, id, len(data))
 	}
 	switch current, err := s.Current(); {
 	case err != nil && !errors.Is(err, ErrNone):
 		return err
 	case current == id:
-		return fmt.Errorf("identity: %s is in use and is not written to", id)
+		return fmt.Errorf("credential %s is in use and is not written to", id)
 	}
 	err := s.Disk.Dir(s.path(credentials, id), 0o700)
 	if err == nil {
 		err = s.Disk.WriteFile(s.path(credentials, id, name), data, 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("identity: %w", err)
+		return err
 	}
 	return nil
 }
@@ -228,7 +228,7 @@ func (s *Store) read(path string) ([]byte, error) {
 		err = fmt.Errorf("%s is empty", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
+		return nil, err
 	}
 	return b, nil
 }
@@ -252,7 +252,7 @@ func (s *Store) Use(id string) error {
 		return err
 	}
 	if err := s.use(id); err != nil {
-		return fmt.Errorf("identity: use %s: %w", id, err)
+		return fmt.Errorf("use credential %s: %w", id, err)
 	}
 	return nil
 }
@@ -281,10 +281,10 @@ func (s *Store) use(id string) error {
 // A first credential that is still where it was put stays.
 func (s *Store) UseNone() error {
 	if s.inPlace() {
-		return fmt.Errorf("identity: %s is a directory and stays in use", s.path(link))
+		return fmt.Errorf("%s is a directory and stays in use", s.path(link))
 	}
 	if err := s.Disk.Remove(s.path(link)); err != nil {
-		return fmt.Errorf("identity: %w", err)
+		return err
 	}
 	return nil
 }
@@ -299,11 +299,11 @@ func (s *Store) Remove(id string) error {
 	case err != nil && !errors.Is(err, ErrNone):
 		return err
 	case current == id:
-		return fmt.Errorf("identity: %s is in use and is not removed", id)
+		return fmt.Errorf("credential %s is in use and is not removed", id)
 	}
 	err := s.remove(id)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("identity: remove %s: %w", id, err)
+		return fmt.Errorf("remove credential %s: %w", id, err)
 	}
 	return nil
 }

@@ -189,7 +189,7 @@ func parseTyped(body cryptobyte.String) (object, error) {
 	}
 	switch name := oid.String(); {
 	case strings.HasPrefix(name, "1.2.840.113549.1.7."):
-		return object{}, errors.New("PKCS#7: extract its certificates with openssl pkcs7 -print_certs")
+		return object{}, errors.New("PKCS#7: extract its certificates with `openssl pkcs7 -print_certs`")
 	case strings.HasPrefix(name, "2.23.133.10.1."):
 		return parseTSS2(body)
 	}

@@ -20,7 +20,7 @@ func forms() []form {
 		{begins("\x00-\x00-"), refused("UTF-16 text: save it as plain ASCII")},
 		{begins("\xfe\xed\xfe\xed"), refused("a Java key store: export the certificate as PEM")},
 		{begins("\xce\xce\xce\xce"), refused("a Java key store: export the certificate as PEM")},
-		{begins("\xba\xdc\xc0\xde"), refused("a tpm2-tools context: export the key with tpm2_readpublic")},
+		{begins("\xba\xdc\xc0\xde"), refused("a tpm2-tools context: export the key with `tpm2_readpublic`")},
 		{begins("PuTTY-User-Key-File-"), refused("a PuTTY key: export it in OpenSSH form")},
 		{begins("age-encryption.org/"), refused("encrypted by age: decrypt it first")},
 		{begins("\x1f\x8b"), refused("compressed by gzip: unpack it first")},

@@ -295,10 +295,10 @@ func Load(r io.Reader) (List, error) {
 func load(r io.Reader) (file, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxBytes+1))
 	if err != nil {
-		return file{}, fmt.Errorf("advisory: %w", err)
+		return file{}, err
 	}
 	if len(b) > MaxBytes {
-		return file{}, fmt.Errorf("advisory: the file is larger than %d bytes", MaxBytes)
+		return file{}, fmt.Errorf("the file is larger than %d bytes", MaxBytes)
 	}
 	var said struct {
 		Format     string `json:"format"`
@@ -308,24 +308,24 @@ func load(r io.Reader) (file, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&said); err != nil {
-		return file{}, fmt.Errorf("advisory: %w", err)
+		return file{}, err
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return file{}, errors.New("advisory: something follows the JSON object")
+		return file{}, errors.New("something follows the JSON object")
 	}
 	if said.Format != Format {
-		return file{}, fmt.Errorf("advisory: the format is %.40q instead of %q", said.Format, Format)
+		return file{}, fmt.Errorf("the format is %.40q instead of %q", said.Format, Format)
 	}
 	if _, err := time.Parse(time.DateOnly, said.Reviewed); said.Reviewed != "" && err != nil {
-		return file{}, fmt.Errorf("advisory: reviewed %.20q is not a date, such as 2026-11-26", said.Reviewed)
+		return file{}, fmt.Errorf("reviewed %.20q is not a date, such as 2026-11-26", said.Reviewed)
 	}
 	seen := make(map[string]bool)
 	for i, e := range said.Advisories {
 		if err := e.check(); err != nil {
-			return file{}, fmt.Errorf("advisory: entry %d (%.60s): %w", i+1, e.ID, err)
+			return file{}, fmt.Errorf("entry %d (%.60s): %w", i+1, e.ID, err)
 		}
 		if seen[e.ID] {
-			return file{}, fmt.Errorf("advisory: entry %d (%.60s): the id is there twice", i+1, e.ID)
+			return file{}, fmt.Errorf("entry %d (%.60s): the id is there twice", i+1, e.ID)
 		}
 		seen[e.ID] = true
 	}

@@ -32,19 +32,19 @@ var ErrNotCertificate = errors.New("no certificate in it")
 // wraps ErrNotCertificate.
 func Unwrap(b []byte) (der, rest []byte, err error) {
 	if len(b) > MaxBytes {
-		return nil, nil, fmt.Errorf("ekcert: %d bytes are too many: %w", len(b), ErrNotCertificate)
+		return nil, nil, fmt.Errorf("%d bytes are too many: %w", len(b), ErrNotCertificate)
 	}
 	var after []byte // the wrapper
 	if n, body, ok := wrapped(b); ok {
 		if n > len(body) {
-			return nil, nil, fmt.Errorf("ekcert: wrapper of %d bytes around %d: %w", n, len(body), ErrNotCertificate)
+			return nil, nil, fmt.Errorf("wrapper of %d bytes around %d: %w", n, len(body), ErrNotCertificate)
 		}
 		b, after = body[:n], body[n:]
 	}
 	var seq asn1.RawValue
 	rest, err = asn1.Unmarshal(b, &seq)
 	if err != nil || seq.Class != asn1.ClassUniversal || seq.Tag != asn1.TagSequence || !seq.IsCompound {
-		return nil, nil, fmt.Errorf("ekcert: %w", ErrNotCertificate)
+		return nil, nil, ErrNotCertificate
 	}
 	if rest = unpadded(rest); len(rest) == 0 {
 		rest = unpadded(after)
@@ -105,7 +105,7 @@ func Manufacturer(cert *x509.Certificate) (string, error) {
 		}
 		var names []asn1.RawValue
 		if _, err := asn1.Unmarshal(e.Value, &names); err != nil {
-			return "", fmt.Errorf("ekcert: subject alternative name: %w", err)
+			return "", fmt.Errorf("subject alternative name: %w", err)
 		}
 		for _, n := range names {
 			var rdns pkix.RDNSequence
@@ -113,7 +113,7 @@ func Manufacturer(cert *x509.Certificate) (string, error) {
 				continue
 			}
 			if _, err := asn1.Unmarshal(n.Bytes, &rdns); err != nil {
-				return "", fmt.Errorf("ekcert: subject alternative name: %w", err)
+				return "", fmt.Errorf("subject alternative name: %w", err)
 			}
 			for _, rdn := range rdns {
 				for _, a := range rdn {
@@ -132,7 +132,7 @@ func manufacturer(value any) (string, error) {
 	id, ok := strings.CutPrefix(text, "id:")
 	b, err := hex.DecodeString(id)
 	if !ok || err != nil || len(b) != 4 {
-		return "", fmt.Errorf("ekcert: %q is not the id of a TPM manufacturer", text)
+		return "", fmt.Errorf("%q is not the id of a TPM manufacturer", text)
 	}
 	if id == "00001014" { // swtpm_localca writes IBM's number of PCI
 		return "IBM", nil

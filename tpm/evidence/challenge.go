@@ -51,7 +51,7 @@ var ErrNotAnswered = errors.New("not the secret: the TPM that answered is not th
 // caller accepts an answer once.
 func (e Expected) Answered(secret []byte) (Activated, error) {
 	if len(e.Secret) == 0 || len(e.AKName) == 0 || e.EKSPKISHA256 == "" {
-		return Activated{}, errors.New("evidence: not what was kept of a challenge")
+		return Activated{}, errors.New("not what was kept of a challenge")
 	}
 	if subtle.ConstantTimeCompare(secret, e.Secret) != 1 {
 		return Activated{}, ErrNotAnswered
@@ -69,7 +69,7 @@ func (e Expected) Answered(secret []byte) (Activated, error) {
 // Without vet there is no challenge.
 func NewChallenge(ek crypto.PublicKey, akName []byte, vet func(crypto.PublicKey) error) (*Challenge, Expected, error) {
 	fail := func(err error) (*Challenge, Expected, error) {
-		return nil, Expected{}, fmt.Errorf("evidence: challenge: %w", err)
+		return nil, Expected{}, fmt.Errorf("challenge: %w", err)
 	}
 	if vet == nil {
 		return fail(errors.New("no vet: an endorsement key that was not tested must not be challenged"))

@@ -171,18 +171,18 @@ func canonical(e *device.Evidence, report []byte) bool {
 func Replace(report []byte, e *device.Evidence) ([]byte, error) {
 	r := new(device.Report)
 	if err := json.Unmarshal(report, r); err != nil {
-		return nil, fmt.Errorf("evidence: replace: %w", err)
+		return nil, fmt.Errorf("replace: %w", err)
 	}
 	if r.Evidence == nil || !canonical(r.Evidence, report) {
-		return nil, errors.New("evidence: replace: the report has no evidence, or is not written as keyvet writes it")
+		return nil, errors.New("replace: the report has no evidence, or is not written as keyvet writes it")
 	}
 	old, err := json.Marshal(r.Evidence)
 	if err != nil {
-		return nil, fmt.Errorf("evidence: replace: %w", err)
+		return nil, fmt.Errorf("replace: %w", err)
 	}
 	replacement, err := json.Marshal(e)
 	if err != nil {
-		return nil, fmt.Errorf("evidence: replace: %w", err)
+		return nil, fmt.Errorf("replace: %w", err)
 	}
 	head := report[:len(report)-len(old)-1]
 	return append(append(bytes.Clone(head), replacement...), '}'), nil

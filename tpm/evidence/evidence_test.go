@@ -599,17 +599,17 @@ func TestVerifyDigestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(e *device.Evidence, digest *[32]byte){
-		"evidence: akPublic is missing":                                          func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "" },
-		"evidence: attestation-key: ":                                            func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "AAAA" },
-		"evidence: signature: the signature cannot be read":                      func(e *device.Evidence, _ *[32]byte) { e.Signature = "AAAA" },
-		"evidence: signature: something follows the signature":                   func(e *device.Evidence, _ *[32]byte) { e.Signature = longer(t, e.Signature) },
-		"evidence: signature: the signature does not verify":                     func(e *device.Evidence, _ *[32]byte) { e.Quote = longer(t, e.Quote) },
-		"evidence: hierarchy: ":                                                  func(e *device.Evidence, _ *[32]byte) { e.AKPublic = longer(t, e.AKPublic) },
-		"evidence: device-key: the TPM certified another key":                    func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Public = longer(t, e.DeviceKey.Public) },
-		"evidence: report: the quote is over another report":                     func(_ *device.Evidence, digest *[32]byte) { digest[0]++ },
-		"evidence: pcrs: the values are not":                                     func(e *device.Evidence, _ *[32]byte) { e.PCRValues = "B" + e.PCRValues[1:] },
-		"evidence: signature: the signature is not ECDSA with SHA-256":           func(e *device.Evidence, _ *[32]byte) { e.Signature = otherHash(t, e.Signature) },
-		"evidence: device-key: the signature does not verify by the attestation": func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Signature = e.Signature },
+		"akPublic is missing":                                          func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "" },
+		"attestation-key: ":                                            func(e *device.Evidence, _ *[32]byte) { e.AKPublic = "AAAA" },
+		"signature: the signature cannot be read":                      func(e *device.Evidence, _ *[32]byte) { e.Signature = "AAAA" },
+		"signature: something follows the signature":                   func(e *device.Evidence, _ *[32]byte) { e.Signature = longer(t, e.Signature) },
+		"signature: the signature does not verify":                     func(e *device.Evidence, _ *[32]byte) { e.Quote = longer(t, e.Quote) },
+		"hierarchy: ":                                                  func(e *device.Evidence, _ *[32]byte) { e.AKPublic = longer(t, e.AKPublic) },
+		"device-key: the TPM certified another key":                    func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Public = longer(t, e.DeviceKey.Public) },
+		"report: the quote is over another report":                     func(_ *device.Evidence, digest *[32]byte) { digest[0]++ },
+		"pcrs: the values are not":                                     func(e *device.Evidence, _ *[32]byte) { e.PCRValues = "B" + e.PCRValues[1:] },
+		"signature: the signature is not ECDSA with SHA-256":           func(e *device.Evidence, _ *[32]byte) { e.Signature = otherHash(t, e.Signature) },
+		"device-key: the signature does not verify by the attestation": func(e *device.Evidence, _ *[32]byte) { e.DeviceKey.Signature = e.Signature },
 	} {
 		e, d := recorded(t), digest
 		if _, err := VerifyDigest(e, d); err != nil {
@@ -667,7 +667,7 @@ func TestNewChallengeRefuses(t *testing.T) {
 		"an EK of type":               func() (*Challenge, Expected, error) { return NewChallenge(x25519.PublicKey(), name, noVet) },
 		"unsupported public key type": func() (*Challenge, Expected, error) { return NewChallenge(nil, name, noVet) },
 		"not the name":                func() (*Challenge, Expected, error) { return NewChallenge(&p256.PublicKey, name[:33], noVet) },
-		"evidence: challenge": func() (*Challenge, Expected, error) {
+		"challenge": func() (*Challenge, Expected, error) {
 			return NewChallenge(&rsa.PublicKey{N: new(big.Int), E: 3}, name, noVet)
 		},
 	} {

@@ -28,39 +28,39 @@ type Signed struct {
 // SignedOver returns what the evidence of an encoded report holds.
 func SignedOver(report []byte) (*Signed, error) {
 	if len(report) > device.MaxReportBytes {
-		return nil, fmt.Errorf("evidence: more than the %d bytes of a report", device.MaxReportBytes)
+		return nil, fmt.Errorf("the report has more than %d bytes", device.MaxReportBytes)
 	}
 	digest, err := device.Digest(report)
 	if err != nil {
-		return nil, fmt.Errorf("evidence: %w", err)
+		return nil, err
 	}
 	r := new(device.Report)
 	if err := json.Unmarshal(report, r); err != nil {
-		return nil, fmt.Errorf("evidence: %w", err)
+		return nil, err
 	}
 	switch {
 	case r.Evidence == nil:
-		return nil, errors.New("evidence: the report carries none: no TPM signed it")
+		return nil, errors.New("the report carries no evidence: no TPM signed it")
 	case !canonical(r.Evidence, report):
-		return nil, errors.New("evidence: it is not written as keyvet writes it: pass the report on byte for byte")
+		return nil, errors.New("the evidence is not written as keyvet writes it: pass the report on byte for byte")
 	}
 	d, err := decode(r.Evidence)
 	if err != nil {
-		return nil, fmt.Errorf("evidence: %w", err)
+		return nil, err
 	}
 	attest, err := parseAttest(d.quote)
 	if err != nil {
-		return nil, fmt.Errorf("evidence: %w", err)
+		return nil, err
 	}
 	quote, err := attest.Attested.Quote()
 	if err != nil {
-		return nil, fmt.Errorf("evidence: what was signed is no quote: %w", err)
+		return nil, fmt.Errorf("what was signed is no quote: %w", err)
 	}
 	s := &Signed{AKPublic: d.akPublic, Quote: d.quote, Signature: d.signature, BootLog: d.bootLog}
 	doc := document{digest: digest, decoded: d}
 	copy(s.Nonce[:], doc.qualifyingData())
 	if s.PCRs, err = namePCRs(quote, d.pcrValues); err != nil {
-		return nil, fmt.Errorf("evidence: %w", err)
+		return nil, err
 	}
 	return s, nil
 }

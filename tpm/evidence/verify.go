@@ -252,7 +252,7 @@ func VerifyDigest(e *device.Evidence, digest [sha256.Size]byte) (*Statement, err
 	v := &verification{document: document{digest: digest}}
 	var err error
 	if v.decoded, err = decode(e); err != nil {
-		return nil, fmt.Errorf("evidence: %w", err)
+		return nil, err
 	}
 	for _, l := range []struct { // not those of the table: a device has no use for the rest of it
 		name string
@@ -266,7 +266,7 @@ func VerifyDigest(e *device.Evidence, digest [sha256.Size]byte) (*Statement, err
 		{LevelDeviceKey, (*verification).deviceKey},
 	} {
 		if status, reason := l.ask(v); status == device.Fail || status == device.Undecided {
-			return nil, fmt.Errorf("evidence: %s: %s", l.name, reason)
+			return nil, fmt.Errorf("%s: %s", l.name, reason)
 		}
 	}
 	return &v.statement, nil

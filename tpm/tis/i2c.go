@@ -33,7 +33,7 @@ const (
 func NewI2C(bus i2c.Bus, address uint16, opts Options) (*Chip, error) {
 	c, err := start(&i2cBus{dev: i2c.Dev{Bus: bus, Addr: address}}, opts)
 	if err != nil {
-		return nil, fmt.Errorf("tis: %v at %#02x: %w", bus, address, err)
+		return nil, fmt.Errorf("%v at %#02x: %w", bus, address, err)
 	}
 	return c, nil
 }

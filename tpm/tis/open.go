@@ -40,18 +40,18 @@ func Open(address string, opts Options) (*Chip, error) {
 func openUnless(kernelTPM, address string, opts Options) (*Chip, error) {
 	a, err := parseAddress(address)
 	if err != nil {
-		return nil, fmt.Errorf("tis: %w", err)
+		return nil, err
 	}
 	opts.SingleTransfer = opts.SingleTransfer || a.single
 	if a.scheme == "spi" {
 		// The kernel does not tell which chip select its TPM has.
 		if _, err := os.Lstat(kernelTPM); err == nil {
-			return nil, errors.New("tis: " + kernelTPM + " is there: the kernel drives a TPM; give /dev/tpmrm0, or unbind its driver")
+			return nil, errors.New(kernelTPM + " is there: the kernel drives a TPM; give /dev/tpmrm0, or unbind its driver")
 		}
 	}
 	f, err := claim(a.path)
 	if err != nil {
-		return nil, fmt.Errorf("tis: %w", err)
+		return nil, err
 	}
 	host := []io.Closer{f}
 	c, err := open(a, f, opts, &host)
@@ -182,22 +182,22 @@ func open(a address, f *os.File, opts Options, host *[]io.Closer) (*Chip, error)
 	if a.scheme == "i2c" {
 		var err error
 		if bus, err = newI2CFile(f, a.target); err != nil {
-			return nil, fmt.Errorf("tis: %w", err)
+			return nil, err
 		}
 	} else {
 		port, err := sysfs.NewSPI(a.bus, a.chipSelect)
 		if err != nil {
-			return nil, fmt.Errorf("tis: %w", err)
+			return nil, err
 		}
 		*host = append(*host, port)
 		if conn, err = port.Connect(a.speed, spi.Mode0, 8); err != nil {
-			return nil, fmt.Errorf("tis: %w", err)
+			return nil, err
 		}
 	}
 	if a.gpio != "" { // only now, since nobody else has the TPM
 		line, err := openLine(a.gpio, a.line)
 		if err != nil {
-			return nil, fmt.Errorf("tis: reset line: %w", err)
+			return nil, fmt.Errorf("reset line: %w", err)
 		}
 		*host = append(*host, line)
 		opts.Reset = line

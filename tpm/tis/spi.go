@@ -16,7 +16,7 @@ const maxWaits = 50
 func NewSPI(conn spi.Conn, opts Options) (*Chip, error) {
 	c, err := start(&spiBus{conn, opts.SingleTransfer}, opts)
 	if err != nil {
-		return nil, fmt.Errorf("tis: %v: %w", conn, err)
+		return nil, fmt.Errorf("%v: %w", conn, err)
 	}
 	return c, nil
 }

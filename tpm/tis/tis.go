@@ -167,7 +167,7 @@ func (c *Chip) Close() error {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("tis: close: the bus hangs: %w after %v", ErrTimeout, timeoutA)
+		return fmt.Errorf("close: the bus hangs: %w after %v", ErrTimeout, timeoutA)
 	}
 }
 
@@ -197,7 +197,7 @@ var startupClear = []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0}
 // left at rest even then, as far as it obeys.
 func (c *Chip) Send(command []byte) ([]byte, error) {
 	if len(command) < headerLen || len(command) > maxFrame || int64(binary.BigEndian.Uint32(command[2:])) != int64(len(command)) {
-		return nil, fmt.Errorf("tis: %d bytes are no command", len(command))
+		return nil, fmt.Errorf("%d bytes are no command", len(command))
 	}
 	c.busy <- struct{}{}
 	defer func() { <-c.busy }()
@@ -209,7 +209,7 @@ func (c *Chip) Send(command []byte) ([]byte, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("tis: %w", err)
+		return nil, err
 	}
 	return response, nil
 }

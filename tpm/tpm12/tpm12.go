@@ -179,24 +179,24 @@ type Info struct {
 func ReadInfo(t Transport) (Info, error) {
 	// In failure mode TPM_GetCapability still answers, so another command has to ask.
 	if _, err := execute(t, ordPCRRead, make([]byte, 4)); errors.Is(err, FailedTest) || errors.Is(err, NotStarted) {
-		return Info{}, fmt.Errorf("tpm12: read PCR: %w", err)
+		return Info{}, fmt.Errorf("read PCR: %w", err)
 	}
 	r, err := capability(t, capVersion)
 	if err != nil {
-		return Info{}, fmt.Errorf("tpm12: read version: %w", err)
+		return Info{}, fmt.Errorf("read the TPM's version: %w", err)
 	}
 	// TPM_CAP_VERSION_INFO: tag 0x30; major, minor, revMajor, revMinor, …
 	tag, version := r.uint16(), r.bytes(4)
 	if r.short || tag != 0x30 {
-		return Info{}, errors.New("tpm12: read version: malformed answer")
+		return Info{}, errors.New("read the TPM's version: malformed answer")
 	}
 	manufacturer, err := capability(t, capProperty, propManufacturer)
 	if err != nil {
-		return Info{}, fmt.Errorf("tpm12: read manufacturer: %w", err)
+		return Info{}, fmt.Errorf("read the TPM's manufacturer: %w", err)
 	}
 	name := strings.TrimSpace(strings.Map(printable, string(bytes.Trim(manufacturer.bytes(4), "\x00"))))
 	if manufacturer.short || name == "" {
-		return Info{}, errors.New("tpm12: the TPM does not state its manufacturer")
+		return Info{}, errors.New("the TPM does not state its manufacturer")
 	}
 	return Info{Manufacturer: name, Version: fmt.Sprintf("%d.%d", version[2], version[3])}, nil
 }
@@ -220,20 +220,20 @@ type State struct {
 func ReadState(t Transport) (State, error) {
 	r, err := capability(t, capFlag, flagPermanent)
 	if err != nil {
-		return State{}, fmt.Errorf("tpm12: read flags: %w", err)
+		return State{}, fmt.Errorf("read the TPM's flags: %w", err)
 	}
 	// TPM_PERMANENT_FLAGS: tag 0x1f; disable, ownership, deactivated, …
 	tag, flags := r.uint16(), r.bytes(3)
 	if r.short || tag != 0x1f {
-		return State{}, errors.New("tpm12: read flags: malformed answer")
+		return State{}, errors.New("read the TPM's flags: malformed answer")
 	}
 	owner, err := capability(t, capProperty, propOwner)
 	if err != nil {
-		return State{}, fmt.Errorf("tpm12: read owner: %w", err)
+		return State{}, fmt.Errorf("read the TPM's owner: %w", err)
 	}
 	owned := owner.bytes(1)
 	if owner.short {
-		return State{}, errors.New("tpm12: read owner: malformed answer")
+		return State{}, errors.New("read the TPM's owner: malformed answer")
 	}
 	return State{Owned: owned[0] != 0, Disabled: flags[0] != 0, Deactivated: flags[2] != 0}, nil
 }
@@ -248,7 +248,7 @@ func ReadEndorsementKey(t Transport) (n, e *big.Int, err error) {
 		n, e, err = parsePubek(out, nonce)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("tpm12: read endorsement key: %w", err)
+		return nil, nil, fmt.Errorf("read the TPM's endorsement key: %w", err)
 	}
 	return n, e, nil
 }
@@ -297,7 +297,7 @@ const maxNV = 16 << 10
 func ReadNV(t Transport, index uint32) ([]byte, error) {
 	content, err := readNV(t, index)
 	if err != nil {
-		return nil, fmt.Errorf("tpm12: read NV index: %w", err)
+		return nil, fmt.Errorf("read NV index: %w", err)
 	}
 	return content, nil
 }

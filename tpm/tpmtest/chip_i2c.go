@@ -27,7 +27,7 @@ type chipI2C struct {
 
 var i2cRegisters = map[byte]Register{0x00: Locality, 0x04: Access, 0x18: Status, 0x24: FIFO, 0x30: Capability, 0x40: ChecksumEnable, 0x44: Checksum, 0x48: Vendor}
 
-var errNACK = errors.New("tpmtest: NACK")
+var errNACK = errors.New("NACK")
 
 func (b *chipI2C) String() string                  { return "chip model" }
 func (b *chipI2C) SetSpeed(physic.Frequency) error { return nil }

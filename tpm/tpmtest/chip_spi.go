@@ -32,7 +32,7 @@ func (s *chipSPI) TxPackets(packets []spi.Packet) error {
 	defer s.chip.mu.Unlock()
 	for i, p := range packets {
 		if len(p.W) == 0 || len(p.R) != len(p.W) {
-			return errors.New("tpmtest: SPI packet that is not full duplex")
+			return errors.New("SPI packet that is not full duplex")
 		}
 		for j, b := range p.W {
 			p.R[j] = s.clock(b)

@@ -44,12 +44,12 @@ func NewProxy(backend string, rewrite Rewrite) (*Proxy, error) {
 func NewInterposer(backend string, refuse Refuse, rewrite Rewrite) (*Proxy, error) {
 	dir, err := os.MkdirTemp("", "tpmproxy")
 	if err != nil {
-		return nil, fmt.Errorf("tpmtest: %w", err)
+		return nil, err
 	}
 	listener, err := net.Listen("unix", filepath.Join(dir, "tpm.sock"))
 	if err != nil {
 		os.RemoveAll(dir)
-		return nil, fmt.Errorf("tpmtest: %w", err)
+		return nil, err
 	}
 	p := &Proxy{dir: dir, backend: backend, refuse: refuse, rewrite: rewrite, listener: listener, clients: make(map[net.Conn]bool)}
 	p.serving.Go(p.accept)
@@ -91,7 +91,7 @@ func (p *Proxy) Close() error {
 	p.mu.Unlock()
 	p.serving.Wait()
 	if err := os.RemoveAll(p.dir); err != nil {
-		return fmt.Errorf("tpmtest: %w", err)
+		return err
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (p *Proxy) serve(client net.Conn) {
 func dial(address string) (net.Conn, error) {
 	path, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
-		return nil, fmt.Errorf("tpmtest: %s is not a unix: address", address)
+		return nil, fmt.Errorf("%s is not a unix: address", address)
 	}
 	conn, err := net.Dial("unix", path)
 	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EAGAIN) && time.Now().Before(deadline); {
@@ -184,7 +184,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 	}
 	size := binary.BigEndian.Uint32(frame[2:])
 	if size < 10 || size > 4096 {
-		return nil, fmt.Errorf("tpmtest: frame of %d bytes", size)
+		return nil, fmt.Errorf("frame of %d bytes", size)
 	}
 	frame = append(frame, make([]byte, size-10)...)
 	_, err := io.ReadFull(r, frame[10:])

@@ -64,11 +64,11 @@ func rocaPrime(random *rand.Rand) *big.Int {
 func ImportRSA(address string, key *rsa.PrivateKey, handle uint32) (err error) {
 	conn, err := dial(address)
 	if err != nil {
-		return fmt.Errorf("tpmtest: %w", err)
+		return err
 	}
 	defer conn.Close()
 	if err := importRSA(client{conn}, key, tpm2.TPMHandle(handle)); err != nil {
-		return fmt.Errorf("tpmtest: import key: %w", err)
+		return fmt.Errorf("import key: %w", err)
 	}
 	return nil
 }

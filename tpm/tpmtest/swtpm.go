@@ -71,7 +71,7 @@ func Start(ctx context.Context, opts Options) (_ *SWTPM, err error) {
 	s := &SWTPM{dir: opts.Dir, exited: make(chan struct{}), output: new(bytes.Buffer)}
 	if s.dir == "" {
 		if s.dir, err = os.MkdirTemp("", "swtpm"); err != nil {
-			return nil, fmt.Errorf("tpmtest: %w", err)
+			return nil, err
 		}
 		s.remove = true
 	}
@@ -81,10 +81,10 @@ func Start(ctx context.Context, opts Options) (_ *SWTPM, err error) {
 		}
 	}()
 	if s.dir, err = filepath.Abs(s.dir); err != nil {
-		return nil, fmt.Errorf("tpmtest: %w", err)
+		return nil, err
 	}
 	if len(s.control()) > 107 { // sun_path of unix(7), less the final NUL
-		return nil, fmt.Errorf("tpmtest: %s: too long for a socket", s.control())
+		return nil, fmt.Errorf("%s: too long for a socket", s.control())
 	}
 	if err := s.manufacture(ctx, opts); err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 	if opts.CopyOf != "" {
 		for _, name := range []string{"state", "ca"} {
 			if err := os.CopyFS(filepath.Join(s.dir, name), os.DirFS(filepath.Join(opts.CopyOf, name))); err != nil {
-				return fmt.Errorf("tpmtest: %w", err)
+				return err
 			}
 		}
 		return nil
@@ -129,12 +129,12 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 	ca := filepath.Join(s.dir, "ca")
 	for _, dir := range []string{ca, filepath.Join(s.dir, "state")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("tpmtest: %w", err)
+			return err
 		}
 	}
 	localca, err := exec.LookPath("swtpm_localca")
 	if err != nil {
-		return fmt.Errorf("tpmtest: %w: install swtpm and swtpm-tools", err)
+		return fmt.Errorf("%w: install swtpm and swtpm-tools", err)
 	}
 	for name, lines := range map[string][]string{
 		"setup.conf": {
@@ -152,7 +152,7 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 		"localca.options": {"--platform-manufacturer keyvet", "--platform-version 1", "--platform-model swtpm"},
 	} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-			return fmt.Errorf("tpmtest: %w", err)
+			return err
 		}
 	}
 	args := []string{"--config", filepath.Join(s.dir, "setup.conf"), "--tpmstate", "dir://" + filepath.Join(s.dir, "state"), "--overwrite"}
@@ -176,7 +176,7 @@ func (s *SWTPM) manufacture(ctx context.Context, opts Options) error {
 	cmd := exec.CommandContext(ctx, "swtpm_setup", args...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+s.dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("tpmtest: swtpm_setup: %w: %s", err, out)
+		return fmt.Errorf("swtpm_setup: %w: %s", err, out)
 	}
 	return nil
 }
@@ -204,7 +204,7 @@ func (s *SWTPM) start(ctx context.Context, opts Options) error {
 		}
 	}()
 	if err := <-started; err != nil {
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	s.process = cmd.Process
 	if err := s.await(ctx); err != nil {
@@ -220,17 +220,17 @@ func (s *SWTPM) start(ctx context.Context, opts Options) error {
 func (s *SWTPM) fail(state string) error {
 	conn, err := dial(s.Address())
 	if err != nil {
-		return fmt.Errorf("tpmtest: %w", err)
+		return err
 	}
 	defer conn.Close()
 	// swtpm listens before it has read its state, and ends if that is away by
 	// then. An answer, to TPM2_GetRandom, says that it has.
 	if _, err := (client{conn}).Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b, 0, 1}); err != nil {
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	away := state + ".away"
 	if err := errors.Join(os.RemoveAll(away), os.Rename(state, away)); err != nil {
-		return fmt.Errorf("tpmtest: %w", err)
+		return err
 	}
 	// TPM2_DictionaryAttackLockReset by the empty lockout password.
 	response, err := client{conn}.Send([]byte{
@@ -238,10 +238,10 @@ func (s *SWTPM) fail(state string) error {
 		0, 0, 0, 9, 0x40, 0, 0, 0x09, 0, 0, 0, 0, 0,
 	})
 	if err != nil {
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	if code := binary.BigEndian.Uint32(response[6:]); code != 0x101 { // TPM_RC_FAILURE
-		return fmt.Errorf("tpmtest: swtpm is not in failure mode: it answers %#x", code)
+		return fmt.Errorf("swtpm is not in failure mode: it answers %#x", code)
 	}
 	return nil
 }
@@ -255,9 +255,9 @@ func (s *SWTPM) await(ctx context.Context) error {
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("tpmtest: swtpm ended: %s", s.output)
+			return fmt.Errorf("swtpm ended: %s", s.output)
 		case <-ctx.Done():
-			return fmt.Errorf("tpmtest: swtpm: %w", ctx.Err())
+			return fmt.Errorf("swtpm: %w", ctx.Err())
 		case <-time.After(pause):
 		}
 	}
@@ -269,15 +269,15 @@ func (s *SWTPM) await(ctx context.Context) error {
 func (s *SWTPM) Reset() error {
 	conn, err := net.Dial("unix", s.control())
 	if err != nil {
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	defer conn.Close()
 	result := make([]byte, 4)
 	if _, err := conn.Write([]byte{0, 0, 0, 2, 0, 0, 0, 0}); err != nil { // CMD_INIT (swtpm_ioctls(3))
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	if _, err := io.ReadFull(conn, result); err != nil {
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	answer, hangUp, err := Dial(s.Address())
 	if err != nil {
@@ -286,10 +286,10 @@ func (s *SWTPM) Reset() error {
 	defer hangUp()
 	response, err := answer([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0}) // TPM2_Startup(CLEAR)
 	if err != nil {
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	if code := binary.BigEndian.Uint32(result) | binary.BigEndian.Uint32(response[6:]); code != 0 {
-		return fmt.Errorf("tpmtest: swtpm did not start again: %#x", code)
+		return fmt.Errorf("swtpm did not start again: %#x", code)
 	}
 	return nil
 }
@@ -302,7 +302,7 @@ func (s *SWTPM) Resume() error { return s.signal(syscall.SIGCONT) }
 
 func (s *SWTPM) signal(sig os.Signal) error {
 	if err := s.process.Signal(sig); err != nil {
-		return fmt.Errorf("tpmtest: swtpm: %w", err)
+		return fmt.Errorf("swtpm: %w", err)
 	}
 	return nil
 }
@@ -313,7 +313,7 @@ func (s *SWTPM) Stop() error {
 	<-s.exited
 	if s.remove {
 		if err := os.RemoveAll(s.dir); err != nil {
-			return fmt.Errorf("tpmtest: %w", err)
+			return err
 		}
 	}
 	return nil

@@ -39,7 +39,7 @@ type IO struct {
 // Misused says what is wrong with the command line or the configuration, and
 // where to read on. It returns the exit status.
 func (s IO) Misused(message string) int {
-	s.Say(fmt.Sprintf("%s (%s)", message, strings.TrimSpace(s.program+" help "+s.command)))
+	s.Say(fmt.Sprintf("%s (%s)", message, whole(strings.TrimSpace(s.program+" help "+s.command))))
 	return Usage
 }
 
@@ -58,7 +58,7 @@ func (s IO) Say(text string) { fmt.Fprintln(s.Err, Said(s.Err, s.program, text))
 func Said(w any, program, text string) string {
 	text = program + ": " + text
 	if !IsTerminal(w) {
-		return Printable(text)
+		return Printable(strings.ReplaceAll(text, hard, " "))
 	}
 	return Wrap(text, Width(w), 0, 2)
 }

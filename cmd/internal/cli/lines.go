@@ -48,14 +48,40 @@ func Printable(text string) string {
 	}, text)
 }
 
+// hard stands for a space between words that a line must not part.
+const hard = "\u00a0"
+
+// whole returns a command that [Wrap] keeps on one line.
+func whole(command string) string { return strings.ReplaceAll(command, " ", hard) }
+
+// words are what a line can end after. What stands in backquotes is one word: a
+// command, which is to be copied.
+func words(text string) (all []string) {
+	open := false // the last word began a quotation that has not ended
+	for field := range strings.FieldsFuncSeq(text, func(c rune) bool { return unicode.IsSpace(c) && string(c) != hard }) {
+		field = Printable(strings.ReplaceAll(field, hard, " "))
+		if open {
+			all[len(all)-1] += " " + field
+		} else {
+			all = append(all, field)
+		}
+		open = open != (strings.Count(field, "`")%2 == 1)
+	}
+	if open {
+		last := all[len(all)-1]
+		return append(all[:len(all)-1], strings.Fields(last)...)
+	}
+	return all
+}
+
 // Wrap returns text, which is made printable, in lines of a width; 0 is any. The
 // first begins in the column at, each further one is indented to that of rest. A
-// word that is longer than a line is not broken, so that it can be copied.
+// word that is longer than a line is not broken, so that it can be copied, nor is
+// a command in backquotes.
 func Wrap(text string, width, at, rest int) string {
-	words := strings.Fields(Printable(text))
 	var b strings.Builder
 	column := at
-	for i, w := range words {
+	for i, w := range words(text) {
 		n := utf8.RuneCountInString(w)
 		switch {
 		case i == 0 && (column <= rest || width == 0 || column+n <= width):

@@ -23,7 +23,7 @@ type Steps struct {
 
 	name  string // under way; "" if none is
 	back  bool
-	fell  string // the step that failed: what it had done is not known
+	fell  string // the step that failed, or was cut short: what it had done is not known
 	began time.Time
 }
 
@@ -31,6 +31,9 @@ type Steps struct {
 func (s *Steps) Begin(name string, back bool) {
 	switch {
 	case s.name == "":
+		if back { // of a change that a power cut, say, had stopped here
+			s.fell = name
+		}
 	case back && !s.back:
 		s.fell = s.name
 		s.failed()

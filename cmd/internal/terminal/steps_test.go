@@ -41,6 +41,11 @@ func TestSteps(t *testing.T) {
 			name: "no key was made", steps: []step{{"make", false, 0}, {"make", true, 0}}, end: device.Fail,
 			want: []string{"FAIL  make     0.0 s  the key"},
 		},
+		{name: "cut short on the way back", steps: []step{{"make", true, 0}}, end: device.Fail},
+		{
+			name: "cut short after the key was made", steps: []step{{"try", true, 0}, {"make", true, 0}}, end: device.Fail,
+			want: []string{"back  make     0.0 s  the key is removed"},
+		},
 		{
 			name: "seen by samples", sampled: true, steps: []step{{"make", false, 0}, {"try", false, 0}, {"make", true, 0}}, end: device.Fail,
 			want: []string{"done  make     0.0 s  the key", "FAIL  try      0.0 s  this step or one after it", "back  make     0.0 s  the key is removed"},

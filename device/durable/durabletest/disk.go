@@ -64,7 +64,7 @@ func (d *Disk) walk(name string, follow bool, depth int) (*node, error) {
 		return d.root, nil
 	}
 	if !path.IsAbs(name) {
-		return nil, fmt.Errorf("durabletest: %q is not absolute", name)
+		return nil, fmt.Errorf("%q is not absolute", name)
 	}
 	dir, err := d.walk(path.Dir(name), true, depth+1)
 	if err != nil {

@@ -76,7 +76,7 @@ func (s *Shadow) both(real error, name string, shadow func(inner string) error) 
 		return real
 	}
 	if err := shadow(inner); err != nil {
-		return fmt.Errorf("durabletest: the directory was changed past its shadow: %w", err)
+		return fmt.Errorf("the directory was changed past its shadow: %w", err)
 	}
 	return nil
 }

@@ -145,7 +145,7 @@ func (s *Server) CAPEM() []byte { return certificatePEM(s.ca.certificate.Raw) }
 // may have several certificates.
 func (s *Server) IssueCertificate(thing string, pub crypto.PublicKey) ([]byte, error) {
 	if !validName(thing) {
-		return nil, fmt.Errorf("localiot: thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", thing)
+		return nil, fmt.Errorf("thing name %q is not 1 to 128 of a-z, A-Z, 0-9, colon, underscore and hyphen", thing)
 	}
 	return s.issueRegistered(thing, pub, registration{Thing: thing, Status: Active})
 }
@@ -161,7 +161,7 @@ func (s *Server) IssueClaim(pub crypto.PublicKey) ([]byte, error) {
 func (s *Server) IssueUnregistered(thing string, pub crypto.PublicKey) ([]byte, error) {
 	der, err := s.ca.issue(clientTemplate(pkix.Name{CommonName: thing}), pub, s.life)
 	if err != nil {
-		return nil, fmt.Errorf("localiot: issue certificate: %w", err)
+		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
 	return append(certificatePEM(der), s.CAPEM()...), nil
 }
@@ -173,10 +173,10 @@ func clientTemplate(subject pkix.Name) *x509.Certificate {
 func (s *Server) issueRegistered(commonName string, pub crypto.PublicKey, r registration) ([]byte, error) {
 	der, err := s.ca.issue(clientTemplate(pkix.Name{CommonName: commonName}), pub, s.life)
 	if err != nil {
-		return nil, fmt.Errorf("localiot: issue certificate: %w", err)
+		return nil, fmt.Errorf("issue certificate: %w", err)
 	}
 	if err := s.register(der, r); err != nil {
-		return nil, fmt.Errorf("localiot: %w", err)
+		return nil, err
 	}
 	return append(certificatePEM(der), s.CAPEM()...), nil
 }
@@ -185,13 +185,13 @@ func (s *Server) issueRegistered(commonName string, pub crypto.PublicKey, r regi
 // and binds it to the thing.
 func (s *Server) RegisterCertificate(thing string, der []byte) error {
 	if !validName(thing) {
-		return fmt.Errorf("localiot: register certificate: %q is no thing's name", thing)
+		return fmt.Errorf("register certificate: %q is no thing's name", thing)
 	}
 	if _, err := x509.ParseCertificate(der); err != nil {
-		return fmt.Errorf("localiot: register certificate: %w", err)
+		return fmt.Errorf("register certificate: %w", err)
 	}
 	if err := s.register(der, registration{Thing: thing, Status: Active}); err != nil {
-		return fmt.Errorf("localiot: register certificate: %w", err)
+		return fmt.Errorf("register certificate: %w", err)
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func (s *Server) WaitExecution(ctx context.Context, id, thing string, until func
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return last, fmt.Errorf("localiot: wait for job %s of %s, now %+v: %w", id, thing, last, context.Cause(ctx))
+			return last, fmt.Errorf("wait for job %s of %s, now %+v: %w", id, thing, last, context.Cause(ctx))
 		}
 	}
 }

@@ -64,7 +64,7 @@ func (f *Faults) Set(fault string) error {
 			err = errors.New("out of range")
 		}
 		if err != nil {
-			return fmt.Errorf("localiot: fault %q: %w", fault, err)
+			return fmt.Errorf("fault %q: %w", fault, err)
 		}
 		f.Slow = d
 		return nil
@@ -75,7 +75,7 @@ func (f *Faults) Set(fault string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("localiot: no fault is called %q", fault)
+	return fmt.Errorf("no fault is called %q", fault)
 }
 
 // Names are the faults that are on, as Set takes them.

@@ -72,15 +72,15 @@ func (r *registry) job(id string) *job {
 func (s *Server) CreateJob(j Job) error {
 	switch {
 	case !jobID.MatchString(j.ID):
-		return fmt.Errorf("localiot: create job: id %q is not 1 to 64 of a-z, A-Z, 0-9, underscore and hyphen", j.ID)
+		return fmt.Errorf("create job: id %q is not 1 to 64 of a-z, A-Z, 0-9, underscore and hyphen", j.ID)
 	case len(j.Things) == 0:
-		return errors.New("localiot: create job: no thing is given")
+		return errors.New("create job: no thing is given")
 	case len(j.Document) > maxDocument || !json.Valid(j.Document):
-		return fmt.Errorf("localiot: create job: the document must be JSON of at most %d bytes", maxDocument)
+		return fmt.Errorf("create job: the document must be JSON of at most %d bytes", maxDocument)
 	}
 	for _, thing := range j.Things {
 		if !validName(thing) {
-			return fmt.Errorf("localiot: create job: %q is no thing's name", thing)
+			return fmt.Errorf("create job: %q is no thing's name", thing)
 		}
 	}
 	notices, err := s.changeJobs(func(now time.Time) error {
@@ -96,7 +96,7 @@ func (s *Server) CreateJob(j Job) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("localiot: create job: %w", err)
+		return fmt.Errorf("create job: %w", err)
 	}
 	s.tell(notices)
 	return nil
@@ -127,7 +127,7 @@ func (s *Server) endJob(what, id, status string, which func(*Execution) bool) er
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("localiot: %s job: %w", what, err)
+		return fmt.Errorf("%s job: %w", what, err)
 	}
 	s.tell(notices)
 	return nil
@@ -143,7 +143,7 @@ func (s *Server) DeleteJob(id string) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("localiot: delete job: %w", err)
+		return fmt.Errorf("delete job: %w", err)
 	}
 	s.tell(notices)
 	return nil

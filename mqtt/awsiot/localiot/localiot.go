@@ -180,25 +180,25 @@ func Start(opts Options) (*Server, error) {
 	}
 	var err error
 	if s.devicePolicy, err = parsePolicies(orDefault(opts.DevicePolicies, devicePolicy)...); err != nil {
-		return nil, fmt.Errorf("localiot: device policy: %w", err)
+		return nil, fmt.Errorf("device policy: %w", err)
 	}
 	if s.claimPolicy, err = parsePolicies(orDefault(opts.ClaimPolicies, claimPolicy)...); err != nil {
-		return nil, fmt.Errorf("localiot: claim policy: %w", err)
+		return nil, fmt.Errorf("claim policy: %w", err)
 	}
 	if s.ca, err = openAuthority(opts.Dir); err != nil {
-		return nil, fmt.Errorf("localiot: certificate authority: %w", err)
+		return nil, fmt.Errorf("certificate authority: %w", err)
 	}
 	if s.registry, err = openRegistry(opts.Dir); err != nil {
-		return nil, fmt.Errorf("localiot: registry: %w", err)
+		return nil, fmt.Errorf("registry: %w", err)
 	}
 	config, err := s.ca.serverConfig(opts.Names, s.verify)
 	if err != nil {
-		return nil, fmt.Errorf("localiot: server certificate: %w", err)
+		return nil, fmt.Errorf("server certificate: %w", err)
 	}
 	config.MaxVersion = opts.MaxVersion
 	tcp, err := net.Listen("tcp", opts.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("localiot: %w", err)
+		return nil, err
 	}
 	s.listener = &listener{Listener: tcp, config: config, server: s}
 	capabilities := mochi.NewDefaultServerCapabilities()
@@ -211,7 +211,7 @@ func Start(opts Options) (*Server, error) {
 		s.broker.Serve(),
 	); err != nil {
 		tcp.Close()
-		return nil, fmt.Errorf("localiot: start broker: %w", err)
+		return nil, fmt.Errorf("start broker: %w", err)
 	}
 	s.mu.Lock()
 	s.setAlarm(time.Now())
@@ -244,7 +244,7 @@ func (s *Server) Close() error {
 	}
 	s.serving.Wait() // the broker's list of clients must not change under its closing: it would lock up
 	if err := s.broker.Close(); err != nil {
-		return fmt.Errorf("localiot: %w", err)
+		return err
 	}
 	return nil
 }
@@ -292,7 +292,7 @@ func (s *Server) WaitMessage(ctx context.Context, filter string) (Message, error
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return Message{}, fmt.Errorf("localiot: wait for a message on %s: %w", filter, context.Cause(ctx))
+			return Message{}, fmt.Errorf("wait for a message on %s: %w", filter, context.Cause(ctx))
 		}
 	}
 }
@@ -310,7 +310,7 @@ func (s *Server) WaitSubscriber(ctx context.Context, topic string) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("localiot: wait for a subscriber to %s: %w", topic, context.Cause(ctx))
+			return fmt.Errorf("wait for a subscriber to %s: %w", topic, context.Cause(ctx))
 		}
 	}
 }

@@ -203,7 +203,7 @@ func (s *Server) owned(token string) (string, *registration) {
 func (s *Server) AddTemplate(name string, body []byte) error {
 	t, err := parseTemplate(body)
 	if err != nil {
-		return fmt.Errorf("localiot: template %s: %w", name, err)
+		return fmt.Errorf("template %s: %w", name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -132,7 +132,7 @@ func (s *Server) Certificates(thing string) []Certificate {
 // Activate makes a certificate active.
 func (s *Server) Activate(certificateID string) error {
 	if err := s.setStatus(certificateID, Active); err != nil {
-		return fmt.Errorf("localiot: activate: %w", err)
+		return fmt.Errorf("activate: %w", err)
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func (s *Server) Activate(certificateID string) error {
 // Deactivate makes a certificate inactive and closes its connections.
 func (s *Server) Deactivate(certificateID string) error {
 	if err := s.setStatus(certificateID, Inactive); err != nil {
-		return fmt.Errorf("localiot: deactivate: %w", err)
+		return fmt.Errorf("deactivate: %w", err)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (s *Server) WaitShadow(ctx context.Context, thing, name string, until func(
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("localiot: wait for shadow %s of %s, now %s: %w", name, thing, state, context.Cause(ctx))
+			return fmt.Errorf("wait for shadow %s of %s, now %s: %w", name, thing, state, context.Cause(ctx))
 		}
 	}
 }
@@ -77,7 +77,7 @@ func (s *Server) WaitShadow(ctx context.Context, thing, name string, until func(
 // as {"state":{"desired":{"check":"1"}}}. Subscribers see it like any other message.
 func (s *Server) UpdateShadow(thing, name string, update []byte) error {
 	if !validName(thing) || name != "" && !validShadow(name) {
-		return fmt.Errorf("localiot: update shadow: %q of %q is no shadow", name, thing)
+		return fmt.Errorf("update shadow: %q of %q is no shadow", name, thing)
 	}
 	topic, operation := "$aws/things/"+thing+"/shadow/update/", "update"
 	if name != "" {
@@ -92,7 +92,7 @@ func (s *Server) UpdateShadow(thing, name string, update []byte) error {
 		s.cloud.send(nil, topic+suffix, payload)
 	})
 	if rejected != nil {
-		return fmt.Errorf("localiot: update shadow: rejected: %s", encode(rejected))
+		return fmt.Errorf("update shadow: rejected: %s", encode(rejected))
 	}
 	return nil
 }

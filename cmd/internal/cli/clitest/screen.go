@@ -107,6 +107,11 @@ func Hold(name string, columns int, color bool, got string) error {
 			wrong = append(wrong, fmt.Errorf("%s: a line of %d columns: %s", name, n, line))
 		}
 	}
+	for _, code := range codes.FindAllString(got, -1) {
+		if !legible.MatchString(code) {
+			wrong = append(wrong, fmt.Errorf("%s: %q is not legible on dark and on light", name, code))
+		}
+	}
 	if color != (plain != got) {
 		if !color {
 			return fmt.Errorf("%s: colours that nobody asked for:\n%q", name, got)
@@ -129,6 +134,9 @@ func Hold(name string, columns int, color bool, got string) error {
 
 var (
 	codes = regexp.MustCompile(`\x1b\[[0-9;]*[mK]`)
+	// Red, green, yellow and magenta of the terminal's own palette, on its own
+	// background, read on dark and on light. What a colour says a word says, too.
+	legible = regexp.MustCompile(`^\x1b\[(0m|3[1235]m|K)$`)
 	// A command to be copied is not broken.
 	commandLine = regexp.MustCompile(`^(  \S|gotpm )`)
 )

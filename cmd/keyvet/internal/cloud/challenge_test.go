@@ -54,10 +54,10 @@ func TestBadChallengeIsDone(t *testing.T) {
 func TestForOthers(t *testing.T) {
 	const address = "unix:/run/swtpm/sock"
 	for text, want := range map[string]string{
-		"tpm: activate: the challenge is damaged":                           "tpm: activate: the challenge is damaged",
-		"/var/lib/keyvet/ak.pem: tpm: attestation key: no":                  "… tpm: attestation key: no",
-		"tpm: open unix:/run/swtpm/sock: dial unix /run/swtpm/sock: denied": "tpm: open the TPM: dial unix … denied",
-		"two\nlines (/etc/x)":                                               "two lines …",
+		"activate: the challenge is damaged":                           "activate: the challenge is damaged",
+		"/var/lib/keyvet/ak.pem: attestation key: no":                  "… attestation key: no",
+		"open unix:/run/swtpm/sock: dial unix /run/swtpm/sock: denied": "open the TPM: dial unix … denied",
+		"two\nlines (/etc/x)":                                          "two lines …",
 	} {
 		if got := forOthers(errors.New(text), address); got.Error() != want {
 			t.Errorf("%q: %q, want %q", text, got, want)

@@ -125,10 +125,10 @@ func Own(cfg config.Config, say func(string), words ...string) error {
 	}
 	// Whoever owns it can say that the gate is open.
 	if owner := ownerOf(run); owner != me && owner != 0 {
-		return fmt.Errorf("run_dir %s belongs to %s, and keyvet is run by %s: chown %d %s", cfg.RunDir, user(owner), user(me), me, cfg.RunDir)
+		return fmt.Errorf("run_dir %s belongs to %s, and keyvet is run by %s: `chown %d %s`", cfg.RunDir, user(owner), user(me), me, cfg.RunDir)
 	}
 	if err := syscall.Access(cfg.RunDir, accessWrite); err == syscall.EACCES {
-		return fmt.Errorf("run_dir %s cannot be written by %s: chown %d %s", cfg.RunDir, user(me), me, cfg.RunDir)
+		return fmt.Errorf("run_dir %s cannot be written by %s: `chown %d %s`", cfg.RunDir, user(me), me, cfg.RunDir)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func closedToOthers(what, path string, info fs.FileInfo) error {
 		return fmt.Errorf("%s %s is no directory", what, path)
 	}
 	if mode := info.Mode().Perm(); mode&0o002 != 0 {
-		return fmt.Errorf("%s %s can be written by every user (mode %04o): chmod o-w %s", what, path, mode, path)
+		return fmt.Errorf("%s %s can be written by every user (mode %04o): `chmod o-w %s`", what, path, mode, path)
 	}
 	return nil
 }
@@ -211,5 +211,5 @@ func instead(uid int, words []string) string {
 	if slices.ContainsFunc(words, quoted) {
 		words = append(slices.Clone(words[:2]), "…")
 	}
-	return fmt.Sprintf("; run: su -s /bin/sh -c '%s' %s", strings.Join(words, " "), a.name)
+	return fmt.Sprintf("; run: `su -s /bin/sh -c '%s' %s`", strings.Join(words, " "), a.name)
 }

@@ -83,10 +83,10 @@ func TestInstead(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "; run: su -s /bin/sh -c 'keyvet rotate' root"},
-		{[]string{"-config", "/etc/keyvet/other.toml"}, "; run: su -s /bin/sh -c 'keyvet rotate -config /etc/keyvet/other.toml' root"},
-		{[]string{"-config", "it's mine"}, "; run: su -s /bin/sh -c 'keyvet rotate …' root"},
-		{[]string{""}, "; run: su -s /bin/sh -c 'keyvet rotate …' root"},
+		{nil, "; run: `su -s /bin/sh -c 'keyvet rotate' root`"},
+		{[]string{"-config", "/etc/keyvet/other.toml"}, "; run: `su -s /bin/sh -c 'keyvet rotate -config /etc/keyvet/other.toml' root`"},
+		{[]string{"-config", "it's mine"}, "; run: `su -s /bin/sh -c 'keyvet rotate …' root`"},
+		{[]string{""}, "; run: `su -s /bin/sh -c 'keyvet rotate …' root`"},
 	} {
 		if got := instead(0, append([]string{"keyvet", "rotate"}, tt.args...)); got != tt.want {
 			t.Errorf("%q: %s", tt.args, got)
@@ -142,7 +142,7 @@ func TestOwn(t *testing.T) {
 	for _, tt := range []struct{ name, state, run, want string }{
 		{"nothing there", none, none, ""},
 		{"its own", own, own, ""},
-		{"state that everybody writes", open, none, "state_dir " + open + " can be written by every user (mode 0777): chmod o-w " + open},
+		{"state that everybody writes", open, none, "state_dir " + open + " can be written by every user (mode 0777): `chmod o-w " + open + "`"},
 		{"run_dir that everybody writes", own, open, "run_dir " + open + " can be written by every user"},
 		{"state is a file", file, none, "is no directory"},
 		{"state below a file", filepath.Join(file, "x"), none, "not a directory"},
@@ -158,7 +158,7 @@ func TestOwn(t *testing.T) {
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 			}
-			if tt.name == "root's state" && !strings.Contains(err.Error(), "; run: su -s /bin/sh -c 'keyvet run' root") {
+			if tt.name == "root's state" && !strings.Contains(err.Error(), "; run: `su -s /bin/sh -c 'keyvet run' root`") {
 				t.Errorf("%v", err)
 			}
 		})
@@ -175,7 +175,7 @@ func TestOwn(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	c.StateDir, c.RunDir = filepath.Join(dir, "rootless"), own
-	if err := Own(c, func(string) {}, "keyvet", "run"); err == nil || !strings.Contains(err.Error(), "run_dir "+own+" belongs to user nobody, and keyvet is run by user root: chown 0 "+own) {
+	if err := Own(c, func(string) {}, "keyvet", "run"); err == nil || !strings.Contains(err.Error(), "run_dir "+own+" belongs to user nobody, and keyvet is run by user root: `chown 0 "+own+"`") {
 		t.Errorf("%v", err)
 	}
 }

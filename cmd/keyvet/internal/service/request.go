@@ -47,7 +47,7 @@ func (a *Asked) Follow(ctx context.Context, watch func(step string, back bool)) 
 	for {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the service has not ended the rotation: see keyvet status: %w", context.Cause(ctx))
+			return fmt.Errorf("the service has not ended the rotation: see `keyvet status`: %w", context.Cause(ctx))
 		case <-t.C:
 		}
 		now, err := journal.Load()
@@ -67,7 +67,7 @@ func (a *Asked) Follow(ctx context.Context, watch func(step string, back bool)) 
 		_, err = os.Stat(c.RequestPath())
 		switch {
 		case err == nil && time.Since(began) > askListen:
-			return errors.Join(errors.New("the service does not take the request: it is offline or busy (keyvet status)"), durable.Remove(c.RequestPath()))
+			return errors.Join(errors.New("the service does not take the request: it is offline or busy (`keyvet status`)"), durable.Remove(c.RequestPath()))
 		case errors.Is(err, fs.ErrNotExist) && taken.IsZero():
 			taken = time.Now()
 		case !taken.IsZero() && now.Rotation == nil && time.Since(taken) > askBegin:
