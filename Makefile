@@ -132,9 +132,9 @@ long-scripts: tools-demo ## what the shipped program does over minutes: the lock
 	$(GO) test -tags longtest -run '^TestScripts$$' -count 1 -v ./cmd/keyvet
 
 BENCHTIME ?= 1s
-bench: tools-test ## the figures of docs/figures.md, each beside its peer; with BEFORE=COMMIT, this tree beside that one
+bench: tools-test ## the figures of docs/figures.md, each beside its peer; with BEFORE=COMMIT, this tree beside that one; and with LISTS=1 the lists alone
 ifdef BEFORE
-	@GO='$(GO)' .ci/bench '$(BEFORE)' $(BENCHTIME)
+	@GO='$(GO)' LISTS='$(LISTS)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
 	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet ./cmd/keyvet-fleet
 	$(GO) test -run '^$$' -bench 'Near|Factor' -benchtime $(BENCHTIME) ./blocklist/debian

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/keyvet/keyvet/blocklist/debian"
 )
@@ -169,9 +170,20 @@ func coverage(a Algorithm, mask uint16) (all bool, has, lacks string) {
 	return mask&possible == possible, originWords(mask), originWords(possible &^ mask)
 }
 
+// wordsOf are the words of origins, which each look-up gives: there are few.
+var wordsOf sync.Map
+
 // originWords is "le32, be32-rnd, ssh-keygen": an architecture stands for all
 // that openssl's tools made on it, ssh-keygen for all that it made.
 func originWords(mask uint16) string {
+	words, ok := wordsOf.Load(mask)
+	if !ok {
+		words, _ = wordsOf.LoadOrStore(mask, makeWords(mask))
+	}
+	return words.(string)
+}
+
+func makeWords(mask uint16) string {
 	var words []string
 	for arch := debian.LE32; arch <= debian.BE32; arch++ {
 		var some []string
