@@ -103,7 +103,7 @@ func TestOwnedRefuses(t *testing.T) {
 		prepare func(w ownedWorld) error
 		want    string
 	}{
-		{"state that everybody writes", func(w ownedWorld) error { return os.Chmod(w.state, 0o777) }, "state_dir .* can be written by every user \\(mode 0777\\): chmod o-w "},
+		{"state that everybody writes", func(w ownedWorld) error { return os.Chmod(w.state, 0o777) }, "state_dir .* can be written by every user \\(mode 0777\\): `chmod o-w "},
 		{"run_dir that everybody writes", func(w ownedWorld) error { return errors.Join(os.Mkdir(w.run, 0o755), os.Chmod(w.run, 0o777)) }, "run_dir .* can be written by every user"},
 		{"state is a file", func(w ownedWorld) error { return errors.Join(os.Remove(w.state), os.WriteFile(w.state, nil, 0o600)) }, "state_dir .* is no directory"},
 	} {
