@@ -149,7 +149,7 @@ func testAKRefused(t *testing.T, by *way) {
 		"nothing": nil, "no PEM": []byte("key"), "the device's key": device.PEM(),
 		"another block": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}), "no DER": pem.EncodeToMemory(&pem.Block{Type: keyBlobType, Bytes: []byte{1}}),
 	} {
-		if _, err := ParseAK(text); err == nil || !strings.HasPrefix(err.Error(), "tpm: ") {
+		if _, err := ParseAK(text); err == nil || !strings.HasPrefix(err.Error(), "read attestation key: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -531,7 +531,7 @@ func testActivate(t *testing.T, by *way) {
 		bad := *challenge
 		bad.CredentialBlob, bad.Secret = bytes.Clone(bad.CredentialBlob), bytes.Clone(bad.Secret)
 		change(&bad)
-		if got, err := c.Activate(&bad); err == nil || got != nil || !strings.HasPrefix(err.Error(), "tpm: ") || !strings.Contains(err.Error(), want) {
+		if got, err := c.Activate(&bad); err == nil || got != nil || !strings.HasPrefix(err.Error(), "activate: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %x, %v", name, got, err)
 		}
 	}

@@ -167,7 +167,7 @@ func TestStates(t *testing.T) {
 		}
 	}
 	for _, code := range []Code{Disabled, Deactivated, NoEndorsement, LockRunning, 0x99} {
-		if _, _, err := ReadEndorsementKey(&transcript{responses: [][]byte{frame(code)}}); !errors.Is(err, code) || !strings.HasPrefix(err.Error(), "tpm12: ") {
+		if _, _, err := ReadEndorsementKey(&transcript{responses: [][]byte{frame(code)}}); !errors.Is(err, code) || !strings.HasPrefix(err.Error(), "read the TPM's endorsement key: ") {
 			t.Errorf("%v", err)
 		}
 	}

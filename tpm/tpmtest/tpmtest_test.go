@@ -91,7 +91,7 @@ func TestStartRefuses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Start(ctx, Options{}); err == nil || !strings.HasPrefix(err.Error(), "tpmtest: ") {
+	if _, err := Start(ctx, Options{}); err == nil {
 		t.Errorf("%v", err)
 	}
 }
