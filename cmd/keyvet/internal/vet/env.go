@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/keyvet/keyvet/blocklist"
@@ -85,13 +86,20 @@ func (c *Check) loadBlocklists(gap func(string, error)) (lists blocklist.Lists, 
 	case !errors.Is(err, blocklist.ErrNotEmbedded):
 		fail("built-in blocklist", err)
 	}
-	names, _ := filepath.Glob(blocklistGlob)
-	names = append(names, c.Config.Check.Blocklists...)
+	installed, _ := filepath.Glob(blocklistGlob)
+	names := slices.Concat(installed, c.Config.Check.Blocklists)
 	if c.Blocklist != "" {
 		names = append(names, c.Blocklist)
 	}
-	for _, name := range names {
+	for i, name := range names {
 		l, err := blocklist.Open(name)
+		if err == nil && i >= len(installed) {
+			// The packages' large lists are checked where they are read, so that a start
+			// is quick; one that an operator gives is told of as a whole.
+			if err = l.Check(); err != nil {
+				_ = l.Close() // what went wrong is told already
+			}
+		}
 		if err != nil {
 			fail("blocklist "+name, err)
 			continue
