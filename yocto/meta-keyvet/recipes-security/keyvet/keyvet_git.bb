@@ -36,7 +36,7 @@ GO_EXTRA_LDFLAGS = "-X main.version=${PV} -X main.commit=$(git -C ${KEYVET_SRC} 
 GOBUILDFLAGS:remove = "-buildmode=pie"
 GOBUILDFLAGS:append = " -buildvcs=false $(sed -n 's/^gcflags /-gcflags=/p' ${KEYVET_FLAGS}) ${PACKAGECONFIG_CONFARGS}"
 
-# The list of Debian's weak keys, 4.4 MB: in the binary, or as a file of its own.
+# The list of Debian's weak keys, 4.0 MB: in the binary, or as a file of its own.
 PACKAGECONFIG ??= "blocklist-builtin"
 PACKAGECONFIG[blocklist-builtin] = ",-tags=keyvet_noblocklist,,,,blocklist-file"
 PACKAGECONFIG[blocklist-file] = ",,,${PN}-blocklist"
