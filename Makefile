@@ -83,12 +83,12 @@ go-test: ## the Go tests of this machine
 	$(GO) test -timeout 30m ./...
 	$(GO) test -run '^$$' -bench . -benchtime 1x ./device/check ./blocklist
 
-# Where the kernel runs no 386 programs they are emulated: what starts a program
-# of its own is left to go-test, and what is done many times is done less often.
+# Where the kernel runs no 386 programs they are emulated, and what starts a
+# program of its own is left to go-test.
 test-386: ## the same for a 32-bit machine, as far as it starts no program
 	@set -e; exec=$$(GO='$(GO)' .ci/exec-386 bin/386); starts='^$$'; \
 	[ -z "$$exec" ] || starts='^(TestHold|TestKill|TestOwned.*|TestPathsByOpenSSL)$$'; \
-	run() { GOARCH=386 $(GO) test -timeout 30m $${exec:+-short -exec $$exec} "$$@"; }; set -x; \
+	run() { GOARCH=386 $(GO) test -timeout 30m $${exec:+-exec $$exec} "$$@"; }; set -x; \
 	run -skip "$$starts" $(PURE) ./device/durable/... ./device/identity; \
 	run ./device/rotate -sweep.stride 21; \
 	run ./tpm/tis; \

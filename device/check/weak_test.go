@@ -297,9 +297,6 @@ func BenchmarkFactors(b *testing.B) {
 func TestGoodKeysPass(t *testing.T) {
 	for bits, count := range map[int]int{512: 24, 1024: 12} {
 		var primes []*big.Int
-		if testing.Short() {
-			count /= 3
-		}
 		for range count {
 			p, err := rand.Prime(rand.Reader, bits)
 			if err != nil {
@@ -346,9 +343,6 @@ func TestShortSleeves(t *testing.T) {
 		{128, 32, 0, "", true}, {128, 32, 0, "set", true}, {128, 32, 96, "", true}, {128, 48, 0, "random", false}, {128, 32, 0, "random", true},
 		{256, 64, 0, "", true}, {256, 64, 0, "set", true},
 	} {
-		if testing.Short() && tt.top != "set" {
-			continue
-		}
 		size := uint(512)
 		if tt.width > 64 {
 			size = 1024
