@@ -43,7 +43,7 @@ var tree = map[string][]string{
 	"cmd/internal/cli/clitest":           {"cmd/internal/cli"},
 	"cmd/internal/terminal":              {"cmd/internal/cli", "device", "device/check"},
 	"cmd/keyvet-blocklist":               {"cmd/internal/cli", "cmd/internal/terminal", "device/durable", "blocklist", "blocklist/debian"},
-	"cmd/keyvet-lab":                     {"cmd/internal/cli", "cmd/internal/terminal", "device", "tpm/tpmtest", "mqtt/awsiot/localiot"},
+	"cmd/keyvet-lab":                     {"cmd/internal/cli", "cmd/internal/terminal", "device", "tpm/tpmtest", "mqtt/awsiot", "mqtt/awsiot/localiot"},
 	"cmd/keyvet-fleet/internal/bootlog":  {"tpm/evidence"},
 	"cmd/keyvet-fleet/internal/baseline": {"device", "device/durable", "tpm/evidence"},
 	"cmd/keyvet-fleet":                   {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/terminal", "cmd/keyvet-fleet/internal/baseline", "cmd/keyvet-fleet/internal/bootlog", "device", "device/check", "device/durable", "device/keyfile", "tpm", "tpm/advisory", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports

@@ -12,6 +12,7 @@ import (
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 )
 
 const compromisedCode = "KEYVET_COMPROMISED_KEY"
@@ -105,7 +106,20 @@ func build(flags *flag.FlagSet) cli.Action {
 		if err != nil {
 			return err
 		}
-		return writeFile(*out, list)
+		if err := writeFile(*out, list); err != nil {
+			return err
+		}
+		keys := 0
+		written, err := openList(*out)
+		if err != nil {
+			return err
+		}
+		defer written.Close()
+		for _, set := range written.Sets() {
+			keys += set.Keys
+		}
+		say(s.Err, "%s: %s, %s, %s", *out, terminal.Count(len(written.Sets()), "set", "sets"), terminal.Count(keys, "key", "keys"), terminal.Count(written.Bytes(), "byte", "bytes"))
+		return nil
 	})
 }
 
@@ -126,14 +140,14 @@ func debianSources(ctx context.Context, wanted []kind, data string, stderr io.Wr
 		there, missing := f.origins(k)
 		switch {
 		case len(there) > 0 && len(missing) > 0:
-			fmt.Fprintf(stderr, "%s has no files of %s for %v: the set will not cover them\n", f.dir, k.name, missing)
+			say(stderr, "%s has no files of %s for %v: the set will not cover them", f.dir, k.name, missing)
 		case len(there) == 0 && k.curve == nil:
 			return nil, fmt.Errorf("%s: %s names no file of set %s", f.dir, sumsName, k.name)
 		case len(there) == 0:
 			there = k.origins()
 		}
 		if k.exponent == 65537 && !f.hasSmallExponent() {
-			fmt.Fprintf(stderr, "%s has no %s: set %s will lack a few keys made for a small exponent\n", f.dir, smallExponentName, k.name)
+			say(stderr, "%s has no %s: set %s will lack a few keys made for a small exponent", f.dir, smallExponentName, k.name)
 		}
 		source.Origins = there
 		total += len(there) * rowsPerFile

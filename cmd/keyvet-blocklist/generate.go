@@ -15,6 +15,7 @@ import (
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/blocklist/debian"
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/device/durable"
 )
 
@@ -58,6 +59,14 @@ func generate(flags *flag.FlagSet) cli.Action {
 				return err
 			}
 		}
+		p.end()
+		next := fmt.Sprintf("`keyvet-blocklist build -data %s -sets %s -out FILE` makes a list of them", *out, k.name)
+		made := fmt.Sprintf("the keys of %s are there, of %d of %s", k.name, len(origins), terminal.Count(len(k.origins()), "origin", "origins"))
+		if mine.of > 1 {
+			made = fmt.Sprintf("part %s of the keys of %s is there", *part, k.name)
+			next = "once all parts are there, the same command without -shard joins them"
+		}
+		say(s.Err, "%s: %s; %s", *out, made, next)
 		return nil
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/keyvet/keyvet/cmd/internal/terminal"
 )
 
 // progress shows how far a long task is. On a terminal it is one line, from two
@@ -68,7 +70,12 @@ func (p *progress) step(what string) {
 // printf prints a line that stays.
 func (p *progress) printf(format string, args ...any) {
 	p.end()
-	fmt.Fprintf(p.w, format, args...)
+	say(p.w, format, args...)
+}
+
+// say says something to people, in lines that fit what w is.
+func say(w io.Writer, format string, args ...any) {
+	_, _ = io.WriteString(w, terminal.Of(w).Text(fmt.Sprintf(format, args...))) // what cannot be said is said nowhere
 }
 
 // end clears the line.

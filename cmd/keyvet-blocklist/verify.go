@@ -35,7 +35,7 @@ func verify(flags *flag.FlagSet) cli.Action {
 		}
 		defer list.Close()
 		v := &verifier{list: list, name: args[0], stderr: s.Err}
-		fmt.Fprintf(s.Err, "%s: structure and digest are right\n", v.name)
+		say(s.Err, "%s: structure and digest are right", v.name)
 
 		var f *folder
 		if *data != "" {
@@ -90,7 +90,7 @@ func (v *verifier) names(s blocklist.Set) error {
 			return err
 		}
 	}
-	fmt.Fprintf(v.stderr, "%s: %s: all %d names can be read\n", v.name, s.Name, s.Keys)
+	say(v.stderr, "%s: %s: all %d names can be read", v.name, s.Name, s.Keys)
 	return nil
 }
 
@@ -106,7 +106,7 @@ func (v *verifier) data(ctx context.Context, s blocklist.Set, k kind, f *folder)
 		}
 	}
 	if len(missing) > 0 {
-		fmt.Fprintf(v.stderr, "%s: %s: %s has no files for %v: those keys are not looked up\n", v.name, s.Name, f.dir, missing)
+		say(v.stderr, "%s: %s: %s has no files for %v: those keys are not looked up", v.name, s.Name, f.dir, missing)
 	}
 	p := newProgress(v.stderr, len(origins)*rowsPerFile)
 	defer p.end()
@@ -136,7 +136,7 @@ func (v *verifier) data(ctx context.Context, s blocklist.Set, k kind, f *folder)
 			p.done++
 		}
 	}
-	p.printf("%s: %s: all %d keys of %s found, each with its seed\n", v.name, s.Name, p.done, f.dir)
+	p.printf("%s: %s: all %d keys of %s found, each with its seed", v.name, s.Name, p.done, f.dir)
 	return nil
 }
 
@@ -153,7 +153,7 @@ func (v *verifier) seeds(ctx context.Context, s blocklist.Set, k kind, seeds ite
 		}
 		p.step(s.Name)
 	}
-	p.printf("%s: %s: %d %s keys regenerated and found, each with its seed\n", v.name, s.Name, total, what)
+	p.printf("%s: %s: %d %s keys regenerated and found, each with its seed", v.name, s.Name, total, what)
 	return nil
 }
 
@@ -197,7 +197,7 @@ func (v *verifier) random(ctx context.Context, s blocklist.Set, k kind, total in
 		}
 		p.step(s.Name + ", random")
 	}
-	p.printf("%s: %s: %d random keys, none found; %d had to be confirmed, %.0f expected\n",
+	p.printf("%s: %s: %d random keys, none found; %d had to be confirmed, %.0f expected",
 		v.name, s.Name, total, passed, float64(total)*s.FilterRate)
 	return nil
 }

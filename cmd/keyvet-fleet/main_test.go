@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
+	"github.com/keyvet/keyvet/cmd/internal/cli/clitest"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/tpm"
@@ -383,6 +384,10 @@ func TestImpersonation(t *testing.T) {
 	if status != cli.Pass || !strings.Contains(out, "answered the challenge to the EK of this EK certificate") {
 		t.Errorf("its own certificate: %d\n%s%s", status, out, said)
 	}
+	clitest.Commands(t, program, [][2]string{
+		{"answer", "answer -ek-roots " + roots + " -kept " + kept + " " + report + " " + filepath.Join(dir, "own.json")},
+		{"answer-forged", "answer -ek-roots " + roots + " -kept " + kept + " " + report + " " + filepath.Join(dir, "forged.json")},
+	}, func() { write("kept.json", saved) })
 }
 
 // brokenWriter is a standard output that is full.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -26,4 +27,6 @@ func TestScreens(t *testing.T) {
 		{"export", "export -out " + export + " " + report},
 		{"version", "version"},
 	})
+	kept := filepath.Join(t.TempDir(), "gw.secret")
+	clitest.Commands(t, program, [][2]string{{"challenge", "challenge -keep " + kept + " " + report}}, func() { os.Remove(kept) })
 }

@@ -6,11 +6,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -298,7 +298,7 @@ func TestRemote(t *testing.T) {
 // TestUpBad has a device that fails and stays up, its report, and its TPM's answer
 // to a challenge of the fleet's.
 func TestUpBad(t *testing.T) {
-	program, fleet := buildKeyvet(t), filepath.Join(t.TempDir(), "keyvet-fleet")
+	keyvet, fleet := buildKeyvet(t), filepath.Join(t.TempDir(), "keyvet-fleet")
 	if out, err := exec.Command("go", "build", "-o", fleet, "../keyvet-fleet").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -308,7 +308,7 @@ func TestUpBad(t *testing.T) {
 		t.Errorf("it says:\n%s", said)
 	}
 	config := filepath.Join(dir, "gw", "keyvet.toml")
-	service := exec.Command(program, "run", "-config", config)
+	service := exec.Command(keyvet, "run", "-config", config)
 	if err := service.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -338,6 +338,15 @@ func TestUpBad(t *testing.T) {
 		t.Fatal(err)
 	}
 	lab("challenge", "gw", file("challenge.json"), "-out", file("answer.json"))
+	other := regexp.MustCompile(`"ekSpkiSha256":"\w+"`).ReplaceAll(challenge, []byte(`"ekSpkiSha256":"`+strings.Repeat("0f", 32)+`"`))
+	if err := os.WriteFile(file("other.json"), other, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clitest.Commands(t, program, [][2]string{
+		{"report", "report gw"},
+		{"challenge", "challenge gw " + file("challenge.json")},
+		{"challenge-other", "challenge gw " + file("other.json")},
+	})
 	out, err := exec.Command(fleet, "answer", "-kept", file("kept"), file("report.json"), file("answer.json")).CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), "roca on tpm-0x81000100") {
 		t.Errorf("keyvet-fleet answer: %v\n%s", err, out)
@@ -381,11 +390,10 @@ func TestUpClaim(t *testing.T) {
 	}
 }
 
-// TestUpScreen keeps what up shows.
+// TestUpScreen keeps what up shows, until a report arrives.
 func TestUpScreen(t *testing.T) {
-	dir := fmt.Sprintf("/tmp/ks-%06d", os.Getpid()%1_000_000) // as long everywhere
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	for name, args := range map[string][]string{"up": nil, "up-wrong": {"-bad", "luck"}} {
+	dir, program := clitest.Folder(t), buildKeyvet(t)
+	for name, args := range map[string][]string{"up": {"-thing", "gw"}, "up-bad": {"-thing", "bad", "-bad", "roca"}, "up-wrong": {"-bad", "luck"}} {
 		err := clitest.Screens(name, func(tty *clitest.Terminal) {
 			for name, value := range tty.Env {
 				t.Setenv(name, value)
@@ -394,10 +402,15 @@ func TestUpScreen(t *testing.T) {
 			defer cancel()
 			ended := make(chan int)
 			go func() {
-				ended <- command(ctx, append([]string{"up", "-dir", dir, "-thing", "gw"}, args...), nil, tty.File, tty.File)
+				ended <- command(ctx, append([]string{"up", "-dir", dir}, args...), nil, tty.File, tty.File)
 			}()
-			if name == "up" {
+			if name != "up-wrong" {
 				tty.Wait("Ctrl-C")
+				run := exec.Command(program, "run", "-once", "-config", filepath.Join(dir, args[1], "keyvet.toml"))
+				if out, err := run.CombinedOutput(); (err == nil) != (name == "up") {
+					t.Errorf("%v\n%s", err, out)
+				}
+				tty.Wait(" " + args[1] + ": ")
 				cancel()
 			}
 			<-ended

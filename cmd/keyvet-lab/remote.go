@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/internal/terminal"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
@@ -151,7 +152,8 @@ var remote = []cli.Command{
 	}),
 	remoteCommand(cli.Command{
 		Name: "report", Args: "THING", Short: "the newest report of a thing", Least: 1, Most: 1,
-		Long: "Prints the newest report of THING as it came, for keyvet-fleet to verify.",
+		Long: `Prints the newest report of THING as it came, for keyvet-fleet to verify; on a
+terminal, in short.`,
 	}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
 		out := outFlag(f)
 		return func(s cli.IO, args []string) error {
@@ -159,13 +161,14 @@ var remote = []cli.Command{
 			if err := l.ask("Report", args[0], &report); err != nil {
 				return err
 			}
-			return write(s.Out, *out, report)
+			return write(s.Out, *out, report, summary(report)+"\n-out FILE writes the whole report, for keyvet-fleet to verify.")
 		}
 	}),
 	remoteCommand(cli.Command{
 		Name: "challenge", Args: "THING FILE", Short: "challenge a thing's TPM, and print the answer", Least: 2, Most: 2,
 		Long: `Sends what "keyvet-fleet challenge" printed into FILE ("-" is standard input) to
-THING, where keyvet runs, and prints the answer, for "keyvet-fleet answer".`,
+THING, where keyvet runs, and prints the answer, for "keyvet-fleet answer"; on a
+terminal, in short.`,
 	}, func(f *flag.FlagSet, l lab) func(cli.IO, []string) error {
 		out := outFlag(f)
 		return func(s cli.IO, args []string) error {
@@ -177,7 +180,7 @@ THING, where keyvet runs, and prints the answer, for "keyvet-fleet answer".`,
 			if err := l.ask("Challenge", Challenge{args[0], text}, &answer); err != nil {
 				return err
 			}
-			return write(s.Out, *out, answer)
+			return write(s.Out, *out, answer, outcome(args[0], answer)+"\n-out FILE writes the answer, for keyvet-fleet to verify.")
 		}
 	}),
 	remoteCommand(cli.Command{Name: "check", Args: "THING", Short: "ask for a check, by the shadow", Least: 1, Most: 1}, func(_ *flag.FlagSet, l lab) func(cli.IO, []string) error {
@@ -227,13 +230,34 @@ func outFlag(f *flag.FlagSet) *string {
 	return f.String("out", "", "write it to `FILE` instead of standard output")
 }
 
-// write writes text to a file, or out where none is named.
-func write(out io.Writer, file string, text []byte) error {
-	if file == "" {
-		_, err := fmt.Fprintf(out, "%s\n", text)
-		return err
+// write writes text to a file, or out where none is named: to a terminal, what it
+// is in short, since nobody reads a signed report there.
+func write(out io.Writer, file string, text []byte, short string) (err error) {
+	switch {
+	case file != "":
+		return os.WriteFile(file, text, 0o600)
+	case cli.IsTerminal(out):
+		for line := range strings.SplitSeq(short, "\n") {
+			if err == nil {
+				_, err = io.WriteString(out, terminal.Of(out).Text(line))
+			}
+		}
+	default:
+		_, err = fmt.Fprintf(out, "%s\n", text)
 	}
-	return os.WriteFile(file, text, 0o600)
+	return err
+}
+
+// outcome is in short what a thing answered to a challenge.
+func outcome(thing string, answer []byte) string {
+	a, err := awsiot.ParseChallengeAnswer(answer)
+	switch {
+	case err != nil:
+		return thing + ": " + err.Error()
+	case a.Error != "":
+		return thing + " refused the challenge: " + a.Error
+	}
+	return thing + " answered the challenge " + a.ID + ", with evidence on the report " + a.ReportID
 }
 
 func details(m map[string]string) string {

@@ -59,6 +59,18 @@ func environment(color bool) map[string]string {
 	return map[string]string{"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "NO_COLOR": map[bool]string{false: "1"}[color], "COLUMNS": ""}
 }
 
+// Folder is a new directory whose name is as long everywhere, since lines are broken
+// by it. What is shown of it is steady.
+func Folder(t *testing.T) string {
+	t.Helper()
+	dir := fmt.Sprintf("/tmp/ks-%06d", os.Getpid()%1_000_000)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 // Screens holds what run writes to terminals of both widths, with colours and
 // without, to files below testdata/screens: see [Hold].
 func Screens(name string, run func(*Terminal)) error {
@@ -75,8 +87,9 @@ func Screens(name string, run func(*Terminal)) error {
 	return errors.Join(wrong...)
 }
 
-// Commands keeps screens of a program: the name of each, and the command.
-func Commands(t *testing.T, p *cli.Program, screens [][2]string) {
+// Commands keeps screens of a program: the name of each, and the command. What it
+// uses up is put there before.
+func Commands(t *testing.T, p *cli.Program, screens [][2]string, before ...func()) {
 	t.Helper()
 	for _, screen := range screens {
 		name, line := screen[0], screen[1]
@@ -84,6 +97,9 @@ func Commands(t *testing.T, p *cli.Program, screens [][2]string) {
 			err := Screens(name, func(tty *Terminal) {
 				for name, value := range tty.Env {
 					t.Setenv(name, value)
+				}
+				for _, do := range before {
+					do()
 				}
 				p.Run(t.Context(), cli.IO{In: strings.NewReader(""), Out: tty.File, Err: tty.File}, strings.Fields(line))
 			})
@@ -175,6 +191,9 @@ func (t *Terminal) open(columns int, run func(*Terminal)) error {
 	return nil
 }
 
+// rewritten is what was cleared from a line before the line was written again.
+var rewritten = regexp.MustCompile(`[^\n]*\r\x1b\[K`)
+
 // steadies replace what differs from run to run by something of the same width.
 var steadies = []struct {
 	pattern *regexp.Regexp
@@ -183,12 +202,14 @@ var steadies = []struct {
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`), "2026-01-02T03:04:05Z"},
 	{regexp.MustCompile(`\bjob-\d{8}-\d{6}(-\d+)?\b`), "job-20260102-030405"},
 	{regexp.MustCompile(`--input \S+`), "--input message"},
+	{regexp.MustCompile(`"[A-Za-z0-9+/]{40,}={0,2}"`), `"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"`},
+	{regexp.MustCompile(`\bchallenge [A-Z2-7]{26}\b`), "challenge ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
 	{regexp.MustCompile(`"[A-Z2-7]{26}"`), `"ABCDEFGHIJKLMNOPQRSTUVWXYZ"`},
 	{regexp.MustCompile(`(?m)^[A-Z2-7]{26}$`), "ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
 	{regexp.MustCompile(`\b20\d\d-\d\d-\d\d( \d\d:\d\d:\d\d)?`), "2026-01-02$1"},
-	{regexp.MustCompile(` \d\d:\d\d:\d\d\b`), " 03:04:05"},
+	{regexp.MustCompile(`(?m)(^| )\d\d:\d\d:\d\d\b`), "${1}03:04:05"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "01234567-89ab-4cde-8f01-23456789abcd"},
-	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), strings.Repeat("0123456789abcdef", 4)},
+	{regexp.MustCompile(`\b(000b)?[0-9a-f]{64}\b`), "${1}" + strings.Repeat("0123456789abcdef", 4)},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "0123456789abcdef"},
 	{regexp.MustCompile(`(?m)^.*\bfreshness\b.*\n(?: {10,}.*\n)*`), "(freshness, with an age that grows)\n"},
 	{regexp.MustCompile(`/tmp/ks-\d{6}\b`), "/tmp/ks-000000"},
@@ -202,6 +223,7 @@ var steadies = []struct {
 }
 
 func steady(text string) string {
+	text = rewritten.ReplaceAllString(text, "")
 	for _, s := range steadies {
 		text = s.pattern.ReplaceAllString(text, s.by)
 	}

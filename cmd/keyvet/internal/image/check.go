@@ -14,6 +14,10 @@ import (
 
 // check is the root file system of an image, with the packages of every recipe.
 func (v variables) check(root string, readOnly bool) (o outcome) {
+	if _, err := os.ReadDir(root); err != nil {
+		o.fail(err)
+		return o
+	}
 	switch _, err := os.Stat(filepath.Join(root, "usr/bin/keyvet")); {
 	case errors.Is(err, fs.ErrNotExist):
 		o.done = true // an image without keyvet

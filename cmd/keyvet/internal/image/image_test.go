@@ -103,6 +103,9 @@ func TestWrong(t *testing.T) {
 			t.Errorf("%q: %d, %s", args, status, said)
 		}
 	}
+	if status, said := image(t, env(good...), "check", filepath.Join(dir, "none")); status != 2 || !strings.Contains(said, "no such file") {
+		t.Errorf("no image: %d, %s", status, said)
+	}
 }
 
 // TestAll sets every variable, and has each arrive.

@@ -50,12 +50,13 @@ keyvet would refuse, by keyvet's own rules.`,
 
 // say says what there is to say, and returns the exit status.
 func (o outcome) say(s cli.IO) int {
+	line := func(text string) { fmt.Fprintln(s.Err, cli.Wrap(text, cli.Width(s.Err), 0, 2)) }
 	for _, text := range o.warnings {
-		fmt.Fprintf(s.Err, "warning: %s\n", text)
+		line("warning: " + text)
 	}
 	for _, err := range o.wrong {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(s.Err, "error: %s\n", line)
+		for text := range strings.SplitSeq(err.Error(), "\n") {
+			line("error: " + text)
 		}
 	}
 	if len(o.wrong) > 0 || !o.done {
