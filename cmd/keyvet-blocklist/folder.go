@@ -32,6 +32,9 @@ type folder struct {
 func openFolder(dir string) (*folder, error) {
 	path := filepath.Join(dir, sumsName)
 	b, err := durable.ReadBounded(path, 1<<20)
+	if os.IsNotExist(err) {
+		return nil, fmt.Errorf("%w: `keyvet-blocklist generate -set NAME -out %s` makes such a folder", err, dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -178,9 +181,9 @@ func (k kind) smallExponent(ctx context.Context, words []string) (weakKey, error
 	return k.replay(ctx, 3, seed, failed, [sha256.Size]byte(sum))
 }
 
-// writeFile puts a whole file in place of what is at path: it is there after
+// replace puts a whole file in place of what is at path: it is there after
 // a power cut, or what was there before is.
-func writeFile(path string, b []byte) (err error) {
+func replace(path string, b []byte) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 
 var program = &cli.Program{
 	Name:    "keyvet-fleet",
-	About:   "keyvet-fleet shows what of keyvet reports, and of the evidence in them, holds.",
+	About:   "keyvet-fleet verifies the reports of keyvet and the evidence in them.",
 	Version: version, Commit: commit,
 	Notes: `REPORT is a file with the report, byte for byte as the device sent it, or "-"
 for standard input. One line break after it does not count.

@@ -287,9 +287,15 @@ func textOf(style terminal.Style) func(io.Writer, []verified) error {
 func writeText(w io.Writer, style terminal.Style, r *evidence.Result) error {
 	var b strings.Builder
 	items, counts := []terminal.Item{}, make(map[device.Status]int)
+	schema := r.Levels[0]
 	for _, l := range r.Levels {
-		items = append(items, terminal.Item{Status: l.Status, Name: l.Name, Why: l.Reason})
 		counts[l.Status]++
+		if schema.Status != device.Fail || l.Name == schema.Name {
+			items = append(items, terminal.Item{Status: l.Status, Name: l.Name, Why: l.Reason})
+		}
+	}
+	if n := len(r.Levels) - len(items); n > 0 { // what is no report has only that to be said of it
+		items = append(items, terminal.Item{Status: device.Undecided, Name: "others", Why: fmt.Sprintf("%d levels skipped: they depend on %q, which does not hold", n, schema.Name)})
 	}
 	b.WriteString(style.Items(items))
 	if len(r.Findings) > 0 {

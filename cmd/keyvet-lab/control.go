@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/rpc"
 	"os"
@@ -23,6 +24,9 @@ const (
 	controlTime = 30 * time.Second
 	answerTime  = 25 * time.Second
 )
+
+// maxSocketPath is sun_path of unix(7), less the final NUL.
+const maxSocketPath = 107
 
 // controlPath is in a folder that nobody else may enter.
 func controlPath(dir string) string { return filepath.Join(cloudDir(dir), "control") }
@@ -168,6 +172,9 @@ func (l *Lab) Challenge(c Challenge, answer *[]byte) error {
 // control listens in dir for the other commands, until it is closed.
 func control(dir string, cloud *localiot.Server) (net.Listener, error) {
 	path := controlPath(dir)
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("%s: too long for a socket, which has at most %d bytes: give a shorter -dir, or set TMPDIR", path, maxSocketPath)
+	}
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
@@ -203,6 +210,9 @@ func ask(dir, method string, args, answer any) error {
 		return errors.New("no lab is named: give -dir DIR or set KEYVET_LAB (`keyvet-lab up -dir DIR` starts one)")
 	}
 	conn, err := net.DialTimeout("unix", controlPath(dir), controlTime)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: permission denied: run this as the user who runs the lab", controlPath(dir))
+	}
 	if err != nil {
 		return fmt.Errorf("no lab is up in %s: start one with `keyvet-lab up -dir %[1]s` (%w)", dir, err)
 	}

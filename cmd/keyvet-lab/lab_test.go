@@ -390,6 +390,28 @@ func TestUpClaim(t *testing.T) {
 	}
 }
 
+// TestUpRefuses has each thing that cannot be up refused at once, with what to do.
+func TestUpRefuses(t *testing.T) {
+	for args, want := range map[string]string{
+		"-thing a/b": "-thing: thing name \"a/b\" is not 1 to 128",
+		"-thing=":    "-thing: thing name \"\" is not 1 to 128",
+		"-bad luck":  "give roca, debian or firmware",
+		"-addr x":    "not host:port",
+		"-dir " + filepath.Join(t.TempDir(), strings.Repeat("a", 100)): "too long for a socket, which has at most 107 bytes: give a shorter -dir",
+	} {
+		var out strings.Builder
+		if status := command(t.Context(), append([]string{"up"}, strings.Fields(args)...), nil, &out, &out); status != 1 || !strings.Contains(out.String(), want) {
+			t.Errorf("up %s: exit %d, want %q\n%s", args, status, want, &out)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out strings.Builder
+	if status := command(ctx, []string{"up"}, nil, &out, &out); status != 1 || out.String() != "keyvet-lab: interrupted\n" {
+		t.Errorf("interrupted: exit %d\n%s", status, &out)
+	}
+}
+
 // TestUpScreen keeps what up shows, until a report arrives.
 func TestUpScreen(t *testing.T) {
 	dir, program := clitest.Folder(t), buildKeyvet(t)

@@ -92,8 +92,11 @@ func main() { cli.Main(program) }
 func action(do func(ctx context.Context, s cli.IO, args []string) error) cli.Action {
 	return func(ctx context.Context, s cli.IO, args []string) int {
 		err := do(ctx, s, args)
-		if err == nil {
+		switch {
+		case err == nil:
 			return cli.Pass
+		case ctx.Err() != nil:
+			err = errors.New("interrupted")
 		}
 		if !errors.Is(err, errUnexpected) {
 			s.Fail(err)

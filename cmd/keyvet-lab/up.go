@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/keyvet/keyvet/cmd/internal/terminal"
+	"github.com/keyvet/keyvet/mqtt/awsiot"
 	"github.com/keyvet/keyvet/mqtt/awsiot/localiot"
 )
 
@@ -24,7 +25,9 @@ type upOptions struct {
 // up puts up one device and keeps its TPM and its cloud running.
 func up(ctx context.Context, opts upOptions, out io.Writer) error {
 	wrong, known := bad[opts.bad]
-	switch {
+	switch err := awsiot.CheckThingName(opts.thing); {
+	case err != nil:
+		return fmt.Errorf("-thing: %w", err)
 	case opts.bad != "" && !known:
 		return fmt.Errorf("-bad %q: give roca, debian or firmware", opts.bad)
 	case opts.bad == "debian" && opts.claim:

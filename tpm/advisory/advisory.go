@@ -308,7 +308,7 @@ func load(r io.Reader) (file, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&said); err != nil {
-		return file{}, err
+		return file{}, fmt.Errorf("not JSON of advisories: %w", err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return file{}, errors.New("something follows the JSON object")

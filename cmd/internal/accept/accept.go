@@ -42,7 +42,7 @@ func parse(text string) ([]device.Acceptance, []error) {
 	if _, err := toml.Decode(text, &file); err != nil {
 		if pe, ok := errors.AsType[toml.ParseError](err); ok {
 			line, _, _ := strings.Cut(pe.Message, "\n")
-			return nil, []error{fmt.Errorf("line %d: %s", pe.Position.Line, line)}
+			return nil, []error{fmt.Errorf("line %d: not TOML: %s", pe.Position.Line, line)}
 		}
 		return nil, []error{err}
 	}

@@ -12,9 +12,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/agnivade/levenshtein"
 )
@@ -149,9 +151,9 @@ func (p *Program) Run(ctx context.Context, s IO, args []string) int {
 // commands are those of the table and version.
 func (p *Program) commands() []Command {
 	return append(append([]Command{}, p.Commands...), Command{
-		Name: "version", Short: "the version, and with -v what it was built of",
+		Name: "version", Short: "the version, and with -v what it was built from",
 		New: func(f *flag.FlagSet) Action {
-			verbose, asJSON := f.Bool("v", false, "show also what it was built of"), f.Bool("json", false, "one JSON document on standard output")
+			verbose, asJSON := f.Bool("v", false, "also show what it was built from"), f.Bool("json", false, "one JSON document on standard output")
 			return func(_ context.Context, s IO, _ []string) int { return p.version(s, *verbose, *asJSON) }
 		},
 	})
@@ -222,7 +224,29 @@ func explain(f *flag.FlagSet, err error) string {
 	if name, missing := strings.CutPrefix(text, "flag needs an argument: -"); missing {
 		return fmt.Sprintf("%s: -%s needs a value", f.Name(), name)
 	}
+	if m := invalidValue.FindStringSubmatch(text); m != nil {
+		return fmt.Sprintf("%s: -%s %s: %s", f.Name(), m[2], m[1], wanted(f.Lookup(m[2]), m[3]))
+	}
 	return f.Name() + ": " + text
+}
+
+// invalidValue is how package flag says that a flag does not take a value.
+var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): (.*)$`)
+
+// wanted says what a flag takes, where package flag only says that it did not parse
+// the value.
+func wanted(f *flag.Flag, why string) string {
+	if getter, ok := f.Value.(flag.Getter); ok {
+		switch getter.Get().(type) {
+		case time.Duration:
+			return "not a duration, such as 90s or 25h"
+		case int:
+			return "not a whole number"
+		case bool:
+			return "not true or false"
+		}
+	}
+	return strings.TrimPrefix(why, "encoding/hex: ")
 }
 
 // Nearest returns the one of names that is at most two edits away from word.

@@ -23,6 +23,8 @@ func sample(got *[]string) *Program {
 				Name: "do", Args: "[FILE ...]", Short: "does", Long: "Does it all.", Most: -1,
 				New: func(f *flag.FlagSet) Action {
 					config, bus, fast := f.String("config", "", "`F` names the configuration"), f.String("bus", "", "`ADDR` of the bus"), f.Bool("fast", false, "in a hurry")
+					f.Duration("wait", 0, "for this `LONG`")
+					f.Int("times", 0, "`N` times")
 					return func(_ context.Context, s IO, args []string) int {
 						*got = append([]string{*config, *bus}, args...)
 						if *fast {
@@ -53,7 +55,7 @@ func TestRun(t *testing.T) {
 		{"help", Pass, "job cancel  cancels", ""},
 		{"--help", Pass, "usage: thing COMMAND", ""},
 		{"-h", Pass, "usage: thing COMMAND", ""},
-		{"help do", Pass, "usage: thing do [-bus ADDR] [-config F] [-fast] [FILE ...]", ""},
+		{"help do", Pass, "usage: thing do [-bus ADDR] [-config F] [-fast] [-times N] [-wait LONG]", ""},
 		{"do -h", Pass, "Does it all.", ""},
 		{"do --help", Pass, "-config F", ""},
 		{"help job", Pass, "thing job cancel ID", ""},
@@ -65,14 +67,16 @@ func TestRun(t *testing.T) {
 		{"-version", Pass, "thing 1.2 (abc) go", ""},
 		{"version -v", Pass, "lists: none", ""},
 		{"version x", Usage, "", "version takes no arguments, got \"x\""},
-		{"version -h", Pass, "what it was built of", ""},
+		{"version -h", Pass, "what it was built from", ""},
 		{"do a -config c b", Pass, "", ""},
 		{"do -- -config", Pass, "", ""},
 		{"do -fast", Usage, "", "thing: not fast (thing help do)"},
 		{"do -confg x", Usage, "", "do has no flag -confg, did you mean -config?"},
 		{"do -zzzzzz", Usage, "", "do has no flag -zzzzzz (thing help do)"},
 		{"do -config", Usage, "", "do: -config needs a value"},
-		{"do -fast=maybe", Usage, "", "do: "},
+		{"do -fast=maybe", Usage, "", `do: -fast "maybe": not true or false (thing help do)`},
+		{"do -wait soon", Usage, "", `do: -wait "soon": not a duration, such as 90s or 25h (thing help do)`},
+		{"do -times=few", Usage, "", `do: -times "few": not a whole number (thing help do)`},
 		{"job", Usage, "", `job needs a second word, such as "job list"`},
 		{"job lst", Usage, "", `unknown command "job lst", did you mean "job list"?`},
 		{"job list", Undecided, "", ""},

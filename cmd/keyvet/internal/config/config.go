@@ -156,7 +156,7 @@ type Check struct {
 	Accept []device.Acceptance `toml:"accept"`
 	// keyvet warns of a certificate of the device that is older than this, such as
 	// `"8760h"`, a year: AWS IoT Device Defender's own limit unless set otherwise. `""`
-	// means that the age is not asked.
+	// means that the age is not checked.
 	MaxAge Duration `toml:"max_age"`
 }
 

@@ -172,7 +172,7 @@ func (c *Config) merge(sources ...source) (wrong Errors) {
 // syntax returns the mistake of a text that is not TOML, in one line.
 func syntax(err error) error {
 	if pe, ok := errors.AsType[toml.ParseError](err); ok {
-		return fmt.Errorf("line %d: %s", pe.Position.Line, firstLine(pe.Message))
+		return fmt.Errorf("line %d: not TOML: %s", pe.Position.Line, firstLine(pe.Message))
 	}
 	return errors.New(firstLine(strings.TrimPrefix(err.Error(), "toml: ")))
 }
