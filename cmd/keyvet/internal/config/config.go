@@ -135,8 +135,8 @@ type Identity struct {
 
 // Check is the table [check].
 type Check struct {
-	// Further files and directories to check. Wildcards are allowed; one that fits no file is
-	// something that could not be checked. Directories are searched as by `keyvet check DIR`.
+	// Further files and directories to check. Wildcards are allowed; one that matches no file is
+	// a gap. Directories are searched as by `keyvet check DIR`.
 	Files []string `toml:"files"`
 	// keyvet warns of a certificate this long before it expires, and of a short-lived one
 	// when a tenth of its life is left.
