@@ -4,7 +4,7 @@ complete -c keyvet-blocklist -n __fish_use_subcommand -a generate -d 'make the k
 complete -c keyvet-blocklist -n __fish_use_subcommand -a build -d 'make a list'
 complete -c keyvet-blocklist -n __fish_use_subcommand -a verify -d 'check structure and digest of a list, and that keys are found'
 complete -c keyvet-blocklist -n __fish_use_subcommand -a inspect -d 'show what a list covers'
-complete -c keyvet-blocklist -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
+complete -c keyvet-blocklist -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built from'
 complete -c keyvet-blocklist -n __fish_use_subcommand -a help
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from generate' -o origins -x -d 'only these ORIGINS, as le32-rnd: an architecture (le32,'
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from generate' -o out -r -F -d 'write into DIR'
@@ -32,4 +32,4 @@ complete -c keyvet-blocklist -n '__fish_seen_subcommand_from verify' -o sample -
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from inspect' -F
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from inspect' -o json -d 'one JSON document on standard output'
 complete -c keyvet-blocklist -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
-complete -c keyvet-blocklist -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'
+complete -c keyvet-blocklist -n '__fish_seen_subcommand_from version' -o v -d 'also show what it was built from'

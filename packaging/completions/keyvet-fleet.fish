@@ -4,7 +4,7 @@ complete -c keyvet-fleet -n __fish_use_subcommand -a verify -d 'verify reports, 
 complete -c keyvet-fleet -n __fish_use_subcommand -a challenge -d 'make a challenge to the TPM that signed a report'
 complete -c keyvet-fleet -n __fish_use_subcommand -a answer -d 'verify a report with the device\'s answer to a challenge'
 complete -c keyvet-fleet -n __fish_use_subcommand -a export -d 'write what Google\'s gotpm verifies'
-complete -c keyvet-fleet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
+complete -c keyvet-fleet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built from'
 complete -c keyvet-fleet -n __fish_use_subcommand -a help
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -F
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from verify' -o accept -r -F -d 'count the findings that F names as warnings (keyvet.toml(5),'
@@ -36,4 +36,4 @@ complete -c keyvet-fleet -n '__fish_seen_subcommand_from export' -F
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from export' -o format -x -d 'FORMAT of the message: binarypb (the default) or textproto'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from export' -o out -r -F -d 'write it to FILE instead of standard output'
 complete -c keyvet-fleet -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
-complete -c keyvet-fleet -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'
+complete -c keyvet-fleet -n '__fish_seen_subcommand_from version' -o v -d 'also show what it was built from'

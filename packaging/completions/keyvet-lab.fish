@@ -15,7 +15,7 @@ complete -c keyvet-lab -n __fish_use_subcommand -a shadow -d 'print a shadow, or
 complete -c keyvet-lab -n __fish_use_subcommand -a report -d 'the newest report of a thing'
 complete -c keyvet-lab -n __fish_use_subcommand -a challenge -d 'challenge a thing\'s TPM, and print the answer'
 complete -c keyvet-lab -n __fish_use_subcommand -a check -d 'ask for a check, by the shadow'
-complete -c keyvet-lab -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
+complete -c keyvet-lab -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built from'
 complete -c keyvet-lab -n __fish_use_subcommand -a help
 complete -c keyvet-lab -n '__fish_seen_subcommand_from demo' -o keyvet -x -d 'run this PROGRAM (default: keyvet of PATH, or beside this'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from up' -o addr -x -d 'listen on HOST:PORT, for a board on the desk (default: on'
@@ -52,4 +52,4 @@ complete -c keyvet-lab -n '__fish_seen_subcommand_from challenge' -o dir -r -F -
 complete -c keyvet-lab -n '__fish_seen_subcommand_from challenge' -o out -r -F -d 'write it to FILE instead of standard output'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from check' -o dir -r -F -d 'the DIR of the lab that is up (default: KEYVET_LAB)'
 complete -c keyvet-lab -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
-complete -c keyvet-lab -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'
+complete -c keyvet-lab -n '__fish_seen_subcommand_from version' -o v -d 'also show what it was built from'

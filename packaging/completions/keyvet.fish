@@ -7,7 +7,7 @@ complete -c keyvet -n __fish_use_subcommand -a rotate -d 'a new key and certific
 complete -c keyvet -n __fish_use_subcommand -a wait -d 'block until the gate is open'
 complete -c keyvet -n __fish_use_subcommand -a debug
 complete -c keyvet -n '__fish_seen_subcommand_from debug' -a bundle
-complete -c keyvet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built of'
+complete -c keyvet -n __fish_use_subcommand -a version -d 'the version, and with -v what it was built from'
 complete -c keyvet -n __fish_use_subcommand -a help
 complete -c keyvet -n '__fish_seen_subcommand_from check' -F
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o accept -r -F -d 'count the findings that F names as warnings, besides those'
@@ -31,4 +31,4 @@ complete -c keyvet -n '__fish_seen_subcommand_from wait' -o timeout -x -d 'wait 
 complete -c keyvet -n '__fish_seen_subcommand_from debug; and __fish_seen_subcommand_from bundle' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml and its'
 complete -c keyvet -n '__fish_seen_subcommand_from debug; and __fish_seen_subcommand_from bundle' -o out -r -F -d 'write it to FILE (default: keyvet-bundle-TIME.txt), "-" is'
 complete -c keyvet -n '__fish_seen_subcommand_from version' -o json -d 'one JSON document on standard output'
-complete -c keyvet -n '__fish_seen_subcommand_from version' -o v -d 'show also what it was built of'
+complete -c keyvet -n '__fish_seen_subcommand_from version' -o v -d 'also show what it was built from'
