@@ -130,7 +130,7 @@ func TestBash(t *testing.T) {
 	for line, want := range map[string]string{
 		"thing ":             "do job version help",
 		"thing d":            "do",
-		"thing do -":         "-bus -config -fast",
+		"thing do -":         "-bus -config -fast -times -wait",
 		"thing do -bus s":    "spi:",
 		"thing job ":         "list cancel",
 		"thing job cancel -": "",
