@@ -133,6 +133,9 @@ func TestExponent(t *testing.T) {
 			if r.N.Cmp(k.N) != 0 {
 				t.Error("a replay makes another key")
 			}
+			if k.Refused != (e == 65537) || r.Refused != k.Refused {
+				t.Errorf("a prime was refused: %t, by a replay %t", k.Refused, r.Refused)
+			}
 		})
 	}
 }

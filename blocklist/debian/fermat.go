@@ -32,6 +32,32 @@ func fermat(ctx context.Context, n *big.Int) (bool, error) {
 	return power.Cmp(m.form()) == 0, nil
 }
 
+// firstPrime returns the index of the first prime among as many numbers of the
+// same length as [atOnce] says, or -1.
+func firstPrime(ctx context.Context, numbers []*big.Int) (int, error) {
+	if hasEight {
+		primes, err := fermatEight(ctx, (*[8]*big.Int)(numbers))
+		if primes == 0 {
+			return -1, err
+		}
+		return bits.TrailingZeros8(primes), err
+	}
+	for i, n := range numbers {
+		if prime, err := fermat(ctx, n); prime || err != nil {
+			return i, err
+		}
+	}
+	return -1, nil
+}
+
+// atOnce returns how many numbers [firstPrime] wants.
+func atOnce() int {
+	if hasEight {
+		return 8
+	}
+	return 1
+}
+
 // modulus is an odd number n and a number x, to be squared over and over modulo
 // n. Both are blocks, the least significant first. x is in Montgomery's form,
 // that is, times R = 2^(the bits of all blocks). It is below R and below a few n.

@@ -18,6 +18,10 @@ type RSAKey struct {
 	N    *big.Int // P·Q
 	P, Q *big.Int // P was made first; which one is larger is open
 	Failed
+
+	// Refused says that the exponent divides a prime that was drawn, less 1, and
+	// that this one was passed over: another exponent gives another key.
+	Refused bool
 }
 
 // Failed counts the candidates that were drawn and found composite before each
@@ -35,7 +39,7 @@ type Failed struct {
 // It takes as long as the search for two primes does. When ctx ends, so does
 // the search, within milliseconds, with ctx's error.
 func RSA(ctx context.Context, bits, e int, seed Seed) (RSAKey, error) {
-	return makeRSA(ctx, bits, e, seed, nil)
+	return makeRSA(ctx, bits, e, seed, [2]count{countAhead, countAhead})
 }
 
 // Replay makes the same key as [RSA] in a hundredth of the time, given how
@@ -47,10 +51,14 @@ func Replay(ctx context.Context, bits, e int, seed Seed, failed Failed) (RSAKey,
 	if failed.BeforeP < 0 || failed.BeforeQ < 0 {
 		return RSAKey{}, fmt.Errorf("negative count of candidates in %+v", failed)
 	}
-	return makeRSA(ctx, bits, e, seed, &failed)
+	known := func(n int) count { return func(context.Context, *search) (int, error) { return n, nil } }
+	return makeRSA(ctx, bits, e, seed, [2]count{known(failed.BeforeP), known(failed.BeforeQ)})
 }
 
-func makeRSA(ctx context.Context, bits, e int, seed Seed, replay *Failed) (RSAKey, error) {
+// count returns how many candidates of a search fail before the next prime.
+type count func(context.Context, *search) (int, error)
+
+func makeRSA(ctx context.Context, bits, e int, seed Seed, counts [2]count) (RSAKey, error) {
 	if bits < MinRSABits || bits > MaxRSABits {
 		return RSAKey{}, fmt.Errorf("RSA of %d bits: want %d to %d", bits, MinRSABits, MaxRSABits)
 	}
@@ -62,18 +70,16 @@ func makeRSA(ctx context.Context, bits, e int, seed Seed, replay *Failed) (RSAKe
 		return RSAKey{}, err
 	}
 	g := newGenerator(seed)
-	var known Failed
-	if replay != nil {
-		known = *replay
-	}
 	var k RSAKey
-	if k.P, k.BeforeP, err = newSearch(g, (bits+1)/2, factor).find(ctx, replay != nil, known.BeforeP); err == nil {
-		k.Q, k.BeforeQ, err = newSearch(g, bits/2, factor).find(ctx, replay != nil, known.BeforeQ)
+	p, q := newSearch(g, (bits+1)/2, factor), newSearch(g, bits/2, factor)
+	if k.P, k.BeforeP, err = p.find(ctx, counts[0]); err == nil {
+		k.Q, k.BeforeQ, err = q.find(ctx, counts[1])
 	}
 	if err != nil {
 		return RSAKey{}, fmt.Errorf("RSA-%d key of %v: %w", bits, seed, err)
 	}
 	k.N = new(big.Int).Mul(k.P, k.Q)
+	k.Refused = p.passed || q.passed
 	return k, nil
 }
 

@@ -15,6 +15,7 @@ type search struct {
 	bits   int
 	rounds int
 	factor uint // an odd number that must not divide p-1; 0 if there is none
+	passed bool // over a prime, for factor
 
 	raw     []byte  // the candidate as drawn, big-endian
 	x       big.Int // the same
@@ -45,34 +46,68 @@ func newSearch(g *generator, bits int, factor uint) *search {
 	}
 }
 
-// find returns the next prime that factor allows and the number of
-// candidates that came before it. Where replay is set, the candidate after
-// the first failed ones is taken for that prime.
-func (s *search) find(ctx context.Context, replay bool, failed int) (*big.Int, int, error) {
-	for n := 0; ; n++ {
-		if err := ctx.Err(); err != nil {
+// find returns the candidate after as many as count says, which is the next
+// prime that factor allows, and how many those were.
+func (s *search) find(ctx context.Context, count count) (*big.Int, int, error) {
+	failed, err := count(ctx, s)
+	if err != nil {
+		return nil, 0, err
+	}
+	for range failed {
+		if err := s.drawFailed(ctx); err != nil {
 			return nil, 0, err
 		}
-		s.draw()
-		last := replay && n == failed
-		prime := last
-		if !replay || !last && s.refused() {
-			var err error
-			if prime, err = fermat(ctx, s.prime()); err != nil {
-				return nil, 0, err
+	}
+	s.draw()
+	for range s.rounds {
+		s.drawWitness()
+	}
+	return new(big.Int).Set(s.prime()), failed, nil
+}
+
+// countAhead is a count that draws what s is about to draw, and tests it. It
+// leaves s as it is.
+func countAhead(ctx context.Context, s *search) (int, error) {
+	g := *s.g
+	s = newSearch(&g, s.bits, s.factor)
+	candidates := make([]*big.Int, atOnce())
+	places := make([]int, len(candidates)) // among all
+	for n := 0; ; {
+		for i := 0; i < len(candidates); n++ {
+			if err := s.drawFailed(ctx); err != nil {
+				return 0, err
+			}
+			if !s.refused() {
+				candidates[i], places[i] = new(big.Int).Set(s.prime()), n
+				i++
 			}
 		}
-		s.drawWitness() // a composite fails its first
-		if !prime {
-			continue
+		if first, err := firstPrime(ctx, candidates); err != nil || first >= 0 {
+			return places[max(first, 0)], err
 		}
+	}
+}
+
+// drawFailed draws a candidate that is not the prime to be found, and its
+// witnesses: one if it is composite, all of them if it is a prime that factor
+// refuses.
+func (s *search) drawFailed(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.draw()
+	s.drawWitness()
+	if !s.refused() {
+		return nil
+	}
+	prime, err := fermat(ctx, s.prime())
+	if prime {
+		s.passed = true
 		for range s.rounds - 1 {
 			s.drawWitness()
 		}
-		if last || !s.refused() {
-			return new(big.Int).Set(s.prime()), n, nil
-		}
 	}
+	return err
 }
 
 // draw draws the next candidate.

@@ -3,6 +3,7 @@ package debian
 import (
 	"math/big"
 	"math/bits"
+	"slices"
 	"sync"
 )
 
@@ -23,7 +24,8 @@ var smallPrimes = sync.OnceValue(func() []uint {
 	return primes
 })
 
-// divisors are the small primes, as many at a time as a word will hold.
+// divisors are the small primes, as many at a time as a word will hold, and then
+// 1 up to a multiple of four.
 var divisors = sync.OnceValue(func() []divisor {
 	var all []divisor
 	for rest := smallPrimes(); len(rest) > 0; {
@@ -38,6 +40,9 @@ var divisors = sync.OnceValue(func() []divisor {
 		}
 		all = append(all, newDivisor(product, rest[:n]))
 		rest = rest[n:]
+	}
+	for len(all)%4 != 0 { // for modFour
+		all = append(all, newDivisor(1, nil))
 	}
 	return all
 })
@@ -56,23 +61,44 @@ func newDivisor(d uint, primes []uint) divisor {
 }
 
 // mod returns x, not negative, modulo d.d: the right residue for every factor
-// of d (Möller, Granlund, Improved Division by Invariant Integers, 2011,
-// algorithm 4).
+// of d.
 func (d *divisor) mod(x *big.Int) uint {
 	var r uint
 	words := x.Bits()
 	for i := len(words) - 1; i >= 0; i-- {
+		r = d.step(r, uint(words[i]))
+	}
+	return r
+}
+
+// modFour is mod of four divisors. Each step waits for the one before it, and
+// while one divisor waits, the others go on.
+func modFour(d *[4]divisor, x *big.Int) (r [4]uint) {
+	words := x.Bits()
+	var r0, r1, r2, r3 uint
+	for i := len(words) - 1; i >= 0; i-- {
 		w := uint(words[i])
-		q1, q0 := bits.Mul(d.inverse, r)
-		q0, carry := bits.Add(q0, w, 0)
-		q1, _ = bits.Add(q1, r, carry)
-		r = w - (q1+1)*d.d
-		if r > q0 {
-			r += d.d
-		}
-		if r >= d.d {
-			r -= d.d
-		}
+		r0 = d[0].step(r0, w)
+		r1 = d[1].step(r1, w)
+		r2 = d[2].step(r2, w)
+		r3 = d[3].step(r3, w)
+	}
+	return [4]uint{r0, r1, r2, r3}
+}
+
+// step returns what is left of the two words r and w, r being below d.d, modulo
+// d.d (Möller, Granlund, Improved Division by Invariant Integers, 2011,
+// algorithm 4).
+func (d *divisor) step(r, w uint) uint {
+	q1, q0 := bits.Mul(d.inverse, r)
+	q0, carry := bits.Add(q0, w, 0)
+	q1, _ = bits.Add(q1, r, carry)
+	r = w - (q1+1)*d.d
+	if r > q0 {
+		r += d.d
+	}
+	if r >= d.d {
+		r -= d.d
 	}
 	return r
 }
@@ -85,10 +111,11 @@ const window = 512
 // neither 0 nor 1 modulo any of the small primes.
 func delta(x *big.Int) uint {
 	residues := make([]uint, 0, len(smallPrimes()))
-	for _, d := range divisors() {
-		r := d.mod(x)
-		for _, p := range d.primes {
-			residues = append(residues, r%p)
+	for four := range slices.Chunk(divisors(), 4) {
+		for i, r := range modFour((*[4]divisor)(four), x) {
+			for _, p := range four[i].primes {
+				residues = append(residues, r%p)
+			}
 		}
 	}
 	for base := uint(0); ; base += 2 * window {

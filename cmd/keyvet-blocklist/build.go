@@ -146,9 +146,6 @@ func debianSources(ctx context.Context, wanted []kind, data string, stderr io.Wr
 		case len(there) == 0:
 			there = k.origins()
 		}
-		if k.exponent == 65537 && !f.hasSmallExponent() {
-			say(stderr, "%s has no %s: set %s will lack a few keys made for a small exponent", f.dir, smallExponentName, k.name)
-		}
 		source.Origins = there
 		total += len(there) * rowsPerFile
 		sources = append(sources, source)
@@ -174,18 +171,6 @@ func debianSources(ctx context.Context, wanted []kind, data string, stderr io.Wr
 				}
 				add(key)
 				p.step(k.name + " " + o.String())
-			}
-		}
-		if k.exponent != 65537 || !f.hasSmallExponent() {
-			continue
-		}
-		others, err := f.smallExponent(ctx, k)
-		if err != nil {
-			return nil, err
-		}
-		for _, key := range others {
-			if slices.Contains(source.Origins, blocklist.Origin{Arch: key.seed.Arch, Variant: key.seed.Variant}) {
-				add(key)
 			}
 		}
 	}

@@ -6,14 +6,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/keyvet/keyvet/blocklist"
@@ -94,7 +92,8 @@ func (f *folder) rows(k kind, o blocklist.Origin) ([]byte, error) {
 	return b, nil
 }
 
-// keys makes every key of one origin with the help of its file.
+// keys makes every key of one origin with the help of its file, those of a
+// small exponent as well.
 func (f *folder) keys(ctx context.Context, k kind, o blocklist.Origin) iter.Seq2[weakKey, error] {
 	return func(yield func(weakKey, error) bool) {
 		rows, err := f.rows(k, o)
@@ -109,76 +108,8 @@ func (f *folder) keys(ctx context.Context, k kind, o blocklist.Origin) iter.Seq2
 			}
 			return key, err
 		}
-		for key, err := range debian.Generate(ctx, debian.Seeds(o.Arch, o.Variant, 0, debian.MaxPID), fromRow) {
-			if !yield(key, err) {
-				return
-			}
-		}
+		k.withSmallExponent(ctx, debian.Generate(ctx, debian.Seeds(o.Arch, o.Variant, 0, debian.MaxPID), fromRow))(yield)
 	}
-}
-
-// A folder may have this file of the keys that came out otherwise for the
-// exponent 3, since 65537 refused a prime. A line is bits, architecture,
-// variant, process id, SHA-256 of the modulus and the two numbers of
-// candidates that failed. No sum is needed: each key is made and compared.
-const smallExponentName = "gcd-alt-e3.txt"
-
-// hasSmallExponent reports whether the folder has that file.
-func (f *folder) hasSmallExponent() bool {
-	_, err := os.Stat(filepath.Join(f.dir, smallExponentName))
-	return err == nil
-}
-
-// smallExponent makes the keys of that file that belong to a set.
-func (f *folder) smallExponent(ctx context.Context, k kind) ([]weakKey, error) {
-	path := filepath.Join(f.dir, smallExponentName)
-	b, err := durable.ReadBounded(path, 1<<20)
-	if err != nil {
-		return nil, err
-	}
-	var keys []weakKey
-	lines := bufio.NewScanner(bytes.NewReader(b))
-	for n := 1; lines.Scan(); n++ {
-		words := strings.Fields(lines.Text())
-		key, err := k.smallExponent(ctx, words)
-		if err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
-		}
-		if key.number != nil {
-			keys = append(keys, key)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return keys, nil
-}
-
-// smallExponent makes the key of a line; it is empty if it is of another size.
-func (k kind) smallExponent(ctx context.Context, words []string) (weakKey, error) {
-	if len(words) != 7 {
-		return weakKey{}, fmt.Errorf("%d words, want 7", len(words))
-	}
-	var numbers [4]int // bits, process id, two counts
-	for i, at := range []int{0, 3, 5, 6} {
-		n, err := strconv.ParseUint(words[at], 10, 15)
-		if err != nil {
-			return weakKey{}, err
-		}
-		numbers[i] = int(n)
-	}
-	arch, errArch := debian.ParseArch(words[1])
-	variant, errVariant := debian.ParseVariant(words[2])
-	sum, errSum := hex.DecodeString(words[4])
-	if err := errors.Join(errArch, errVariant, errSum); err != nil || len(sum) != sha256.Size {
-		return weakKey{}, fmt.Errorf("no seed or SHA-256: %q", words)
-	}
-	if numbers[0] != k.bits {
-		return weakKey{}, nil
-	}
-	seed := debian.Seed{Arch: arch, Variant: variant, PID: uint16(numbers[1])}
-	failed := debian.Failed{BeforeP: numbers[2], BeforeQ: numbers[3]}
-	return k.replay(ctx, 3, seed, failed, [sha256.Size]byte(sum))
 }
 
 // replace puts a whole file in place of what is at path: it is there after

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math/big"
 	"slices"
 	"strings"
@@ -81,9 +82,10 @@ func (k kind) rowBytes() int {
 // weakKey is a key that the generator made: of RSA the modulus, of EC the
 // affine x coordinate.
 type weakKey struct {
-	seed   debian.Seed
-	number *big.Int
-	failed debian.Failed
+	seed    debian.Seed
+	number  *big.Int
+	failed  debian.Failed
+	refused bool // a prime by the exponent: another one gives another key
 }
 
 // generate makes the key of a seed from nothing else.
@@ -93,7 +95,21 @@ func (k kind) generate(ctx context.Context, seed debian.Seed) (weakKey, error) {
 		return weakKey{seed: seed, number: key.X}, err
 	}
 	key, err := debian.RSA(ctx, k.bits, k.exponent, seed)
-	return weakKey{seed: seed, number: key.N, failed: key.Failed}, err
+	return weakKey{seed, key.N, key.Failed, key.Refused}, err
+}
+
+// withSmallExponent puts behind each key for which 65537 refused a prime the one
+// that the same seed gives for an exponent such as 3.
+func (k kind) withSmallExponent(ctx context.Context, keys iter.Seq2[weakKey, error]) iter.Seq2[weakKey, error] {
+	small := k
+	small.exponent = 3
+	return func(yield func(weakKey, error) bool) {
+		for key, err := range keys {
+			if !yield(key, err) || key.refused && !yield(small.generate(ctx, key.seed)) {
+				return
+			}
+		}
+	}
 }
 
 // row is the key as a file has it.
@@ -127,13 +143,9 @@ func (k kind) fromRow(ctx context.Context, seed debian.Seed, row []byte) (weakKe
 		BeforeP: int(binary.LittleEndian.Uint16(row[sha256.Size:])),
 		BeforeQ: int(binary.LittleEndian.Uint16(row[sha256.Size+2:])),
 	}
-	return k.replay(ctx, k.exponent, seed, failed, [sha256.Size]byte(row))
-}
-
-func (k kind) replay(ctx context.Context, exponent int, seed debian.Seed, failed debian.Failed, sum [sha256.Size]byte) (weakKey, error) {
-	key, err := debian.Replay(ctx, k.bits, exponent, seed, failed)
-	if err == nil && debian.Fingerprint(key.N) != sum {
+	key, err := debian.Replay(ctx, k.bits, k.exponent, seed, failed)
+	if err == nil && debian.Fingerprint(key.N) != [sha256.Size]byte(row) {
 		err = fmt.Errorf("%v: its row %w", seed, errRow)
 	}
-	return weakKey{seed: seed, number: key.N, failed: failed}, err
+	return weakKey{seed, key.N, failed, key.Refused}, err
 }

@@ -221,36 +221,35 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// TestSmallExponent has a seed of which 65537 refuses a prime, and its
+// neighbours.
 func TestSmallExponent(t *testing.T) {
 	k, err := kindNamed("rsa1024")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const good = "1024 le64 nornd 6188 a11be7a1f5de1db5eeb50893c4cb43f4b62b0dc3a9b2350b13783b537a1121a5 4 3\n"
-	f := &folder{dir: t.TempDir()}
-	if keys, err := f.smallExponent(t.Context(), k); err == nil || f.hasSmallExponent() {
-		t.Errorf("no file: %v, %v", keys, err)
+	fromRow := func(ctx context.Context, seed debian.Seed) (weakKey, error) {
+		key, err := k.generate(ctx, seed)
+		if err != nil {
+			return key, err
+		}
+		row, err := k.row(key)
+		if err != nil {
+			return key, err
+		}
+		return k.fromRow(ctx, seed, row)
 	}
-	for _, tt := range []struct{ text, want string }{
-		{good, ""},
-		{good + "2048" + good[4:], ""}, // of another set
-		{good + "1024 le64", "line 2: 2 words"},
-		{strings.Replace(good, "6188", "x", 1), "line 1: strconv"},
-		{strings.Replace(good, "6188", "6189", 1), "line 1: le64 nornd pid 6189: its row is not the key"},
-		{strings.Replace(good, "le64", "vax", 1), "line 1: no seed"},
-		{strings.Replace(good, "a11be7", "", 1), "line 1: no seed"},
-	} {
-		if err := os.WriteFile(filepath.Join(f.dir, smallExponentName), []byte(tt.text), 0o600); err != nil {
+	seeds := debian.Seeds(debian.LE64, debian.NoRnd, 6187, 6189)
+	var got []string
+	for key, err := range k.withSmallExponent(t.Context(), debian.Generate(t.Context(), seeds, fromRow)) {
+		if err != nil {
 			t.Fatal(err)
 		}
-		keys, err := f.smallExponent(t.Context(), k)
-		if tt.want == "" {
-			if err != nil || len(keys) != 1 || keys[0].seed.PID != 6188 {
-				t.Errorf("%q: %v, %v", tt.text, keys, err)
-			}
-		} else if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%q: %v, want %q", tt.text, err, tt.want)
-		}
+		got = append(got, fmt.Sprintf("%d %x", key.seed.PID, debian.Fingerprint(key.number)))
+	}
+	const other = "6188 a11be7a1f5de1db5eeb50893c4cb43f4b62b0dc3a9b2350b13783b537a1121a5"
+	if len(got) != 4 || got[2] != other || !strings.HasPrefix(got[1], "6188 ") || got[1] == other {
+		t.Errorf("keys %q, want two of 6188, the second %s", got, other)
 	}
 }
 

@@ -121,21 +121,6 @@ func (v *verifier) data(ctx context.Context, s blocklist.Set, k kind, f *folder)
 			p.step(s.Name + " " + o.String())
 		}
 	}
-	var others []weakKey
-	if k.exponent == 65537 && f.hasSmallExponent() {
-		var err error
-		if others, err = f.smallExponent(ctx, k); err != nil {
-			return err
-		}
-	}
-	for _, key := range others {
-		if slices.Contains(s.Origins, blocklist.Origin{Arch: key.seed.Arch, Variant: key.seed.Variant}) {
-			if err := v.found(ctx, s, k, key); err != nil {
-				return err
-			}
-			p.done++
-		}
-	}
 	p.printf("%s: %s: all %d keys of %s found, each with its seed", v.name, s.Name, p.done, f.dir)
 	return nil
 }
