@@ -137,7 +137,7 @@ ifdef BEFORE
 	@GO='$(GO)' LISTS='$(LISTS)' .ci/bench '$(BEFORE)' $(BENCHTIME)
 else
 	$(GO) test -timeout 1h -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./device/check ./blocklist ./tpm ./cmd/keyvet ./cmd/keyvet-fleet
-	$(GO) test -run '^$$' -bench 'Near|Factor' -benchtime $(BENCHTIME) ./blocklist/debian
+	$(GO) test -run '^$$' -bench 'Near|Factor|RSA|OneByOne' -benchtime $(BENCHTIME) ./blocklist/debian
 	$(GO) test -run '^$$' -bench Hunt -benchtime 1x ./blocklist/debian
 	GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) test -exec qemu-arm-static -run '^$$' -bench 'Lookup/.*/hit' ./blocklist
 endif
@@ -177,16 +177,22 @@ FIRMWARE = uefi-pk,intel-leak,firmware-dev,firmware-image,ssh-default
 REST = test-suite,rfc,web,package,git
 PUBLISHED = -cite https://badkeys.info/ -licence "none needed: fingerprints and names are facts"
 
+LISTS_BY = $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist
+
 blocklist: ## the built-in blocklist, from the complete sets of weak keys in DATA and the published ones in KEYS, and the further list
-	xz -dc $(KEYS) | $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -out blocklist/embedded.kvf -data $(DATA) -sets rsa2048,rsa2048-ssh,rsa4096,p256,p384 \
+	xz -dc $(KEYS) | $(LISTS_BY) build -out blocklist/embedded.kvf -data $(DATA) -sets rsa2048,rsa2048-ssh,rsa4096,p256,p384 \
 		-keys /dev/stdin -classes $(FIRMWARE) -set firmware-keys -name "keys published in firmware" $(PUBLISHED)
 	sha256sum blocklist/embedded.kvf | cut -c 1-64 >blocklist/embedded.sha256
-	xz -dc $(KEYS) | $(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -out blocklist/compromised.kvf \
+	xz -dc $(KEYS) | $(LISTS_BY) build -out blocklist/compromised.kvf \
 		-keys /dev/stdin -classes $(REST) -set published-keys -name "keys published elsewhere" $(PUBLISHED)
 
+# Where sets are made that DATA does not have.
+MADE ?= bin/sets
 .PHONY: further-lists
-further-lists: ## the further list of Debian's weak keys: RSA-1024 from DATA and P-521 from nothing, five minutes of a core
-	$(GO) run -tags keyvet_noblocklist ./cmd/keyvet-blocklist build -data $(DATA) -sets rsa1024,p521 -out blocklist/further.kvf
+further-lists: ## the further list of Debian's weak keys: RSA-1024 from DATA, RSA-3072 and P-521 from nothing, hours of a core, resumed from bin/sets
+	$(LISTS_BY) generate -set rsa3072 -out $(MADE)
+	$(LISTS_BY) build -data $(MADE) -sets rsa3072 -out $(MADE)/rsa3072.kvf
+	$(LISTS_BY) build -data $(DATA) -sets rsa1024,p521 -from $(MADE)/rsa3072.kvf -out blocklist/further.kvf
 
 .PHONY: verify-published
 verify-published: ## every key of KEYS is found with its name, none is with one bit changed, none of a million at random and of Debian's CAs

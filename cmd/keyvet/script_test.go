@@ -78,8 +78,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("IMAGE", filepath.Join(hosts, "image"))
 			env.Setenv("UNSHARE", unshare()[1])
 			env.Values["desk"] = &desk{}
-			list, err := filepath.Abs("../../blocklist/embedded.kvf")
-			env.Setenv("KVF", list)
+			lists, err := filepath.Abs("../../blocklist")
+			env.Setenv("KVF", filepath.Join(lists, "embedded.kvf"))
+			env.Setenv("FURTHER", filepath.Join(lists, "further.kvf"))
 			env.Defer(func() { env.Values["desk"].(*desk).close() })
 			return err
 		},
