@@ -56,6 +56,15 @@ func (s IO) Fail(err error) {
 // asks for.
 func (s IO) Say(text string) { fmt.Fprintln(s.Err, Said(s.Err, s.program, text)) }
 
+// print writes text to standard output and returns the exit status.
+func (s IO) print(text string) int {
+	if _, err := io.WriteString(s.Out, text); err != nil {
+		s.Fail(err)
+		return Undecided
+	}
+	return Pass
+}
+
 // Said is what a program says, in lines that fit what w is.
 func Said(w any, program, text string) string {
 	text = program + ": " + text
@@ -134,8 +143,7 @@ func (p *Program) Run(ctx context.Context, s IO, args []string) int {
 	given, err := parse(f, rest)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(s.Out, p.HelpOn(c))
-		return Pass
+		return s.print(p.HelpOn(c))
 	case err != nil:
 		return s.Misused(explain(f, err))
 	case len(given) < c.Least:
@@ -297,11 +305,11 @@ func (p *Program) version(s IO, verbose, asJSON bool) int {
 		if v.Commit != "" {
 			line += " (" + v.Commit + ")"
 		}
-		fmt.Fprintf(s.Out, "%s %s %s/%s\n", line, v.Go, v.OS, v.Arch)
+		line += fmt.Sprintf(" %s %s/%s\n", v.Go, v.OS, v.Arch)
 		for _, d := range details {
-			fmt.Fprintf(s.Out, "%s: %s\n", d[0], d[1])
+			line += d[0] + ": " + d[1] + "\n"
 		}
-		return Pass
+		return s.print(line)
 	}
 	for _, d := range details {
 		if v.Details == nil {
@@ -310,12 +318,9 @@ func (p *Program) version(s IO, verbose, asJSON bool) int {
 		v.Details[d[0]] = d[1]
 	}
 	b, err := json.MarshalIndent(v, "", "  ")
-	if err == nil {
-		_, err = fmt.Fprintf(s.Out, "%s\n", b)
-	}
 	if err != nil {
 		s.Fail(err)
 		return Undecided
 	}
-	return Pass
+	return s.print(string(b) + "\n")
 }

@@ -153,3 +153,20 @@ func TestBash(t *testing.T) {
 		}
 	}
 }
+
+// TestFullDisk has a standard output that takes nothing.
+func TestFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	var got []string
+	for _, line := range []string{"help", "help do", "help job", "do -h", "version", "version -v", "version -json"} {
+		var said bytes.Buffer
+		status := sample(&got).Run(t.Context(), IO{In: strings.NewReader(""), Out: full, Err: &said}, strings.Fields(line))
+		if status != Undecided || !strings.Contains(said.String(), "no space left on device") {
+			t.Errorf("%s: %d, %q", line, status, said.String())
+		}
+	}
+}

@@ -10,25 +10,24 @@ import (
 
 func (p *Program) help(s IO, args []string) int {
 	if len(args) == 0 || len(args) == 1 && args[0] == "help" {
-		fmt.Fprint(s.Out, p.Overview())
-		return Pass
+		return s.print(p.Overview())
 	}
 	c, rest := p.find(args)
 	switch {
 	case c == nil && p.first(args[0]+" ") != "":
+		var lines strings.Builder
 		for _, c := range p.Commands {
 			if strings.HasPrefix(c.Name, args[0]+" ") {
-				fmt.Fprintln(s.Out, p.usageLine(&c))
+				fmt.Fprintln(&lines, p.usageLine(&c))
 			}
 		}
-		return Pass
+		return s.print(lines.String())
 	case c == nil:
 		return p.unknown(s, args)
 	case len(rest) > 0:
 		return s.Misused("help takes one command")
 	}
-	fmt.Fprint(s.Out, p.HelpOn(c))
-	return Pass
+	return s.print(p.HelpOn(c))
 }
 
 // Overview is the text of `help`.
