@@ -12,8 +12,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -232,14 +232,28 @@ func explain(f *flag.FlagSet, err error) string {
 	if name, missing := strings.CutPrefix(text, "flag needs an argument: -"); missing {
 		return fmt.Sprintf("%s: -%s needs a value", f.Name(), name)
 	}
-	if m := invalidValue.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("%s: -%s %s: %s", f.Name(), m[2], m[1], wanted(f.Lookup(m[2]), m[3]))
+	if value, name, why, ok := invalidValue(text); ok {
+		return fmt.Sprintf("%s: -%s %s: %s", f.Name(), name, value, wanted(f.Lookup(name), why))
 	}
 	return f.Name() + ": " + text
 }
 
-// invalidValue is how package flag says that a flag does not take a value.
-var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): (.*)$`)
+// invalidValue takes apart how package flag says that a flag does not take a
+// value: the value in quotes, the flag's name, and why.
+func invalidValue(text string) (value, name, why string, ok bool) {
+	rest, ok := strings.CutPrefix(strings.Replace(text, "boolean ", "", 1), "invalid value ")
+	if !ok {
+		return "", "", "", false
+	}
+	value, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return "", "", "", false
+	}
+	rest = strings.Replace(rest[len(value):], " flag ", " ", 1)
+	rest, ok = strings.CutPrefix(rest, " for -")
+	name, why, cut := strings.Cut(rest, ": ")
+	return value, name, why, ok && cut
+}
 
 // wanted says what a flag takes, where package flag only says that it did not parse
 // the value.
