@@ -412,6 +412,9 @@ func TestSpecialKeys(t *testing.T) {
 		"exponent of 41 bit": {rsaSPKI(t, n, e), func(k crypto.PublicKey) bool { return k.(*device.LargeRSA).E.Cmp(e) == 0 }},
 		"RSA for PSS alone":  {spki(t, sequence(marshal(t, pss)), sequence(marshal(t, n), marshal(t, 65537))), func(k crypto.PublicKey) bool { return k.(*rsa.PublicKey).N.Cmp(n) == 0 }},
 		"ML-DSA":             {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 3, 18})), []byte{1}), isOther("ML-DSA-65")},
+		"SLH-DSA":            {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 3, 31})), []byte{1}), isOther("SLH-DSA-SHAKE-256f")},
+		"ML-KEM":             {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 4, 2})), []byte{1}), isOther("ML-KEM-768")},
+		"GOST":               {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{1, 2, 643, 7, 1, 1, 1, 1})), []byte{1}), isOther("GOST-2012-256")},
 	} {
 		cert, odd, err := keyfile.ParseCertificate(ca.issue(t, func(p *parts) { p.spki = c.spki }))
 		if err != nil || odd != "" || !c.want(cert.PublicKey) || !bytes.Equal(cert.RawSubjectPublicKeyInfo, c.spki) {
