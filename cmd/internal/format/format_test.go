@@ -221,3 +221,36 @@ func junitShape(t *testing.T, doc []byte) {
 		}
 	}
 }
+
+// TestNotLookedUp has a key that is undecided because no list could be asked, which
+// every form must say, and one that other checks decided on.
+func TestNotLookedUp(t *testing.T) {
+	r := &device.Report{
+		Schema: device.Schema, Time: sample().Time,
+		Keys: []device.KeyReport{
+			{ID: "open.pem", Source: "file:open.pem", Line: 1, Status: device.Undecided},
+			{ID: "passed.pem", Source: "file:passed.pem", Line: 1, Status: device.Pass},
+			{ID: "other.pem", Source: "file:other.pem", Line: 1, Status: device.Undecided},
+		},
+		Findings: []device.Finding{
+			{Check: "debian", Key: "open.pem", Status: device.NotApplicable, NotLookedUp: "RSA-3072", Message: "no list has RSA-3072"},
+			{Check: "debian", Key: "passed.pem", Status: device.NotApplicable, NotLookedUp: "RSA-3072", Message: "no list has RSA-3072"},
+			{Check: "size", Key: "passed.pem", Status: device.Pass},
+			{Check: "debian", Key: "other.pem", Status: device.NotApplicable, NotLookedUp: "RSA-3072", Message: "no list has RSA-3072"},
+			{Check: "expiry", Key: "other.pem", Status: device.Undecided, ReasonCode: "KEYVET_CLOCK_IMPLAUSIBLE", Message: "the clock is wrong"},
+		},
+	}
+	want := "open.pem:1: UNDECIDED debian - no list has RSA-3072\nother.pem:1: UNDECIDED expiry KEYVET_CLOCK_IMPLAUSIBLE the clock is wrong\n"
+	if got := string(write(t, Line, r)); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for name, form := range map[string]func(io.Writer, *device.Report) error{"SARIF": SARIF, "JUnit": JUnit} {
+		if got := strings.Count(string(write(t, form, r)), "no list has RSA-3072"); got == 0 || name == "SARIF" && got != 1 {
+			t.Errorf("%s says it %d times", name, got)
+		}
+	}
+	junit := string(write(t, JUnit, r))
+	if !strings.Contains(junit, `<error type="debian" message="no list has RSA-3072">`) {
+		t.Errorf("JUnit has no error of it:\n%s", junit)
+	}
+}

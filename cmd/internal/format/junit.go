@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -80,7 +81,7 @@ func (s *suite) add(i item) {
 	switch status := i.Counts(); status {
 	case device.Fail, device.Undecided:
 		if worst := device.Worst(c.status, status); worst != c.status {
-			c.status, c.reason = worst, i.ReasonCode
+			c.status, c.reason = worst, cmp.Or(i.ReasonCode, i.Check)
 		}
 		c.lines = append(c.lines, line)
 	case device.Warn:
