@@ -18,6 +18,7 @@ import (
 
 	"github.com/keyvet/keyvet/blocklist"
 	"github.com/keyvet/keyvet/cmd/internal/accept"
+	"github.com/keyvet/keyvet/cmd/internal/cli"
 	"github.com/keyvet/keyvet/cmd/keyvet-fleet/internal/bootlog"
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/check"
@@ -28,18 +29,19 @@ import (
 
 // trust is what the commands of this program hold reports against.
 type trust struct {
-	ekRoots, blocklist, advisories *string
-	accept, policyFile             *string // nil for a command without the flag
-	env                            check.Env
-	roots                          []*x509.Certificate
-	accepted                       []device.Acceptance
-	boots                          bootlog.Replayer
+	ekRoots, advisories *string
+	blocklists          *[]string
+	accept, policyFile  *string // nil for a command without the flag
+	env                 check.Env
+	roots               []*x509.Certificate
+	accepted            []device.Acceptance
+	boots               bootlog.Replayer
 }
 
 func trustFlags(f *flag.FlagSet) *trust {
 	return &trust{
 		ekRoots:    f.String("ek-roots", "", "the EK certificate must lead to a certificate in `DIR`, of its files *.pem, *.crt and *.cer, all in PEM; a TPM that is not shown is then undecided"),
-		blocklist:  f.String("blocklist", "", "look the keys up in the list `F`, too"),
+		blocklists: cli.Files(f, "blocklist", "look the keys up in the list `F`, too; the flag can be given several times"),
 		advisories: f.String("advisories", "", "hold the firmware against the advisories in `F`, too"),
 	}
 }
@@ -71,8 +73,11 @@ func (t *trust) load(f *flag.FlagSet) (err error) {
 	case !errors.Is(err, blocklist.ErrNotEmbedded):
 		return err
 	}
-	if given["blocklist"] {
-		list, err := blocklist.Open(*t.blocklist)
+	for _, name := range *t.blocklists {
+		list, err := blocklist.Open(name)
+		if err == nil {
+			err = list.Check()
+		}
 		if err != nil {
 			return errUsage{fmt.Errorf("-blocklist: %w", err)}
 		}

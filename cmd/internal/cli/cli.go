@@ -221,6 +221,20 @@ func parse(f *flag.FlagSet, args []string) (rest []string, err error) {
 	}
 }
 
+// Files defines a flag that names a file and can be given several times. It does
+// not take the empty name, which an unset variable of a script is.
+func Files(f *flag.FlagSet, name, usage string) *[]string {
+	files := new([]string)
+	f.Func(name, usage, func(file string) error {
+		if file == "" {
+			return errors.New("not the name of a file")
+		}
+		*files = append(*files, file)
+		return nil
+	})
+	return files
+}
+
 // explain puts an error of package flag into our words.
 func explain(f *flag.FlagSet, err error) string {
 	text := err.Error()

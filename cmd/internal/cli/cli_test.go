@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -167,6 +168,29 @@ func TestFullDisk(t *testing.T) {
 		status := sample(&got).Run(t.Context(), IO{In: strings.NewReader(""), Out: full, Err: &said}, strings.Fields(line))
 		if status != Undecided || !strings.Contains(said.String(), "no space left on device") {
 			t.Errorf("%s: %d, %q", line, status, said.String())
+		}
+	}
+}
+
+func TestFiles(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                  "[]",
+		"-list a":           "[a]",
+		"-list a x -list=b": "[a b]",
+		"-list a -list=":    `thing: do: -list "": not the name of a file (thing help do)`,
+	} {
+		var got string
+		p := &Program{Name: "thing", Commands: []Command{{Name: "do", Most: -1, New: func(f *flag.FlagSet) Action {
+			lists := Files(f, "list", "`F`")
+			return func(context.Context, IO, []string) int {
+				got = fmt.Sprint(*lists)
+				return Pass
+			}
+		}}}}
+		var errs bytes.Buffer
+		status := p.Run(t.Context(), IO{Err: &errs}, strings.Fields("do "+args))
+		if all := got + strings.TrimSpace(errs.String()); all != want || (status == Pass) != (errs.Len() == 0) {
+			t.Errorf("%q: exit status %d, %s, want %s", args, status, all, want)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func (c *Check) loadEnv(env *check.Env) (lists blocklist.Lists, gaps []device.Ga
 }
 
 // loadBlocklists loads the embedded list, those that the image installed, those
-// of the configuration and that of the command line. The error says which could
+// of the configuration and those of the command line. The error says which could
 // not be loaded; it is nil if there are none.
 func (c *Check) loadBlocklists(gap func(string, error)) (lists blocklist.Lists, failed error) {
 	fail := func(what string, err error) {
@@ -87,11 +87,7 @@ func (c *Check) loadBlocklists(gap func(string, error)) (lists blocklist.Lists, 
 		fail("built-in blocklist", err)
 	}
 	installed, _ := filepath.Glob(blocklistGlob)
-	names := slices.Concat(installed, c.Config.Check.Blocklists)
-	if c.Blocklist != "" {
-		names = append(names, c.Blocklist)
-	}
-	for i, name := range names {
+	for i, name := range slices.Concat(installed, c.Config.Check.Blocklists, c.Blocklists) {
 		l, err := blocklist.Open(name)
 		if err == nil && i >= len(installed) {
 			// The packages' large lists are checked where they are read, so that a start

@@ -61,11 +61,11 @@ func TestLoadEnv(t *testing.T) {
 	}
 }
 
-// The list of the command line is asked besides the others.
+// A list of the command line is asked besides the others.
 func TestBlocklistOfCommandLine(t *testing.T) {
 	for name, good := range map[string]bool{"../../../../blocklist/embedded.kvf": true, os.DevNull: false, "none": false} {
 		env := new(check.Env)
-		lists, gaps := (&Check{Config: *config.Default(), Blocklist: name}).loadEnv(env)
+		lists, gaps := (&Check{Config: *config.Default(), Blocklists: []string{name}}).loadEnv(env)
 		others, _ := (&Check{Config: *config.Default()}).loadBlocklists(func(what string, err error) { t.Error(what, err) })
 		want := len(others)
 		if good {

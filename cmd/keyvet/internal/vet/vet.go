@@ -32,13 +32,13 @@ type Check struct {
 	Progress func(what string) (done func()) // of what takes long; nil: nobody looks
 
 	// What only a command line says.
-	Blocklist string              // besides the built-in lists and those of the configuration
-	Files     []string            // only these, and those in these directories
-	Accept    []device.Acceptance // besides those of the configuration
-	Stdin     Stdin               // the file "-"
-	Only      []string            // the ids of the checks to ask; none: all
-	Verbose   bool                // keep all that passed
-	Thorough  *Thorough           // search for what no list covers; nil: do not
+	Blocklists []string            // besides the built-in lists and those of the configuration
+	Files      []string            // only these, and those in these directories
+	Accept     []device.Acceptance // besides those of the configuration
+	Stdin      Stdin               // the file "-"
+	Only       []string            // the ids of the checks to ask; none: all
+	Verbose    bool                // keep all that passed
+	Thorough   *Thorough           // search for what no list covers; nil: do not
 }
 
 // Stdin is what is read for the file "-".
