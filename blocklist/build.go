@@ -46,7 +46,7 @@ func Build(sources []Source) ([]byte, error) {
 	}
 	var directory, sections []byte
 	for i, s := range sources {
-		err := checkName(s.Name)
+		err := s.CheckWords()
 		if i > 0 && sources[i-1].Name == s.Name {
 			err = errors.New("two sets of that name")
 		}
@@ -159,9 +159,6 @@ type entry struct {
 }
 
 func (s *Source) appendEntries(directory, sections []byte) ([]byte, []byte, error) {
-	if err := s.checkWords(); err != nil {
-		return nil, nil, err
-	}
 	if s.Names != nil && len(s.Names) != len(s.Fingerprints) {
 		return nil, nil, fmt.Errorf("%d names for %d fingerprints", len(s.Names), len(s.Fingerprints))
 	}

@@ -252,14 +252,23 @@ func (s *set) readEntries(records *reader, sections *part) error {
 // checkName holds a set's name to what is safe to print and to compare.
 func checkName(name string) error {
 	if name == "" || len(name) > maxNameBytes {
-		return fmt.Errorf("set name of %d bytes", len(name))
+		return fmt.Errorf("set name of %d bytes, want 1 to %d", len(name), maxNameBytes)
 	}
 	for _, c := range []byte(name) {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-			return fmt.Errorf("set name %q", name)
+			return fmt.Errorf("set name %q has other signs than a-z, 0-9 and -", name)
 		}
 	}
 	return nil
+}
+
+// CheckWords holds the name of a set, and the words of one that is no set of
+// Debian's, to what a list can have, which is safe to print.
+func (s *Set) CheckWords() error {
+	if err := checkName(s.Name); err != nil || s.Kind == Debian {
+		return err
+	}
+	return s.checkWords()
 }
 
 // check holds fingerprints to their order and names to what is safe to read and

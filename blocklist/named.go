@@ -263,9 +263,6 @@ type NamedKey struct {
 }
 
 func (s *Source) appendNamed(directory, sections []byte) ([]byte, []byte, error) {
-	if err := s.checkWords(); err != nil {
-		return nil, nil, err
-	}
 	if len(s.Named) == 0 || len(s.Named) > maxNamedKeys || s.Deflate == nil {
 		return nil, nil, fmt.Errorf("%d keys, and what packs them is nil: %v", len(s.Named), s.Deflate == nil)
 	}

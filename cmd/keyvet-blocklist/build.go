@@ -40,6 +40,16 @@ func build(flags *flag.FlagSet) cli.Action {
 		if *spki != "" && published.file != "" {
 			return errUsage{errors.New("build: -name and -cite are for one of -spki-sha256 and -keys: make two lists, and one of both with -from")}
 		}
+		if err := needed(flags, published.file != "", *spki != ""); err != nil {
+			return errUsage{err}
+		}
+		own := blocklist.Set{Name: *set, Kind: blocklist.Named, Title: *title, Cite: *cite, Reason: *reason, Licence: *licence}
+		if *spki != "" {
+			own = blocklist.Set{Name: "compromised", Kind: blocklist.Compromised, Title: *title, Cite: *cite, Reason: *reason}
+		}
+		if err := own.CheckWords(); err != nil {
+			return errUsage{fmt.Errorf("build: %w", err)}
+		}
 		if *names == "" && *spki == "" && *openssl == "" && published.file == "" && *from == "" {
 			*names = "rsa2048,rsa2048-ssh,rsa4096,p256,p384"
 		}
@@ -69,9 +79,7 @@ func build(flags *flag.FlagSet) cli.Action {
 			if err != nil {
 				return err
 			}
-			sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Names: names, Set: blocklist.Set{
-				Name: "compromised", Kind: blocklist.Compromised, Title: *title, Cite: *cite, Reason: *reason,
-			}})
+			sources = append(sources, blocklist.Source{Fingerprints: fingerprints, Names: names, Set: own})
 		}
 		if *openssl != "" {
 			fingerprints, _, err := readFingerprints(*openssl, 10, false)
@@ -88,9 +96,7 @@ func build(flags *flag.FlagSet) cli.Action {
 			if err != nil {
 				return err
 			}
-			sources = append(sources, blocklist.Source{Named: keys, Deflate: deflate, Set: blocklist.Set{
-				Name: *set, Kind: blocklist.Named, Title: *title, Cite: *cite, Reason: *reason, Licence: *licence,
-			}})
+			sources = append(sources, blocklist.Source{Named: keys, Deflate: deflate, Set: own})
 		}
 		if *from != "" {
 			for name := range strings.SplitSeq(*from, ",") {
@@ -121,6 +127,19 @@ func build(flags *flag.FlagSet) cli.Action {
 		say(s.Err, "%s: %s, %s, %s", *out, terminal.Count(len(written.Sets()), "set", "sets"), terminal.Count(keys, "key", "keys"), terminal.Count(written.Bytes(), "byte", "bytes"))
 		return nil
 	})
+}
+
+// needed refuses flags that say something of keys which no flag names.
+func needed(flags *flag.FlagSet, published, own bool) (err error) {
+	flags.Visit(func(f *flag.Flag) {
+		switch {
+		case slices.Contains([]string{"classes", "by", "set", "licence"}, f.Name) && !published:
+			err = fmt.Errorf("build: -%s is about the keys of -keys FILE, which is missing", f.Name)
+		case slices.Contains([]string{"name", "cite", "reason"}, f.Name) && !published && !own:
+			err = fmt.Errorf("build: -%s is about the keys of -keys FILE or -spki-sha256 FILE, which is missing", f.Name)
+		}
+	})
+	return err
 }
 
 // debianSources makes the keys of the sets: with the help of a folder's files,
