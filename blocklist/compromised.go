@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyvet/keyvet/blocklist/debian"
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // Compromised looks a key up among those whose private half is public. The key
@@ -34,7 +35,11 @@ func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool,
 	if len(k.SPKI) > 0 {
 		sums.spki = append(sums.spki, sha256.Sum256(k.SPKI))
 	}
-	if spki, err := marshalSPKI(k.Public); err == nil && !bytes.Equal(spki, k.SPKI) {
+	spki, unknown := marshalSPKI(k.Public)
+	if unknown != nil {
+		spki = usualSPKI(k.SPKI)
+	}
+	if len(spki) > 0 && !bytes.Equal(spki, k.SPKI) {
 		sums.spki = append(sums.spki, sha256.Sum256(spki))
 	}
 	if number := keyNumberOf(k); len(number) > 0 {
@@ -119,6 +124,34 @@ func debianFingerprint(n keyNumber) []byte {
 	return sum[:]
 }
 
+// usualSPKI encodes a key that is not understood as certificates do: one on a curve
+// that is known by the name of the curve and both coordinates (RFC 5480), one of
+// RFC 8410 without parameters. It is nil for others.
+func usualSPKI(spki []byte) []byte {
+	k, _ := device.SplitSPKI(spki)
+	oid, params, key := k.Algorithm, []byte(nil), k.Key
+	switch {
+	case oid.Equal(oidEC), oid.Equal(oidECDH):
+		c, known := curve.Known(k.Params)
+		if !known {
+			return nil
+		}
+		point, ok := c.Uncompressed(key)
+		name, err := asn1.Marshal(c.OID)
+		if !ok || err != nil {
+			return nil
+		}
+		oid, params, key = oidEC, name, point
+	case len(oid) != len(oidRFC8410)+1 || !oid[:len(oidRFC8410)].Equal(oidRFC8410):
+		return nil
+	}
+	usual, err := marshalInfo(oid, params, key)
+	if err != nil {
+		return nil
+	}
+	return usual
+}
+
 // marshalSPKI encodes a key as certificates do (RFC 5280, section 4.1).
 func marshalSPKI(pub crypto.PublicKey) ([]byte, error) {
 	large, ok := pub.(*device.LargeRSA)
@@ -129,11 +162,16 @@ func marshalSPKI(pub crypto.PublicKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return marshalInfo(oidRSA, asn1.NullBytes, key)
+}
+
+// marshalInfo makes a SubjectPublicKeyInfo; params is DER.
+func marshalInfo(oid asn1.ObjectIdentifier, params, key []byte) ([]byte, error) {
 	return asn1.Marshal(struct {
 		Algorithm pkix.AlgorithmIdentifier
 		PublicKey asn1.BitString
 	}{
-		pkix.AlgorithmIdentifier{Algorithm: oidRSA, Parameters: asn1.NullRawValue},
+		pkix.AlgorithmIdentifier{Algorithm: oid, Parameters: asn1.RawValue{FullBytes: params}},
 		asn1.BitString{Bytes: key, BitLength: 8 * len(key)},
 	})
 }

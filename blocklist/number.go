@@ -44,20 +44,21 @@ var (
 	oidRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
 	oidDSA = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1}
+
+	oidECDH    = asn1.ObjectIdentifier{1, 3, 132, 1, 12} // a key for ECDH alone, RFC 5480
+	oidRFC8410 = asn1.ObjectIdentifier{1, 3, 101}        // and 110 to 113
 )
 
 // spkiNumber reads the number out of a SubjectPublicKeyInfo (RFC 5280, section
 // 4.1); it is nil if there is none.
 func spkiNumber(der []byte) []byte {
-	s := cryptobyte.String(der)
-	var info, algorithm, number cryptobyte.String
-	var oid asn1.ObjectIdentifier
-	var key []byte
-	if !s.ReadASN1(&info, tag.SEQUENCE) || !info.ReadASN1(&algorithm, tag.SEQUENCE) ||
-		!algorithm.ReadASN1ObjectIdentifier(&oid) || !info.ReadASN1BitStringAsBytes(&key) || len(key) == 0 {
+	info, ok := device.SplitSPKI(der)
+	if !ok || len(info.Key) == 0 {
 		return nil
 	}
-	s = key
+	oid, key := info.Algorithm, info.Key
+	s := cryptobyte.String(key)
+	var number cryptobyte.String
 	switch {
 	case oid.Equal(oidRSA): // RFC 8017, section A.1.1
 		if !s.ReadASN1(&s, tag.SEQUENCE) || !s.ReadASN1(&number, tag.INTEGER) {
@@ -69,7 +70,7 @@ func spkiNumber(der []byte) []byte {
 			return nil
 		}
 		return trim(number)
-	case oid.Equal(oidEC): // SEC 1, section 2.3.3: the form, x, and y but in the compressed form
+	case oid.Equal(oidEC), oid.Equal(oidECDH): // SEC 1, section 2.3.3: the form, x, and y but in the compressed form
 		point := key[1:]
 		if key[0] != 2 && key[0] != 3 {
 			point = point[:len(point)/2]

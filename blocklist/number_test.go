@@ -1,10 +1,12 @@
 package blocklist
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -119,6 +121,7 @@ func TestSameNumber(t *testing.T) {
 		{"P-256, compressed", device.Key{Public: other, SPKI: infoOf(t, oidEC, curve, append([]byte{3}, point[:32]...))}, "root-ec-p256-pkcs8.pem"},
 		{"P-256, hybrid", device.Key{Public: other, SPKI: infoOf(t, oidEC, curve, append([]byte{7}, point...))}, "root-ec-p256-pkcs8.pem"},
 		{"X25519", device.Key{Public: other, SPKI: fromBase64(t, mcubootX25519)}, "enc-x25519-priv.pem"},
+		{"X25519, with a NULL", device.Key{Public: other, SPKI: infoOf(t, asn1.ObjectIdentifier{1, 3, 101, 110}, asn1.NullRawValue, fromBase64(t, mcubootX25519)[12:])}, "enc-x25519-priv.pem"},
 		{"none", device.Key{}, ""},
 		{"not a key", device.Key{Public: other, SPKI: []byte{0x30, 0}}, ""},
 		{"another modulus", device.Key{Public: &rsa.PublicKey{N: new(big.Int).Add(vagrant, big.NewInt(2)), E: 35}}, ""},
@@ -127,6 +130,58 @@ func TestSameNumber(t *testing.T) {
 		got, asked, err := l.Compromised(tt.key)
 		if err != nil || !asked || len(got) > 1 || len(got) == 0 && tt.want != "" || len(got) == 1 && got[0].Name != tt.want {
 			t.Errorf("%s: %+v, asked %v, %v; want %q", tt.name, got, asked, err, tt.want)
+		}
+	}
+}
+
+// forms are those in which openssl writes the public key of a curve, the first of
+// which is the usual one; the keys were made for this test.
+var forms = map[string]map[string]string{
+	"secp256k1": {
+		"usual":                            "MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEYHh+73Yy0sFg5lXOsf8+1Rl4k0nbXpnbQATpAeDalEoPc55S3KUN0x7FHRn/ize/tla2PYE23oNuI2mwKVoNCw==",
+		"compressed":                       "MDYwEAYHKoZIzj0CAQYFK4EEAAoDIgADYHh+73Yy0sFg5lXOsf8+1Rl4k0nbXpnbQATpAeDalEo=",
+		"hybrid":                           "MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAHYHh+73Yy0sFg5lXOsf8+1Rl4k0nbXpnbQATpAeDalEoPc55S3KUN0x7FHRn/ize/tla2PYE23oNuI2mwKVoNCw==",
+		"numbers of the curve":             "MIIBMzCB7AYHKoZIzj0CATCB4AIBATAsBgcqhkjOPQEBAiEA/////////////////////////////////////v///C8wRAQgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAHBEEEeb5mfvncu6xVoGKVzocLBwKb/NstzijZWfKBWxb4F5hIOtp3JqPEZV2k+/wOEQio/Re0SKaFVBmcR9CP+xDUuAIhAP////////////////////66rtzmr0igO7/SXozQNkFBAgEBA0IABGB4fu92MtLBYOZVzrH/PtUZeJNJ216Z20AE6QHg2pRKD3OeUtylDdMexR0Z/4s3v7ZWtj2BNt6DbiNpsClaDQs=",
+		"numbers of the curve, compressed": "MIHzMIHMBgcqhkjOPQIBMIHAAgEBMCwGByqGSM49AQECIQD////////////////////////////////////+///8LzBEBCAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAcEIQJ5vmZ++dy7rFWgYpXOhwsHApv82y3OKNlZ8oFbFvgXmAIhAP////////////////////66rtzmr0igO7/SXozQNkFBAgEBAyIAA2B4fu92MtLBYOZVzrH/PtUZeJNJ216Z20AE6QHg2pRK",
+	},
+	"brainpoolP256r1": {
+		"usual":                            "MFowFAYHKoZIzj0CAQYJKyQDAwIIAQEHA0IABE31Bk2rYXxHf/LgsdyVdJfV8u51KjnLH/fBT0cO28tAYp9GVUNiCDyTuUZjxjFq8BDsVKyHWahAG3rDlzqPnfk=",
+		"compressed":                       "MDowFAYHKoZIzj0CAQYJKyQDAwIIAQEHAyIAA031Bk2rYXxHf/LgsdyVdJfV8u51KjnLH/fBT0cO28tA",
+		"hybrid":                           "MFowFAYHKoZIzj0CAQYJKyQDAwIIAQEHA0IAB031Bk2rYXxHf/LgsdyVdJfV8u51KjnLH/fBT0cO28tAYp9GVUNiCDyTuUZjxjFq8BDsVKyHWahAG3rDlzqPnfk=",
+		"numbers of the curve":             "MIIBMzCB7AYHKoZIzj0CATCB4AIBATAsBgcqhkjOPQEBAiEAqftX26Huqbw+ZgqQnYONcm479iPVJiAoIBNIHR9uU3cwRAQgfVoJdfwsMFfu9nUwQXr/5/uAVcEm3Fxs6UpLRPMwtdkEICbcXGzpSktE8zC12bvXfL+VhBYpXPfhzmvM3Bj/jAe2BEEEi9Kuuct+V8ssS0gv/IG3r7neJ+HjvSPCOkRTvZrOMmJUfvg1w9rE/Zf4RhoUYR3JwndFEy3tjlRcHVTHLwRplwIhAKn7V9uh7qm8PmYKkJ2DjXGMOXqjtWGm95AeDoKXSFanAgEBA0IABE31Bk2rYXxHf/LgsdyVdJfV8u51KjnLH/fBT0cO28tAYp9GVUNiCDyTuUZjxjFq8BDsVKyHWahAG3rDlzqPnfk=",
+		"numbers of the curve, compressed": "MIHzMIHMBgcqhkjOPQIBMIHAAgEBMCwGByqGSM49AQECIQCp+1fboe6pvD5mCpCdg41ybjv2I9UmICggE0gdH25TdzBEBCB9Wgl1/CwwV+72dTBBev/n+4BVwSbcXGzpSktE8zC12QQgJtxcbOlKS0TzMLXZu9d8v5WEFilc9+HOa8zcGP+MB7YEIQOL0q65y35XyyxLSC/8gbevud4n4eO9I8I6RFO9ms4yYgIhAKn7V9uh7qm8PmYKkJ2DjXGMOXqjtWGm95AeDoKXSFanAgEBAyIAA031Bk2rYXxHf/LgsdyVdJfV8u51KjnLH/fBT0cO28tA",
+	},
+}
+
+// TestUsualForm looks up keys that are listed by their SubjectPublicKeyInfo alone,
+// on curves that package elliptic does not have, in other forms.
+func TestUsualForm(t *testing.T) {
+	other := &device.OtherKey{Algorithm: "other"}
+	sum := sha256.Sum256(fromBase64(t, forms["secp256k1"]["usual"]))
+	file, err := Build([]Source{{Fingerprints: [][]byte{sum[:]}, Set: Set{Name: "compromised", Kind: Compromised, Title: "ours", Reason: "KEYVET_COMPROMISED_KEY"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := parse(file, "ours")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, of := range forms {
+		usual := fromBase64(t, of["usual"])
+		for form, text := range of {
+			spki := fromBase64(t, text)
+			if got := usualSPKI(spki); !bytes.Equal(got, usual) {
+				t.Errorf("%s, %s: got %x, want %x", name, form, got, usual)
+			}
+			entries, _, err := l.Compromised(device.Key{Public: other, SPKI: spki})
+			if err != nil || (len(entries) == 1) != (name == "secp256k1") {
+				t.Errorf("%s, %s: %+v, %v", name, form, entries, err)
+			}
+		}
+		// A point that is not on the curve has no usual form.
+		usual[len(usual)-1] ^= 1
+		if got := usualSPKI(usual); got != nil {
+			t.Errorf("%s, off the curve: %x", name, got)
 		}
 	}
 }

@@ -71,7 +71,7 @@ var tree = map[string][]string{
 	"mqtt/awsiot":                        {"device", "mqtt"},
 	"mqtt/mqtttest":                      nil,
 	"mqtt/awsiot/localiot":               nil,
-	"blocklist":                          {"device", "blocklist/debian"},
+	"blocklist":                          {"device", "device/curve", "blocklist/debian"},
 	"blocklist/debian":                   nil,
 	"packaging/bill":                     nil,                                                              // of the build host
 	"packaging/corpora":                  {"device", "device/check", "device/keyfile", "device/signature"}, // of the build host

@@ -12,14 +12,14 @@ func SameKey(a, b []byte) bool {
 	if bytes.Equal(a, b) || KeyIdentity(a) != KeyIdentity(b) {
 		return len(a) > 0 && bytes.Equal(a, b)
 	}
-	ka, _ := splitSPKI(a)
-	kb, _ := splitSPKI(b)
-	if families[ka.algorithm] != familyEC {
+	ka, _ := SplitSPKI(a)
+	kb, _ := SplitSPKI(b)
+	if families[ka.Algorithm.String()] != familyEC {
 		return true
 	}
 	// Points off their curve may have x in common, and whether y is odd.
-	named := len(ka.params) > 0 && ka.params[0] == asn1.TagOID && len(kb.params) > 0 && kb.params[0] == asn1.TagOID
-	return (!named || bytes.Equal(ka.params, kb.params)) && (len(ka.key) != len(kb.key) || bytes.Equal(ka.key[1:], kb.key[1:]))
+	named := len(ka.Params) > 0 && ka.Params[0] == asn1.TagOID && len(kb.Params) > 0 && kb.Params[0] == asn1.TagOID
+	return (!named || bytes.Equal(ka.Params, kb.Params)) && (len(ka.Key) != len(kb.Key) || bytes.Equal(ka.Key[1:], kb.Key[1:]))
 }
 
 // KeyIdentity is the same for all SubjectPublicKeyInfos that hold one public
@@ -27,37 +27,41 @@ func SameKey(a, b []byte) bool {
 // curve may be in any form of SEC 1, section 2.3.3. Others have it only if a
 // point is not on its curve. It is "" for an empty one.
 func KeyIdentity(spki []byte) string {
-	k, ok := splitSPKI(spki)
+	k, ok := SplitSPKI(spki)
 	if !ok {
 		return string(spki)
 	}
-	switch families[k.algorithm] {
+	algorithm := k.Algorithm.String()
+	switch families[algorithm] {
 	case familyRSA:
-		if n, e, ok := rsaNumbers(k.key); ok {
+		if n, e, ok := rsaNumbers(k.Key); ok {
 			return familyRSA + string(n) + " " + string(e)
 		}
 	case familyEC: // the curve may be named, or described by its numbers
-		if x, odd, ok := coordinate(k.key); ok {
+		if x, odd, ok := coordinate(k.Key); ok {
 			return familyEC + string(odd) + string(x)
 		}
 	default:
-		return k.algorithm + " " + string(k.key)
+		return algorithm + " " + string(k.Key)
 	}
 	return string(spki)
 }
 
-type publicKey struct {
-	algorithm   string // OID
-	params, key []byte
+// PublicKeyInfo is what a SubjectPublicKeyInfo (RFC 5280, section 4.1) is made of.
+type PublicKeyInfo struct {
+	Algorithm asn1.ObjectIdentifier
+	Params    []byte // DER, of the algorithm; nil if it has none
+	Key       []byte
 }
 
-func splitSPKI(spki []byte) (k publicKey, ok bool) {
+// SplitSPKI takes a SubjectPublicKeyInfo apart.
+func SplitSPKI(spki []byte) (k PublicKeyInfo, ok bool) {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString
 	}
 	rest, err := asn1.Unmarshal(spki, &info)
-	return publicKey{info.Algorithm.Algorithm.String(), info.Algorithm.Parameters.FullBytes, info.Key.Bytes}, err == nil && len(rest) == 0
+	return PublicKeyInfo{info.Algorithm.Algorithm, info.Algorithm.Parameters.FullBytes, info.Key.Bytes}, err == nil && len(rest) == 0
 }
 
 const (

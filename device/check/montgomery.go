@@ -10,8 +10,8 @@ import (
 	"github.com/keyvet/keyvet/device"
 )
 
-// x25519 is the algorithm of keys for X25519 and the end of their
-// SubjectPublicKeyInfo (RFC 8410, section 4).
+// x25519 is the algorithm of keys for X25519, which have so many bytes (RFC 8410,
+// section 4).
 const (
 	x25519     = "X25519"
 	x25519Size = 32
@@ -22,8 +22,9 @@ const (
 // 4.1): that its order is not 1, 2, 4 or 8, and that it is no small multiple of
 // the generator, nor made by a private key that is a small number.
 func montgomeryPoint(spki []byte) []device.Finding {
-	key := spki[max(len(spki)-x25519Size, 0):]
-	if len(spki) != x25519Size+12 { // as long as what stands before such a key
+	info, _ := device.SplitSPKI(spki)
+	key := info.Key
+	if len(key) != x25519Size {
 		return give(pointOutOfRange, "the public key has not the %d bytes that a key of X25519 has", x25519Size)
 	}
 	little := bytes.Clone(key)

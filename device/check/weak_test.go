@@ -182,6 +182,9 @@ func weakSamples(t *testing.T) (all []sample) {
 	} {
 		add("point", "X25519 "+tt.key, xKey(t, tt.key), Env{}, tt.want, tt.code)
 	}
+	null := xKey(t, "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
+	null.SPKI = slices.Concat([]byte{0x30, 44, 0x30, 7}, null.SPKI[4:9], []byte{5, 0}, null.SPKI[9:])
+	add("point", "X25519 with a NULL", null, Env{}, device.Pass, "")
 	for _, c := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		for _, k := range []int64{1, 2, 3, smallMultiples} {
 			x, y := c.ScalarBaseMult(big.NewInt(k).Bytes()) //nolint:staticcheck // the private key is to be seen

@@ -113,6 +113,18 @@ func (c Curve) numbers() *Weierstrass {
 	return &Weierstrass{p.P, new(big.Int).Sub(p.P, big.NewInt(3)), p.B, p.Gx, p.Gy, p.N}
 }
 
+// Uncompressed returns a point, in any form of SEC 1, section 2.3.4, in the form in
+// which both coordinates stand; ok is false if the curve, which is known, has no
+// such point.
+func (c Curve) Uncompressed(point []byte) (b []byte, ok bool) {
+	w := c.numbers()
+	x, y, ok := w.point(point)
+	if !ok {
+		return nil, false
+	}
+	return w.bytes(x, y), true
+}
+
 // Verify reports whether (r, s) is an ECDSA signature of a digest by the key that
 // is a point, in any form of SEC 1, section 2.3.4, on a curve that is known.
 func (c Curve) Verify(point, digest []byte, r, s *big.Int) bool {

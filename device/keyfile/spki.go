@@ -158,6 +158,9 @@ func parseSPKI(spki []byte) (object, error) {
 	if odd == "" && a.oid.Equal(oidRSA) && !bytes.Equal(a.params, asn1.NullBytes) {
 		odd = "RSA key without the NULL of its algorithm (RFC 3279)"
 	}
+	if odd == "" && len(a.params) > 0 && len(a.oid) == 4 && a.oid[:3].Equal(oidEd25519[:3]) {
+		odd = a.name + " key whose algorithm has parameters (RFC 8410 has none)"
+	}
 	return object{public: public, spki: spki, odd: odd}, err
 }
 

@@ -110,16 +110,16 @@ func verifyECDSA(key device.Key, digest, signature []byte) Result {
 	if k, ok := key.Public.(*ecdsa.PublicKey); ok {
 		return of(k.Curve != nil && k.X != nil && k.Y != nil && ecdsa.VerifyASN1(k, digest, signature)) //nolint:staticcheck // a point at infinity has none
 	}
-	params, point, ok := splitSPKI(key.SPKI)
+	info, ok := device.SplitSPKI(key.SPKI)
 	if !ok {
 		return Result{Why: "the key is damaged"}
 	}
-	c, known := curve.Known(params)
+	c, known := curve.Known(info.Params)
 	if !known {
 		return Result{Why: "its curve is not known"}
 	}
 	r, n, ok := pairOf(signature)
-	return of(ok && c.Verify(point, digest, r, n))
+	return of(ok && c.Verify(info.Key, digest, r, n))
 }
 
 // maxModulus bounds the modulus of a DSA key, in bits; OpenSSL has the same bound.
@@ -127,13 +127,13 @@ const maxModulus = 10000
 
 // verifyDSA is FIPS 186-4, section 4.7.
 func verifyDSA(key device.Key, digest, signature []byte) Result {
-	params, number, ok := splitSPKI(key.SPKI)
+	info, ok := device.SplitSPKI(key.SPKI)
 	if !ok {
 		return Result{Why: "the key is damaged"}
 	}
 	var p, q, g, y big.Int
 	var numbers cryptobyte.String
-	s, element := cryptobyte.String(params), cryptobyte.String(number)
+	s, element := cryptobyte.String(info.Params), cryptobyte.String(info.Key)
 	if !s.ReadASN1(&numbers, tag.SEQUENCE) || !numbers.ReadASN1Integer(&p) || !numbers.ReadASN1Integer(&q) || !numbers.ReadASN1Integer(&g) || !element.ReadASN1Integer(&y) {
 		return Result{Why: "the key has no numbers of its own"} // it may have those of its CA
 	}
@@ -154,17 +154,6 @@ func verifyDSA(key device.Key, digest, signature []byte) Result {
 	v := new(big.Int).Exp(&g, u1.Mod(u1, &q), &p)
 	v.Mul(v, y.Exp(&y, u2.Mod(u2, &q), &p))
 	return of(v.Mod(v, &p).Mod(v, &q).Cmp(r) == 0)
-}
-
-// splitSPKI returns the parameters of the algorithm of a SubjectPublicKeyInfo, and
-// the content of its BIT STRING.
-func splitSPKI(spki []byte) (params, key []byte, ok bool) {
-	s := cryptobyte.String(spki)
-	var body, algorithm cryptobyte.String
-	if !s.ReadASN1(&body, tag.SEQUENCE) || !body.ReadASN1(&algorithm, tag.SEQUENCE) || !algorithm.SkipASN1(tag.OBJECT_IDENTIFIER) {
-		return nil, nil, false
-	}
-	return algorithm, key, body.ReadASN1BitStringAsBytes(&key)
 }
 
 // pairOf reads the SEQUENCE of r and s.
