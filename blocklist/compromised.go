@@ -21,9 +21,10 @@ import (
 // Compromised looks a key up among those whose private half is public. The key
 // is known by its SubjectPublicKeyInfo, as it was found and as certificates
 // have it, and in a set of the kind [Named] also by its number: the modulus, the
-// x coordinate, y of DSA, the public key of Ed25519. A key with none of these is
-// on no list. Asked is false if the list has no such keys at all. An error means
-// that the list could not be read.
+// x coordinate, y of DSA, the public key of Ed25519. Asked
+// is false if the list has no such keys at all, or the key has none of these, as a
+// private key has whose public half nobody computed. An error means that the list
+// could not be read.
 func (l *List) Compromised(k device.Key) (entries []device.Compromised, asked bool, err error) {
 	return Lists{l}.Compromised(k)
 }
@@ -47,7 +48,7 @@ func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool,
 	}
 	for _, l := range ls {
 		entries, has, failed := l.compromised(sums)
-		all, asked, err = append(all, entries...), asked || has, cmp.Or(err, failed)
+		all, asked, err = append(all, entries...), asked || has && (len(sums.spki) > 0 || len(sums.number) > 0), cmp.Or(err, failed)
 	}
 	return all, asked, err
 }
@@ -137,18 +138,15 @@ func usualSPKI(spki []byte) []byte {
 			return nil
 		}
 		point, ok := c.Uncompressed(key)
-		name, err := asn1.Marshal(c.OID)
-		if !ok || err != nil {
+		if !ok {
 			return nil
 		}
-		oid, params, key = oidEC, name, point
+		oid, key = oidEC, point
+		params, _ = asn1.Marshal(c.OID) // one that is known
 	case len(oid) != len(oidRFC8410)+1 || !oid[:len(oidRFC8410)].Equal(oidRFC8410):
 		return nil
 	}
-	usual, err := marshalInfo(oid, params, key)
-	if err != nil {
-		return nil
-	}
+	usual, _ := marshalInfo(oid, params, key) // of what could be read
 	return usual
 }
 

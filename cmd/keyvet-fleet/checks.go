@@ -41,7 +41,7 @@ type trust struct {
 func trustFlags(f *flag.FlagSet) *trust {
 	return &trust{
 		ekRoots:    f.String("ek-roots", "", "the EK certificate must lead to a certificate in `DIR`, of its files *.pem, *.crt and *.cer, all in PEM; a TPM that is not shown is then undecided"),
-		blocklists: cli.Files(f, "blocklist", "look the keys up in the list `F`, too; the flag can be given several times"),
+		blocklists: cli.Files(f, "blocklist", "look the keys up in the list `F`, too; repeatable"),
 		advisories: f.String("advisories", "", "hold the firmware against the advisories in `F`, too"),
 	}
 }

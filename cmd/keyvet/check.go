@@ -42,7 +42,7 @@ key, but cannot be read, is named and leaves the verdict open.`,
 	New: func(f *flag.FlagSet) cli.Action {
 		configPath := f.String("config", "", configUsage+", if it is there")
 		address := f.String("tpm", "", "`ADDR` of the TPM: /dev/tpmrm0, unix:PATH or tcp:HOST:PORT (raw TPM commands, as swtpm), spi:/dev/spidevB.C[?speed=10MHz], i2c:/dev/i2c-N[?addr=0x2e]")
-		lists := cli.Files(f, "blocklist", "look keys up in the list `F`, too; the flag can be given several times")
+		lists := cli.Files(f, "blocklist", "look keys up in the list `F`, too; repeatable")
 		only := f.String("only", "", "ask only these checks: `ID,...`")
 		failOn := f.String("fail-on", "", "a finding below this `SEVERITY` (low, medium, high, critical) does not fail the exit status")
 		accepted := f.String("accept", "", "count the findings that `F` names as warnings, besides those of the configuration (keyvet.toml(5), \"Accepting a finding\")")

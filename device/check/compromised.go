@@ -29,7 +29,7 @@ func runCompromised(_ context.Context, k device.Key, env *Env) []device.Finding 
 	found := label(k)
 	if env.Blocklist == nil {
 		if found == nil {
-			return notApplicable("no list of compromised keys is loaded") // if one could not be, check debian and a gap say so
+			return notApplicable("no list of compromised keys could be asked") // if one could not be, check debian and a gap say so
 		}
 		return found
 	}
@@ -43,7 +43,7 @@ func runCompromised(_ context.Context, k device.Key, env *Env) []device.Finding 
 	case found != nil:
 		return found
 	case !asked:
-		return notApplicable("no list of compromised keys is loaded")
+		return notApplicable("no list of compromised keys could be asked")
 	}
 	return passed("on none of the loaded lists of compromised keys")
 }

@@ -476,7 +476,7 @@ func TestOddKeys(t *testing.T) {
 		"PEM":                     {pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: key}), "modulus without its sign byte"},
 		"negative exponent":       {negative, "exponent without its sign byte"},
 		"no NULL":                 {spki(t, sequence(marshal(t, oidRSA)), sequence(element(2, []byte{0}, modulus), []byte{2, 3, 1, 0, 1})), "NULL"},
-		"X25519 with a NULL":      {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{1, 3, 101, 110}), []byte{5, 0}), bytes.Repeat([]byte{9}, 32)), "X25519 key whose algorithm has parameters"},
+		"X25519 with a NULL":      {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{1, 3, 101, 110}), []byte{5, 0}), bytes.Repeat([]byte{9}, 32)), "X25519 key with parameters"},
 		"Ed25519 with a NULL":     {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{1, 3, 101, 112}), []byte{5, 0}), bytes.Repeat([]byte{9}, 32)), "RFC 8410"},
 		"X25519 without":          {spki(t, sequence(marshal(t, asn1.ObjectIdentifier{1, 3, 101, 110})), bytes.Repeat([]byte{9}, 32)), ""},
 		"hybrid point":            {ecSPKI(t, oidP256, hybrid), "hybrid"},

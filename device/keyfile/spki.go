@@ -159,7 +159,7 @@ func parseSPKI(spki []byte) (object, error) {
 		odd = "RSA key without the NULL of its algorithm (RFC 3279)"
 	}
 	if odd == "" && len(a.params) > 0 && len(a.oid) == 4 && a.oid[:3].Equal(oidEd25519[:3]) {
-		odd = a.name + " key whose algorithm has parameters (RFC 8410 has none)"
+		odd = a.name + " key with parameters (RFC 8410 has none)"
 	}
 	return object{public: public, spki: spki, odd: odd}, err
 }

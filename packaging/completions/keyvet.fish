@@ -11,7 +11,7 @@ complete -c keyvet -n __fish_use_subcommand -a version -d 'the version, and with
 complete -c keyvet -n __fish_use_subcommand -a help
 complete -c keyvet -n '__fish_seen_subcommand_from check' -F
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o accept -r -F -d 'count the findings that F names as warnings, besides those'
-complete -c keyvet -n '__fish_seen_subcommand_from check' -o blocklist -r -F -d 'look keys up in the list F, too; the flag can be given'
+complete -c keyvet -n '__fish_seen_subcommand_from check' -o blocklist -r -F -d 'look keys up in the list F, too; repeatable'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o config -r -F -d 'configuration F (default /etc/keyvet/keyvet.toml and its'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o fail-on -x -a 'low medium high critical' -d 'a finding below this SEVERITY (low, medium, high, critical)'
 complete -c keyvet -n '__fish_seen_subcommand_from check' -o format -x -a 'table line json sarif junit' -d 'FORM of the output: table, line, json, sarif, junit'

@@ -227,7 +227,7 @@ func Files(f *flag.FlagSet, name, usage string) *[]string {
 	files := new([]string)
 	f.Func(name, usage, func(file string) error {
 		if file == "" {
-			return errors.New("not the name of a file")
+			return errors.New("no file")
 		}
 		*files = append(*files, file)
 		return nil

@@ -177,7 +177,7 @@ func TestFiles(t *testing.T) {
 		"":                  "[]",
 		"-list a":           "[a]",
 		"-list a x -list=b": "[a b]",
-		"-list a -list=":    `thing: do: -list "": not the name of a file (thing help do)`,
+		"-list a -list=":    `thing: do: -list "": no file (thing help do)`,
 	} {
 		var got string
 		p := &Program{Name: "thing", Commands: []Command{{Name: "do", Most: -1, New: func(f *flag.FlagSet) Action {
