@@ -59,7 +59,7 @@ func (ls Lists) Target(pub crypto.PublicKey) (t debian.Target, ok bool) {
 // ok is false if the seed does not make it.
 func Found(t debian.Target, hit debian.Hit) (listing device.Listing, ok bool) {
 	listing = device.Listing{
-		Listed: true, Exact: true, Name: debianName, Set: "search", Covered: true,
+		Listed: true, Exact: true, Covered: true,
 		Proof: map[string]any{"pid": int(hit.Seed.PID), "architecture": hit.Seed.Arch.String(), "variant": hit.Seed.Variant.String()},
 	}
 	if t.Curve != nil {
