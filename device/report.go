@@ -62,6 +62,10 @@ type KeyReport struct {
 
 	// PrivateSHA256 is [PrivateFile.SHA256]. It stays on the device.
 	PrivateSHA256 string `json:"-"`
+
+	// Unanswered says that the key is undecided since no check applied to it, and not
+	// since an answer could not be had.
+	Unanswered bool `json:"-"`
 }
 
 // Accepted is a finding that the operator accepts: it counts as a warning.
@@ -192,11 +196,15 @@ func (r *Report) addKeys(keys []Key, findings []Finding) {
 	byKey := make(map[string][]Status)
 	notLookedUp := make(map[string]string)
 	for _, f := range findings {
-		byKey[f.Key] = append(byKey[f.Key], f.Counts())
+		if status := f.Counts(); status != NotApplicable {
+			byKey[f.Key] = append(byKey[f.Key], status)
+		}
 		notLookedUp[f.Key] = cmp.Or(notLookedUp[f.Key], f.NotLookedUp)
 	}
 	for _, k := range keys {
-		r.Keys = append(r.Keys, reportKey(k, Worst(byKey[k.ID]...)))
+		kr := reportKey(k, Worst(byKey[k.ID]...))
+		kr.Unanswered = len(byKey[k.ID]) == 0
+		r.Keys = append(r.Keys, kr)
 		r.countNotLookedUp(k, notLookedUp[k.ID])
 	}
 }
@@ -209,7 +217,11 @@ func (r *Report) AddAcross(findings []Finding) {
 	}
 	for _, f := range findings {
 		if i, known := byKey[f.Key]; known {
-			r.Keys[i].Status = Worst(r.Keys[i].Status, f.Counts())
+			k := &r.Keys[i]
+			if k.Unanswered {
+				k.Status, k.Unanswered = NotApplicable, false
+			}
+			k.Status = Worst(k.Status, f.Counts())
 		}
 	}
 	r.Add(nil, findings)

@@ -59,10 +59,11 @@ func runDebian(ctx context.Context, k device.Key, env *Env) []device.Finding {
 
 // debianListed is about a key that a list has, or, if it is of no set, a search found.
 func debianListed(l device.Listing) []device.Finding {
-	found := give(debianWeak, "the key is on the list %q (set %s): its private half is public knowledge", l.Name, l.Set)
-	if l.Set == "" {
-		found = give(debianWeak, "Debian's OpenSSL made the key: its private half is public knowledge")
+	of := "Debian's OpenSSL made the key"
+	if l.Set != "" {
+		of = fmt.Sprintf("the key is on the list %q (set %s)", l.Name, l.Set)
 	}
+	found := give(debianWeak, "%s: its private half is public knowledge", of)
 	if !l.Exact {
 		found[0].Message += "; the list is a filter, so a good key can hit it by rare chance"
 	}

@@ -25,7 +25,7 @@ func montgomeryPoint(spki []byte) []device.Finding {
 	info, _ := device.SplitSPKI(spki)
 	key := info.Key
 	if len(key) != x25519Size {
-		return give(pointOutOfRange, "the public key has not the %d bytes that a key of X25519 has", x25519Size)
+		return give(pointOutOfRange, "the public key has %d bytes instead of %d", len(key), x25519Size)
 	}
 	little := bytes.Clone(key)
 	little[31] &= 0x7f // the bit is not used

@@ -23,19 +23,12 @@ type item struct {
 // could not be looked up is one of them, and is undecided as the key is.
 func items(r *device.Report) []item {
 	order, keys := make(map[string]int), make(map[string]device.KeyReport)
-	silent := make(map[string]bool) // undecided keys of which no finding says why
 	for i, k := range r.Keys {
 		order[k.ID], keys[k.ID] = i+1, k
-		silent[k.ID] = k.Status == device.Undecided
-	}
-	for _, f := range r.Findings {
-		if f.Counts() == device.Undecided {
-			silent[f.Key] = false
-		}
 	}
 	var all []item
 	for _, f := range r.Findings {
-		if f.NotLookedUp != "" && silent[f.Key] {
+		if f.NotLookedUp != "" && keys[f.Key].Unanswered {
 			f.Status = device.Undecided
 		}
 		if f.Status == device.NotApplicable || f.Status == device.Pass && !r.Verbose {

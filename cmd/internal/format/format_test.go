@@ -228,7 +228,7 @@ func TestNotLookedUp(t *testing.T) {
 	r := &device.Report{
 		Schema: device.Schema, Time: sample().Time,
 		Keys: []device.KeyReport{
-			{ID: "open.pem", Source: "file:open.pem", Line: 1, Status: device.Undecided},
+			{ID: "open.pem", Source: "file:open.pem", Line: 1, Status: device.Undecided, Unanswered: true},
 			{ID: "passed.pem", Source: "file:passed.pem", Line: 1, Status: device.Pass},
 			{ID: "other.pem", Source: "file:other.pem", Line: 1, Status: device.Undecided},
 		},

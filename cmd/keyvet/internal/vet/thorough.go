@@ -117,7 +117,8 @@ func (s *search) run(ctx context.Context, r *device.Report) {
 	}
 }
 
-// load returns where the state of a hunt is kept, and the state if there is one.
+// load returns where the state of a hunt is kept, and the state if there is one. One
+// with a hit that is none, as a damaged file may have, is begun again.
 func (s *search) load(hunt *debian.Hunt) (path string, state debian.State) {
 	if s.Dir == "" || durable.Dir(s.Dir, 0o700) != nil {
 		return "", state
@@ -126,6 +127,11 @@ func (s *search) load(hunt *debian.Hunt) (path string, state debian.State) {
 	b, err := durable.ReadBounded(path, 16<<20)
 	if err != nil || json.Unmarshal(b, &state) != nil || !hunt.Takes(state) {
 		return path, debian.State{}
+	}
+	for _, hit := range state.Hits {
+		if _, ok := blocklist.Found(s.targets[hit.Target], hit); !ok {
+			return path, debian.State{}
+		}
 	}
 	return path, state
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -76,6 +77,30 @@ func TestThorough(t *testing.T) {
 		t.Errorf("interrupted: %v, gaps %+v, %d states", half.Verdict(), half.Gaps, files())
 	}
 
+	// A hit that is none is not believed, though it stands in the state.
+	names, err := filepath.Glob(filepath.Join(dir, "cache", "keyvet", "*"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	kept, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state debian.State
+	must(t, json.Unmarshal(kept, &state))
+	state.Hits = []debian.Hit{{Target: 0, Factor: big.NewInt(3)}, {Target: 1}, {Target: 2, Factor: big.NewInt(3)}}
+	lie, err := json.Marshal(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, names[0], lie)
+	for _, k := range check(t.Context(), nil).Keys {
+		if (k.Status == device.Pass) != (k.ID == sound) {
+			t.Errorf("%s of a state with false hits: %v", k.ID, k.Status)
+		}
+	}
+	write(t, names[0], kept)
+
 	begun := -1.0
 	r := check(t.Context(), func(s SearchState) {
 		if begun < 0 {
@@ -104,6 +129,11 @@ func TestThorough(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("%s: no answer", path)
+		}
+	}
+	for _, k := range r.Keys { // only the search has an answer
+		if want := (map[string]device.Status{weak: device.Fail, curve: device.Fail, sound: device.Pass})[k.ID]; k.Status != want {
+			t.Errorf("%s is %v, want %v", k.ID, k.Status, want)
 		}
 	}
 	if len(r.NotLookedUp) != 0 || r.NotLookedUpLine() != "" {
