@@ -157,6 +157,10 @@ func (f *folder) generate(ctx context.Context, k kind, o blocklist.Origin, s sha
 	if err := f.add(name, all); err != nil {
 		return err
 	}
+	for _, of := range []string{name, sumsName} { // what a run that was killed had begun to write
+		begun, _ := filepath.Glob(filepath.Join(f.dir, "."+of+".*")) // none in a folder whose name is no pattern: they do no harm
+		chunks = append(chunks, begun...)
+	}
 	for _, chunk := range chunks {
 		if err := os.Remove(chunk); err != nil {
 			return err

@@ -154,6 +154,12 @@ func TestGenerateResumes(t *testing.T) {
 		t.Fatalf("%d files after an interruption, want 10 chunks: %v", len(parts), err)
 	}
 
+	// A run that was killed also leaves what it had begun to write.
+	for _, name := range []string{".p256-le32-rnd.bin.31744.part.3579131197", ".SHA256SUMS.3261119635"} {
+		if err := os.WriteFile(filepath.Join(f.dir, name), []byte("begun"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p = newProgress(io.Discard, rowsPerFile)
 	if err := f.generate(t.Context(), k, origin, shard{0, 1}, p); err != nil {
 		t.Fatal(err)

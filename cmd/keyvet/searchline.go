@@ -19,9 +19,10 @@ type searchLine struct {
 }
 
 func newSearchLine(w io.Writer) *searchLine {
-	l := &searchLine{w: w, terminal: cli.IsTerminal(w), next: time.Now().Add(30 * time.Second)}
+	l := &searchLine{w: w, terminal: cli.IsTerminal(w)}
+	l.next = time.Now().Add(30 * time.Second)
 	if l.terminal {
-		l.next = time.Now()
+		l.next = time.Now().Add(time.Second) // so that the time left is not guessed from nothing
 	}
 	return l
 }
