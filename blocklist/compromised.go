@@ -48,7 +48,7 @@ func (ls Lists) Compromised(k device.Key) (all []device.Compromised, asked bool,
 	}
 	for _, l := range ls {
 		entries, has, failed := l.compromised(sums)
-		all, asked, err = append(all, entries...), asked || has && (len(sums.spki) > 0 || len(sums.number) > 0), cmp.Or(err, failed)
+		all, asked, err = append(all, entries...), asked || has && (sums.spki != nil || sums.number != nil), cmp.Or(err, failed)
 	}
 	return all, asked, err
 }
@@ -126,8 +126,8 @@ func debianFingerprint(n keyNumber) []byte {
 }
 
 // usualSPKI encodes a key that is not understood as certificates do: one on a curve
-// that is known by the name of the curve and both coordinates (RFC 5480), one of
-// RFC 8410 without parameters. It is nil for others.
+// that is known by the name of the curve and both coordinates (RFC 5480), one with a
+// NULL for parameters without it (RFC 8410). It is nil for others.
 func usualSPKI(spki []byte) []byte {
 	k, _ := device.SplitSPKI(spki)
 	oid, params, key := k.Algorithm, []byte(nil), k.Key
@@ -143,7 +143,7 @@ func usualSPKI(spki []byte) []byte {
 		}
 		oid, key = oidEC, point
 		params, _ = asn1.Marshal(c.OID) // one that is known
-	case len(oid) != len(oidRFC8410)+1 || !oid[:len(oidRFC8410)].Equal(oidRFC8410):
+	case !bytes.Equal(k.Params, asn1.NullBytes):
 		return nil
 	}
 	usual, _ := marshalInfo(oid, params, key) // of what could be read

@@ -45,8 +45,7 @@ var (
 	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
 	oidDSA = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1}
 
-	oidECDH    = asn1.ObjectIdentifier{1, 3, 132, 1, 12} // a key for ECDH alone, RFC 5480
-	oidRFC8410 = asn1.ObjectIdentifier{1, 3, 101}        // and 110 to 113
+	oidECDH = asn1.ObjectIdentifier{1, 3, 132, 1, 12} // a key for ECDH alone, RFC 5480
 )
 
 // spkiNumber reads the number out of a SubjectPublicKeyInfo (RFC 5280, section

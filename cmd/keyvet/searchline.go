@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/cmd/internal/cli"
-	"github.com/keyvet/keyvet/cmd/internal/terminal"
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/vet"
 )
 
@@ -32,7 +31,7 @@ func (l *searchLine) show(s vet.SearchState) {
 	if now.Before(l.next) && s.Done < 1 {
 		return
 	}
-	line := fmt.Sprintf("searching Debian's generator for %s: %.1f %%, %v left, %d found", terminal.Count(s.Keys, "key", "keys"), 100*s.Done, s.Left.Round(time.Second), s.Found)
+	line := fmt.Sprintf("searching Debian's generator: %.1f %%, %v left, %d of %d found", 100*s.Done, s.Left.Round(time.Second), s.Found, s.Keys)
 	if !l.terminal {
 		l.next = now.Add(30 * time.Second)
 		fmt.Fprintln(l.w, line)

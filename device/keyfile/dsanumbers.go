@@ -89,13 +89,18 @@ func (k dsaNumbers) public() (*big.Int, device.Answer) {
 		return nil, device.Answer{}
 	}
 	defer wipe(k.x)
-	switch {
-	case k.p.Sign() == 0 || k.x.Sign() == 0 || k.x.Cmp(k.q) >= 0:
-		return nil, wrongNumbers("its private number is out of range")
-	case k.q.BitLen() > maxSubgroupBits || k.p.BitLen() > maxPrimeBits:
+	if k.q.BitLen() > maxSubgroupBits || k.p.BitLen() > maxPrimeBits {
 		return nil, notTested("its numbers are too large to be tested")
 	}
-	return new(big.Int).Exp(k.g, k.x, k.p), fits
+	answer := fits
+	if k.p.Sign() == 0 || k.x.Sign() == 0 || k.x.Cmp(k.q) >= 0 {
+		answer = wrongNumbers("its private number is out of range")
+	}
+	if k.p.Sign() == 0 || k.x.BitLen() > maxSubgroupBits {
+		return nil, answer
+	}
+	// Keys of devices have an x above q, which works all the same.
+	return new(big.Int).Exp(k.g, k.x, k.p), answer
 }
 
 // spki is the SubjectPublicKeyInfo of a public number.

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
-	tag "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/keyvet/keyvet/device"
 	"github.com/keyvet/keyvet/device/curve"
@@ -17,12 +16,7 @@ import (
 // ecAlgorithmOf is the algorithm of a key on the curve of params, which are
 // named (an OID) or explicit.
 func ecAlgorithmOf(params cryptobyte.String) (algorithm, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidEC)
-		b.AddBytes(params)
-	})
-	return builtAlgorithm(b)
+	return builtAlgorithm(oidEC, params)
 }
 
 // curveName is what reports call the curve of params.

@@ -229,6 +229,39 @@ func TestOpenSSHPrivate(t *testing.T) {
 	}
 }
 
+// TestDSAAboveOrder has a private number that is not less than q, as keys of devices
+// have it: it works, and so the public key is known, but it does not fit.
+func TestDSAAboveOrder(t *testing.T) {
+	der := readPEM(t, "testdata/good/dsa-pkcs8.pem")
+	want := only(t, der)
+	var key struct {
+		Version   int
+		Algorithm struct {
+			OID    asn1.ObjectIdentifier
+			Params struct{ P, Q, G *big.Int }
+		}
+		Private []byte
+	}
+	var x *big.Int
+	if _, err := asn1.Unmarshal(der, &key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := asn1.Unmarshal(key.Private, &x); err != nil {
+		t.Fatal(err)
+	}
+	q := key.Algorithm.Params.Q
+	for _, tt := range []struct {
+		more  *big.Int
+		known bool
+	}{{new(big.Int), true}, {q, true}, {new(big.Int).Lsh(q, 400), false}} { // the last one would take long
+		key.Private = marshal(t, new(big.Int).Add(x, tt.more))
+		k := only(t, marshal(t, key))
+		if bytes.Equal(k.SPKI, want.SPKI) != tt.known || k.Private == nil || (k.Private.Numbers.Status == device.Pass) != (tt.more.Sign() == 0) {
+			t.Errorf("x + %x: %x, %+v", tt.more, k.SPKI, k.Private)
+		}
+	}
+}
+
 // TestRSANumbers changes one number at a time.
 func TestRSANumbers(t *testing.T) {
 	k := newRSA(t, 1024)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	tag "golang.org/x/crypto/cryptobyte/asn1"
@@ -106,31 +107,24 @@ func readOID(s *cryptobyte.String, oid *asn1.ObjectIdentifier) bool {
 
 // ecAlgorithm is the algorithm of a key on a named curve.
 func ecAlgorithm(oid asn1.ObjectIdentifier) (algorithm, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidEC)
-		b.AddASN1ObjectIdentifier(oid)
-	})
-	return builtAlgorithm(b)
+	name, err := asn1.Marshal(oid)
+	if err != nil {
+		return algorithm{}, err
+	}
+	return builtAlgorithm(oidEC, name)
 }
 
-func rsaAlgorithm() (algorithm, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidRSA)
-		b.AddASN1NULL()
-	})
-	return builtAlgorithm(b)
-}
+func rsaAlgorithm() (algorithm, error) { return builtAlgorithm(oidRSA, asn1.NullBytes) }
 
 // bareAlgorithm is an algorithm without parameters.
-func bareAlgorithm(oid asn1.ObjectIdentifier) (algorithm, error) {
-	var b cryptobyte.Builder
-	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oid) })
-	return builtAlgorithm(b)
-}
+func bareAlgorithm(oid asn1.ObjectIdentifier) (algorithm, error) { return builtAlgorithm(oid, nil) }
 
-func builtAlgorithm(b cryptobyte.Builder) (algorithm, error) {
+func builtAlgorithm(oid asn1.ObjectIdentifier, params []byte) (algorithm, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oid)
+		b.AddBytes(params)
+	})
 	der, err := b.Bytes()
 	if err != nil {
 		return algorithm{}, err
@@ -158,7 +152,7 @@ func parseSPKI(spki []byte) (object, error) {
 	if odd == "" && a.oid.Equal(oidRSA) && !bytes.Equal(a.params, asn1.NullBytes) {
 		odd = "RSA key without the NULL of its algorithm (RFC 3279)"
 	}
-	if odd == "" && len(a.params) > 0 && len(a.oid) == 4 && a.oid[:3].Equal(oidEd25519[:3]) {
+	if odd == "" && len(a.params) > 0 && strings.HasPrefix(a.oid.String(), "1.3.101.") {
 		odd = a.name + " key with parameters (RFC 8410 has none)"
 	}
 	return object{public: public, spki: spki, odd: odd}, err
