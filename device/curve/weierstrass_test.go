@@ -129,3 +129,49 @@ func TestNumbers(t *testing.T) {
 		t.Errorf("%d curves of %d", len(numbers), len(all))
 	}
 }
+
+func TestMultiple(t *testing.T) {
+	for _, c := range all {
+		w := c.numbers()
+		for _, k := range []int64{1, 2, 16, 17, -1, -3} {
+			scalar := new(big.Int).Mod(big.NewInt(k), w.n)
+			point, ok := w.Public(scalar)
+			want := int(k)
+			if k > 16 {
+				want = 0
+			}
+			x, y, on := c.Point(point)
+			if !ok || !on || c.Multiple(x, y) != want {
+				t.Errorf("%s: %d times the generator is not found", c.Name, k)
+			}
+			point[len(point)-1] ^= 1
+			if _, _, on := c.Point(point); on {
+				t.Errorf("%s: a point that was changed is on the curve", c.Name)
+			}
+		}
+	}
+}
+
+func TestOfKey(t *testing.T) {
+	build := func(oid asn1.ObjectIdentifier, key []byte) []byte {
+		var b cryptobyte.Builder
+		b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1(tag.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1})
+				b.AddASN1ObjectIdentifier(oid)
+			})
+			b.AddASN1BitString(key)
+		})
+		return b.BytesOrPanic()
+	}
+	k1, _ := Named("secp256k1")
+	if c, point, ok := OfKey(build(k1.OID, []byte("point"))); !ok || c.Name != "secp256k1" || string(point) != "point" {
+		t.Errorf("%v %q %v", c, point, ok)
+	}
+	if _, point, ok := OfKey(build(asn1.ObjectIdentifier{1, 2, 3}, []byte("point"))); ok || string(point) != "point" {
+		t.Errorf("%q %v of a curve that nobody knows", point, ok)
+	}
+	if _, point, ok := OfKey([]byte("no key")); ok || point != nil {
+		t.Errorf("%q %v of what is no key", point, ok)
+	}
+}

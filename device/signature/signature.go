@@ -110,12 +110,11 @@ func verifyECDSA(key device.Key, digest, signature []byte) Result {
 	if k, ok := key.Public.(*ecdsa.PublicKey); ok {
 		return of(k.Curve != nil && k.X != nil && k.Y != nil && ecdsa.VerifyASN1(k, digest, signature)) //nolint:staticcheck // a point at infinity has none
 	}
-	params, point, ok := splitSPKI(key.SPKI)
-	if !ok {
+	c, point, known := curve.OfKey(key.SPKI)
+	switch {
+	case point == nil:
 		return Result{Why: "the key is damaged"}
-	}
-	c, known := curve.Known(params)
-	if !known {
+	case !known:
 		return Result{Why: "its curve is not known"}
 	}
 	r, n, ok := pairOf(signature)

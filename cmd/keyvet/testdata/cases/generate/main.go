@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 func must(err error) {
@@ -193,7 +195,17 @@ func weak() {
 	point := append([]byte{4}, g.Gx.FillBytes(make([]byte, 48))...)
 	point = append(point, new(big.Int).Sub(g.P, g.Gy).FillBytes(make([]byte, 48))...)
 	der := sequence(sequence(oid(1, 2, 840, 10045, 2, 1), oid(1, 3, 132, 0, 34)), marshal(asn1.BitString{Bytes: point, BitLength: 8 * len(point)}))
-	add("ec-public-is-minus-generator-p384.pem", 1, "F4", "KEYVET", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	add("ec-public-is-minus-generator-p384.pem", 1, "F4", "KEYVET", publicKey(der))
+
+	const k1, brainpool = "secp256k1", "brainpoolP320r1"
+	secret, err := rand.Int(rand.Reader, g.N) // of 384 bits: less than the order once it is cut
+	must(err)
+	sound := otherCurve(k1, secret.Rsh(secret, 160))
+	add("secp256k1-public.pem", 0, "F4", "a point of ECDSA-secp256k1", publicKey(sound))
+	sound[len(sound)-1] ^= 1
+	add("secp256k1-public-off-curve.pem", 1, "F4", "no point of ECDSA-secp256k1", publicKey(sound))
+	add("brainpool-public.pem", 0, "F4", "a point of ECDSA-brainpoolP320r1", publicKey(otherCurve(brainpool, secret)))
+	add("brainpool-public-is-twice-generator.pem", 1, "F4", "the private key is 2", publicKey(otherCurve(brainpool, big.NewInt(2))))
 
 	_, edKey, err := ed25519.GenerateKey(rand.Reader)
 	must(err)
@@ -251,8 +263,22 @@ func notAWS() {
 	mldsa := make([]byte, 1952)
 	_, err := rand.Read(mldsa)
 	must(err)
-	add("ml-dsa-65-public.pem", 0, "F5", "ML-DSA-65", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY",
-		Bytes: sequence(sequence(oid(2, 16, 840, 1, 101, 3, 4, 3, 18)), marshal(asn1.BitString{Bytes: mldsa, BitLength: 8 * len(mldsa)}))}))
+	add("ml-dsa-65-public.pem", 0, "F5", "ML-DSA-65", publicKey(sequence(sequence(oid(2, 16, 840, 1, 101, 3, 4, 3, 18)), marshal(asn1.BitString{Bytes: mldsa, BitLength: 8 * len(mldsa)}))))
+}
+
+func publicKey(spki der) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
+}
+
+// otherCurve is the SubjectPublicKeyInfo that a private key makes on a curve that
+// Go does not have.
+func otherCurve(name string, private *big.Int) der {
+	c, _ := curve.Named(name)
+	params := marshal(c.OID)
+	w, err := curve.Computed(params)
+	must(err)
+	point, _ := w.Public(private)
+	return sequence(sequence(oid(1, 2, 840, 10045, 2, 1), params), marshal(asn1.BitString{Bytes: point, BitLength: 8 * len(point)}))
 }
 
 // F6: certificates that Go refuses. Where OpenSSL refuses them in TLS, too, a device
