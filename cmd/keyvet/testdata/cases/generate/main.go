@@ -11,6 +11,7 @@ package main
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -429,6 +430,20 @@ func lost() {
 	add("second-begin-with-em-dashes.pem", 3, "F10", "line", behind("-----BEGIN CERTIFICATE-----", "——BEGIN CERTIFICATE——"))
 	add("second-is-bare-base64.pem", 3, "F10", "line", append(certificates(first), []byte(base64.StdEncoding.EncodeToString(root.cert)+"\n")...))
 	add("second-end-is-missing.pem", 3, "F10", "line", behind("-----END CERTIFICATE-----\n", ""))
+	add("second-is-der.pem", 3, "F10", "DER", append(certificates(first), root.cert...))
+	add("second-is-public-key-in-der.pem", 3, "F10", "DER", append(certificates(first), spki(newKey())...))
+	jwk := jwkOf(newKey())
+	add("second-is-jwk.pem", 0, "F10", "#2", append(certificates(first), jwk+"\n"...))
+	add("jwk-then-certificate.pem", 0, "F10", "#2", append([]byte(jwk+"\n"), certificates(first)...))
+	add("jwk-a-line.jsonl", 0, "F10", "#2", []byte(jwk+"\n"+jwkOf(newKey())+"\n"))
+	add("second-is-jwk-of-several-lines.pem", 3, "F10", "JWK", append(certificates(first), strings.ReplaceAll(jwk, ",", ",\n")+"\n"...))
+}
+
+func jwkOf(key *ecdsa.PrivateKey) string {
+	point, err := key.PublicKey.Bytes()
+	must(err)
+	encode := base64.RawURLEncoding.EncodeToString
+	return fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, encode(point[1:33]), encode(point[33:]))
 }
 
 // F11: plain inputs.
