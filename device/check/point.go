@@ -63,34 +63,37 @@ func hasPoint(k device.Key) bool {
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 		return true
 	}
-	_, _, computed := ofOtherCurve(k)
-	return computed || k.Algorithm() == x25519 && len(k.SPKI) > 0
+	algorithm := k.Algorithm()
+	_, _, computed := ofOtherCurve(algorithm, k.SPKI)
+	return computed || algorithm == x25519 && len(k.SPKI) > 0
 }
 
-// ofOtherCurve returns the curve and the point of a key on a curve that
-// crypto/elliptic does not have, but package curve.
-func ofOtherCurve(k device.Key) (c curve.Curve, point []byte, ok bool) {
-	if _, other := k.Public.(*device.OtherKey); !other || !strings.HasPrefix(k.Algorithm(), "ECDSA-") {
+// ofOtherCurve returns the curve and the point of a key that crypto/elliptic does
+// not have, but package curve.
+func ofOtherCurve(algorithm string, spki []byte) (c curve.Curve, point []byte, ok bool) {
+	if !strings.HasPrefix(algorithm, "ECDSA-") {
 		return curve.Curve{}, nil, false
 	}
-	return curve.OfKey(k.SPKI)
+	return curve.OfKey(spki)
 }
 
 func runPoint(_ context.Context, k device.Key, _ *Env) []device.Finding {
-	if pub, ok := k.Public.(ed25519.PublicKey); ok {
+	algorithm := k.Algorithm()
+	switch pub := k.Public.(type) {
+	case ed25519.PublicKey:
 		return edwardsPoint(pub)
+	case *ecdsa.PublicKey:
+		return weierstrassPoint(pub, algorithm)
 	}
-	if k.Algorithm() == x25519 {
+	if algorithm == x25519 {
 		return montgomeryPoint(k.SPKI)
 	}
-	if c, b, other := ofOtherCurve(k); other {
-		if len(bytes.Trim(b, "\x00")) == 0 {
-			return give(pointInfinity, "the public key is the point at infinity")
-		}
-		x, y, on := c.Point(b)
-		return pointOn(c, x, y, on, k.Algorithm())
+	c, b, _ := ofOtherCurve(algorithm, k.SPKI)
+	if len(bytes.Trim(b, "\x00")) == 0 {
+		return give(pointInfinity, "the public key is the point at infinity")
 	}
-	return weierstrassPoint(k.Public.(*ecdsa.PublicKey), k.Algorithm())
+	x, y, on := c.Point(b)
+	return pointOn(c, x, y, on, algorithm)
 }
 
 // weierstrassPoint leaves out the check of the point's order: the NIST curves
