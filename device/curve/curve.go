@@ -147,11 +147,9 @@ func (c Curve) Multiple(x, y *big.Int) int {
 	cached, ok := multiples.Load(c.Name)
 	if !ok {
 		w := c.numbers()
-		generator := jacobian{w.x, w.y, big.NewInt(1)}
-		all, p := make([][2]*big.Int, SmallMultiples), generator
+		all := make([][2]*big.Int, SmallMultiples)
 		for i := range all {
-			all[i][0], all[i][1], _ = w.affine(p)
-			p = w.add(p, generator)
+			all[i][0], all[i][1], _ = w.times(big.NewInt(int64(i+1)), w.x, w.y)
 		}
 		cached, _ = multiples.LoadOrStore(c.Name, all)
 	}
