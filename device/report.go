@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -303,7 +304,7 @@ func (r *Report) Places() map[string]string {
 		}
 		line, subject := "", ""
 		if k.Line > 0 {
-			line = fmt.Sprint("line ", k.Line)
+			line = "line " + strconv.Itoa(k.Line)
 		}
 		if k.Certificate != nil {
 			subject = cmp.Or(k.Certificate.Subject, "no subject")

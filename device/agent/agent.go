@@ -201,7 +201,7 @@ func (a *Agent) logProblems(r *device.Report) {
 				if places[f.Key] != "" {
 					place = slog.String("place", places[f.Key])
 				}
-				log(level, "finding", "status", f.Status, "key", f.Key, place, "check", f.Check, "reason", f.ReasonCode, "why", f.Message)
+				log(level, "finding", "status", f.Status, "key", f.Key, "check", f.Check, "reason", f.ReasonCode, "why", f.Message, place)
 			}
 		}
 	}

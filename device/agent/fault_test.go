@@ -418,7 +418,7 @@ func TestLogOfPlaces(t *testing.T) {
 		{Check: "size", Key: "a.pem", Status: device.Warn, ReasonCode: "W", Message: "long"},
 	}
 	d.Once(t.Context())
-	if got := log.String(); !strings.Contains(got, `key=b.pem#2 place="line 20, CN=second" check=size`) || !strings.Contains(got, "key=a.pem check=size") {
+	if got := log.String(); !strings.Contains(got, `key=b.pem#2 check=size reason=F why=short place="line 20, CN=second"`) || !strings.Contains(got, "key=a.pem check=size") {
 		t.Errorf("%s", got)
 	}
 }

@@ -1,7 +1,6 @@
 package keyfile
 
 import (
-	"cmp"
 	"encoding/pem"
 	"fmt"
 	"slices"
@@ -119,15 +118,15 @@ func (t *textReader) outside(line string) {
 		t.c.lose(at, lostWhy[kind])
 		t.lost = kind == beginOfObject || kind == bodyOfObject
 	case kind == bodyOfObject:
-	case isJSON([]byte(line)) && t.c.readJWK([]byte(line), t.number):
+	case t.lines.read(line, t.number), t.c.readJWK([]byte(line), t.number):
 		t.lost = false
 	case strings.Contains(line, `"kty"`):
-		t.jwk = cmp.Or(t.jwk, t.number)
+		if t.jwk == 0 {
+			t.jwk = t.number
+		}
 	case t.blocks > 0 && !t.lost && isDERLine(line):
 		t.c.lose(at, "DER behind PEM: give each in a file of its own")
 		t.lost = true
-	case t.lines.read(line, t.number):
-		t.lost = false
 	case !t.lost:
 		t.lines.stray(t.number)
 	}
