@@ -214,6 +214,7 @@ func weak() {
 		c.CertType, c.ValidBefore = ssh.UserCert, uint64(time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC).Unix())
 	}, false))
 	add("openssh-cert-changed.pub", 1, "F4", "does not verify", sshCertificate(edKey, func(*ssh.Certificate) {}, true))
+	add("openssh-cert-without-principals.pub", 0, "F9", "takes for any", sshCertificate(edKey, func(c *ssh.Certificate) { c.ValidPrincipals = nil }, false))
 	short, err := rsa.GenerateKey(rand.Reader, 1024)
 	must(err)
 	add("openssh-cert-by-rsa1024-sha512.pub", 1, "F4", "RSA-1024", sshCertificate(short, func(*ssh.Certificate) {}, false))
