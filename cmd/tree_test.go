@@ -49,7 +49,7 @@ var tree = map[string][]string{
 	"cmd/keyvet-fleet":                   {"cmd/internal/accept", "cmd/internal/cli", "cmd/internal/terminal", "cmd/keyvet-fleet/internal/baseline", "cmd/keyvet-fleet/internal/bootlog", "device", "device/check", "device/durable", "device/keyfile", "tpm", "tpm/advisory", "tpm/evidence", "mqtt/awsiot", "blocklist"}, // tpm in its tests: somebody has to make reports
 	"device":                             nil,
 	"device/agent":                       {"device", "device/check", "device/durable", "device/gate"},
-	"device/check":                       {"device", "device/signature"},
+	"device/check":                       {"device", "device/curve", "device/signature"},
 	"device/curve":                       nil,
 	"device/durable":                     nil,
 	"device/durable/durabletest":         {"device/durable"},

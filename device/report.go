@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -302,6 +303,27 @@ func (r *Report) AcceptedAs(f Finding) (a Accepted, ok bool) {
 		}
 	}
 	return a, true
+}
+
+// Places says, by its id, of each key that stands in one file with others which it
+// is: the line that it begins in, and the subject of its certificate.
+func (r *Report) Places() map[string]string {
+	places := make(map[string]string)
+	for i := range r.Keys { // those of a file follow each other
+		k := &r.Keys[i]
+		if (i == 0 || r.Keys[i-1].Source != k.Source) && (i+1 == len(r.Keys) || r.Keys[i+1].Source != k.Source) {
+			continue
+		}
+		line, subject := "", ""
+		if k.Line > 0 {
+			line = "line " + strconv.Itoa(k.Line)
+		}
+		if k.Certificate != nil {
+			subject = cmp.Or(k.Certificate.Subject, "no subject")
+		}
+		places[k.ID] = strings.Trim(line+", "+subject, ", ")
+	}
+	return places
 }
 
 // Missing returns the gaps that leave the verdict open.

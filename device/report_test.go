@@ -261,3 +261,21 @@ func TestNotLookedUp(t *testing.T) {
 		t.Errorf("%s", b)
 	}
 }
+
+func TestPlaces(t *testing.T) {
+	r := &Report{Keys: []KeyReport{
+		{ID: "alone.pem", Source: "file:alone.pem", Line: 7, Certificate: &Certificate{Subject: "CN=alone"}},
+		{ID: "bundle.pem#1", Source: "file:bundle.pem", Line: 1, Certificate: &Certificate{Subject: "CN=first"}},
+		{ID: "bundle.pem#2", Source: "file:bundle.pem", Line: 20, Certificate: new(Certificate)},
+		{ID: "bundle.pem#3", Source: "file:bundle.pem", Line: 40},
+		{ID: "x.der#1", Source: "file:x.der"},
+		{ID: "x.der#2", Source: "file:x.der", Certificate: &Certificate{Subject: "CN=second"}},
+	}}
+	for id, want := range map[string]string{
+		"alone.pem": "", "bundle.pem#1": "line 1, CN=first", "bundle.pem#2": "line 20, no subject", "bundle.pem#3": "line 40", "x.der#1": "", "x.der#2": "CN=second", "none": "",
+	} {
+		if got := r.Places()[id]; got != want {
+			t.Errorf("%s: %q, want %q", id, got, want)
+		}
+	}
+}

@@ -28,11 +28,12 @@ network. With FILEs or DIRs it tests only those, and the TPM if -tpm is given;
 without, all that the configuration names: the TPM, the device's certificate and
 key, its CA certificates and further files.
 
-FILE is a certificate, chain, CSR, public or private key in PEM, DER or JWK
+FILE is a certificate, chain, CSR, CRL, public or private key in PEM, DER or JWK
 (PKCS#1, PKCS#7, PKCS#8, SEC 1, SPKI), an OpenSSH or SSH2 key, certificate,
 authorized_keys or known_hosts, an OpenPGP key, a TPM2B_PUBLIC or TPMT_PUBLIC,
 or a TSS2 PRIVATE KEY. It may be a pipe; "-" is standard input. Every object in
-a file is tested; one that cannot be read is named.
+a file is tested; one that cannot be read is named. The certificates of the
+other FILEs are looked up in a CRL.
 
 Of a DIR and those below it every regular file is searched for keys. Links are
 not followed. A file that holds no key is counted; one that is meant to hold a

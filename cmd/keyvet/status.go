@@ -102,7 +102,7 @@ func (s screen) statusTable(st *status.Report) error {
 		if i := slices.IndexFunc(st.Accepted, func(a device.Accepted) bool { return a.ReasonCode == p.ReasonCode && a.Key == p.Key }); p.Accepted && i >= 0 {
 			mark, code = device.Warn, code+", "+st.Accepted[i].String()
 		}
-		why(mark, p.Status.String(), p.Key, p.Check, code)
+		why(mark, p.Status.String(), p.Key, p.Check, strings.TrimSpace(code+"  "+p.Place))
 	}
 	for _, g := range st.Gaps {
 		why(device.Undecided, "GAP", g.What+": "+g.Why)

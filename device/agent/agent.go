@@ -184,7 +184,7 @@ const maxProblems = 100
 // logProblems gives each finding that did not pass, and each gap that matters, a
 // line of the log, the failing ones first.
 func (a *Agent) logProblems(r *device.Report) {
-	lines := 0
+	lines, places := 0, r.Places()
 	log := func(level slog.Level, message string, attrs ...any) {
 		if lines++; lines <= maxProblems {
 			a.Log.Log(context.Background(), level, message, attrs...)
@@ -197,7 +197,11 @@ func (a *Agent) logProblems(r *device.Report) {
 		}
 		for _, f := range r.Findings {
 			if f.Counts() == status {
-				log(level, "finding", "status", f.Status, "key", f.Key, "check", f.Check, "reason", f.ReasonCode, "why", f.Message)
+				var place slog.Attr // which is left out
+				if places[f.Key] != "" {
+					place = slog.String("place", places[f.Key])
+				}
+				log(level, "finding", "status", f.Status, "key", f.Key, "check", f.Check, "reason", f.ReasonCode, "why", f.Message, place)
 			}
 		}
 	}

@@ -173,6 +173,7 @@ type desk struct {
 	mu          sync.Mutex // for TestRun, which changes the world under a running agent
 	status      device.Status
 	gaps        []device.Gap
+	keys        []device.Key     // besides the device's
 	found       []device.Finding // besides the one on the device's key
 	cloud       *cloud           // nil: offline
 	triggers    []device.Trigger
@@ -216,7 +217,7 @@ func newDesk(t *testing.T, dir string, policy gate.Policy) *desk {
 		vet: func(trigger device.Trigger) gate.Vetted {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			inv := device.Inventory{ReadAt: time.Now().Add(d.slept), Gaps: d.gaps, Keys: []device.Key{{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}}}}
+			inv := device.Inventory{ReadAt: time.Now().Add(d.slept), Gaps: d.gaps, Keys: append(d.keys, device.Key{ID: "device", Role: device.RoleDevice, SPKI: spki, Chain: []*x509.Certificate{leaf}})}
 			status := d.status
 			if time.Now().Add(d.slept).After(leaf.NotAfter) {
 				status = device.Fail

@@ -3,6 +3,8 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -398,6 +400,26 @@ func TestLog(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "some curve") {
 		t.Errorf("the log names what is minor:\n%s", log.String())
+	}
+}
+
+// The log names the certificate of a bundle that a finding is about.
+func TestLogOfPlaces(t *testing.T) {
+	d := newDesk(t, t.TempDir(), gate.Acknowledged)
+	var log bytes.Buffer
+	d.Log = slog.New(slog.NewTextHandler(&log, nil))
+	d.keys = []device.Key{
+		{ID: "b.pem#1", Source: "file:b.pem", Line: 1},
+		{ID: "b.pem#2", Source: "file:b.pem", Line: 20, Chain: []*x509.Certificate{{Subject: pkix.Name{CommonName: "second"}}}},
+		{ID: "a.pem", Source: "file:a.pem", Line: 1},
+	}
+	d.found = []device.Finding{
+		{Check: "size", Key: "b.pem#2", Status: device.Fail, ReasonCode: "F", Message: "short"},
+		{Check: "size", Key: "a.pem", Status: device.Warn, ReasonCode: "W", Message: "long"},
+	}
+	d.Once(t.Context())
+	if got := log.String(); !strings.Contains(got, `key=b.pem#2 check=size reason=F why=short place="line 20, CN=second"`) || !strings.Contains(got, "key=a.pem check=size") {
+		t.Errorf("%s", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // Ed25519 is the curve -x² + y² = 1 + d·x²·y² modulo 2^255 - 19, with
@@ -66,7 +67,7 @@ var edwardsMultiples = sync.OnceValue(func() []affine {
 	x, _ := new(big.Int).SetString("216936d3cd6e53fec0a4e231fdd6dc5c692cc7609525a7b2c9562d608f25d51a", 16)
 	generator := affine{x, edwardsQuotient(big.NewInt(4), big.NewInt(5))}
 	all := []affine{generator}
-	for len(all) < smallMultiples {
+	for len(all) < curve.SmallMultiples {
 		all = append(all, edwardsSum(all[len(all)-1], generator))
 	}
 	return all
@@ -89,3 +90,6 @@ func edwardsSum(a, b affine) affine {
 		edwardsQuotient(y, new(big.Int).Sub(one, all)),
 	}
 }
+
+// affine is a point of a curve.
+type affine struct{ x, y *big.Int }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // x25519 is the algorithm of keys for X25519, which have so many bytes (RFC 8410,
@@ -57,14 +58,14 @@ var montgomeryKnown = sync.OnceValue(func() (known struct {
 }) {
 	generator := big.NewInt(9)
 	known.multiples = []*big.Int{generator, montgomeryDouble(generator)}
-	for len(known.multiples) < smallMultiples {
+	for len(known.multiples) < curve.SmallMultiples {
 		last := known.multiples[len(known.multiples)-2:]
 		// u(P+G)·u(P-G) = ((u(P)·u(G) - 1)/(u(P) - u(G)))²
 		above := new(big.Int).Mul(last[1], generator)
 		sum := edwardsQuotient(above.Sub(above, one), new(big.Int).Sub(last[1], generator))
 		known.multiples = append(known.multiples, edwardsQuotient(sum.Mul(sum, sum), last[0]))
 	}
-	for i := range byte(smallMultiples) {
+	for i := range byte(curve.SmallMultiples) {
 		private := make([]byte, x25519Size)
 		private[0] = 8 * i
 		if k, err := ecdh.X25519().NewPrivateKey(private); err == nil {

@@ -1,15 +1,17 @@
 package check
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"fmt"
 	"math/big"
-	"sync"
+	"strings"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // What the check can give for not passing.
@@ -47,35 +49,58 @@ var (
 )
 
 var point = Check{
-	ID:   "point",
-	Cite: "https://doi.org/10.6028/NIST.SP.800-56Ar3", // section 5.6.2.3.3, ECC full public-key validation
-	Asks: "Is the public key a valid point of its curve, and no small multiple of the generator?",
-	Applies: func(k device.Key) bool {
-		switch k.Public.(type) {
-		case *ecdsa.PublicKey, ed25519.PublicKey:
-			return true
-		}
-		return k.Algorithm() == x25519 && len(k.SPKI) > 0
-	},
+	ID:      "point",
+	Cite:    "https://doi.org/10.6028/NIST.SP.800-56Ar3", // section 5.6.2.3.3, ECC full public-key validation
+	Asks:    "Is the public key a valid point of its curve, and no small multiple of the generator?",
+	Applies: hasPoint,
 	Reasons: []device.Reason{curveUnknown, pointInfinity, pointOutOfRange, pointOffCurve, pointSmallOrder, pointKnown},
 	Run:     runPoint,
 }
 
-// smallMultiples is up to which multiple of the generator a point is compared.
-const smallMultiples = 16
+// hasPoint reports whether a key is a point that can be looked at.
+func hasPoint(k device.Key) bool {
+	switch k.Public.(type) {
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+		return true
+	}
+	algorithm := k.Algorithm()
+	_, _, computed := ofOtherCurve(algorithm, k.SPKI)
+	return computed || algorithm == x25519 && len(k.SPKI) > 0
+}
+
+// ofOtherCurve returns the curve and the point of a key that crypto/elliptic does
+// not have, but package curve.
+func ofOtherCurve(algorithm string, spki []byte) (c curve.Curve, point []byte, ok bool) {
+	if !strings.HasPrefix(algorithm, "ECDSA-") {
+		return curve.Curve{}, nil, false
+	}
+	info, _ := device.SplitSPKI(spki)
+	c, ok = curve.Known(info.Params)
+	return c, info.Key, ok
+}
 
 func runPoint(_ context.Context, k device.Key, _ *Env) []device.Finding {
-	if pub, ok := k.Public.(ed25519.PublicKey); ok {
+	algorithm := k.Algorithm()
+	switch pub := k.Public.(type) {
+	case ed25519.PublicKey:
 		return edwardsPoint(pub)
+	case *ecdsa.PublicKey:
+		return weierstrassPoint(pub, algorithm)
 	}
-	if k.Algorithm() == x25519 {
+	if algorithm == x25519 {
 		return montgomeryPoint(k.SPKI)
 	}
-	return weierstrassPoint(k.Public.(*ecdsa.PublicKey), k.Algorithm())
+	c, b, _ := ofOtherCurve(algorithm, k.SPKI)
+	if len(bytes.Trim(b, "\x00")) == 0 {
+		return give(pointInfinity, "the public key is the point at infinity")
+	}
+	x, y, on := c.Point(b)
+	return pointOn(c, x, y, on, algorithm)
 }
 
 // weierstrassPoint leaves out the check of the point's order: the NIST curves
-// have cofactor 1, so that every point but infinity has the right one.
+// have cofactor 1, as all of package curve, so that every point but infinity has
+// the right one.
 func weierstrassPoint(pub *ecdsa.PublicKey, algorithm string) []device.Finding {
 	switch pub.Curve {
 	case elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521():
@@ -91,13 +116,18 @@ func weierstrassPoint(pub *ecdsa.PublicKey, algorithm string) []device.Finding {
 	case x.Sign() < 0 || y.Sign() < 0 || x.Cmp(p) >= 0 || y.Cmp(p) >= 0:
 		return give(pointOutOfRange, "a coordinate of the public key is not in the field of %s", algorithm)
 	}
-	if _, err := pub.Bytes(); err != nil {
+	_, err := pub.Bytes()
+	c, _ := curve.Named(pub.Params().Name)
+	return pointOn(c, x, y, err == nil, algorithm)
+}
+
+// pointOn is about the point x, y, if it is one of the curve.
+func pointOn(c curve.Curve, x, y *big.Int, on bool, algorithm string) []device.Finding {
+	if !on {
 		return give(pointOffCurve, "the public key is no point of %s: it was damaged, or made to attack", algorithm)
 	}
-	for i, multiple := range multiplesOf(pub.Curve) {
-		if multiple.x.Cmp(x) == 0 {
-			return knownPoint(i+1, multiple.y.Cmp(y) == 0)
-		}
+	if multiple := c.Multiple(x, y); multiple != 0 {
+		return knownPoint(max(multiple, -multiple), multiple > 0)
 	}
 	return passed("the public key is a point of %s, and no small multiple of the generator", algorithm)
 }
@@ -108,40 +138,4 @@ func knownPoint(multiple int, positive bool) []device.Finding {
 		private = "the order of the curve less " + private
 	}
 	return give(pointKnown, "the private key is %s: the public key is a small multiple of the generator of its curve, or the negative of one", private)
-}
-
-// multiplesOf returns the first multiples of a curve's generator.
-func multiplesOf(c elliptic.Curve) []affine {
-	cached, _ := generatorMultiples.LoadOrStore(c.Params().Name, sync.OnceValue(func() []affine {
-		generator := affine{c.Params().Gx, c.Params().Gy}
-		all := []affine{generator}
-		for len(all) < smallMultiples {
-			all = append(all, weierstrassSum(c.Params().P, all[len(all)-1], generator))
-		}
-		return all
-	}))
-	return cached.(func() []affine)()
-}
-
-// generatorMultiples has the multiples by the curve's name.
-var generatorMultiples sync.Map
-
-// affine is a point of a curve.
-type affine struct{ x, y *big.Int }
-
-// weierstrassSum adds two points of a curve y² = x³ - 3x + b modulo p, whose sum
-// is not at infinity.
-func weierstrassSum(p *big.Int, a, b affine) affine {
-	above, below := new(big.Int).Sub(b.y, a.y), new(big.Int).Sub(b.x, a.x)
-	if below.Sign() == 0 { // the same point: the tangent's slope
-		above.Mul(a.x, a.x).Sub(above, one).Mul(above, big.NewInt(3))
-		below.Lsh(a.y, 1)
-	}
-	slope := below.ModInverse(below.Mod(below, p), p)
-	slope.Mul(slope, above).Mod(slope, p)
-	x := new(big.Int).Mul(slope, slope)
-	x.Sub(x, a.x).Sub(x, b.x).Mod(x, p)
-	y := new(big.Int).Sub(a.x, x)
-	y.Mul(y, slope).Sub(y, a.y).Mod(y, p)
-	return affine{x, y}
 }

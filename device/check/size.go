@@ -133,7 +133,7 @@ func runSize(_ context.Context, k device.Key, _ *Env) []device.Finding {
 		return giveAs(device.Undecided, "", algorithmUnknown, "a key of the unknown algorithm %s cannot be judged", algorithm)
 	case shown != device.Pass:
 		return notTaken(algorithm, shown)
-	case !named:
+	case !named && !hasPoint(k):
 		return give(algorithmUnknown, "keyvet has no tests for a key of the algorithm %s", algorithm)
 	}
 	return passed("%s is no key that AWS IoT has to take", algorithm)

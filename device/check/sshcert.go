@@ -34,7 +34,7 @@ func sshValidity(c *device.SSHCertificate, env *Env) []device.Finding {
 
 // describeSSH says of whom a certificate is.
 func describeSSH(c *device.SSHCertificate) string {
-	names := "no principal"
+	names := "no named principal, which OpenSSH before 10.3 takes for any"
 	if len(c.Principals) > 0 {
 		names = strings.Join(c.Principals, ", ")
 	}

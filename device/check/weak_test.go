@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/keyvet/keyvet/device"
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 // weakKeys reads the public keys of a file in testdata/weak.
@@ -186,7 +187,7 @@ func weakSamples(t *testing.T) (all []sample) {
 	null.SPKI = slices.Concat([]byte{0x30, 44, 0x30, 7}, null.SPKI[4:9], []byte{5, 0}, null.SPKI[9:])
 	add("point", "X25519 with a NULL", null, Env{}, device.Pass, "")
 	for _, c := range []elliptic.Curve{elliptic.P224(), elliptic.P256(), elliptic.P384(), elliptic.P521()} {
-		for _, k := range []int64{1, 2, 3, smallMultiples} {
+		for _, k := range []int64{1, 2, 3, curve.SmallMultiples} {
 			x, y := c.ScalarBaseMult(big.NewInt(k).Bytes()) //nolint:staticcheck // the private key is to be seen
 			add("point", c.Params().Name+" multiple", bare(device.RoleFile, ecKey(c, x, y)), Env{}, device.Fail, "KEYVET_POINT_KNOWN_PRIVATE_KEY")
 			add("point", c.Params().Name+" negative multiple", bare(device.RoleFile, ecKey(c, x, new(big.Int).Sub(c.Params().P, y))), Env{}, device.Fail, "KEYVET_POINT_KNOWN_PRIVATE_KEY")
@@ -245,7 +246,7 @@ func xKey(t *testing.T, digits string) device.Key {
 // TestMontgomeryMultiples holds them to each other.
 func TestMontgomeryMultiples(t *testing.T) {
 	all := montgomeryKnown()
-	if len(all.multiples) != smallMultiples || len(all.ofPrivate) != smallMultiples {
+	if len(all.multiples) != curve.SmallMultiples || len(all.ofPrivate) != curve.SmallMultiples {
 		t.Fatalf("%d multiples, %d private keys", len(all.multiples), len(all.ofPrivate))
 	}
 	for i, u := range all.multiples {

@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"math/big"
+	"sync"
 
 	"golang.org/x/crypto/cryptobyte"
 )
@@ -130,6 +131,42 @@ func (c Curve) Uncompressed(point []byte) (b []byte, ok bool) {
 func (c Curve) Verify(point, digest []byte, r, s *big.Int) bool {
 	return c.numbers().Verify(point, digest, r, s)
 }
+
+// Point returns the coordinates of a point in any form of SEC 1, section 2.3.4, on a
+// curve that is known; ok is false for infinity and what is not on the curve.
+func (c Curve) Point(b []byte) (x, y *big.Int, ok bool) { return c.numbers().point(b) }
+
+// SmallMultiples is up to which multiple of the generator of a curve a key is
+// compared with it.
+const SmallMultiples = 16
+
+// Multiple returns which small multiple of the generator a point of a curve that is
+// known is, negative for the negative of one; 0 for none of them.
+func (c Curve) Multiple(x, y *big.Int) int {
+	cached, ok := multiples.Load(c.Name)
+	if !ok {
+		w := c.numbers()
+		all := make([][2]*big.Int, SmallMultiples)
+		for i := range all {
+			all[i][0], all[i][1], _ = w.times(big.NewInt(int64(i+1)), w.x, w.y)
+		}
+		cached, _ = multiples.LoadOrStore(c.Name, all)
+	}
+	for i, p := range cached.([][2]*big.Int) {
+		switch {
+		case p[0].Cmp(x) != 0:
+		case p[1].Cmp(y) != 0:
+			return -i - 1
+		default:
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// multiples has the small multiples of the generator by the curve's name, once they
+// are asked for.
+var multiples sync.Map
 
 func (c *Weierstrass) is(o *Weierstrass) bool {
 	return c.p.Cmp(o.p) == 0 && c.a.Cmp(o.a) == 0 && c.b.Cmp(o.b) == 0 && c.x.Cmp(o.x) == 0 && c.y.Cmp(o.y) == 0 && c.n.Cmp(o.n) == 0

@@ -129,3 +129,25 @@ func TestNumbers(t *testing.T) {
 		t.Errorf("%d curves of %d", len(numbers), len(all))
 	}
 }
+
+func TestMultiple(t *testing.T) {
+	for _, c := range all {
+		w := c.numbers()
+		for _, k := range []int64{1, 2, 16, 17, -1, -3} {
+			scalar := new(big.Int).Mod(big.NewInt(k), w.n)
+			point, ok := w.Public(scalar)
+			want := int(k)
+			if k > 16 {
+				want = 0
+			}
+			x, y, on := c.Point(point)
+			if !ok || !on || c.Multiple(x, y) != want {
+				t.Errorf("%s: %d times the generator is not found", c.Name, k)
+			}
+			point[len(point)-1] ^= 1
+			if _, _, on := c.Point(point); on {
+				t.Errorf("%s: a point that was changed is on the curve", c.Name)
+			}
+		}
+	}
+}

@@ -39,7 +39,7 @@ func ReadAny(path string) (keys []device.Key, gaps []device.Gap, whole bool) {
 	switch {
 	case len(keys) == 0 && !meant(f.Data):
 		return nil, nil, true
-	case len(keys) > 0 && !beginsDER(f.Data) && isBinary(f.Data): // a program has markers of PEM among its texts
+	case len(keys) > 0 && !beginsDER(f.Data) && f.Data[0] != '-' && isBinary(f.Data): // a program has markers of PEM among its texts
 		gaps = nil
 	}
 	return keys, slices.DeleteFunc(gaps, func(g device.Gap) bool { return g.Why == strayLine }), true

@@ -56,6 +56,7 @@ func TestReadAny(t *testing.T) {
 		"a JPEG":                            {append([]byte("\xff\xd8\xff\xe0\x00\x10JFIF\x00"), noise...), false, false},
 		"noise":                             {noise, false, false},
 		"a program with markers":            {program("-----BEGIN CERTIFICATE-----\x00-----END CERTIFICATE-----\x00ssh-rsa\x00"), false, false},
+		"a certificate and DER":             {append(bytes.Clone(certificate), block.Bytes...), true, true},
 		"a program with a certificate":      {program("\n" + string(certificate) + "-----BEGIN \x00"), true, false},
 		"source code with a marker":         {[]byte("if strings.Contains(s, \"-----BEGIN CERTIFICATE-----\") {\n\treturn true\n}\n"), false, false},
 		"source code with a certificate":    {[]byte("const c = `" + string(certificate) + "`\n"), false, true},

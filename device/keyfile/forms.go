@@ -101,7 +101,7 @@ func (c *contents) readFile(data []byte) {
 		data = bytes.TrimPrefix(data, []byte("\ufeff"))
 		switch {
 		case isJSON(data):
-			c.readJWK(data)
+			c.readJSON(data)
 		case isText(data), bytes.Contains(data, []byte("-----BEGIN ")):
 			c.readText(string(data))
 		case data[0] == 0x30:

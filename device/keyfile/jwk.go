@@ -41,9 +41,16 @@ func isJSON(data []byte) bool {
 	return len(data) > 0 && (data[0] == '{' || data[0] == '[') && json.Valid(data)
 }
 
+// readJSON reads JSON Web Keys. Other JSON may hold PEM.
+func (c *contents) readJSON(data []byte) {
+	if !c.readJWK(data, 1) {
+		c.readText(string(data))
+	}
+}
+
 // readJWK reads a JSON Web Key, a set of them (RFC 7517, section 5) or a bare
-// list. Other JSON may hold PEM.
-func (c *contents) readJWK(data []byte) {
+// list, which begins in that line, and reports whether data is one.
+func (c *contents) readJWK(data []byte, line int) bool {
 	var list []json.RawMessage
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -57,10 +64,9 @@ func (c *contents) readJWK(data []byte) {
 	case json.Unmarshal(data, &list) == nil:
 	}
 	if len(list) == 0 || !isJWK(list[0]) {
-		c.readText(string(data))
-		return
+		return false
 	}
-	line, rest := 1, data
+	rest := data
 	for i, raw := range list {
 		before := max(0, bytes.Index(rest, raw))
 		line += bytes.Count(rest[:before], []byte("\n"))
@@ -68,7 +74,7 @@ func (c *contents) readJWK(data []byte) {
 		at := place{line: line}
 		if c.full() {
 			c.gap(fmt.Sprintf("from key %d", i+1), tooMany)
-			return
+			break
 		}
 		var k jwk
 		if err := json.Unmarshal(raw, &k); err != nil {
@@ -77,6 +83,7 @@ func (c *contents) readJWK(data []byte) {
 		}
 		c.addJWK(at, k)
 	}
+	return true
 }
 
 func isJWK(raw json.RawMessage) bool {

@@ -126,6 +126,13 @@ func isBase64(line string) bool {
 	return strings.ContainsAny(digits, upper) && strings.ContainsAny(digits, lower) && strings.ContainsAny(digits, numerals+"+")
 }
 
+// isDERLine reports whether a line has what DER of keys and certificates has soon:
+// the head of a SEQUENCE of 128 bytes and more, or an OID of RSA's or ANSI's. In
+// neither is what UTF-8 has in text.
+func isDERLine(line string) bool {
+	return strings.Contains(line, "0\x81") || strings.Contains(line, "0\x82") || strings.Contains(line, "*\x86H")
+}
+
 const (
 	upper    = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	lower    = "abcdefghijklmnopqrstuvwxyz"

@@ -2,6 +2,7 @@ package keyfile_test
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,14 @@ func TestLostObjects(t *testing.T) {
 	first, second := string(good(t, "leaf.pem")), string(good(t, "root.pem"))
 	line := strings.Count(first, "\n") + 1
 	replace := func(pairs ...string) string { return strings.NewReplacer(pairs...).Replace(second) }
+	der := func(text string) string {
+		block, _ := pem.Decode([]byte(text))
+		return string(block.Bytes)
+	}
+	const (
+		jwk      = `{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}` // RFC 7517, appendix A.1
+		shortKey = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEMKBCTNIcKUSDii11ySs3526iDZ8A\niTo7Tu6KPAqv7D7gS2XpJFbZiItSs3m9+9Ue6GnvHw/GW2ZZaVtszggXIw==\n-----END PUBLIC KEY-----\n"
+	)
 	for name, c := range map[string]struct {
 		second string
 		keys   int // of both
@@ -54,6 +63,17 @@ func TestLostObjects(t *testing.T) {
 		"PEM in base64":                {"  tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t\n", 1, line},
 		"with a name before it":        {"ca: " + second, 1, line},
 		"behind text, four dashes":     {"hello\n" + replace("-----", "----"), 1, line + 1},
+		"DER":                          {der(second), 1, line},
+		"DER behind an empty line":     {"\n" + der(second), 1, line + 1},
+		"a short key in DER":           {der(shortKey), 1, line},
+		"a JWK":                        {jwk + "\n", 2, 0},
+		"a set of two JWK":             {`{"keys":[` + jwk + "," + jwk + "]}\n", 3, 0},
+		"a damaged JWK":                {strings.Replace(jwk, `"x"`, `"xx"`, 1) + "\n", 1, line},
+		"a JWK of several lines":       {strings.ReplaceAll(jwk, ",", ",\n") + "\n", 1, line},
+		"a JWK behind a name":          {"key = " + jwk + "\n", 1, line},
+		"Latin-1":                      {"# M\xfcller\nM\xfcller & S\xf6hne\n", 1, 0},
+		"control characters":           {"\x00\x00\x1a\n", 1, 0},
+		"other JSON":                   {`{"name": "leaf", "key": 7}` + "\n", 1, 0},
 		"damaged, and then a good one": {replace("-----", "----") + string(good(t, "intermediate.pem")), 2, line},
 	} {
 		keys, gaps := read([]byte(first + c.second))

@@ -23,7 +23,7 @@ func isText(data []byte) bool {
 }
 
 // textReader reads PEM blocks, those of OpenPGP and SSH2, and lines with public keys
-// of OpenSSH, with any text around them.
+// of OpenSSH or a JWK, with any text around them.
 type textReader struct {
 	c     *contents
 	lines sshLines
@@ -37,6 +37,7 @@ type textReader struct {
 	block strings.Builder
 
 	lost bool // the lines belong to an object that has a gap already
+	jwk  int  // the first line of a JWK that has more, or does not fill its line
 }
 
 // readText reads a text. Where there are OpenSSH lines and no block, every
@@ -117,8 +118,15 @@ func (t *textReader) outside(line string) {
 		t.c.lose(at, lostWhy[kind])
 		t.lost = kind == beginOfObject || kind == bodyOfObject
 	case kind == bodyOfObject:
-	case t.lines.read(line, t.number):
+	case t.lines.read(line, t.number), t.c.readJWK([]byte(line), t.number):
 		t.lost = false
+	case strings.Contains(line, `"kty"`):
+		if t.jwk == 0 {
+			t.jwk = t.number
+		}
+	case t.blocks > 0 && !t.lost && isDERLine(line):
+		t.c.lose(at, "DER behind PEM: give each in a file of its own")
+		t.lost = true
 	case !t.lost:
 		t.lines.stray(t.number)
 	}
@@ -127,6 +135,9 @@ func (t *textReader) outside(line string) {
 // end says what is missing once all is read.
 func (t *textReader) end(whole string) {
 	c := t.c
+	if t.jwk > 0 && c.number > 0 {
+		c.lose(place{line: t.jwk}, "a JWK among other text: write it in one line, or give it in a file of its own")
+	}
 	switch {
 	case t.open:
 		c.lose(t.at, "truncated PEM: no END line")

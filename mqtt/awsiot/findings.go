@@ -86,11 +86,11 @@ func Findings(r *device.Report) []Finding {
 	for _, k := range r.Keys {
 		keys[k.ID] = k
 	}
-	found := []Finding{}
+	found, places := []Finding{}, r.Places()
 	for _, status := range []device.Status{device.Fail, device.Undecided, device.Warn} {
 		for _, f := range r.Findings {
 			if f.Counts() == status {
-				found = append(found, newFinding(r, f, keys[f.Key]))
+				found = append(found, newFinding(r, f, keys[f.Key], places[f.Key]))
 			}
 		}
 		if status == device.Undecided {
@@ -106,7 +106,7 @@ func gapFindings(r *device.Report) (found []Finding) {
 			continue
 		}
 		f := device.Finding{Check: "could_not_look", Key: g.What, Status: device.Undecided, ReasonCode: device.CouldNotLook.Code, Message: g.What + ": " + g.Why}
-		finding := newFinding(r, f, device.KeyReport{})
+		finding := newFinding(r, f, device.KeyReport{}, "")
 		finding.NonCompliantResource.Type = resourceGap
 		finding.NonCompliantResource.Identifier = map[string]string{"what": g.What}
 		delete(finding.NonCompliantResource.Additional, "keyId")
@@ -115,8 +115,8 @@ func gapFindings(r *device.Report) (found []Finding) {
 	return found
 }
 
-// newFinding is f, on key unless it is on the TPM.
-func newFinding(r *device.Report, f device.Finding, key device.KeyReport) Finding {
+// newFinding is f, on key, which has a place in its file, unless it is on the TPM.
+func newFinding(r *device.Report, f device.Finding, key device.KeyReport, place string) Finding {
 	resource := Resource{
 		Type: resourceKey, Identifier: map[string]string{"keyId": f.Key},
 		Additional: map[string]string{"thingName": r.ThingName, "keyId": f.Key, "status": f.Status.String(), "reportId": r.ID},
@@ -125,7 +125,7 @@ func newFinding(r *device.Report, f device.Finding, key device.KeyReport) Findin
 		resource.Additional["accepted"] = "true"
 	}
 	for name, value := range map[string]string{
-		"role": string(key.Role), "algorithm": key.Algorithm, "source": key.Source, "spkiSha256": key.SPKISHA256, "citation": f.Citation,
+		"role": string(key.Role), "algorithm": key.Algorithm, "source": key.Source, "place": place, "spkiSha256": key.SPKISHA256, "citation": f.Citation,
 	} {
 		if value != "" {
 			resource.Additional[name] = value

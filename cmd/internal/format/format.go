@@ -27,12 +27,16 @@ func items(r *device.Report) []item {
 		order[k.ID], keys[k.ID] = i+1, k
 	}
 	var all []item
+	places := r.Places()
 	for _, f := range r.Findings {
 		if f.NotLookedUp != "" && keys[f.Key].Unanswered {
 			f.Status = device.Undecided
 		}
 		if f.Status == device.NotApplicable || f.Status == device.Pass && !r.Verbose {
 			continue
+		}
+		if place := places[f.Key]; place != "" {
+			f.Message += " (" + place + ")"
 		}
 		all = append(all, item{f, keys[f.Key]})
 	}

@@ -27,7 +27,8 @@ func sample() *device.Report {
 		TPM: &device.TPM{State: device.TPMOK, Manufacturer: "IFX", FirmwareVersion: "7.62.3126.0"},
 		Keys: []device.KeyReport{
 			{ID: "tpm-ek-rsa2048", Role: device.RoleEK, Algorithm: "RSA-2048", Source: "tpm:0x81010001", SPKISHA256: "aa", Status: device.Pass},
-			{ID: "etc/a key.pem#2", Role: device.RoleFile, Algorithm: "RSA-1024", Source: "file:etc/a key.pem", Line: 21, SPKISHA256: "bb", Status: device.Fail},
+			{ID: "etc/a key.pem#1", Role: device.RoleFile, Algorithm: "ECDSA-P256", Source: "file:etc/a key.pem", Line: 1, SPKISHA256: "cc", Status: device.Pass},
+			{ID: "etc/a key.pem#2", Role: device.RoleFile, Algorithm: "RSA-1024", Source: "file:etc/a key.pem", Line: 21, SPKISHA256: "bb", Status: device.Fail, Certificate: &device.Certificate{Subject: "CN=<b>\x1b[2J"}},
 			{ID: "/srv/<ä>&.der", Role: device.RoleFile, Algorithm: "Ed25519", Source: "file:/srv/<ä>&.der", Status: device.Warn},
 			{ID: "-", Role: device.RoleFile, Algorithm: "RSA-3072", Source: "file:-", Status: device.Undecided},
 		},

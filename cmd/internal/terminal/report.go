@@ -91,10 +91,10 @@ func (s Style) Report(r *device.Report) string {
 		p.findings(byKey[device.TPMKeyID], "")
 	}
 	delete(byKey, device.TPMKeyID)
-	bundles := bundles(r)
+	places := r.Places()
 	for i, k := range r.Keys {
 		if !unlisted(i) {
-			columns := []string{pad(roleName(k.Role), role), pad(cli.Printable(k.Algorithm), algorithm), where(k, bundles[k.Source] > 1)}
+			columns := []string{pad(roleName(k.Role), role), pad(cli.Printable(k.Algorithm), algorithm), where(k, places[k.ID])}
 			if len(columns[1]) > algorithm { // it would push the others to the right
 				columns = []string{columns[0], columns[1] + " " + columns[2]}
 			}
@@ -162,17 +162,8 @@ func describeTPM(t *device.TPM) string {
 	return text
 }
 
-// bundles counts the keys of each source.
-func bundles(r *device.Report) map[string]int {
-	n := make(map[string]int)
-	for _, k := range r.Keys {
-		n[k.Source]++
-	}
-	return n
-}
-
-// where says where a key is and, of several in one file, which it is.
-func where(k device.KeyReport, bundle bool) string {
+// where says where a key is and, by its place, which it is of several in one file.
+func where(k device.KeyReport, place string) string {
 	kind, rest, _ := strings.Cut(k.Source, ":")
 	text := k.Source
 	switch {
@@ -192,11 +183,11 @@ func where(k device.KeyReport, bundle bool) string {
 	if _, number, several := cutLast(k.ID, "#"); several && kind == "file" {
 		text += "#" + number
 	}
-	if bundle && k.Line > 0 {
-		text += fmt.Sprintf(", line %d", k.Line)
+	if place != "" {
+		text += ", " + place
 	}
 	if c := k.Certificate; c != nil {
-		if bundle || kind == "config" {
+		if place == "" && kind == "config" {
 			text += ", " + cmp.Or(c.Subject, "no subject")
 		}
 		text += ", until " + c.NotAfter.UTC().Format(time.DateOnly)

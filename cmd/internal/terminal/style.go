@@ -24,11 +24,18 @@ type Style struct {
 func Of(w any) Style {
 	s := Style{Width: cli.Width(w)}
 	if cli.IsTerminal(w) {
-		dumb := os.Getenv("TERM") == "dumb"
+		dumb := isDumb()
 		s.Color = os.Getenv("NO_COLOR") == "" && !dumb
 		s.Marks = isUTF8() && !dumb
 	}
 	return s
+}
+
+// isDumb reports whether the terminal shows text alone, or nothing is known of it
+// (environ(7)).
+func isDumb() bool {
+	term := os.Getenv("TERM")
+	return term == "" || term == "dumb"
 }
 
 // isUTF8 reports whether the locale has UTF-8 for its characters (locale(7)).

@@ -144,6 +144,14 @@ func TestOf(t *testing.T) {
 	}
 }
 
+func TestIsDumb(t *testing.T) {
+	for term, want := range map[string]bool{"": true, "dumb": true, "xterm": false, "xterm-256color": false, "linux": false} {
+		if t.Setenv("TERM", term); isDumb() != want {
+			t.Errorf("%q: %v", term, !want)
+		}
+	}
+}
+
 func TestIsUTF8(t *testing.T) {
 	for _, tt := range []struct {
 		all, ctype, lang string

@@ -70,7 +70,7 @@ cat leaf.pem intermediate.pem rsa-pss.pem > foreign-key-and-chain.pem
 sed 's/$/\r/' fullchain.pem > crlf.pem
 { printf '\357\273\277'; cat leaf.pem; } > bom.pem
 sed 's/^/    /' leaf.pem > indented.pem
-{ cat leaf.pem; head -c 300 rsa-spki.der; } > garbage-after.pem
+{ cat leaf.pem; tail -c 200 rsa-spki.der; } > garbage-after.pem
 { printf %s "$(cat leaf.pem)"; cat intermediate.pem; } > no-newline-between.pem
 { cat leaf.der; echo; } > trailing.der
 openssl crl2pkcs7 -nocrl -certfile fullchain.pem -out pkcs7.pem

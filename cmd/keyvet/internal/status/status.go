@@ -49,6 +49,7 @@ type Report struct {
 type Problem struct {
 	Status     device.Status     `json:"status"` // what the check found, even if that is accepted
 	Key        string            `json:"keyId"`
+	Place      string            `json:"place,omitempty"` // of a key that stands in one file with others
 	Check      string            `json:"check"`
 	ReasonCode device.ReasonCode `json:"reasonCode"`
 	Message    string            `json:"message"`
@@ -57,11 +58,11 @@ type Problem struct {
 
 // problemsOf lists the findings of a report that did not pass, the worst first.
 func problemsOf(r *device.Report) []Problem {
-	all := []Problem{}
+	all, places := []Problem{}, r.Places()
 	for _, status := range []device.Status{device.Fail, device.Undecided, device.Warn} {
 		for _, f := range r.Findings {
 			if f.Counts() == status {
-				all = append(all, Problem{f.Status, f.Key, f.Check, f.ReasonCode, f.Message, f.Accepted})
+				all = append(all, Problem{f.Status, f.Key, places[f.Key], f.Check, f.ReasonCode, f.Message, f.Accepted})
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 package vet
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -94,5 +96,41 @@ func TestGlob(t *testing.T) {
 	}
 	if _, err := glob("["); err == nil {
 		t.Error("a pattern that is none")
+	}
+}
+
+// A CRL on the command line is asked of the certificates beside it.
+func TestCRLOnCommandLine(t *testing.T) {
+	authority, dir := newCA(t), t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	chain := write(t, filepath.Join(dir, "chain.pem"), append(authority.issue(t, key.Public()), authority.pem...))
+	list := func(name string, revoked ...int64) string {
+		template := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+		for _, n := range revoked {
+			template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: time.Now()})
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, template, authority.cert, authority.key)
+		must(t, err)
+		if filepath.Ext(name) == ".pem" {
+			der = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+		}
+		return write(t, filepath.Join(dir, name), der)
+	}
+	for name, tt := range map[string]struct {
+		files []string
+		want  device.Status
+	}{
+		"revoked":           {[]string{chain, list("revoked.pem", 2)}, device.Fail},
+		"revoked, by DER":   {[]string{list("revoked.crl", 2), chain}, device.Fail},
+		"another":           {[]string{chain, list("another.pem", 3)}, device.Pass},
+		"a CRL alone":       {[]string{list("alone.pem")}, device.Undecided},
+		"what is no CRL":    {[]string{chain, write(t, filepath.Join(dir, "text"), []byte("nonsense"))}, device.Undecided},
+		"what is not there": {[]string{chain, filepath.Join(dir, "none")}, device.Undecided},
+	} {
+		r := (&Check{Config: noTPM(), Files: tt.files}).Report(t.Context(), device.TriggerManual)
+		if r.Verdict() != tt.want {
+			t.Errorf("%s: %v, %v %v", name, r.Verdict(), r.Findings, r.Gaps)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"os"
 	"slices"
 
 	"github.com/keyvet/keyvet/cmd/keyvet/internal/config"
@@ -99,9 +100,9 @@ func (c *Check) read(ctx context.Context, name string) ([]device.Key, []device.G
 	}
 }
 
-// readFiles adds the keys of the files of the command line. It returns the
-// directories, and the files if there are many, which come later.
-func (c *Check) readFiles(ctx context.Context, inv *device.Inventory) (later []string) {
+// readFiles adds the keys of the files of the command line, and the CRLs. It returns
+// the directories, and the files if there are many, which come later.
+func (c *Check) readFiles(ctx context.Context, inv *device.Inventory, env *check.Env) (later []string) {
 	var files [][]device.Key
 	for _, name := range c.Files {
 		if len(c.Files) > maxWhole && !slices.Contains(standardInput, name) || isDir(name) {
@@ -109,6 +110,12 @@ func (c *Check) readFiles(ctx context.Context, inv *device.Inventory) (later []s
 			continue
 		}
 		keys, gaps := c.read(ctx, name)
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && len(keys) == 0 {
+			if crl, err := readCRL(name); err == nil {
+				env.CRLs = append(env.CRLs, crl)
+				continue
+			}
+		}
 		inv.Gaps = append(inv.Gaps, gaps...)
 		files = append(files, keys)
 	}

@@ -95,7 +95,7 @@ func (c *Check) run(ctx context.Context, trigger device.Trigger, own *credential
 	if len(c.Files) == 0 {
 		c.readDevice(&inv, env, own)
 	} else {
-		later = c.readFiles(ctx, &inv)
+		later = c.readFiles(ctx, &inv, env)
 	}
 	f := &files{ctx: ctx, env: env, ids: make(ids), cas: make(map[[sha256.Size]byte]bool)}
 	if c.Thorough != nil && env.Blocklist != nil {

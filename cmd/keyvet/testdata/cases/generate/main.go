@@ -11,6 +11,7 @@ package main
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -29,6 +30,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/keyvet/keyvet/device/curve"
 )
 
 func must(err error) {
@@ -193,7 +196,17 @@ func weak() {
 	point := append([]byte{4}, g.Gx.FillBytes(make([]byte, 48))...)
 	point = append(point, new(big.Int).Sub(g.P, g.Gy).FillBytes(make([]byte, 48))...)
 	der := sequence(sequence(oid(1, 2, 840, 10045, 2, 1), oid(1, 3, 132, 0, 34)), marshal(asn1.BitString{Bytes: point, BitLength: 8 * len(point)}))
-	add("ec-public-is-minus-generator-p384.pem", 1, "F4", "KEYVET", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	add("ec-public-is-minus-generator-p384.pem", 1, "F4", "KEYVET", publicKey(der))
+
+	const k1, brainpool = "secp256k1", "brainpoolP320r1"
+	secret, err := rand.Int(rand.Reader, g.N) // of 384 bits: less than the order once it is cut
+	must(err)
+	sound := otherCurve(k1, secret.Rsh(secret, 160))
+	add("secp256k1-public.pem", 0, "F4", "a point of ECDSA-secp256k1", publicKey(sound))
+	sound[len(sound)-1] ^= 1
+	add("secp256k1-public-off-curve.pem", 1, "F4", "no point of ECDSA-secp256k1", publicKey(sound))
+	add("brainpool-public.pem", 0, "F4", "a point of ECDSA-brainpoolP320r1", publicKey(otherCurve(brainpool, secret)))
+	add("brainpool-public-is-twice-generator.pem", 1, "F4", "the private key is 2", publicKey(otherCurve(brainpool, big.NewInt(2))))
 
 	_, edKey, err := ed25519.GenerateKey(rand.Reader)
 	must(err)
@@ -201,6 +214,7 @@ func weak() {
 		c.CertType, c.ValidBefore = ssh.UserCert, uint64(time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC).Unix())
 	}, false))
 	add("openssh-cert-changed.pub", 1, "F4", "does not verify", sshCertificate(edKey, func(*ssh.Certificate) {}, true))
+	add("openssh-cert-without-principals.pub", 0, "F9", "takes for any", sshCertificate(edKey, func(c *ssh.Certificate) { c.ValidPrincipals = nil }, false))
 	short, err := rsa.GenerateKey(rand.Reader, 1024)
 	must(err)
 	add("openssh-cert-by-rsa1024-sha512.pub", 1, "F4", "RSA-1024", sshCertificate(short, func(*ssh.Certificate) {}, false))
@@ -251,8 +265,22 @@ func notAWS() {
 	mldsa := make([]byte, 1952)
 	_, err := rand.Read(mldsa)
 	must(err)
-	add("ml-dsa-65-public.pem", 0, "F5", "ML-DSA-65", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY",
-		Bytes: sequence(sequence(oid(2, 16, 840, 1, 101, 3, 4, 3, 18)), marshal(asn1.BitString{Bytes: mldsa, BitLength: 8 * len(mldsa)}))}))
+	add("ml-dsa-65-public.pem", 0, "F5", "ML-DSA-65", publicKey(sequence(sequence(oid(2, 16, 840, 1, 101, 3, 4, 3, 18)), marshal(asn1.BitString{Bytes: mldsa, BitLength: 8 * len(mldsa)}))))
+}
+
+func publicKey(spki der) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
+}
+
+// otherCurve is the SubjectPublicKeyInfo that a private key makes on a curve that
+// Go does not have.
+func otherCurve(name string, private *big.Int) der {
+	c, _ := curve.Named(name)
+	params := marshal(c.OID)
+	w, err := curve.Computed(params)
+	must(err)
+	point, _ := w.Public(private)
+	return sequence(sequence(oid(1, 2, 840, 10045, 2, 1), params), marshal(asn1.BitString{Bytes: point, BitLength: 8 * len(point)}))
 }
 
 // F6: certificates that Go refuses. Where OpenSSL refuses them in TLS, too, a device
@@ -403,6 +431,20 @@ func lost() {
 	add("second-begin-with-em-dashes.pem", 3, "F10", "line", behind("-----BEGIN CERTIFICATE-----", "——BEGIN CERTIFICATE——"))
 	add("second-is-bare-base64.pem", 3, "F10", "line", append(certificates(first), []byte(base64.StdEncoding.EncodeToString(root.cert)+"\n")...))
 	add("second-end-is-missing.pem", 3, "F10", "line", behind("-----END CERTIFICATE-----\n", ""))
+	add("second-is-der.pem", 3, "F10", "DER", append(certificates(first), root.cert...))
+	add("second-is-public-key-in-der.pem", 3, "F10", "DER", append(certificates(first), spki(newKey())...))
+	jwk := jwkOf(newKey())
+	add("second-is-jwk.pem", 0, "F10", "#2", append(certificates(first), jwk+"\n"...))
+	add("jwk-then-certificate.pem", 0, "F10", "#2", append([]byte(jwk+"\n"), certificates(first)...))
+	add("jwk-a-line.jsonl", 0, "F10", "#2", []byte(jwk+"\n"+jwkOf(newKey())+"\n"))
+	add("second-is-jwk-of-several-lines.pem", 3, "F10", "JWK", append(certificates(first), strings.ReplaceAll(jwk, ",", ",\n")+"\n"...))
+}
+
+func jwkOf(key *ecdsa.PrivateKey) string {
+	point, err := key.PublicKey.Bytes()
+	must(err)
+	encode := base64.RawURLEncoding.EncodeToString
+	return fmt.Sprintf(`{"kty":"EC","crv":"P-256","x":%q,"y":%q}`, encode(point[1:33]), encode(point[33:]))
 }
 
 // F11: plain inputs.
