@@ -189,10 +189,11 @@ blocklist: ## the built-in blocklist, from the complete sets of weak keys in DAT
 # Where sets are made that DATA does not have.
 MADE ?= bin/sets
 .PHONY: further-lists
-further-lists: ## the further list of Debian's weak keys: RSA-1024 from DATA, RSA-3072 and P-521 from nothing, hours of a core, resumed from bin/sets
-	$(LISTS_BY) generate -set rsa3072 -out $(MADE)
-	$(LISTS_BY) build -data $(MADE) -sets rsa3072 -out $(MADE)/rsa3072.kvf
-	$(LISTS_BY) build -data $(DATA) -sets rsa1024,p521 -from $(MADE)/rsa3072.kvf -out blocklist/further.kvf
+further-lists: ## the further list of Debian's weak keys: RSA-1024 from DATA, the others from nothing, hours of a core, resumed from bin/sets
+	set -e; for set in rsa1024-ssh rsa3072 rsa3072-ssh; do $(LISTS_BY) generate -set $$set -out $(MADE); done
+	$(LISTS_BY) generate -set rsa4096 -origins be32-rnd,be32-noreadrnd,be32-nornd -out $(MADE)
+	$(LISTS_BY) build -data $(MADE) -sets rsa1024-ssh,rsa3072,rsa3072-ssh,rsa4096 -out $(MADE)/made.kvf
+	$(LISTS_BY) build -data $(DATA) -sets rsa1024,p521 -from $(MADE)/made.kvf -out blocklist/further.kvf
 
 .PHONY: verify-published
 verify-published: ## every key of KEYS is found with its name, none is with one bit changed, none of a million at random and of Debian's CAs

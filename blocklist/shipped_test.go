@@ -129,8 +129,19 @@ func TestFurther(t *testing.T) {
 	}
 	defer further.Close()
 	built := embeddedList(t)
+	look := func(key crypto.PublicKey, set, origin string) {
+		t.Helper()
+		if got := lookup(t, built, key); got.Listed || got.Covered {
+			t.Errorf("%s %s is in the built-in list: %+v", set, origin, got)
+		}
+		got := lookup(t, Lists{built, further}, key)
+		if !got.Listed || got.Set != set || fmt.Sprint(got.Proof["architecture"], " ", got.Proof["variant"], " ", got.Proof["pid"]) != origin {
+			t.Errorf("%s %s: %+v", set, origin, got)
+		}
+	}
 	for set, file := range map[string]string{
-		"rsa1024": "rsa1024.txt", "rsa3072": "../debian/testdata/rsa3072.txt", "p521": "../debian/testdata/p521.txt",
+		"rsa1024": "rsa1024.txt", "rsa3072": "../debian/testdata/rsa3072.txt",
+		"rsa4096": "../debian/testdata/rsa4096.txt", "p521": "../debian/testdata/p521.txt",
 	} {
 		var keys []crypto.PublicKey
 		var other crypto.PublicKey
@@ -148,20 +159,33 @@ func TestFurther(t *testing.T) {
 			}
 			other = &rsa.PublicKey{N: n, E: 65537}
 		}
+		looked := 0
 		for i, v := range vectors(t, file) {
-			if got := lookup(t, built, keys[i]); got.Listed || got.Covered {
-				t.Errorf("%v is in the built-in list: %+v", v[:4], got)
+			if set == "rsa4096" && v[1] != "be32" {
+				continue // is in the built-in list
 			}
-			got := lookup(t, Lists{built, further}, keys[i])
-			if !got.Listed || got.Set != set || fmt.Sprint(got.Proof["architecture"], " ", got.Proof["variant"], " ", got.Proof["pid"]) != strings.Join(v[1:4], " ") {
-				t.Errorf("%v: %+v", v[:4], got)
-			}
+			looked++
+			look(keys[i], set, strings.Join(v[1:4], " "))
+		}
+		if looked == 0 {
+			t.Errorf("no vector of %s", set)
 		}
 		if got := lookup(t, Lists{built, further}, other); got.Listed || !strings.HasPrefix(got.Looked, "le32, le64, be32") {
 			t.Errorf("a random key for %s: %+v", set, got)
 		}
 	}
-	want := []Coverage{{"ECDSA-P521", "le32, le64, be32", ""}, {"RSA-1024", "le32, le64, be32", "ssh-keygen"}, {"RSA-3072", "le32, le64, be32", "ssh-keygen"}}
+	for bits, set := range map[int]string{1024: "rsa1024-ssh", 3072: "rsa3072-ssh"} {
+		for arch := debian.LE32; arch <= debian.BE32; arch++ {
+			seed := debian.Seed{Arch: arch, Variant: debian.SSH, PID: 4711}
+			key, err := debian.RSA(t.Context(), bits, 35, seed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			look(&rsa.PublicKey{N: key.N, E: 35}, set, fmt.Sprint(arch, " ", debian.SSH, " ", seed.PID))
+		}
+	}
+	want := []Coverage{{"ECDSA-P521", "le32, le64, be32", ""}, {"RSA-1024", "le32, le64, be32, ssh-keygen", ""},
+		{"RSA-3072", "le32, le64, be32, ssh-keygen", ""}, {"RSA-4096", "be32", "le32, le64, ssh-keygen"}}
 	if got := further.Coverage(); !slices.Equal(got, want) {
 		t.Errorf("the list covers %+v", got)
 	}

@@ -27,10 +27,13 @@ type kind struct {
 // Debian's ssh-keygen took the exponent 35, its openssl 65537.
 var kinds = []kind{
 	{name: "rsa1024", bits: 1024, exponent: 65537},
+	{name: "rsa1024-ssh", bits: 1024, exponent: 35},
 	{name: "rsa2048", bits: 2048, exponent: 65537},
 	{name: "rsa2048-ssh", bits: 2048, exponent: 35},
 	{name: "rsa3072", bits: 3072, exponent: 65537},
+	{name: "rsa3072-ssh", bits: 3072, exponent: 35},
 	{name: "rsa4096", bits: 4096, exponent: 65537},
+	{name: "rsa4096-ssh", bits: 4096, exponent: 35},
 	{name: "p256", curve: elliptic.P256()},
 	{name: "p384", curve: elliptic.P384()},
 	{name: "p521", curve: elliptic.P521()},

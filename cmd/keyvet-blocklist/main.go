@@ -15,8 +15,8 @@ var program = &cli.Program{
 	About:   "keyvet-blocklist makes the lists of weak keys (.kvf) in which keyvet looks.",
 	Version: version, Commit: commit,
 	Notes: `FILE "embedded" is the list inside this program. The sets of weak keys that
-Debian's OpenSSL made (CVE-2008-0166) are rsa1024, rsa2048, rsa2048-ssh,
-rsa3072, rsa4096, p256, p384 and p521.
+Debian's OpenSSL made (CVE-2008-0166) are rsa1024, rsa2048, rsa3072, rsa4096,
+p256, p384 and p521, those of its ssh-keygen rsa1024-ssh to rsa4096-ssh.
 
 exit status: 0 all is well, 1 a list or the data is bad, 2 wrong usage,
 3 a file could not be read or written, or the run was interrupted`,

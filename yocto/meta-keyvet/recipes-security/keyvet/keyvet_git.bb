@@ -86,7 +86,7 @@ FILES:${PN} += "${systemd_system_unitdir} ${nonarch_libdir}/tmpfiles.d ${nonarch
 FILES:${PN}-completions = "${datadir}/bash-completion ${datadir}/zsh ${datadir}/fish"
 SUMMARY:${PN}-completions = "keyvet's completions for bash, zsh and fish"
 SUMMARY:${PN}-compromised = "keyvet's list of 81,000 keys whose private half is public"
-SUMMARY:${PN}-further = "keyvet's further list of Debian's weak keys: RSA-1024, RSA-3072, P-521"
+SUMMARY:${PN}-further = "keyvet's further list of Debian's weak keys: RSA-1024, RSA-3072, RSA-4096 (be32), P-521"
 SUMMARY:${PN}-blocklist = "keyvet's list of Debian's weak keys as a file"
 
 RRECOMMENDS:${PN}:class-target = "virtual-keyvet-conf ca-certificates"
