@@ -176,6 +176,9 @@ func TestFurther(t *testing.T) {
 	}
 	for bits, set := range map[int]string{1024: "rsa1024-ssh", 3072: "rsa3072-ssh"} {
 		for arch := debian.LE32; arch <= debian.BE32; arch++ {
+			if bits == 3072 && arch != debian.LE64 {
+				continue // one is enough where the machine is emulated
+			}
 			seed := debian.Seed{Arch: arch, Variant: debian.SSH, PID: 4711}
 			key, err := debian.RSA(t.Context(), bits, 35, seed)
 			if err != nil {
