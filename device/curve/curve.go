@@ -147,8 +147,11 @@ func (c Curve) Multiple(x, y *big.Int) int {
 	if !ok {
 		w := c.numbers()
 		all := make([][2]*big.Int, SmallMultiples)
+		generator := jacobian{w.x, w.y, big.NewInt(1)}
+		sum := infinity()
 		for i := range all {
-			all[i][0], all[i][1], _ = w.times(big.NewInt(int64(i+1)), w.x, w.y)
+			sum = w.add(sum, generator)
+			all[i][0], all[i][1], _ = w.affine(sum)
 		}
 		cached, _ = multiples.LoadOrStore(c.Name, all)
 	}
